@@ -1,0 +1,33 @@
+//! Orders in Avro: the schema, the wire formats orders come in, and schema resolution.
+//!
+//! A record's value is first told apart by [`recognise`], which looks at its leading bytes only; what it
+//! finds is decoded with the writer's schema: the one a registry has under the id ([`WriterSchema::parse`]),
+//! the one whose fingerprint is given ([`decode_single_object`]), the one the file brings along
+//! ([`decode_container`]), or ours ([`WriterSchema::own`]). Whatever the bytes, decoding ends with an
+//! [`Order`] or a [`DecodeError`] that names one of the few ways in which a value can be bad; it neither
+//! panics nor allocates more than [`ALLOCATION_BYTES_MAX`] at once.
+//!
+//! - [Avro specification](https://avro.apache.org/docs/1.12.0/specification/): datums, schema resolution,
+//!   object container files, single-object encoding
+//! - [Confluent's wire format](https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format)
+
+mod order;
+
+mod payload;
+
+mod error;
+
+mod writer_schema;
+
+mod resolution;
+
+mod container;
+
+mod encode;
+
+pub use container::decode_container;
+pub use encode::{encode_bare, encode_confluent, encode_container, encode_single_object};
+pub use error::{DecodeError, PoisonKind, SchemaError};
+pub use order::{ORDER_SCHEMA, Order, PRICE_MAX, validate};
+pub use payload::{ParsePayloadFormatError, Payload, PayloadFormat, recognise};
+pub use writer_schema::{ALLOCATION_BYTES_MAX, WriterSchema, decode_single_object};
