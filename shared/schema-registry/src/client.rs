@@ -1,0 +1,236 @@
+//! The calls a service makes.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use futures_util::future::{Either, FutureExt as _, select};
+use order_avro::WriterSchema;
+use reqwest::Method;
+use serde::Deserialize;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::{
+    RegistryConfig, RegistryError,
+    cache::{Cache, Lookup},
+    transport::{Call, Transport, chain},
+};
+
+/// How often a wait for the registry is logged.
+const WAITING_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A client of one schema registry; clones share connections and cache.
+#[derive(Clone)]
+pub struct SchemaRegistry {
+    inner: Arc<Inner>,
+}
+
+/// What the registry says about a schema that is not registered yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compatibility {
+    /// It could be registered, by the subject's compatibility level.
+    Compatible,
+    /// It could not.
+    Incompatible {
+        /// The registry's reasons, as far as it gives any.
+        messages: Vec<String>,
+    },
+}
+
+struct Inner {
+    transport: Transport,
+    cache: Cache,
+}
+
+#[derive(Deserialize)]
+struct Registered {
+    id: u32,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    schema: String,
+    #[serde(rename = "schemaType")]
+    schema_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Verdict {
+    is_compatible: bool,
+    #[serde(default)]
+    messages: Vec<String>,
+}
+
+impl SchemaRegistry {
+    /// Builds a client; nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`RegistryError::Configuration`] if a URL cannot be used, or is encrypted and the system has no
+    /// certificates to trust.
+    pub fn new(config: RegistryConfig) -> Result<Self, RegistryError> {
+        let transport = Transport::new(config)?;
+        Ok(Self { inner: Arc::new(Inner { transport, cache: Cache::default() }) })
+    }
+
+    /// Returns the schema with this id if it has been looked up before.
+    pub fn cached(&self, id: u32) -> Option<Arc<WriterSchema>> {
+        self.inner.cache.get(id)
+    }
+
+    /// Returns the schema with this id, from the registry if it is not known yet.
+    ///
+    /// However many callers ask for an id, it is asked for once. A schema that was found is kept for ever, an
+    /// id that was found bad for a few seconds, and an outage not at all.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownSchema`] and [`RegistryError::InvalidSchema`] if the id names no schema that could
+    /// be read with; [`RegistryError::Unavailable`] in all other cases.
+    ///
+    /// # Cancel safety
+    /// The other callers who wait for the same id go on; nothing is lost but the place in the queue.
+    pub async fn schema_by_id(&self, id: u32) -> Lookup {
+        if let Some(schema) = self.cached(id) {
+            return Ok(schema);
+        }
+        let begin = || {
+            let inner = Arc::clone(&self.inner);
+            async move {
+                let found = inner.fetch(id).await;
+                inner.cache.finish(id, Instant::now(), &found);
+                found
+            }
+            .boxed()
+        };
+        self.inner.cache.lookup(id, Instant::now(), begin).await
+    }
+
+    /// Registers a schema under a subject and returns its id; a schema already there keeps its own.
+    ///
+    /// # Errors
+    /// [`RegistryError::Incompatible`] if the subject's compatibility level forbids it,
+    /// [`RegistryError::Refused`] if the registry takes no such schema or subject,
+    /// [`RegistryError::Unavailable`] if it does not answer.
+    ///
+    /// # Cancel safety
+    /// The schema may or may not be registered; registering again gives the same id.
+    pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
+        let call = Call {
+            method: Method::POST,
+            path: &["subjects", subject, "versions"],
+            query: None,
+            schema: Some(schema),
+        };
+        match self.inner.transport.call(&call).await? {
+            Ok(Registered { id }) => Ok(id),
+            Err(rejection) if rejection.status == 409 => Err(RegistryError::Incompatible {
+                subject: subject.to_owned(),
+                message: rejection.message,
+            }),
+            Err(rejection) => Err(rejection.into_refused()),
+        }
+    }
+
+    /// Registers a schema as [`Self::register`] does, waiting for the registry as long as it takes.
+    ///
+    /// Every wait is logged as a warning, though not more often than once in 10 s. Returns nothing if `stop`
+    /// completes first.
+    ///
+    /// # Errors
+    /// As [`Self::register`], but never [`RegistryError::Unavailable`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::register`].
+    pub async fn register_when_available(
+        &self,
+        subject: &str,
+        schema: &str,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<Option<u32>, RegistryError> {
+        match select(pin!(self.register_patiently(subject, schema)), pin!(stop)).await {
+            Either::Left((registered, _)) => registered.map(Some),
+            Either::Right(((), _)) => Ok(None),
+        }
+    }
+
+    async fn register_patiently(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
+        let mut rounds = 0;
+        let mut logged: Option<Instant> = None;
+        loop {
+            match self.register(subject, schema).await {
+                Err(error) if error.is_unavailable() => {
+                    if logged.is_none_or(|at| at.elapsed() >= WAITING_LOG_INTERVAL) {
+                        warn!(subject, %error, "waiting for the schema registry");
+                        logged = Some(Instant::now());
+                    }
+                }
+                result => {
+                    if logged.is_some() {
+                        info!(subject, "the schema registry answers");
+                    }
+                    return result;
+                }
+            }
+            rounds += 1;
+            tokio::time::sleep(self.inner.transport.config().backoff(rounds)).await;
+        }
+    }
+
+    /// Asks whether a schema could be registered under a subject, without doing it.
+    ///
+    /// # Errors
+    /// [`RegistryError::Refused`] if the registry takes no such schema or subject,
+    /// [`RegistryError::Unavailable`] if it does not answer.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn is_compatible(
+        &self,
+        subject: &str,
+        schema: &str,
+    ) -> Result<Compatibility, RegistryError> {
+        let call = Call {
+            method: Method::POST,
+            path: &["compatibility", "subjects", subject, "versions", "latest"],
+            query: Some("verbose=true"),
+            schema: Some(schema),
+        };
+        match self.inner.transport.call(&call).await? {
+            Ok(Verdict { is_compatible: true, .. }) => Ok(Compatibility::Compatible),
+            Ok(Verdict { messages, .. }) => Ok(Compatibility::Incompatible { messages }),
+            // Some registries do not know a subject without versions; there is nothing to be compatible with.
+            Err(rejection) if rejection.is_not_found() => Ok(Compatibility::Compatible),
+            Err(rejection) => Err(rejection.into_refused()),
+        }
+    }
+}
+
+impl Inner {
+    /// Fetches a schema; an id that is not there is asked for a second time.
+    ///
+    /// A registry of several replicas can be asked where a schema has not arrived yet that a producer has just
+    /// registered at another.
+    async fn fetch(&self, id: u32) -> Lookup {
+        if let Some(schema) = self.fetch_once(id).await? {
+            return Ok(schema);
+        }
+        tokio::time::sleep(self.transport.config().retry_backoff).await;
+        self.fetch_once(id).await?.ok_or(RegistryError::UnknownSchema { id })
+    }
+
+    async fn fetch_once(&self, id: u32) -> Result<Option<Arc<WriterSchema>>, RegistryError> {
+        let number = id.to_string();
+        let path = ["schemas", "ids", &number];
+        let call = Call { method: Method::GET, path: &path, query: None, schema: None };
+        let found: Found = match self.transport.call(&call).await? {
+            Ok(found) => found,
+            Err(rejection) if rejection.is_not_found() => return Ok(None),
+            Err(rejection) => return Err(rejection.into_unavailable()),
+        };
+        let invalid = |reason| RegistryError::InvalidSchema { id, reason };
+        match found.schema_type.as_deref() {
+            None | Some("AVRO") => {}
+            Some(other) => return Err(invalid(format!("its type is {other}, not AVRO"))),
+        }
+        let parsed = WriterSchema::parse(&found.schema);
+        parsed.map(|schema| Some(Arc::new(schema))).map_err(|error| invalid(chain(&error)))
+    }
+}

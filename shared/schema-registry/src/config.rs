@@ -1,0 +1,55 @@
+//! What the client has to be told.
+
+use std::time::Duration;
+
+/// How to reach the registry, and how patient to be with it.
+#[derive(Clone)]
+pub struct RegistryConfig {
+    /// The registry's base URL, or several of one registry separated by commas, tried in turn.
+    ///
+    /// Each is `http` or `https`, may carry `user:password@` for basic authentication, and may have a path,
+    /// with or without a slash at its end.
+    pub url: String,
+    /// How long one HTTP request may take, from connecting to the last byte of the answer. Default 5 s.
+    pub request_timeout: Duration,
+    /// How often a call goes through the URLs before it gives up, at least once. Default 3.
+    pub attempts_max: u32,
+    /// How long a call waits before its second attempt; each further wait is twice as long. Default 100 ms.
+    ///
+    /// An id that the registry does not know is asked for once more after this time.
+    pub retry_backoff: Duration,
+    /// The longest of these waits, also between the rounds of
+    /// [`register_when_available`](crate::SchemaRegistry::register_when_available). Default 5 s.
+    pub retry_backoff_max: Duration,
+}
+
+impl RegistryConfig {
+    /// Returns a configuration with the default patience.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            request_timeout: Duration::from_secs(5),
+            attempts_max: 3,
+            retry_backoff: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(5),
+        }
+    }
+
+    /// Returns how long to wait after so many attempts in a row that found the registry unavailable.
+    pub(crate) fn backoff(&self, attempts: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
+        self.retry_backoff.saturating_mul(doubled).min(self.retry_backoff_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let config = RegistryConfig::new("http://localhost:8081");
+        let waits = [1, 2, 3, 6, 7, u32::MAX].map(|attempts| config.backoff(attempts).as_millis());
+        assert_eq!(waits, [100, 200, 400, 3200, 5000, 5000]);
+    }
+}

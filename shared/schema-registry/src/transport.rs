@@ -1,0 +1,327 @@
+//! HTTP requests to the registry: URLs, TLS, deadlines, attempts, and which answers are none.
+
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use reqwest::{Client, Method, Response, StatusCode, Url, header};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{Outage, RegistryConfig, RegistryError};
+
+const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+const ACCEPT: &str = "application/vnd.schemaregistry.v1+json, application/json";
+
+/// The largest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The length in characters to which the registry's words are cut.
+const MESSAGE_CHARS_MAX: usize = 1000;
+
+/// One call, to be made at whichever URL answers.
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    /// The path below the base URL; segments are percent-encoded when sent.
+    pub(crate) path: &'a [&'a str],
+    pub(crate) query: Option<&'a str>,
+    /// The schema in question, for calls that send one.
+    pub(crate) schema: Option<&'a str>,
+}
+
+/// An answer that is an error, but an answer.
+pub(crate) struct Rejection {
+    /// Where it came from.
+    pub(crate) url: String,
+    pub(crate) status: u16,
+    /// The registry's error code, if the answer has the registry's form.
+    pub(crate) error_code: Option<u32>,
+    pub(crate) message: String,
+}
+
+pub(crate) struct Transport {
+    client: Client,
+    /// At least one, each without a slash at its end.
+    bases: Vec<Url>,
+    /// The index of the URL that answered last.
+    preferred: AtomicUsize,
+    config: RegistryConfig,
+}
+
+#[derive(Serialize)]
+struct SchemaBody<'a> {
+    schema: &'a str,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error_code: u32,
+    #[serde(default)]
+    message: String,
+}
+
+impl Transport {
+    pub(crate) fn new(config: RegistryConfig) -> Result<Self, RegistryError> {
+        let bases =
+            config.url.split(',').map(|url| base(url.trim())).collect::<Result<Vec<_>, _>>()?;
+        let unusable = |reason: String| RegistryError::Configuration {
+            url: bases.first().map(shown).unwrap_or_default(),
+            reason,
+        };
+        let encrypted = bases.iter().any(|base| base.scheme() == "https");
+        let tls = if encrypted { platform_tls() } else { unused_tls() };
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls.map_err(|error| unusable(error.to_string()))?)
+            .timeout(config.request_timeout)
+            .build()
+            .map_err(|error| unusable(chain(&error)))?;
+        Ok(Self { client, bases, preferred: AtomicUsize::new(0), config })
+    }
+
+    pub(crate) fn config(&self) -> &RegistryConfig {
+        &self.config
+    }
+
+    /// Makes a call, again as often as configured while the registry is unavailable.
+    ///
+    /// The outer error is always [`RegistryError::Unavailable`].
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+    ) -> Result<Result<T, Rejection>, RegistryError> {
+        let mut attempts = 1;
+        loop {
+            match self.call_each(call).await {
+                Err(_) if attempts < self.config.attempts_max => {}
+                result => return result,
+            }
+            tokio::time::sleep(self.config.backoff(attempts)).await;
+            attempts += 1;
+        }
+    }
+
+    /// Makes a call at one URL after the other, beginning with the one that answered last.
+    async fn call_each<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+    ) -> Result<Result<T, Rejection>, RegistryError> {
+        let preferred = self.preferred.load(Ordering::Relaxed);
+        let mut tried = 1;
+        loop {
+            let index = (preferred + tried - 1) % self.bases.len();
+            let result = self.call_at(&self.bases[index], call).await;
+            if result.is_ok() {
+                self.preferred.store(index, Ordering::Relaxed);
+            }
+            if result.is_ok() || (tried == self.bases.len()) {
+                return result;
+            }
+            tried += 1;
+        }
+    }
+
+    async fn call_at<T: DeserializeOwned>(
+        &self,
+        base: &Url,
+        call: &Call<'_>,
+    ) -> Result<Result<T, Rejection>, RegistryError> {
+        let unavailable =
+            |outage, detail| RegistryError::Unavailable { url: shown(base), outage, detail };
+        let broken = |error: reqwest::Error| {
+            let outage = if error.is_timeout() { Outage::Timeout } else { Outage::Network };
+            unavailable(outage, chain(&error.without_url()))
+        };
+        let mut url = base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(call.path);
+        }
+        url.set_query(call.query);
+        let mut request =
+            self.client.request(call.method.clone(), url).header(header::ACCEPT, ACCEPT);
+        if let Some(schema) = call.schema {
+            // First the header: `json` sets its own only where there is none.
+            request =
+                request.header(header::CONTENT_TYPE, CONTENT_TYPE).json(&SchemaBody { schema });
+        }
+        let response = request.send().await.map_err(broken)?;
+        let status = response.status();
+        let body = read(response).await.map_err(broken)?;
+        if status.is_success() {
+            return serde_json::from_slice(&body)
+                .map(Ok)
+                .map_err(|error| unavailable(Outage::Garbled, error.to_string()));
+        }
+        let rejection = Rejection::new(shown(base), status, &body);
+        match rejection.outage() {
+            Some(outage) => Err(unavailable(outage, rejection.message)),
+            None => Ok(Err(rejection)),
+        }
+    }
+}
+
+impl Rejection {
+    fn new(url: String, status: StatusCode, body: &[u8]) -> Self {
+        let (error_code, message) = match serde_json::from_slice(body) {
+            Ok(ErrorBody { error_code, message }) => (Some(error_code), message),
+            Err(_) => (None, String::from_utf8_lossy(body).trim().to_owned()),
+        };
+        let message = if message.is_empty() { "no further words".to_owned() } else { message };
+        Self { url, status: status.as_u16(), error_code, message: cut(&message) }
+    }
+
+    /// Returns the kind of outage that the status stands for, if it does.
+    fn outage(&self) -> Option<Outage> {
+        match self.status {
+            401 | 403 => Some(Outage::Denied(self.status)),
+            408 | 425 | 429 | 500.. => Some(Outage::Status(self.status)),
+            _ => None,
+        }
+    }
+
+    /// Returns whether it is the registry itself that does not have what was asked for.
+    ///
+    /// A proxy, or a URL with a wrong path, answers 404 too, but does not know the registry's error codes.
+    pub(crate) fn is_not_found(&self) -> bool {
+        (self.status == 404) && self.error_code.is_some_and(|code| code / 100 == 404)
+    }
+
+    /// Takes an answer that no registry gives to this call for none.
+    pub(crate) fn into_unavailable(self) -> RegistryError {
+        let outage = Outage::Status(self.status);
+        RegistryError::Unavailable { url: self.url, outage, detail: self.message }
+    }
+
+    pub(crate) fn into_refused(self) -> RegistryError {
+        let error_code = self.error_code.unwrap_or(self.status.into());
+        RegistryError::Refused { status: self.status, error_code, message: self.message }
+    }
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        // What is left out makes a JSON text end early, which is noticed where it is parsed.
+        let room = ANSWER_BYTES_MAX - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if room <= chunk.len() {
+            break;
+        }
+    }
+    Ok(body)
+}
+
+/// Parses a base URL.
+fn base(text: &str) -> Result<Url, RegistryError> {
+    let unusable =
+        |url, reason: &str| RegistryError::Configuration { url, reason: reason.to_owned() };
+    // The text is not shown before it is known where in it the credentials are.
+    let mut url = Url::parse(text)
+        .map_err(|error| unusable(without_credentials(text), &error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(unusable(shown(&url), "it has to begin with http:// or https://"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(unusable(shown(&url), "it must not have a query or a fragment"));
+    }
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty();
+    }
+    Ok(url)
+}
+
+/// Returns the URL as it may be shown.
+fn shown(url: &Url) -> String {
+    without_credentials(url.as_str())
+}
+
+fn without_credentials(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        (None, Some((_, rest))) => rest.to_owned(),
+        (_, None) => url.to_owned(),
+    }
+}
+
+/// Returns an error's text with those of its causes.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    cut(&text)
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MESSAGE_CHARS_MAX).collect()
+}
+
+/// Returns a TLS configuration that trusts what the system trusts.
+fn platform_tls() -> Result<ClientConfig, rustls::Error> {
+    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_platform_verifier()?
+        .with_no_client_auth())
+}
+
+/// Returns a TLS configuration that trusts nobody, for URLs without TLS.
+///
+/// The system's certificates are not looked for, because a container may have none.
+fn unused_tls() -> Result<ClientConfig, rustls::Error> {
+    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_keep_their_path_with_or_without_a_slash_at_the_end() {
+        for (text, expected) in [
+            ("http://localhost:8081", "http://localhost:8081/subjects/a%2Fb%20%25%C3%BC/versions"),
+            ("http://localhost:8081/", "http://localhost:8081/subjects/a%2Fb%20%25%C3%BC/versions"),
+            (
+                "https://h/apis/ccompat/v7",
+                "https://h/apis/ccompat/v7/subjects/a%2Fb%20%25%C3%BC/versions",
+            ),
+            (
+                "https://h/apis/ccompat/v7/",
+                "https://h/apis/ccompat/v7/subjects/a%2Fb%20%25%C3%BC/versions",
+            ),
+        ] {
+            let mut url = base(text).expect("a URL");
+            url.path_segments_mut().expect("segments").extend(["subjects", "a/b %ü", "versions"]);
+            assert_eq!(url.as_str(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn unusable_urls_are_refused_without_showing_their_credentials() {
+        for text in [
+            "",
+            "localhost:8081",
+            "ftp://u:secret@h",
+            "http://u:secret@h:port",
+            "http://u:secret@h/?a=1",
+        ] {
+            let error = base(text).expect_err("no usable URL");
+            assert!(matches!(error, RegistryError::Configuration { .. }), "{text}: {error}");
+            assert!(!error.to_string().contains("secret"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_url_without_tls_needs_no_certificates() {
+        assert!(unused_tls().is_ok());
+        assert!(Transport::new(RegistryConfig::new("http://a, http://b/path/")).is_ok());
+    }
+}

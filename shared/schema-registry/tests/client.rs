@@ -1,0 +1,426 @@
+//! The client against a registry that answers as the test says.
+#![expect(clippy::expect_used, reason = "a test ends where its premises do")]
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Bytes, to_bytes},
+    extract::Request,
+    http::{HeaderMap, StatusCode},
+};
+use futures_util::future::{join, join_all};
+use order_avro::ORDER_SCHEMA;
+use schema_registry::{Compatibility, Outage, RegistryConfig, RegistryError, SchemaRegistry};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
+
+#[tokio::test]
+async fn a_schema_is_registered_in_the_registrys_own_content_type() {
+    let fake = Fake::start([ok(r#"{"id": 7, "version": 1, "guid": "new in some release"}"#)]).await;
+    let id = fake.client().register("orders-value", ORDER_SCHEMA).await;
+    assert_eq!(id, Ok(7));
+    let request = fake.only_request();
+    assert_eq!(request.line, "POST /subjects/orders-value/versions");
+    assert_eq!(request.headers["content-type"], "application/vnd.schemaregistry.v1+json");
+    assert_eq!(request.headers.get_all("content-type").iter().count(), 1);
+    assert!(request.headers["accept"].to_str().expect("text").starts_with("application/vnd."));
+    assert_eq!(request.json()["schema"], ORDER_SCHEMA);
+}
+
+#[tokio::test]
+async fn subjects_are_percent_encoded_below_the_path_of_the_url() {
+    let fake = Fake::start([ok(r#"{"id": 1}"#)]).await;
+    let client = fake.client_with(|config| config.url = format!("{}/apis/ccompat/v7/", config.url));
+    assert_eq!(client.register("a/b c%ü", "{}").await, Ok(1));
+    let line = fake.only_request().line;
+    assert_eq!(line, "POST /apis/ccompat/v7/subjects/a%2Fb%20c%25%C3%BC/versions");
+}
+
+#[tokio::test]
+async fn credentials_in_the_url_are_sent_and_never_shown() {
+    let fake = Fake::start([ok(r#"{"id": 1}"#), answer(401, "")]).await;
+    let client = fake.client_with(|config| {
+        config.url = config.url.replace("http://", "http://user:p%40ss@");
+        config.attempts_max = 1;
+    });
+    assert_eq!(client.register("s", "{}").await, Ok(1));
+    assert_eq!(fake.only_request().headers["authorization"], "Basic dXNlcjpwQHNz");
+    let error = client.register("s", "{}").await.expect_err("denied");
+    assert_eq!(outage(&error), Some(Outage::Denied(401)));
+    assert!(!error.to_string().contains("ss@"), "{error}");
+}
+
+#[tokio::test]
+async fn an_incompatible_schema_comes_back_with_the_registrys_words() {
+    for error_code in [409, 40901] {
+        let body = format!(r#"{{"error_code": {error_code}, "message": "reader field 'a'"}}"#);
+        let fake = Fake::start([answer(409, &body)]).await;
+        let error = fake.client().register("s", "{}").await.expect_err("incompatible");
+        let expected = RegistryError::Incompatible {
+            subject: "s".to_owned(),
+            message: "reader field 'a'".to_owned(),
+        };
+        assert_eq!(error, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_comes_back_with_the_registrys_words_whatever_their_form() {
+    for (body, error_code, message) in [
+        (r#"{"error_code": 42201, "message": "Invalid schema"}"#, 42201, "Invalid schema"),
+        ("<h1>Unprocessable</h1>\n", 422, "<h1>Unprocessable</h1>"),
+        ("", 422, "no further words"),
+    ] {
+        let fake = Fake::start([answer(422, body)]).await;
+        let error = fake.client().register("s", "{}").await.expect_err("refused");
+        let message = message.to_owned();
+        assert_eq!(error, RegistryError::Refused { status: 422, error_code, message });
+    }
+    let fake = Fake::start([answer(400, &"x".repeat(100_000))]).await;
+    let error = fake.client().register("s", "{}").await.expect_err("refused");
+    assert!(error.to_string().len() < 1200);
+}
+
+#[tokio::test]
+async fn passing_troubles_are_tried_again_and_then_reported_as_an_outage() {
+    for status in [401, 403, 408, 425, 429, 500, 502, 503, 504] {
+        let body = r#"{"error_code": 50001, "message": "the store is away"}"#;
+        let fake =
+            Fake::start([answer(status, body), answer(status, body), ok(r#"{"id": 3}"#)]).await;
+        assert_eq!(fake.client().register("s", "{}").await, Ok(3), "{status}");
+
+        let fake =
+            Fake::start([answer(status, body), answer(status, body), answer(status, body)]).await;
+        let error = fake.client().register("s", "{}").await.expect_err("an outage");
+        assert!(error.is_unavailable(), "{status}: {error}");
+        assert!(error.to_string().contains("the store is away"), "{status}: {error}");
+        assert_eq!(fake.requests().len(), 3, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_is_not_there_is_an_outage() {
+    let client =
+        SchemaRegistry::new(quick(format!("http://{}", nobody().await))).expect("a client");
+    let error = client.schema_by_id(1).await.expect_err("an outage");
+    assert_eq!(outage(&error), Some(Outage::Network), "{error}");
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_answer_in_time_is_an_outage() {
+    let fake = Fake::start([]).await;
+    let client = fake.client_with(|config| {
+        config.request_timeout = Duration::from_millis(20);
+        config.attempts_max = 1;
+    });
+    let error = client.schema_by_id(1).await.expect_err("an outage");
+    assert_eq!(outage(&error), Some(Outage::Timeout), "{error}");
+}
+
+#[tokio::test]
+async fn a_success_that_no_registry_would_send_is_an_outage() {
+    for body in ["", "{", "{}", "<html>Welcome</html>", r#"{"schema": 1}"#] {
+        let fake = Fake::start([ok(body), ok(body), ok(body)]).await;
+        let error = fake.client().schema_by_id(1).await.expect_err("an outage");
+        assert_eq!(outage(&error), Some(Outage::Garbled), "{body}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn the_next_url_is_tried_when_one_is_down_and_kept_while_it_answers() {
+    let fake = Fake::start([ok(r#"{"id": 1}"#), ok(r#"{"id": 2}"#)]).await;
+    let down = Fake::start([answer(503, "")]).await;
+    let client = fake.client_with(|config| {
+        config.url = format!("{}, {}", down.url(), config.url);
+        config.attempts_max = 1;
+    });
+    assert_eq!(client.register("s", "{}").await, Ok(1));
+    assert_eq!(client.register("s", "{}").await, Ok(2));
+    assert_eq!(down.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_schema_is_fetched_once_for_ever() {
+    let fake = Fake::start([found(ORDER_SCHEMA)]).await;
+    let client = fake.client();
+    assert!(client.cached(5).is_none());
+    client.schema_by_id(5).await.expect("a schema");
+    client.clone().schema_by_id(5).await.expect("a schema");
+    assert!(client.cached(5).is_some());
+    assert_eq!(fake.only_request().line, "GET /schemas/ids/5");
+}
+
+#[tokio::test]
+async fn a_hundred_callers_make_one_request() {
+    let fake = Fake::start([]).await;
+    let client = fake.client();
+    let lookups = join_all((0..100).map(|_| client.schema_by_id(5)));
+    let (found, ()) = join(lookups, async {
+        fake.arrived().await;
+        fake.answer(found(ORDER_SCHEMA));
+    })
+    .await;
+    assert_eq!(found.iter().filter(|found| found.is_ok()).count(), 100);
+    assert_eq!(fake.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_away_leaves_the_lookup_to_the_others() {
+    let fake = Fake::start([]).await;
+    let client = fake.client();
+    let mut first = Box::pin(client.schema_by_id(5));
+    tokio::select! {
+        _ = &mut first => panic!("nothing has answered yet"),
+        () = fake.arrived() => {}
+    }
+    let second = client.schema_by_id(5);
+    let (found, ()) = join(second, async {
+        drop(first);
+        fake.answer(found(ORDER_SCHEMA));
+    })
+    .await;
+    assert!(found.is_ok());
+    assert_eq!(fake.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lookup_that_everybody_left_begins_anew() {
+    let fake = Fake::start([]).await;
+    let client = fake.client();
+    tokio::select! {
+        _ = client.schema_by_id(5) => panic!("nothing has answered yet"),
+        () = fake.arrived() => {}
+    }
+    fake.answer(found(ORDER_SCHEMA));
+    fake.answer(found(ORDER_SCHEMA));
+    assert!(client.schema_by_id(5).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_id_is_unknown_when_the_registry_says_so_twice() {
+    let unknown = || answer(404, r#"{"error_code": 40403, "message": "Schema 5 not found"}"#);
+    let fake = Fake::start([unknown(), unknown()]).await;
+    let client = fake.client();
+    let expected = RegistryError::UnknownSchema { id: 5 };
+    assert_eq!(client.schema_by_id(5).await.expect_err("unknown"), expected);
+    assert_eq!(fake.requests().len(), 2);
+    assert_eq!(client.schema_by_id(5).await.expect_err("still unknown"), expected);
+    assert_eq!(fake.requests().len(), 2, "an unknown id is not asked for again at once");
+
+    let fake = Fake::start([unknown(), found(ORDER_SCHEMA)]).await;
+    assert!(fake.client().schema_by_id(5).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_not_found_that_is_not_the_registrys_is_an_outage() {
+    for body in
+        ["", "<h1>Not Found</h1>", r#"{"error_code": 404, "message": "HTTP 404 Not Found"}"#]
+    {
+        let fake = Fake::start([answer(404, body), answer(404, body)]).await;
+        let error = fake.client().schema_by_id(5).await.expect_err("an outage");
+        assert_eq!(outage(&error), Some(Outage::Status(404)), "{body}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_not_remembered() {
+    let fake = Fake::start([answer(503, ""), found(ORDER_SCHEMA)]).await;
+    let client = fake.client_with(|config| config.attempts_max = 1);
+    assert!(client.schema_by_id(5).await.expect_err("an outage").is_unavailable());
+    assert!(client.schema_by_id(5).await.is_ok());
+}
+
+#[tokio::test]
+async fn schemas_that_are_not_avro_are_invalid() {
+    for body in [
+        r#"{"schema": "syntax = \"proto3\";", "schemaType": "PROTOBUF"}"#,
+        r#"{"schema": "\"string\"", "schemaType": "JSON"}"#,
+        r#"{"schema": "no schema"}"#,
+        r#"{"schema": ""}"#,
+    ] {
+        let fake = Fake::start([ok(body)]).await;
+        let error = fake.client().schema_by_id(5).await.expect_err("invalid");
+        assert!(matches!(error, RegistryError::InvalidSchema { id: 5, .. }), "{body}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn compatibility_is_the_registrys_verdict() {
+    let no = r#"{"is_compatible": false, "messages": ["a", "b"]}"#;
+    let unknown = r#"{"error_code": 40401, "message": "Subject 's' not found."}"#;
+    let fake = Fake::start([ok(r#"{"is_compatible": true}"#), ok(no), answer(404, unknown)]).await;
+    let client = fake.client();
+    let messages = vec!["a".to_owned(), "b".to_owned()];
+    assert_eq!(client.is_compatible("s", "{}").await, Ok(Compatibility::Compatible));
+    let verdict = client.is_compatible("s", "{}").await;
+    assert_eq!(verdict, Ok(Compatibility::Incompatible { messages }));
+    assert_eq!(client.is_compatible("s", "{}").await, Ok(Compatibility::Compatible));
+    let line = fake.requests().remove(0).line;
+    assert_eq!(line, "POST /compatibility/subjects/s/versions/latest?verbose=true");
+}
+
+#[tokio::test]
+async fn registering_waits_for_the_registry() {
+    let fake =
+        Fake::start([answer(503, ""), answer(503, ""), answer(503, ""), ok(r#"{"id": 4}"#)]).await;
+    let client = fake.client_with(|config| config.attempts_max = 1);
+    let registered = client.register_when_available("s", "{}", std::future::pending()).await;
+    assert_eq!(registered, Ok(Some(4)));
+}
+
+#[tokio::test]
+async fn registering_does_not_wait_for_another_verdict() {
+    let fake = Fake::start([answer(409, r#"{"error_code": 409, "message": "no"}"#)]).await;
+    let registered = fake.client().register_when_available("s", "{}", std::future::pending()).await;
+    assert!(matches!(registered, Err(RegistryError::Incompatible { .. })), "{registered:?}");
+}
+
+#[tokio::test]
+async fn registering_ends_when_it_is_told_to_stop() {
+    let fake = Fake::start([]).await;
+    let registered = fake.client().register_when_available("s", "{}", fake.arrived()).await;
+    assert_eq!(registered, Ok(None));
+}
+
+/// A registry on a real port that gives each request the next of its answers, and none when it has no more.
+struct Fake {
+    address: SocketAddr,
+    script: Arc<Script>,
+    _server: JoinSet<()>,
+}
+
+struct Script {
+    answers: Mutex<VecDeque<(StatusCode, String)>>,
+    /// One permit for each answer that nobody waits for yet.
+    ready: Semaphore,
+    requests: Mutex<Vec<Recorded>>,
+    arrived: Notify,
+}
+
+#[derive(Clone)]
+struct Recorded {
+    line: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Recorded {
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+}
+
+impl Fake {
+    async fn start(answers: impl IntoIterator<Item = (StatusCode, String)>) -> Self {
+        let script = Arc::new(Script {
+            answers: Mutex::default(),
+            ready: Semaphore::new(0),
+            requests: Mutex::default(),
+            arrived: Notify::new(),
+        });
+        let handler = {
+            let script = Arc::clone(&script);
+            move |request: Request| {
+                let script = Arc::clone(&script);
+                async move { script.serve(request).await }
+            }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            axum::serve(listener, Router::new().fallback(handler)).await.expect("a server");
+        });
+        let fake = Self { address, script, _server: server };
+        answers.into_iter().for_each(|answer| fake.answer(answer));
+        fake
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn client(&self) -> SchemaRegistry {
+        self.client_with(|_| {})
+    }
+
+    fn client_with(&self, change: impl FnOnce(&mut RegistryConfig)) -> SchemaRegistry {
+        let mut config = quick(self.url());
+        change(&mut config);
+        SchemaRegistry::new(config).expect("a client")
+    }
+
+    fn answer(&self, answer: (StatusCode, String)) {
+        self.script.answers.lock().expect("a lock").push_back(answer);
+        self.script.ready.add_permits(1);
+    }
+
+    /// Waits for a request.
+    async fn arrived(&self) {
+        self.script.arrived.notified().await;
+    }
+
+    fn requests(&self) -> Vec<Recorded> {
+        self.script.requests.lock().expect("a lock").clone()
+    }
+
+    fn only_request(&self) -> Recorded {
+        let mut requests = self.requests();
+        assert_eq!(requests.len(), 1);
+        requests.remove(0)
+    }
+}
+
+impl Script {
+    async fn serve(&self, request: Request) -> (StatusCode, String) {
+        let (head, body) = request.into_parts();
+        let recorded = Recorded {
+            line: format!("{} {}", head.method, head.uri),
+            headers: head.headers,
+            body: to_bytes(body, usize::MAX).await.expect("a body"),
+        };
+        self.requests.lock().expect("a lock").push(recorded);
+        self.arrived.notify_one();
+        self.ready.acquire().await.expect("open").forget();
+        self.answers.lock().expect("a lock").pop_front().expect("an answer for each permit")
+    }
+}
+
+/// A configuration whose waits take no time.
+fn quick(url: String) -> RegistryConfig {
+    RegistryConfig { retry_backoff: Duration::ZERO, ..RegistryConfig::new(url) }
+}
+
+fn ok(body: &str) -> (StatusCode, String) {
+    (StatusCode::OK, body.to_owned())
+}
+
+fn answer(status: u16, body: &str) -> (StatusCode, String) {
+    (StatusCode::from_u16(status).expect("a status"), body.to_owned())
+}
+
+fn found(schema: &str) -> (StatusCode, String) {
+    (
+        StatusCode::OK,
+        serde_json::json!({ "schema": schema, "subject": "s", "version": 1 }).to_string(),
+    )
+}
+
+fn outage(error: &RegistryError) -> Option<Outage> {
+    if let RegistryError::Unavailable { outage, .. } = error { Some(*outage) } else { None }
+}
+
+/// Returns an address nobody listens on.
+async fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    listener.local_addr().expect("an address")
+}
