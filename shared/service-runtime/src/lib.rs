@@ -1,0 +1,46 @@
+//! What both services share around their work: settings, telemetry, signals, health and metrics.
+//!
+//! A service is one async function over its settings and a [`Context`]; [`run()`] does the rest:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use service_runtime::Context;
+//! use service_runtime::settings::{FromSettings, Settings};
+//!
+//! struct Greeting(String);
+//!
+//! impl FromSettings for Greeting {
+//!     fn read(settings: &mut Settings) -> Self {
+//!         Self(settings.text("GREETING", "hello", "What is said."))
+//!     }
+//! }
+//!
+//! async fn greet(greeting: Greeting, context: Context) -> anyhow::Result<()> {
+//!     tracing::info!("{}", greeting.0);
+//!     context.stop.cancelled().await;
+//!     Ok(())
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     service_runtime::run("greeter", greet)
+//! }
+//! ```
+
+pub use health::{Check, Health};
+pub use line_limit::LineLimit;
+pub use metrics::Metrics;
+pub use run::{Context, healthcheck, run, run_tool};
+pub use telemetry::Console;
+
+pub mod settings;
+
+#[cfg(test)]
+mod captured;
+mod health;
+mod http;
+mod line_limit;
+mod metrics;
+mod probe;
+mod run;
+mod signals;
+mod telemetry;

@@ -1,0 +1,200 @@
+//! The shared main: settings, telemetry, runtime, signals, HTTP server, the service, its exit code.
+//!
+//! ```text
+//! environment ─→ settings ─→ telemetry ─→ runtime ─┬─ signals ─→ Context::stop
+//!                   │ violations                   ├─ HTTP server ←─ Context::health, Context::metrics
+//!                   └─→ exit 64                    └─ the service ─→ exit 0 or 1
+//! ```
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::health::Health;
+use crate::http;
+use crate::metrics::Metrics;
+use crate::probe;
+use crate::settings::{Environment, FromSettings, RuntimeSettings, load_with_changes};
+use crate::signals::Signals;
+use crate::telemetry::{self, Console, Stream};
+
+/// The exit code for settings that are not usable, `EX_USAGE` of sysexits.
+const EXIT_BAD_SETTINGS: u8 = 64;
+
+/// The exit code of a service that failed.
+const EXIT_FAILED: u8 = 1;
+
+/// What surrounds a running service; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// Cancelled at the first SIGINT or SIGTERM: the service drains and returns.
+    pub stop: CancellationToken,
+    /// The checks that `/readyz` shows.
+    pub health: Health,
+    /// The metrics that `/metrics` shows.
+    pub metrics: Metrics,
+    /// The place of the log lines.
+    pub console: Console,
+}
+
+/// Runs a service to its end and returns the process's exit code: 0 when it returned `Ok`, 1 when it failed or
+/// panicked, 64 when its settings are not usable.
+///
+/// Log lines go to stdout.
+pub fn run<S, F, Fut>(name: &'static str, service: F) -> ExitCode
+where
+    S: FromSettings,
+    F: FnOnce(S, Context) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let (settings, runtime_settings, changes) = match read_settings::<S>(name) {
+        Ok(read) => read,
+        Err(exit_code) => return exit_code,
+    };
+    let context = Context::default();
+    let RuntimeSettings { http_addr, log_filter, log_format } = runtime_settings;
+    telemetry::start(&log_filter, log_format, context.console.clone());
+    let version = env!("CARGO_PKG_VERSION");
+    info!(version, settings = %changes, "starting {name}");
+    block_on(http_addr, context.clone(), service(settings, context))
+}
+
+/// Runs a command that prints its result on stdout: like [`run`], but without an HTTP server, with log lines on
+/// stderr, and those below WARN only when `RUST_LOG` asks for them.
+pub fn run_tool<S, F, Fut>(name: &'static str, tool: F) -> ExitCode
+where
+    S: FromSettings,
+    F: FnOnce(S, Context) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let (settings, runtime_settings, _changes) = match read_settings::<S>(name) {
+        Ok(read) => read,
+        Err(exit_code) => return exit_code,
+    };
+    let context = Context { console: Console::new(Stream::Stderr), ..Context::default() };
+    let log_filter = match runtime_settings.log_filter.as_str() {
+        RuntimeSettings::LOG_FILTER_DEFAULT => "warn",
+        given => given,
+    };
+    let log_format = runtime_settings.log_format;
+    telemetry::start(log_filter, log_format, context.console.clone());
+    block_on(None, context.clone(), tool(settings, context))
+}
+
+/// Asks the service that has the same settings whether it is ready, and returns 0 when it is, 1 when it is not.
+pub fn healthcheck<S: FromSettings>(name: &'static str) -> ExitCode {
+    let address = match read_settings::<S>(name) {
+        Ok((_, runtime_settings, _)) => runtime_settings.http_addr,
+        Err(exit_code) => return exit_code,
+    };
+    let Some(address) = address else {
+        complain(&format!("{name}: HTTP_ADDR is off, nobody can be asked"));
+        return ExitCode::from(EXIT_FAILED);
+    };
+    match probe::get(&address, "/readyz") {
+        Ok(response) if response.status == 200 => ExitCode::SUCCESS,
+        Ok(response) => {
+            complain(&format!("{name} is not ready: {}", response.body));
+            ExitCode::from(EXIT_FAILED)
+        }
+        Err(error) => {
+            complain(&format!("{name} at {address} does not answer: {error}"));
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+/// Reads the settings from the process environment, or says everything that is wrong with them.
+fn read_settings<S: FromSettings>(name: &str) -> Result<(S, RuntimeSettings, String), ExitCode> {
+    // A name or value that is not UTF-8 keeps a mark where it is not, and is judged like any other.
+    let environment: Environment = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into()))
+        .collect();
+    match load_with_changes::<(S, RuntimeSettings)>(&environment) {
+        Ok(((settings, runtime_settings), changes)) => Ok((settings, runtime_settings, changes)),
+        Err(violations) => {
+            complain(&format!("{name}: {violations}"));
+            Err(ExitCode::from(EXIT_BAD_SETTINGS))
+        }
+    }
+}
+
+/// Runs the service among its surroundings on a runtime of its own.
+fn block_on(
+    http_addr: Option<String>,
+    context: Context,
+    service: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> ExitCode {
+    let outcome = Runtime::new().context("start the runtime").and_then(|runtime| {
+        let outcome = runtime.block_on(surround(http_addr, context, service));
+        // What is still running belongs to connections; nothing waits for it.
+        runtime.shutdown_background();
+        outcome
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+async fn surround(
+    http_addr: Option<String>,
+    context: Context,
+    service: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> anyhow::Result<()> {
+    let signals = Signals::install().context("handle signals")?;
+    let mut surroundings = JoinSet::new();
+    surroundings.spawn(signals.watch(context.stop.clone()));
+    if let Some(address) = http_addr {
+        surroundings.spawn(http::serve(address, context));
+    }
+    // A task of its own turns a panic of the service into an error.
+    let mut service_task = JoinSet::new();
+    service_task.spawn(service);
+    match service_task.join_next().await {
+        Some(joined) => joined.context("run the service")?,
+        None => Ok(()),
+    }
+}
+
+fn complain(text: &str) {
+    // Nothing can be done about a closed stderr; the exit code says the same.
+    writeln!(io::stderr(), "{text}").unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_that_fails_or_panics_ends_in_an_error() {
+        let failed = surround(None, Context::default(), async { anyhow::bail!("no orders") });
+        let panicked = surround(None, Context::default(), async { panic!("no orders") });
+
+        assert_eq!(failed.await.unwrap_err().to_string(), "no orders");
+        let panic = format!("{:#}", panicked.await.unwrap_err());
+        assert!(
+            panic.starts_with("run the service: task ") && panic.contains("panicked"),
+            "{panic}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_service_that_returns_ends_its_surroundings() {
+        let context = Context::default();
+        let address = Some("127.0.0.1:0".to_owned());
+
+        surround(address, context.clone(), async { Ok(()) }).await.unwrap();
+
+        assert!(!context.stop.is_cancelled());
+    }
+}

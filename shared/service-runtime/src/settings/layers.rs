@@ -1,0 +1,152 @@
+//! Where a value comes from: the defaults, the file, the environment, merged by the `config` crate.
+
+use std::collections::BTreeMap;
+
+use config::{Config, ConfigError, File, FileFormat, Source, Value, ValueKind};
+
+use super::{Declaration, Environment, Given, Violation};
+
+const CONFIG_FILE: &str = "CONFIG_FILE";
+
+/// The origin that `config` gives to values of the environment.
+const ENVIRONMENT_ORIGIN: &str = "the environment";
+
+/// The values that the file and the environment give, by the settings' names.
+#[derive(Debug, Default)]
+pub(super) struct Layers {
+    given: BTreeMap<&'static str, Given>,
+}
+
+impl Layers {
+    /// Merges the layers; what cannot be used of the file is a violation, and the rest is read all the same.
+    pub(super) fn read(
+        declared: &[Declaration],
+        environment: &Environment,
+    ) -> (Self, Vec<Violation>) {
+        let path = environment.get(CONFIG_FILE).map_or("", |path| path.trim());
+        let mut violations = Vec::new();
+        let file = match path {
+            "" => FileLayer::default(),
+            path => read_file(path, declared, &mut violations),
+        };
+        let given = merge(declared, file, environment).unwrap_or_else(|error| {
+            violations.push(Violation::of_file(path, &error.to_string()));
+            BTreeMap::new()
+        });
+        (Self { given }, violations)
+    }
+
+    /// Returns what the file or the environment says; `None` means the default.
+    pub(super) fn get(&self, name: &str) -> Option<&Given> {
+        self.given.get(name)
+    }
+}
+
+/// Returns the file's values, and notes what is wrong with it.
+fn read_file(path: &str, declared: &[Declaration], violations: &mut Vec<Violation>) -> FileLayer {
+    let mut layer = FileLayer { path: path.to_owned(), values: BTreeMap::new() };
+    let mut violate = |what: &str| violations.push(Violation::of_file(path, what));
+    // Sorted, so that the order of the violations does not depend on that of a hash map.
+    let table: BTreeMap<String, Value> = match File::new(path, FileFormat::Toml).collect() {
+        Ok(table) => table.into_iter().collect(),
+        Err(error) => {
+            violate(&error.to_string());
+            return layer;
+        }
+    };
+    for (name, value) in table {
+        let is_known = declared.iter().any(|d| d.name.eq_ignore_ascii_case(&name));
+        if !is_known {
+            violate(&format!("the key {name} is not a setting of this service"));
+        } else if let Some(text) = plain_text(value.kind) {
+            let earlier = layer.values.insert(key(&name), text.trim().to_owned());
+            if earlier.is_some() {
+                violate(&format!("the key {name} appears in upper and in lower case"));
+            }
+        } else {
+            violate(&format!("the key {name} must be a text, a number, true, false or a list"));
+        }
+    }
+    layer
+}
+
+/// Returns a TOML value as one would write it into the environment; `None` for tables and nested lists.
+fn plain_text(kind: ValueKind) -> Option<String> {
+    match kind {
+        ValueKind::Nil => Some(String::new()),
+        ValueKind::Boolean(value) => Some(value.to_string()),
+        ValueKind::I64(value) => Some(value.to_string()),
+        ValueKind::I128(value) => Some(value.to_string()),
+        ValueKind::U64(value) => Some(value.to_string()),
+        ValueKind::U128(value) => Some(value.to_string()),
+        ValueKind::Float(value) => Some(value.to_string()),
+        ValueKind::String(value) => Some(value),
+        ValueKind::Array(values) => {
+            let is_list = |value: &Value| matches!(value.kind, ValueKind::Array(_));
+            if values.iter().any(is_list) {
+                return None;
+            }
+            let texts: Option<Vec<_>> = values.into_iter().map(|v| plain_text(v.kind)).collect();
+            texts.map(|texts| texts.join(","))
+        }
+        ValueKind::Table(_) => None,
+    }
+}
+
+/// Lays the environment over the file and the file over the defaults, and returns what is not a default.
+fn merge(
+    declared: &[Declaration],
+    file: FileLayer,
+    environment: &Environment,
+) -> Result<BTreeMap<&'static str, Given>, ConfigError> {
+    // Only declared variables are handed over: `config` would read a dot in any other name as a path.
+    let variables = declared.iter().filter_map(|declared| {
+        let value = environment.get(declared.name)?;
+        Some((declared.name.to_owned(), value.trim().to_owned()))
+    });
+    let environment =
+        config::Environment::default().ignore_empty(true).source(Some(variables.collect()));
+
+    let mut builder = Config::builder();
+    for declared in declared {
+        builder = builder.set_default(key(declared.name), declared.default.as_str())?;
+    }
+    let merged = builder.add_source(file).add_source(environment).build()?;
+
+    let mut table = merged.cache.into_table()?;
+    let given = declared.iter().filter_map(|declared| {
+        let value = table.remove(&key(declared.name))?;
+        // A default is the only value without an origin.
+        let origin = value.origin()?.to_owned();
+        let file = (origin != ENVIRONMENT_ORIGIN).then_some(origin);
+        let text = value.into_string().ok()?;
+        Some((declared.name, Given { text, file }))
+    });
+    Ok(given.collect())
+}
+
+/// Returns a setting's name as `config` knows it: it turns the environment's names into lower case.
+fn key(name: &str) -> String {
+    name.to_ascii_lowercase()
+}
+
+/// The values of the TOML file as texts.
+#[derive(Debug, Clone, Default)]
+struct FileLayer {
+    path: String,
+    values: BTreeMap<String, String>,
+}
+
+impl Source for FileLayer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<config::Map<String, Value>, ConfigError> {
+        let given = self.values.iter();
+        let given = given.filter(|(_, text)| !text.is_empty());
+        Ok(given
+            .map(|(key, text)| (key.clone(), Value::new(Some(&self.path), text.as_str())))
+            .collect())
+    }
+}

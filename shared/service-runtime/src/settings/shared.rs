@@ -1,0 +1,133 @@
+//! The settings that both services have.
+
+use std::fmt::{self, Display};
+
+use super::{FromSettings, SecretUrl, Settings};
+
+/// The most partitions that a topic is created with.
+const PARTITIONS_MAX: i32 = 10_000;
+
+/// Where Kafka and the schema registry are.
+#[derive(Debug, Clone)]
+pub struct ConnectionSettings {
+    /// Brokers to ask first, as `host:port`.
+    pub bootstrap_servers: Vec<String>,
+    /// The registry's address.
+    pub schema_registry_url: SecretUrl,
+}
+
+impl FromSettings for ConnectionSettings {
+    fn read(settings: &mut Settings) -> Self {
+        Self {
+            bootstrap_servers: settings.servers(
+                "BOOTSTRAP_SERVERS",
+                "localhost:9092",
+                "Kafka brokers to connect to first.",
+            ),
+            schema_registry_url: settings.url(
+                "SCHEMA_REGISTRY_URL",
+                "http://localhost:8081",
+                "The schema registry.",
+            ),
+        }
+    }
+}
+
+/// The orders' topic, and how topics are created when they are missing.
+#[derive(Debug, Clone)]
+pub struct TopicSettings {
+    /// The topic that orders are published to.
+    pub orders_topic: String,
+    /// Partitions of the orders' topic when it is created.
+    pub topic_partitions: i32,
+    /// Replicas of each partition of a topic that is created; −1 leaves it to the broker.
+    pub replication_factor: i16,
+}
+
+impl FromSettings for TopicSettings {
+    fn read(settings: &mut Settings) -> Self {
+        let topics = Self {
+            orders_topic: settings.topic("ORDERS_TOPIC", "orders", "The topic of the orders."),
+            topic_partitions: settings.integer(
+                "TOPIC_PARTITIONS",
+                3,
+                1..=PARTITIONS_MAX,
+                "Partitions of the orders' topic when it is created because it is missing.",
+            ),
+            replication_factor: settings.integer(
+                "REPLICATION_FACTOR",
+                -1,
+                -1..=i16::MAX,
+                "Replicas of topics that are created; -1 is the broker's default.",
+            ),
+        };
+        settings.rule(
+            &["REPLICATION_FACTOR"],
+            topics.replication_factor != 0,
+            "must be -1 or at least 1",
+        );
+        topics
+    }
+}
+
+/// What the runtime itself needs.
+#[derive(Debug, Clone)]
+pub struct RuntimeSettings {
+    /// Where health and metrics are served, as `host:port`; `None` serves nothing.
+    pub http_addr: Option<String>,
+    /// Which log lines are written, in the syntax of `tracing_subscriber::EnvFilter`.
+    pub log_filter: String,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+}
+
+impl RuntimeSettings {
+    /// The default of `RUST_LOG`.
+    pub(crate) const LOG_FILTER_DEFAULT: &str = "info,rskafka=warn";
+}
+
+impl FromSettings for RuntimeSettings {
+    fn read(settings: &mut Settings) -> Self {
+        Self {
+            http_addr: settings.listen_address(
+                "HTTP_ADDR",
+                "127.0.0.1:8080",
+                "Where /healthz, /readyz and /metrics are served.",
+            ),
+            log_filter: settings.parsed(
+                "RUST_LOG",
+                Self::LOG_FILTER_DEFAULT.to_owned(),
+                "levels such as info or info,rskafka=warn",
+                "Which log lines are written: error, warn, info, debug, trace, also by module.",
+                |text| {
+                    let filter = tracing_subscriber::EnvFilter::try_new(text);
+                    filter.is_ok().then(|| text.to_owned())
+                },
+            ),
+            log_format: settings.choice(
+                "LOG_FORMAT",
+                LogFormat::Text,
+                &[LogFormat::Text, LogFormat::Json],
+                "Log lines for people, or one JSON object a line.",
+            ),
+        }
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! Log lines: for people, or as JSON.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::settings::LogFormat;
+use text::TextFormat;
+
+mod text;
+
+/// Where log lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// A service's lines.
+    Stdout,
+    /// The lines of a command whose output is on stdout.
+    Stderr,
+}
+
+/// Makes `tracing` write lines that pass `filter` to `console`; later calls in the same process change nothing.
+pub(crate) fn start(filter: &str, format: LogFormat, console: Console) {
+    let colours = console.stream_is_terminal();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_ansi(colours)
+        .log_internal_errors(false);
+    let started = match format {
+        LogFormat::Text => builder.event_format(TextFormat).with_writer(console).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_writer(console).try_init(),
+    };
+    if started.is_err() {
+        tracing::debug!("log lines go to a subscriber that was there before");
+    }
+}
+
+/// Writes a line while whatever else is drawn on the terminal is out of the way.
+type Around = dyn Fn(&mut dyn FnMut()) + Send + Sync;
+
+/// The place of the log lines; cheap to clone.
+#[derive(Clone)]
+pub struct Console {
+    stream: Stream,
+    around: Arc<Mutex<Option<Box<Around>>>>,
+}
+
+impl Console {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream, around: Arc::default() }
+    }
+
+    /// Has every further line written inside `around`, which hides a progress bar, calls its argument once and shows
+    /// the bar again.
+    pub fn write_lines_inside(&self, around: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static) {
+        let mut current = self.around.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Some(Box::new(around));
+    }
+
+    fn stream_is_terminal(&self) -> bool {
+        match self.stream {
+            Stream::Stdout => io::stdout().is_terminal(),
+            Stream::Stderr => io::stderr().is_terminal(),
+        }
+    }
+
+    fn write_line(&self, line: &[u8]) -> io::Result<()> {
+        match self.stream {
+            Stream::Stdout => io::stdout().lock().write_all(line),
+            Stream::Stderr => io::stderr().lock().write_all(line),
+        }
+    }
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self::new(Stream::Stdout)
+    }
+}
+
+impl std::fmt::Debug for Console {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Console").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Console {
+    type Writer = &'a Self;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+/// The subscriber hands over one whole line in one call.
+impl Write for &Console {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let around = self.around.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = Ok(());
+        match around.as_ref() {
+            Some(around) => around(&mut || written = self.write_line(line)),
+            None => written = self.write_line(line),
+        }
+        written.map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
