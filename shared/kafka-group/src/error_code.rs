@@ -1,0 +1,89 @@
+//! What a group member does about each of Kafka's error codes: the one table.
+//!
+//! Codes and their meaning: <https://kafka.apache.org/protocol#protocol_error_codes>.
+
+use kafka_protocol::ResponseError;
+
+/// What to do about an error code that the group coordinator answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Send the request again after a pause; nothing else has changed.
+    Retry,
+    /// Ask for the group's coordinator again, then retry.
+    FindCoordinator,
+    /// The group is rebalancing: join it again; what is owned stays owned until the group says otherwise.
+    Rejoin,
+    /// The group does not know this member in this generation: everything owned is lost, nothing may be committed.
+    Fenced,
+    /// Join again with the member id that came with the answer (KIP-394).
+    MemberIdAssigned,
+    /// Retry a few times, then give up: the code is unknown, or the broker failed in a way it cannot name.
+    RetryBounded,
+    /// No retry can help: configuration, authorisation, or another process with the same static identity.
+    Fatal,
+}
+
+/// Returns what a member does about `error`, for every request it sends to the group coordinator.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a foreign enum of all of Kafka's codes: the rest is one class"
+)]
+pub fn disposition(error: ResponseError) -> Disposition {
+    use ResponseError as E;
+    match error {
+        E::CoordinatorLoadInProgress
+        | E::RequestTimedOut
+        | E::NetworkException
+        | E::UnstableOffsetCommit
+        | E::UnknownTopicOrPartition
+        | E::UnknownTopicId
+        | E::LeaderNotAvailable
+        | E::NotLeaderOrFollower
+        | E::NotEnoughReplicas
+        | E::NotEnoughReplicasAfterAppend
+        | E::ThrottlingQuotaExceeded
+        | E::ReplicaNotAvailable
+        | E::KafkaStorageError
+        | E::StaleMemberEpoch => Disposition::Retry,
+        E::NotCoordinator | E::CoordinatorNotAvailable => Disposition::FindCoordinator,
+        E::RebalanceInProgress => Disposition::Rejoin,
+        E::UnknownMemberId | E::IllegalGeneration | E::FencedMemberEpoch => Disposition::Fenced,
+        E::MemberIdRequired => Disposition::MemberIdAssigned,
+        E::FencedInstanceId
+        | E::UnreleasedInstanceId
+        | E::InconsistentGroupProtocol
+        | E::InvalidGroupId
+        | E::InvalidSessionTimeout
+        | E::GroupAuthorizationFailed
+        | E::TopicAuthorizationFailed
+        | E::ClusterAuthorizationFailed
+        | E::SaslAuthenticationFailed
+        | E::UnsupportedSaslMechanism
+        | E::IllegalSaslState
+        | E::GroupMaxSizeReached
+        | E::UnsupportedVersion
+        | E::UnsupportedAssignor
+        | E::InvalidRequest
+        | E::InvalidCommitOffsetSize
+        | E::OffsetMetadataTooLarge
+        | E::PolicyViolation
+        | E::SecurityDisabled => Disposition::Fatal,
+        _ => Disposition::RetryBounded,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_disposition_and_unknown_ones_are_bounded() {
+        for code in -1..200 {
+            if let Some(error) = ResponseError::try_from_code(code) {
+                disposition(error);
+            }
+        }
+        assert_eq!(disposition(ResponseError::Unknown(-1)), Disposition::RetryBounded);
+        assert_eq!(disposition(ResponseError::Unknown(999)), Disposition::RetryBounded);
+    }
+}

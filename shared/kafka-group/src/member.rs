@@ -1,0 +1,620 @@
+//! Membership of one consumer in one consumer group: the classic rebalance protocol as a state machine without IO.
+//!
+//! The shell (`kafka-client`) asks [`Member::poll_request`] what to send to the group coordinator, hands every answer
+//! to the matching `on_…` method, sleeps until [`Member::poll_timeout`], and passes [`Member::poll_event`]'s events to
+//! the application. Time comes in as an argument.
+//!
+//! ```text
+//!                 ┌────────────── RebalanceInProgress, coordinator moved ───────────────┐
+//!                 ▼                                                                     │
+//!  Unjoined ─► Joining ─► (leader: Assigning ─►) ReadyToSync ─► Syncing ─► Stable ──────┤
+//!     ▲                                                                     │  ▲        │
+//!     └───────────── fenced: everything owned is lost ──────────────────────┘  └─ drain ┘
+//! ```
+//!
+//! What is owned outlives a rebalance in the cooperative protocol: partitions kept go on working through Joining and
+//! Syncing. In the eager protocol all of them are revoked and drained before the member joins again.
+//!
+//! Protocol: <https://kafka.apache.org/protocol#The_Messages_JoinGroup>, cooperative rebalancing:
+//! [KIP-429](https://cwiki.apache.org/confluence/x/vAclBg), member ids:
+//! [KIP-394](https://cwiki.apache.org/confluence/x/jGkYBg), static membership:
+//! [KIP-345](https://cwiki.apache.org/confluence/x/kRg0BQ).
+
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages;
+
+use crate::TopicPartition;
+use crate::assignor::{Assignor, MemberSubscription};
+use crate::consumer_protocol::{ConsumerProtocolError, Implementation};
+use crate::error_code::{Disposition, disposition};
+
+pub use requests::Request;
+
+/// Pause before a request that failed is sent again.
+const RETRY_BACKOFF: Duration = Duration::from_millis(100);
+/// How often in a row an unexplained error is retried before it is fatal.
+const UNEXPLAINED_ERRORS_MAX: u32 = 10;
+
+/// What a member needs to know about its group and itself.
+#[derive(Clone, Debug)]
+pub struct MemberConfig {
+    /// The group's id.
+    pub group_id: String,
+    /// The topics this member consumes.
+    pub topics: Vec<Arc<str>>,
+    /// The one assignor this member offers.
+    pub assignor: Assignor,
+    /// The identity of a static member (KIP-345), or `None` for a dynamic one.
+    pub instance_id: Option<String>,
+    /// How long the coordinator waits for a heartbeat before it removes the member.
+    pub session_timeout: Duration,
+    /// How long a rebalance waits for this member to join again; longer than any drain.
+    pub rebalance_timeout: Duration,
+    /// Pause between heartbeats; at most a third of the session timeout.
+    pub heartbeat_interval: Duration,
+}
+
+/// What the application learns of its membership, in the order it has to act on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A rebalance ended: the group is in a new generation.
+    Joined {
+        /// The group's generation.
+        generation: i32,
+        /// Whether this member assigns partitions to all others.
+        is_leader: bool,
+        /// How many partitions this member owns, those that follow in `Assigned` included.
+        owned: usize,
+    },
+    /// These partitions belong to this member from here on.
+    Assigned(BTreeSet<TopicPartition>),
+    /// These partitions go to another member: stop fetching, drain, commit, then call [`Member::drained`].
+    Revoked(BTreeSet<TopicPartition>),
+    /// These partitions may already belong to another member: stop at once, commit nothing.
+    Lost(BTreeSet<TopicPartition>),
+    /// Members of the group that do not keep this product's state with their commits, by member id (which begins
+    /// with the client id). Reported by the leader.
+    Guests(Vec<String>),
+    /// The membership has ended for good.
+    Fatal(MemberError),
+}
+
+/// Why a membership ended for good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberError {
+    /// Another process joined with the same `group.instance.id`.
+    #[error(
+        "group.instance.id {instance_id} is used by another member, which has fenced this one ({error:?})"
+    )]
+    FencedInstance {
+        /// The shared identity.
+        instance_id: String,
+        /// The code the coordinator answered.
+        error: ResponseError,
+    },
+    /// The coordinator refused the member in a way that no retry can change.
+    #[error("the group coordinator refused {request}: {error:?}")]
+    Refused {
+        /// The request's name.
+        request: &'static str,
+        /// The code the coordinator answered.
+        error: ResponseError,
+    },
+    /// A subscription or an assignment does not follow the consumer protocol.
+    #[error("{what} does not follow the consumer protocol")]
+    Protocol {
+        /// What was being read or written.
+        what: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: ConsumerProtocolError,
+    },
+}
+
+/// Whether offsets may be committed, and as whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitPermission {
+    /// Commit with this identity.
+    Granted(CommitIdentity),
+    /// The group is between two generations: wait for the next one.
+    Wait,
+    /// This member owns nothing in the group.
+    Denied,
+}
+
+/// The identity that the coordinator checks a commit against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitIdentity {
+    /// The member's id.
+    pub member_id: String,
+    /// The generation the member is in.
+    pub generation: i32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not in the group, or on the way back into it.
+    Unjoined { not_before: Instant },
+    /// JoinGroup is on its way.
+    Joining,
+    /// This member leads and needs partition counts to assign.
+    Assigning { members: Vec<MemberSubscription> },
+    /// SyncGroup is to be sent.
+    ReadyToSync {
+        not_before: Instant,
+        assignments: Vec<messages::sync_group_request::SyncGroupRequestAssignment>,
+    },
+    /// SyncGroup is on its way.
+    Syncing,
+    /// A member of the current generation.
+    Stable { next_heartbeat: Instant, rejoin: bool },
+    /// Left, or ended by an error.
+    Stopped,
+}
+
+/// One consumer's membership in one group.
+#[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "the protocol's name for it is member id")]
+pub struct Member {
+    config: MemberConfig,
+    state: State,
+    member_id: String,
+    /// The generation of the last JoinGroup response; −1 before the first and after being fenced.
+    generation: i32,
+    owned: BTreeSet<TopicPartition>,
+    /// The part of `owned` that was revoked and is not drained yet.
+    draining: BTreeSet<TopicPartition>,
+    /// Partition counts that the last assignment was made with, by topic.
+    assigned_counts: BTreeMap<String, i32>,
+    /// The topics that members of the present generation subscribe to; kept by the leader.
+    subscribed: BTreeSet<String>,
+    is_leader: bool,
+    heartbeat_in_flight: bool,
+    needs_coordinator: bool,
+    unexplained_errors: u32,
+    events: VecDeque<Event>,
+}
+
+impl Member {
+    /// Creates a member that is about to join.
+    pub fn new(config: MemberConfig, now: Instant) -> Self {
+        Self {
+            config,
+            state: State::Unjoined { not_before: now },
+            member_id: String::new(),
+            generation: -1,
+            owned: BTreeSet::new(),
+            draining: BTreeSet::new(),
+            assigned_counts: BTreeMap::new(),
+            subscribed: BTreeSet::new(),
+            is_leader: false,
+            heartbeat_in_flight: false,
+            needs_coordinator: true,
+            unexplained_errors: 0,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Returns the next event for the application, oldest first.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Returns whether [`Member::poll_event`] has something to return.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Returns whether the coordinator has to be looked up before the next request.
+    pub fn needs_coordinator(&self) -> bool {
+        self.needs_coordinator
+    }
+
+    /// Notes that a connection to the group's coordinator stands.
+    pub fn on_coordinator_found(&mut self) {
+        self.needs_coordinator = false;
+    }
+
+    /// Returns the request to send to the coordinator, if one is due. At most one is in flight: after this returned
+    /// one, call the matching `on_…` method or [`Member::on_disconnected`] first.
+    #[must_use]
+    pub fn poll_request(&mut self, now: Instant) -> Option<Request> {
+        match &mut self.state {
+            State::Unjoined { not_before } if *not_before <= now => self.join(),
+            State::ReadyToSync { not_before, assignments } if *not_before <= now => {
+                let assignments = std::mem::take(assignments);
+                self.state = State::Syncing;
+                Some(Request::Sync(requests::sync(self, assignments)))
+            }
+            State::Stable { rejoin: true, .. }
+                if self.draining.is_empty() && !self.heartbeat_in_flight =>
+            {
+                self.join()
+            }
+            State::Stable { next_heartbeat, .. }
+                if *next_heartbeat <= now && !self.heartbeat_in_flight =>
+            {
+                *next_heartbeat = now + self.config.heartbeat_interval;
+                self.heartbeat_in_flight = true;
+                Some(Request::Heartbeat(requests::heartbeat(self)))
+            }
+            State::Unjoined { .. }
+            | State::ReadyToSync { .. }
+            | State::Stable { .. }
+            | State::Joining
+            | State::Assigning { .. }
+            | State::Syncing
+            | State::Stopped => None,
+        }
+    }
+
+    /// Returns when [`Member::poll_request`] may have something to send; `None` while it waits for an answer.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Unjoined { not_before } | State::ReadyToSync { not_before, .. } => {
+                Some(*not_before)
+            }
+            State::Stable { next_heartbeat, .. } if !self.heartbeat_in_flight => {
+                Some(*next_heartbeat)
+            }
+            State::Stable { .. }
+            | State::Joining
+            | State::Assigning { .. }
+            | State::Syncing
+            | State::Stopped => None,
+        }
+    }
+
+    /// Returns the topics whose partition counts the leader needs, until [`Member::on_partition_counts`] brings them.
+    pub fn wanted_partition_counts(&self) -> Option<BTreeSet<String>> {
+        match &self.state {
+            State::Assigning { members } => Some(subscribed(members)),
+            State::Unjoined { .. }
+            | State::Joining
+            | State::ReadyToSync { .. }
+            | State::Syncing
+            | State::Stable { .. }
+            | State::Stopped => None,
+        }
+    }
+
+    /// Returns the topics that members subscribe to, if this member leads the present generation: when their
+    /// partition counts change, [`Member::on_partition_counts`] makes the group rebalance.
+    pub fn watched_topics(&self) -> Option<BTreeSet<String>> {
+        match &self.state {
+            State::Stable { .. } if self.is_leader => Some(self.subscribed.clone()),
+            State::Stable { .. }
+            | State::Unjoined { .. }
+            | State::Joining
+            | State::Assigning { .. }
+            | State::ReadyToSync { .. }
+            | State::Syncing
+            | State::Stopped => None,
+        }
+    }
+
+    /// Takes the partition counts of the subscribed topics; topics that do not exist are left out.
+    ///
+    /// The leader assigns with them after a JoinGroup, and joins again when they have changed since.
+    pub fn on_partition_counts(&mut self, counts: BTreeMap<String, i32>, now: Instant) {
+        match &mut self.state {
+            State::Assigning { members } => {
+                self.subscribed = subscribed(members);
+                let assigned = self.config.assignor.assign(members, &counts);
+                self.assigned_counts = counts;
+                match requests::assignments(assigned) {
+                    Ok(assignments) => {
+                        self.state = State::ReadyToSync { not_before: now, assignments };
+                    }
+                    Err(source) => {
+                        self.stop(MemberError::Protocol { what: "the assignment", source });
+                    }
+                }
+            }
+            State::Stable { rejoin, .. } => {
+                if self.is_leader && counts != self.assigned_counts {
+                    *rejoin = true;
+                    self.revoke_all_if_eager();
+                }
+            }
+            State::Unjoined { .. }
+            | State::Joining
+            | State::ReadyToSync { .. }
+            | State::Syncing
+            | State::Stopped => {}
+        }
+    }
+
+    /// Takes the answer to a JoinGroup.
+    pub fn on_join(&mut self, response: &messages::JoinGroupResponse, now: Instant) {
+        if !matches!(self.state, State::Joining) {
+            return;
+        }
+        if let Some(error) = ResponseError::try_from_code(response.error_code) {
+            if disposition(error) == Disposition::MemberIdAssigned {
+                self.member_id = response.member_id.to_string();
+                self.state = State::Unjoined { not_before: now };
+            } else {
+                self.on_error("JoinGroup", error, now);
+            }
+            return;
+        }
+        self.unexplained_errors = 0;
+        self.member_id = response.member_id.to_string();
+        self.generation = response.generation_id;
+        self.is_leader = response.leader == response.member_id;
+        if !self.is_leader || response.skip_assignment {
+            self.state = State::ReadyToSync { not_before: now, assignments: Vec::new() };
+            return;
+        }
+        match requests::read_subscriptions(response) {
+            Ok(members) => {
+                let guests: Vec<String> = members
+                    .iter()
+                    .filter(|member| member.subscription.implementation == Implementation::Other)
+                    .map(|member| member.member_id.clone())
+                    .collect();
+                if !guests.is_empty() {
+                    self.events.push_back(Event::Guests(guests));
+                }
+                self.state = State::Assigning { members };
+            }
+            Err(source) => {
+                self.stop(MemberError::Protocol { what: "a member's subscription", source });
+            }
+        }
+    }
+
+    /// Takes the answer to a SyncGroup.
+    pub fn on_sync(&mut self, response: &messages::SyncGroupResponse, now: Instant) {
+        if !matches!(self.state, State::Syncing) {
+            return;
+        }
+        if let Some(error) = ResponseError::try_from_code(response.error_code) {
+            self.on_error("SyncGroup", error, now);
+            return;
+        }
+        self.unexplained_errors = 0;
+        let assigned = match requests::read_assignment(response) {
+            Ok(assigned) => assigned,
+            Err(source) => {
+                self.stop(MemberError::Protocol { what: "the assignment", source });
+                return;
+            }
+        };
+        let added: BTreeSet<_> = assigned.difference(&self.owned).cloned().collect();
+        let revoked: BTreeSet<_> = self.owned.difference(&assigned).cloned().collect();
+        self.owned.extend(added.iter().cloned());
+        self.events.push_back(Event::Joined {
+            generation: self.generation,
+            is_leader: self.is_leader,
+            owned: assigned.len(),
+        });
+        if !revoked.is_empty() {
+            self.draining.clone_from(&revoked);
+            self.events.push_back(Event::Revoked(revoked.clone()));
+        }
+        if !added.is_empty() {
+            self.events.push_back(Event::Assigned(added));
+        }
+        // After a revocation the member joins again, so that the next generation can hand on what it gave up.
+        self.state = State::Stable {
+            next_heartbeat: now + self.config.heartbeat_interval,
+            rejoin: !revoked.is_empty(),
+        };
+    }
+
+    /// Takes the answer to a Heartbeat.
+    pub fn on_heartbeat(&mut self, response: &messages::HeartbeatResponse, now: Instant) {
+        self.heartbeat_in_flight = false;
+        let Some(error) = ResponseError::try_from_code(response.error_code) else {
+            self.unexplained_errors = 0;
+            return;
+        };
+        match (disposition(error), &mut self.state) {
+            (Disposition::Rejoin, State::Stable { rejoin, .. }) => {
+                *rejoin = true;
+                self.revoke_all_if_eager();
+            }
+            (_, State::Stable { .. }) => self.on_error("Heartbeat", error, now),
+            // An answer to a heartbeat of a state that has passed says nothing about the present one.
+            _ => {}
+        }
+    }
+
+    /// Takes an error that the coordinator answered to an OffsetCommit sent in `generation`.
+    ///
+    /// An error about an earlier generation is stale: the commit is repeated with the present identity.
+    pub fn on_commit_error(&mut self, error: ResponseError, generation: i32, now: Instant) {
+        if disposition(error) == Disposition::FindCoordinator {
+            self.needs_coordinator = true;
+            return;
+        }
+        if generation != self.generation || !matches!(self.state, State::Stable { .. }) {
+            return;
+        }
+        match disposition(error) {
+            Disposition::Fenced | Disposition::Fatal => self.on_error("OffsetCommit", error, now),
+            Disposition::Rejoin
+            | Disposition::Retry
+            | Disposition::RetryBounded
+            | Disposition::FindCoordinator
+            | Disposition::MemberIdAssigned => {}
+        }
+    }
+
+    /// Notes that the connection to the coordinator broke, or that a request on it missed its deadline.
+    pub fn on_disconnected(&mut self, now: Instant) {
+        self.needs_coordinator = true;
+        self.heartbeat_in_flight = false;
+        match &mut self.state {
+            State::Joining
+            | State::Assigning { .. }
+            | State::ReadyToSync { .. }
+            | State::Syncing => {
+                self.state = State::Unjoined { not_before: now + RETRY_BACKOFF };
+            }
+            State::Stable { next_heartbeat, .. } => *next_heartbeat = now,
+            State::Unjoined { .. } | State::Stopped => {}
+        }
+    }
+
+    /// Notes that revoked partitions are drained and committed; the member joins again when all of them are.
+    pub fn drained(&mut self, partitions: &BTreeSet<TopicPartition>) {
+        for partition in partitions {
+            if self.draining.remove(partition) {
+                self.owned.remove(partition);
+            }
+        }
+    }
+
+    /// Returns whether offsets may be committed, and as whom.
+    ///
+    /// While JoinGroup is on its way the coordinator accepts the old generation; between its answer and that of
+    /// SyncGroup it accepts none.
+    pub fn commit_permission(&self) -> CommitPermission {
+        if self.generation < 0 {
+            return CommitPermission::Denied;
+        }
+        match &self.state {
+            State::Unjoined { .. } | State::Joining | State::Stable { .. } => {
+                CommitPermission::Granted(CommitIdentity {
+                    member_id: self.member_id.clone(),
+                    generation: self.generation,
+                })
+            }
+            State::Assigning { .. } | State::ReadyToSync { .. } | State::Syncing => {
+                CommitPermission::Wait
+            }
+            State::Stopped => CommitPermission::Denied,
+        }
+    }
+
+    /// Returns whether this member is in the group's current generation with nothing left to drain.
+    pub fn is_stable(&self) -> bool {
+        matches!(self.state, State::Stable { rejoin: false, .. })
+    }
+
+    /// Ends the membership: returns the LeaveGroup to send, or `None` where there is nothing to leave.
+    #[must_use]
+    pub fn leave(&mut self) -> Option<Request> {
+        let joined = !self.member_id.is_empty() && !matches!(self.state, State::Stopped);
+        let request = joined.then(|| Request::Leave(requests::leave(self)));
+        self.state = State::Stopped;
+        self.owned.clear();
+        self.draining.clear();
+        request
+    }
+
+    /// Returns the member's configuration.
+    pub fn config(&self) -> &MemberConfig {
+        &self.config
+    }
+
+    fn join(&mut self) -> Option<Request> {
+        match requests::join(self) {
+            Ok(request) => {
+                self.state = State::Joining;
+                Some(Request::Join(request))
+            }
+            Err(source) => {
+                self.stop(MemberError::Protocol { what: "the subscription", source });
+                None
+            }
+        }
+    }
+
+    fn revoke_all_if_eager(&mut self) {
+        if self.config.assignor.is_cooperative()
+            || !self.draining.is_empty()
+            || self.owned.is_empty()
+        {
+            return;
+        }
+        self.draining.clone_from(&self.owned);
+        self.events.push_back(Event::Revoked(self.owned.clone()));
+    }
+
+    fn on_error(&mut self, request: &'static str, error: ResponseError, now: Instant) {
+        let again = State::Unjoined { not_before: now + RETRY_BACKOFF };
+        match disposition(error) {
+            Disposition::Retry => self.retry(now),
+            Disposition::FindCoordinator => {
+                self.needs_coordinator = true;
+                self.retry(now);
+            }
+            Disposition::Rejoin => self.state = again,
+            Disposition::Fenced => {
+                // An illegal generation leaves the member id valid; an unknown member needs a new one.
+                if error != ResponseError::IllegalGeneration {
+                    self.member_id.clear();
+                }
+                self.lose_everything();
+                self.state = State::Unjoined { not_before: now };
+            }
+            Disposition::MemberIdAssigned | Disposition::RetryBounded => {
+                self.unexplained_errors += 1;
+                if self.unexplained_errors < UNEXPLAINED_ERRORS_MAX {
+                    self.retry(now);
+                } else {
+                    self.stop(MemberError::Refused { request, error });
+                }
+            }
+            Disposition::Fatal => {
+                let identity_taken = matches!(
+                    error,
+                    ResponseError::FencedInstanceId | ResponseError::UnreleasedInstanceId
+                );
+                match self.config.instance_id.clone().filter(|_| identity_taken) {
+                    Some(instance_id) => {
+                        self.stop(MemberError::FencedInstance { instance_id, error });
+                    }
+                    None => self.stop(MemberError::Refused { request, error }),
+                }
+            }
+        }
+    }
+
+    /// Schedules the request that failed once more.
+    fn retry(&mut self, now: Instant) {
+        match &mut self.state {
+            State::Stable { next_heartbeat, .. } => *next_heartbeat = now + RETRY_BACKOFF,
+            // The group may have moved on while SyncGroup was under way, so the way back leads through JoinGroup.
+            State::Unjoined { .. }
+            | State::Joining
+            | State::Assigning { .. }
+            | State::ReadyToSync { .. }
+            | State::Syncing => self.state = State::Unjoined { not_before: now + RETRY_BACKOFF },
+            State::Stopped => {}
+        }
+    }
+
+    fn lose_everything(&mut self) {
+        self.generation = -1;
+        self.is_leader = false;
+        self.draining.clear();
+        let lost = std::mem::take(&mut self.owned);
+        if !lost.is_empty() {
+            self.events.push_back(Event::Lost(lost));
+        }
+    }
+
+    fn stop(&mut self, error: MemberError) {
+        self.lose_everything();
+        self.state = State::Stopped;
+        self.events.push_back(Event::Fatal(error));
+    }
+}
+
+fn subscribed(members: &[MemberSubscription]) -> BTreeSet<String> {
+    members.iter().flat_map(|member| member.subscription.topics.iter().cloned()).collect()
+}

@@ -1,0 +1,355 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages;
+use kafka_protocol::protocol::StrBytes;
+
+use super::{CommitIdentity, CommitPermission, Event, Member, MemberConfig, MemberError, Request};
+use crate::TopicPartition;
+use crate::assignor::Assignor;
+use crate::consumer_protocol::{Assignment, Subscription};
+
+const ME: &str = "processor-1";
+const LEADER: &str = "processor-0";
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A member with a clock, spoken to as the coordinator would.
+struct Bench {
+    member: Member,
+    now: Instant,
+}
+
+fn partitions(indexes: &[i32]) -> BTreeSet<TopicPartition> {
+    indexes.iter().map(|index| TopicPartition::new("orders", *index)).collect()
+}
+
+/// What a member's side of an exchange names, by topic.
+fn by_topic(indexes: &[i32]) -> BTreeMap<String, Vec<i32>> {
+    if indexes.is_empty() {
+        BTreeMap::new()
+    } else {
+        BTreeMap::from([("orders".to_owned(), indexes.to_vec())])
+    }
+}
+
+fn granted(generation: i32) -> CommitPermission {
+    CommitPermission::Granted(CommitIdentity { member_id: ME.to_owned(), generation })
+}
+
+impl Bench {
+    #[expect(clippy::disallowed_methods, reason = "an origin for a clock that only the test moves")]
+    fn new(assignor: Assignor) -> Self {
+        let config = MemberConfig {
+            group_id: "group".to_owned(),
+            topics: vec!["orders".into()],
+            assignor,
+            instance_id: None,
+            session_timeout: Duration::from_secs(10),
+            rebalance_timeout: Duration::from_secs(30),
+            heartbeat_interval: INTERVAL,
+        };
+        let now = Instant::now();
+        let mut member = Member::new(config, now);
+        member.on_coordinator_found();
+        Self { member, now }
+    }
+
+    fn request(&mut self) -> Request {
+        if let Some(due) = self.member.poll_timeout() {
+            self.now = self.now.max(due);
+        }
+        self.member.poll_request(self.now).expect("a request is due")
+    }
+
+    fn expect_join(&mut self) -> messages::JoinGroupRequest {
+        let request = self.request();
+        let Request::Join(join) = request else { panic!("expected JoinGroup, not {request:?}") };
+        join
+    }
+
+    fn expect_sync(&mut self) -> messages::SyncGroupRequest {
+        let request = self.request();
+        let Request::Sync(sync) = request else { panic!("expected SyncGroup, not {request:?}") };
+        sync
+    }
+
+    fn heartbeat(&mut self, error_code: i16) {
+        let request = self.request();
+        assert!(matches!(request, Request::Heartbeat(_)), "expected Heartbeat, not {request:?}");
+        let response = messages::HeartbeatResponse::default().with_error_code(error_code);
+        self.member.on_heartbeat(&response, self.now);
+    }
+
+    fn answer_join(&mut self, generation: i32, leader: &'static str) {
+        let response = messages::JoinGroupResponse::default()
+            .with_generation_id(generation)
+            .with_leader(StrBytes::from_static_str(leader))
+            .with_member_id(StrBytes::from_static_str(ME));
+        self.member.on_join(&response, self.now);
+    }
+
+    fn refuse_join(&mut self, error: ResponseError) {
+        let response = messages::JoinGroupResponse::default()
+            .with_error_code(error.code())
+            .with_member_id(StrBytes::from_static_str(ME));
+        self.member.on_join(&response, self.now);
+    }
+
+    fn answer_sync(&mut self, indexes: &[i32]) {
+        let assignment = Assignment { partitions: by_topic(indexes) };
+        let response =
+            messages::SyncGroupResponse::default().with_assignment(assignment.encode().unwrap());
+        self.member.on_sync(&response, self.now);
+    }
+
+    /// One whole rebalance that ends with `indexes` assigned.
+    fn rebalance(&mut self, generation: i32, indexes: &[i32]) {
+        self.expect_join();
+        self.answer_join(generation, LEADER);
+        self.expect_sync();
+        self.answer_sync(indexes);
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.member.poll_event()).collect()
+    }
+
+    /// Stable in generation 1 with partitions 0 and 1, events read.
+    fn stable(assignor: Assignor) -> Self {
+        let mut bench = Self::new(assignor);
+        bench.rebalance(1, &[0, 1]);
+        bench.events();
+        bench
+    }
+
+    fn owned_on_the_wire(request: &messages::JoinGroupRequest) -> BTreeMap<String, Vec<i32>> {
+        let metadata = &request.protocols.first().expect("one protocol is offered").metadata;
+        Subscription::decode(metadata).expect("our own blob").owned
+    }
+}
+
+#[test]
+fn a_new_member_takes_the_id_it_is_given_and_joins_again() {
+    let mut bench = Bench::new(Assignor::CooperativeSticky);
+    assert_eq!(bench.expect_join().member_id.as_str(), "");
+    bench.refuse_join(ResponseError::MemberIdRequired);
+    assert_eq!(bench.expect_join().member_id.as_str(), ME);
+    bench.answer_join(1, LEADER);
+    assert!(bench.expect_sync().assignments.is_empty());
+    bench.answer_sync(&[0, 1]);
+    assert_eq!(
+        bench.events(),
+        [
+            Event::Joined { generation: 1, is_leader: false, owned: 2 },
+            Event::Assigned(partitions(&[0, 1])),
+        ]
+    );
+    assert!(bench.member.is_stable());
+}
+
+#[test]
+fn the_leader_assigns_with_the_partition_counts_it_asked_for() {
+    let mut bench = Bench::new(Assignor::Range);
+    let metadata = bench.expect_join().protocols[0].metadata.clone();
+    let member = |id: &'static str| {
+        messages::join_group_response::JoinGroupResponseMember::default()
+            .with_member_id(StrBytes::from_static_str(id))
+            .with_metadata(metadata.clone())
+    };
+    let response = messages::JoinGroupResponse::default()
+        .with_generation_id(1)
+        .with_leader(StrBytes::from_static_str(ME))
+        .with_member_id(StrBytes::from_static_str(ME))
+        .with_members(vec![member("processor-0"), member(ME)]);
+    bench.member.on_join(&response, bench.now);
+    assert_eq!(bench.member.poll_request(bench.now), None);
+    assert_eq!(bench.member.wanted_partition_counts(), Some(BTreeSet::from(["orders".to_owned()])));
+    let counts = BTreeMap::from([("orders".to_owned(), 3)]);
+    bench.member.on_partition_counts(counts.clone(), bench.now);
+    let sync = bench.expect_sync();
+    let handed_out: BTreeMap<&str, BTreeMap<String, Vec<i32>>> = sync
+        .assignments
+        .iter()
+        .map(|assigned| {
+            let assignment = Assignment::decode(&assigned.assignment).unwrap();
+            (assigned.member_id.as_str(), assignment.partitions)
+        })
+        .collect();
+    assert_eq!(
+        handed_out,
+        BTreeMap::from([("processor-0", by_topic(&[0, 1])), (ME, by_topic(&[2]))])
+    );
+    bench.answer_sync(&[2]);
+    bench.events();
+
+    bench.member.on_partition_counts(counts, bench.now);
+    assert!(bench.member.is_stable(), "unchanged counts are no reason to rebalance");
+    bench.member.on_partition_counts(BTreeMap::from([("orders".to_owned(), 4)]), bench.now);
+    assert_eq!(bench.events(), [Event::Revoked(partitions(&[2]))]);
+}
+
+#[test]
+fn a_cooperative_member_keeps_working_through_a_rebalance_and_gives_up_only_what_moves() {
+    let mut bench = Bench::stable(Assignor::CooperativeSticky);
+    bench.heartbeat(ResponseError::RebalanceInProgress.code());
+    assert_eq!(bench.events(), [], "nothing is revoked before the assignment is known");
+    assert_eq!(Bench::owned_on_the_wire(&bench.expect_join()), by_topic(&[0, 1]));
+    assert_eq!(
+        bench.member.commit_permission(),
+        granted(1),
+        "the old generation commits while joining"
+    );
+    bench.answer_join(2, LEADER);
+    assert_eq!(bench.member.commit_permission(), CommitPermission::Wait);
+    bench.expect_sync();
+    assert_eq!(bench.member.commit_permission(), CommitPermission::Wait);
+    bench.answer_sync(&[0]);
+    assert_eq!(bench.member.commit_permission(), granted(2));
+    assert_eq!(
+        bench.events(),
+        [
+            Event::Joined { generation: 2, is_leader: false, owned: 1 },
+            Event::Revoked(partitions(&[1])),
+        ]
+    );
+
+    bench.heartbeat(0);
+    assert!(!bench.member.is_stable(), "a member that drains heartbeats and does not join");
+    bench.member.drained(&partitions(&[1]));
+    assert_eq!(Bench::owned_on_the_wire(&bench.expect_join()), by_topic(&[0]));
+}
+
+#[test]
+fn an_eager_member_drains_everything_before_it_joins() {
+    let mut bench = Bench::stable(Assignor::Range);
+    bench.heartbeat(ResponseError::RebalanceInProgress.code());
+    assert_eq!(bench.events(), [Event::Revoked(partitions(&[0, 1]))]);
+    bench.heartbeat(ResponseError::RebalanceInProgress.code());
+    assert_eq!(bench.events(), [], "one rebalance revokes once");
+    bench.member.drained(&partitions(&[0]));
+    bench.heartbeat(ResponseError::RebalanceInProgress.code());
+    assert_eq!(bench.member.commit_permission(), granted(1));
+    bench.member.drained(&partitions(&[1]));
+    bench.rebalance(2, &[1]);
+    assert_eq!(
+        bench.events(),
+        [
+            Event::Joined { generation: 2, is_leader: false, owned: 1 },
+            Event::Assigned(partitions(&[1])),
+        ]
+    );
+}
+
+#[test]
+fn a_fenced_member_loses_everything_and_commits_nothing() {
+    for (error, id_afterwards) in
+        [(ResponseError::UnknownMemberId, ""), (ResponseError::IllegalGeneration, ME)]
+    {
+        let mut bench = Bench::stable(Assignor::CooperativeSticky);
+        bench.heartbeat(error.code());
+        assert_eq!(bench.events(), [Event::Lost(partitions(&[0, 1]))]);
+        assert_eq!(bench.member.commit_permission(), CommitPermission::Denied);
+        let join = bench.expect_join();
+        assert_eq!(join.member_id.as_str(), id_afterwards, "{error:?}");
+        assert_eq!(Bench::owned_on_the_wire(&join), by_topic(&[]));
+    }
+}
+
+#[test]
+fn only_errors_about_the_present_generation_take_partitions_away() {
+    let fencing = [
+        ResponseError::UnknownMemberId,
+        ResponseError::IllegalGeneration,
+        ResponseError::RebalanceInProgress,
+    ];
+    for error in fencing {
+        let mut bench = Bench::stable(Assignor::CooperativeSticky);
+        bench.member.on_commit_error(error, 0, bench.now);
+        assert_eq!(bench.events(), [], "{error:?} about an earlier generation is stale");
+
+        bench.heartbeat(ResponseError::RebalanceInProgress.code());
+        bench.expect_join();
+        bench.member.on_commit_error(error, 1, bench.now);
+        assert_eq!(bench.events(), [], "{error:?} while joining is answered by the JoinGroup");
+    }
+    let mut bench = Bench::stable(Assignor::CooperativeSticky);
+    bench.member.on_commit_error(ResponseError::IllegalGeneration, 1, bench.now);
+    assert_eq!(bench.events(), [Event::Lost(partitions(&[0, 1]))]);
+}
+
+#[test]
+fn a_lost_connection_costs_no_partition_in_any_state() {
+    let mut joining = Bench::stable(Assignor::CooperativeSticky);
+    joining.heartbeat(ResponseError::RebalanceInProgress.code());
+    joining.expect_join();
+    let mut syncing = Bench::stable(Assignor::CooperativeSticky);
+    syncing.heartbeat(ResponseError::RebalanceInProgress.code());
+    syncing.expect_join();
+    syncing.answer_join(2, LEADER);
+    syncing.expect_sync();
+    for mut bench in [joining, syncing] {
+        bench.member.on_disconnected(bench.now);
+        assert!(bench.member.needs_coordinator());
+        bench.member.on_coordinator_found();
+        let join = bench.expect_join();
+        assert_eq!(join.member_id.as_str(), ME);
+        assert_eq!(Bench::owned_on_the_wire(&join), by_topic(&[0, 1]));
+        assert_eq!(bench.events(), []);
+    }
+    let mut stable = Bench::stable(Assignor::CooperativeSticky);
+    assert!(matches!(stable.request(), Request::Heartbeat(_)));
+    stable.member.on_disconnected(stable.now);
+    stable.member.on_coordinator_found();
+    stable.heartbeat(0);
+    assert!(stable.member.is_stable());
+}
+
+#[test]
+fn an_error_that_nobody_can_explain_ends_the_membership_after_some_tries() {
+    let mut bench = Bench::stable(Assignor::CooperativeSticky);
+    for _ in 0..super::UNEXPLAINED_ERRORS_MAX - 1 {
+        bench.heartbeat(ResponseError::UnknownServerError.code());
+    }
+    assert_eq!(bench.events(), []);
+    bench.heartbeat(ResponseError::UnknownServerError.code());
+    let refused =
+        MemberError::Refused { request: "Heartbeat", error: ResponseError::UnknownServerError };
+    assert_eq!(bench.events(), [Event::Lost(partitions(&[0, 1])), Event::Fatal(refused)]);
+    assert_eq!(bench.member.poll_request(bench.now + INTERVAL), None);
+}
+
+#[test]
+fn a_second_member_with_the_same_static_identity_is_named() {
+    let mut bench = Bench::stable(Assignor::CooperativeSticky);
+    bench.member.config.instance_id = Some("replica-7".to_owned());
+    bench.heartbeat(ResponseError::FencedInstanceId.code());
+    let events = bench.events();
+    let Some(Event::Fatal(error)) = events.last() else {
+        panic!("{events:?} does not end fatally")
+    };
+    assert!(error.to_string().contains("replica-7"), "{error}");
+}
+
+#[test]
+fn whatever_the_coordinator_answers_nothing_is_both_owned_and_denied() {
+    for code in (-1..135).filter(|code| *code != 0) {
+        let error = ResponseError::try_from_code(code).unwrap();
+        let mut bench = Bench::stable(Assignor::CooperativeSticky);
+        bench.heartbeat(code);
+        let lost = bench.events().iter().any(|event| matches!(event, Event::Lost(_)));
+        let denied = bench.member.commit_permission() == CommitPermission::Denied;
+        assert_eq!(lost, denied, "{error:?}");
+        assert_eq!(bench.member.owned.is_empty(), denied, "{error:?}");
+    }
+}
+
+#[test]
+fn leaving_names_the_member_and_ends_everything() {
+    let mut bench = Bench::stable(Assignor::CooperativeSticky);
+    let Some(Request::Leave(leave)) = bench.member.leave() else { panic!("a member leaves") };
+    assert_eq!(leave.members[0].member_id.as_str(), ME);
+    assert_eq!(bench.member.commit_permission(), CommitPermission::Denied);
+    assert_eq!(bench.member.poll_request(bench.now + INTERVAL), None);
+    assert_eq!(bench.member.leave(), None);
+}
