@@ -1,0 +1,16 @@
+//! Connections to Kafka: a group's coordinator, a reader, a writer, topics and offsets.
+//!
+//! Reading order: [`config`] and [`api`] say how brokers are spoken to, [`connection`] speaks to one, [`cluster`] to
+//! all of them. On these stand [`topics`], [`offsets`], [`membership`] (with the state machine of `kafka-group`), and
+//! [`reader`]. Writing goes through rskafka, which only the writer names.
+
+pub mod api;
+pub mod cluster;
+pub mod config;
+pub mod connection;
+pub mod error;
+pub mod membership;
+pub mod offsets;
+pub mod reader;
+pub mod topics;
+pub mod writer;

@@ -1,0 +1,240 @@
+//! Reads partitions: one long-polling connection per broker, batches handed on as they came.
+//!
+//! A partition is added with the offset to start at and a bounded channel; its batches arrive there in offset order.
+//! A partition whose channel is full is left out of the next request and holds back nobody else. The position advances
+//! only past batches that were handed on, so an interrupted request loses nothing.
+//!
+//! Reading is `read_committed`: the broker answers up to the last stable offset and names the transactions that were
+//! aborted; filtering them is the receiver's (`kafka_group::record_batch::AbortedTransactions`).
+//!
+//! Fetch: <https://kafka.apache.org/protocol#The_Messages_Fetch>, topic ids in it: KIP-516.
+
+mod broker;
+mod response;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kafka_group::TopicPartition;
+use kafka_group::record_batch::RawBatch;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::cluster::{Cluster, NodeId, TopicMetadata};
+use crate::error::chain;
+
+/// Pause before leaders are looked up again, at first and at most.
+const METADATA_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How often unreachable brokers are reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How much is fetched at once, and how long a broker may wait for new records.
+#[derive(Clone, Debug)]
+pub struct ReaderConfig {
+    /// Most bytes of one partition in one response, unless its first batch alone is larger.
+    pub partition_bytes_max: i32,
+    /// Most bytes of one response, unless the first batch alone is larger.
+    pub response_bytes_max: i32,
+    /// How long the broker holds back an answer while there is nothing new.
+    pub wait_max: Duration,
+}
+
+impl Default for ReaderConfig {
+    fn default() -> Self {
+        Self {
+            partition_bytes_max: 1024 * 1024,
+            response_bytes_max: 8 * 1024 * 1024,
+            wait_max: Duration::from_millis(500),
+        }
+    }
+}
+
+/// What arrives for one partition.
+#[derive(Debug)]
+pub enum Fetched {
+    /// The next batches of the log.
+    Batches(FetchedBatches),
+    /// The position is outside the log; nothing more arrives until the partition is added again.
+    OutOfRange {
+        /// The offset that was asked for.
+        position: i64,
+    },
+    /// The topic was deleted and created again; nothing more arrives until the partition is added again.
+    Recreated {
+        /// The id of the topic that bears the name by now.
+        topic_id: Uuid,
+    },
+}
+
+/// Batches of one partition in offset order, and where the log ended when they were read.
+#[derive(Debug)]
+pub struct FetchedBatches {
+    /// The batches as stored: compressed, control batches and aborted ones included. The first may begin below the
+    /// position that was asked for. Empty when only the ends have news.
+    pub batches: Vec<RawBatch>,
+    /// Transactions aborted within these batches, as `(producer id, first offset)`.
+    pub aborted: Vec<(i64, i64)>,
+    /// The offset that reading goes on with.
+    pub next_offset: i64,
+    /// The end of what can be read: no transaction below it is open.
+    pub last_stable_offset: i64,
+    /// The end of the log; larger than `last_stable_offset` while a transaction is open.
+    pub high_watermark: i64,
+    /// The first offset that is still in the log.
+    pub log_start_offset: i64,
+}
+
+/// Where one partition's reading stands.
+#[derive(Debug)]
+struct Source {
+    topic_id: Uuid,
+    position: i64,
+    /// Tells two additions of the same partition apart.
+    addition: u64,
+    leader: Option<NodeId>,
+    sender: mpsc::Sender<Fetched>,
+    /// The ends that were last handed on, to hand on news of them without batches once.
+    ends: Option<(i64, i64)>,
+    /// Waits for the partition to be added again.
+    halted: bool,
+    /// Not fetched before then, after an error that time may heal.
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    sources: Mutex<BTreeMap<TopicPartition, Source>>,
+    /// A partition was added, removed, given a leader, or has room again.
+    changed: Notify,
+    /// A partition has no known leader.
+    leaderless: Notify,
+}
+
+impl Shared {
+    fn sources(&self) -> std::sync::MutexGuard<'_, BTreeMap<TopicPartition, Source>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running reader. Dropping it closes its connections.
+#[derive(Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+    additions: u64,
+    /// Owns the task that owns the per-broker tasks.
+    _tasks: JoinSet<()>,
+}
+
+impl Reader {
+    /// Starts a reader of nothing; must be called within a tokio runtime.
+    pub fn start(cluster: Cluster, config: ReaderConfig) -> Self {
+        let shared = Arc::new(Shared::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(supervise(cluster, config, Arc::clone(&shared)));
+        Self { shared, additions: 0, _tasks: tasks }
+    }
+
+    /// Reads `tp` from `position` on into `sender`, instead of from wherever it was read before. The topic has to have
+    /// the id `topic_id`; another one is reported as [`Fetched::Recreated`].
+    pub fn add(
+        &mut self,
+        tp: TopicPartition,
+        topic_id: Uuid,
+        position: i64,
+        sender: mpsc::Sender<Fetched>,
+    ) {
+        self.additions += 1;
+        let source = Source {
+            topic_id,
+            position,
+            addition: self.additions,
+            leader: None,
+            sender,
+            ends: None,
+            halted: false,
+            not_before: None,
+        };
+        self.shared.sources().insert(tp, source);
+        self.shared.leaderless.notify_one();
+    }
+
+    /// Reads `tp` no longer. Batches already in its channel stay there.
+    pub fn remove(&mut self, tp: &TopicPartition) {
+        self.shared.sources().remove(tp);
+    }
+}
+
+/// Finds leaders for partitions that have none and runs one task per broker that leads any.
+async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) {
+    let mut brokers: BTreeMap<NodeId, tokio::task::AbortHandle> = BTreeMap::new();
+    let mut tasks = JoinSet::new();
+    let mut backoff = METADATA_BACKOFF.0;
+    let mut reported: Option<Instant> = None;
+    loop {
+        let topics: BTreeSet<Arc<str>> = shared
+            .sources()
+            .iter()
+            .filter(|(_, source)| source.leader.is_none() && !source.halted)
+            .map(|(tp, _)| Arc::clone(&tp.topic))
+            .collect();
+        if topics.is_empty() {
+            backoff = METADATA_BACKOFF.0;
+            shared.leaderless.notified().await;
+            continue;
+        }
+        let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+        match cluster.metadata(&names).await {
+            Ok(described) => place(&shared, &described).await,
+            Err(error) => {
+                if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                    tracing::warn!(error = %chain(&error), "waiting for a broker to read from");
+                    reported = Some(Instant::now());
+                }
+            }
+        }
+        let leaders: BTreeSet<NodeId> =
+            shared.sources().values().filter_map(|source| source.leader).collect();
+        for leader in leaders {
+            if brokers.get(&leader).is_none_or(tokio::task::AbortHandle::is_finished) {
+                let task =
+                    broker::read(leader, cluster.clone(), config.clone(), Arc::clone(&shared));
+                brokers.insert(leader, tasks.spawn(task));
+            }
+        }
+        shared.changed.notify_waiters();
+        // Partitions without a leader are asked for again, less and less often.
+        let waiting =
+            shared.sources().values().any(|source| source.leader.is_none() && !source.halted);
+        if waiting {
+            sleep(backoff).await;
+            backoff = (backoff * 2).min(METADATA_BACKOFF.1);
+        } else {
+            backoff = METADATA_BACKOFF.0;
+            reported = None;
+        }
+        while tasks.try_join_next().is_some() {}
+    }
+}
+
+/// Gives every partition its leader; reports topics that are not the ones they were.
+async fn place(shared: &Shared, described: &BTreeMap<String, TopicMetadata>) {
+    let mut recreated = Vec::new();
+    for (tp, source) in shared.sources().iter_mut() {
+        let Some(topic) = described.get(tp.topic.as_ref()) else { continue };
+        if topic.topic_id != source.topic_id && !source.halted {
+            source.halted = true;
+            source.leader = None;
+            recreated.push((source.sender.clone(), topic.topic_id));
+        } else if source.leader.is_none() {
+            source.leader = topic.leaders.get(&tp.partition).copied().flatten();
+        }
+    }
+    for (sender, topic_id) in recreated {
+        if sender.send(Fetched::Recreated { topic_id }).await.is_err() {
+            tracing::debug!("nobody reads the recreated topic");
+        }
+    }
+}
