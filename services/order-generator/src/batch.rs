@@ -1,0 +1,222 @@
+//! Orders as the records of one produce request.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use kafka_client::writer::OutgoingRecord;
+use order_avro::{Order, encode_confluent};
+
+use crate::orders::{DrawnOrder, ORDER_ID_BYTES_MAX};
+
+/// The most orders in a batch: even the longest ones stay below the size that a batch may have.
+pub(crate) const BATCH_ORDERS_MAX: usize = 4500;
+
+/// The most orders that surely make a request of less than 8 KiB.
+pub(crate) const SMALL_BATCH_ORDERS: usize = 39;
+
+/// The fewest orders that surely make a request of more than 64 KiB.
+pub(crate) const LARGE_BATCH_ORDERS: usize = 800;
+
+/// The header that names the producer: one run of one generator, on one partition.
+const PRODUCER_ID_HEADER: &str = "producer-id";
+
+/// The header that counts a producer's records.
+const SEQUENCE_HEADER: &str = "sequence";
+
+/// An order that waits to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PendingOrder {
+    pub(crate) order: DrawnOrder,
+    /// When the order was made, in milliseconds since 1970.
+    pub(crate) timestamp_ms: i64,
+}
+
+impl PendingOrder {
+    /// Returns an order that was made at `now`.
+    pub(crate) fn new(order: DrawnOrder, now: SystemTime) -> Self {
+        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let timestamp_ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+        Self { order, timestamp_ms }
+    }
+}
+
+/// Orders and their records, which stay the same however often they are sent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Batch {
+    pub(crate) orders: Vec<DrawnOrder>,
+    pub(crate) records: Vec<OutgoingRecord>,
+}
+
+impl Batch {
+    /// Takes off the second half, for a batch that is too large as a whole.
+    pub(crate) fn split_off_half(&mut self) -> Self {
+        let half = self.orders.len().div_ceil(2);
+        let orders = self.orders.split_off(half);
+        let records = self.records.split_off(half);
+        Self { orders, records }
+    }
+}
+
+/// Makes batches of one producer: keys, Avro values, and the headers by which readers recognise repeats.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    schema_id: u32,
+    producer_id: Bytes,
+    next_sequence: u64,
+    /// Reused for every order.
+    order: Order,
+}
+
+impl Encoder {
+    /// Returns the encoder of a producer that has sent nothing yet.
+    ///
+    /// `producer_id` must be new for every run and every partition: readers take a record whose sequence is not above
+    /// the last one of its producer for a repeat.
+    pub(crate) fn new(schema_id: u32, producer_id: u64) -> Self {
+        Self {
+            schema_id,
+            producer_id: Bytes::from(format!("{producer_id:016x}")),
+            next_sequence: 1,
+            order: Order { order_id: String::new(), product: String::new(), price: 0.0 },
+        }
+    }
+
+    /// Returns the next batch of this producer; what it has encoded once gets no other sequence again.
+    pub(crate) fn encode(&mut self, pending: &[PendingOrder]) -> Batch {
+        // All texts of the batch lie in one buffer, and the records share it.
+        let mut buffer = Vec::with_capacity(pending.len() * RECORD_BYTES_EXPECTED);
+        let parts: Vec<_> = pending.iter().map(|p| self.write(&p.order, &mut buffer)).collect();
+        let buffer = Bytes::from(buffer);
+        let record = |(pending, parts): (&PendingOrder, Parts)| OutgoingRecord {
+            key: Some(buffer.slice(parts.key)),
+            value: Some(buffer.slice(parts.value)),
+            headers: vec![
+                (Cow::Borrowed(PRODUCER_ID_HEADER), self.producer_id.clone()),
+                (Cow::Borrowed(SEQUENCE_HEADER), buffer.slice(parts.sequence)),
+            ],
+            timestamp_ms: pending.timestamp_ms,
+        };
+        Batch {
+            orders: pending.iter().map(|pending| pending.order).collect(),
+            records: pending.iter().zip(parts).map(record).collect(),
+        }
+    }
+
+    /// Appends an order's key, value and sequence, and returns where they are.
+    fn write(&mut self, drawn: &DrawnOrder, buffer: &mut Vec<u8>) -> Parts {
+        let mut id = [0; ORDER_ID_BYTES_MAX];
+        let id = drawn.id.write_to(&mut id);
+        let start = buffer.len();
+        buffer.extend_from_slice(id.as_bytes());
+        let key = start..buffer.len();
+
+        self.order.order_id.clear();
+        self.order.order_id.push_str(id);
+        self.order.product.clear();
+        self.order.product.push_str(drawn.product);
+        self.order.price = drawn.price.to_f32();
+        encode_confluent(self.schema_id, &self.order, buffer);
+        let value = key.end..buffer.len();
+
+        buffer.extend_from_slice(self.next_sequence.to_string().as_bytes());
+        self.next_sequence += 1;
+        let sequence = value.end..buffer.len();
+        Parts { key, value, sequence }
+    }
+}
+
+/// What an order's key, value and sequence take together, about.
+const RECORD_BYTES_EXPECTED: usize = 128;
+
+/// Where the parts of a record are in a batch's buffer.
+struct Parts {
+    key: Range<usize>,
+    value: Range<usize>,
+    sequence: Range<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_client::writer::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES};
+    use order_avro::{Payload, PayloadFormat, WriterSchema, recognise};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::catalogue::PRODUCTS;
+    use crate::orders::{Cents, OrderId};
+
+    #[test]
+    fn a_record_is_the_order_under_its_id_in_confluents_wire_format() {
+        let batch = Encoder::new(7, 0xab).encode(&[pending(1001, "Yoga Mat", 1999)]);
+
+        let record = &batch.records[0];
+        assert_eq!(record.key.as_deref(), Some(b"1001".as_slice()));
+        assert_eq!(record.timestamp_ms, 1_700_000_000_123);
+        let value = record.value.as_deref().unwrap();
+        let Payload::Confluent { schema_id: 7, datum } =
+            recognise(value, PayloadFormat::Auto).unwrap()
+        else {
+            panic!("not Confluent's format with id 7: {value:?}");
+        };
+        let order = WriterSchema::own().decode(datum).unwrap();
+        let expected =
+            Order { order_id: "1001".to_owned(), product: "Yoga Mat".to_owned(), price: 19.99 };
+        assert_eq!(order, expected);
+    }
+
+    #[test]
+    fn sequences_rise_by_one_from_1_across_batches() {
+        let mut encoder = Encoder::new(1, 0xab);
+        let orders: Vec<_> = (0..12).map(|n| pending(n, "Yoga Mat", 100)).collect();
+
+        let first = encoder.encode(&orders[..9]);
+        let second = encoder.encode(&orders[9..]);
+
+        let sequences: Vec<_> =
+            first.records.iter().chain(&second.records).map(|r| header(r, "sequence")).collect();
+        let expected: Vec<_> = (1..=12).map(|n| n.to_string()).collect();
+        assert_eq!(sequences, expected);
+        assert_eq!(header(&second.records[0], "producer-id"), "00000000000000ab");
+    }
+
+    #[test]
+    fn a_split_batch_keeps_the_order_of_orders_and_records() {
+        let orders: Vec<_> = (0..5).map(|n| pending(n, "Yoga Mat", 100)).collect();
+        let whole = Encoder::new(1, 1).encode(&orders);
+
+        let mut first = whole.clone();
+        let second = first.split_off_half();
+
+        assert_eq!((first.orders.len(), second.orders.len()), (3, 2));
+        assert_eq!([first.orders, second.orders].concat(), whole.orders);
+        assert_eq!([first.records, second.records].concat(), whole.records);
+    }
+
+    #[test]
+    fn a_full_batch_of_the_longest_orders_is_not_too_large() {
+        let longest = PRODUCTS.iter().max_by_key(|product| product.len()).unwrap();
+        let mut order = pending(0, longest, u32::MAX);
+        order.order.id = OrderId::Uuid(Uuid::from_bytes([0xff; 16]));
+        let mut encoder = Encoder::new(u32::MAX, u64::MAX);
+        encoder.next_sequence = u64::MAX - 1;
+
+        let record = &encoder.encode(&[order]).records[0];
+
+        let batch_bytes = BATCH_OVERHEAD_BYTES + BATCH_ORDERS_MAX * record.encoded_bytes();
+        assert!(batch_bytes <= BATCH_BYTES_MAX, "{batch_bytes} bytes");
+    }
+
+    fn pending(number: u64, product: &'static str, cents: u32) -> PendingOrder {
+        let id = OrderId::Number(number);
+        let order = DrawnOrder { id, product, price: Cents(cents) };
+        PendingOrder { order, timestamp_ms: 1_700_000_000_123 }
+    }
+
+    fn header(record: &OutgoingRecord, name: &str) -> String {
+        let mut headers = record.headers.iter();
+        let (_, value) = headers.find(|(header, _)| header == name).unwrap();
+        String::from_utf8(value.to_vec()).unwrap()
+    }
+}

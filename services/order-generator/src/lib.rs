@@ -1,0 +1,22 @@
+//! Publishes Avro orders to Kafka.
+//!
+//! Reading order: `orders` draws them (pure), `batch` makes records of them, `delivery` gets a batch to the broker,
+//! `sender` does so for one partition, `service` puts it together.
+
+pub use service::run;
+pub use settings::GeneratorSettings;
+
+mod batch;
+mod catalogue;
+mod delivery;
+#[cfg(test)]
+mod fake_broker;
+mod orders;
+mod outage;
+mod pace;
+mod progress;
+mod report;
+mod sender;
+mod service;
+mod settings;
+mod startup;

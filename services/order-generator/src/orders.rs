@@ -1,0 +1,224 @@
+//! Random orders: pure, and the same for the same seed.
+
+use std::fmt::{self, Display};
+use std::io::Write;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use uuid::{Builder, Uuid};
+
+use crate::catalogue::PRODUCTS;
+
+/// The first id when orders are numbered.
+const FIRST_NUMBER: u64 = 1001;
+
+/// The longest id, in bytes: a UUID's.
+pub(crate) const ORDER_ID_BYTES_MAX: usize = uuid::fmt::Hyphenated::LENGTH;
+
+/// How orders are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OrderIdFormat {
+    /// Random UUIDs (version 4).
+    Uuid,
+    /// Numbers that rise by one, from 1001.
+    Sequential,
+}
+
+impl Display for OrderIdFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uuid => "uuid",
+            Self::Sequential => "sequential",
+        })
+    }
+}
+
+/// A price in whole cents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cents(pub(crate) u32);
+
+impl Cents {
+    /// Returns the price nearest to an amount of whole units; amounts below zero are zero.
+    #[expect(clippy::as_conversions, reason = "a float becomes an integer in no other way")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
+    pub(crate) fn nearest(amount: f64) -> Self {
+        Self((amount * 100.0).round_ties_even().max(0.0) as u32)
+    }
+
+    /// Returns the price in whole units, as it is written into an order.
+    #[expect(clippy::as_conversions, reason = "the nearest f32 to a decimal is what is meant")]
+    #[expect(clippy::cast_possible_truncation, reason = "a u32 of cents is far below f32::MAX")]
+    pub(crate) fn to_f32(self) -> f32 {
+        (f64::from(self.0) / 100.0) as f32
+    }
+}
+
+/// What names an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OrderId {
+    Uuid(Uuid),
+    Number(u64),
+}
+
+impl OrderId {
+    /// Writes the id into `buffer` and returns the text.
+    pub(crate) fn write_to(self, buffer: &mut [u8; ORDER_ID_BYTES_MAX]) -> &str {
+        match self {
+            Self::Uuid(uuid) => uuid.hyphenated().encode_lower(buffer),
+            Self::Number(number) => {
+                let mut rest = buffer.as_mut_slice();
+                let room = rest.len();
+                // The longest u64 has 20 digits: it always fits.
+                write!(rest, "{number}").unwrap_or_default();
+                let written = room - rest.len();
+                str::from_utf8(&buffer[..written]).unwrap_or_default()
+            }
+        }
+    }
+}
+
+impl Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.write_to(&mut [0; ORDER_ID_BYTES_MAX]))
+    }
+}
+
+/// An order before it is encoded: small, and without memory of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DrawnOrder {
+    pub(crate) id: OrderId,
+    pub(crate) product: &'static str,
+    pub(crate) price: Cents,
+}
+
+/// Draws orders one after the other.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    rng: StdRng,
+    id_format: OrderIdFormat,
+    next_number: u64,
+    cheapest: Cents,
+    dearest: Cents,
+}
+
+impl Orders {
+    /// Returns the sequence of orders that belongs to `seed`, prices from `cheapest` to `dearest`, both included.
+    ///
+    /// `cheapest` is at most `dearest`; otherwise every price is `cheapest`.
+    pub(crate) fn new(
+        seed: u64,
+        id_format: OrderIdFormat,
+        cheapest: Cents,
+        dearest: Cents,
+    ) -> Self {
+        Self {
+            rng: StdRng::seed_from_u64(seed),
+            id_format,
+            next_number: FIRST_NUMBER,
+            cheapest,
+            dearest: dearest.max(cheapest),
+        }
+    }
+
+    /// Returns the next order.
+    pub(crate) fn draw(&mut self) -> DrawnOrder {
+        let id = match self.id_format {
+            OrderIdFormat::Uuid => {
+                let random = Builder::from_random_bytes(self.rng.random());
+                OrderId::Uuid(random.into_uuid())
+            }
+            OrderIdFormat::Sequential => {
+                let number = self.next_number;
+                self.next_number += 1;
+                OrderId::Number(number)
+            }
+        };
+        let product = PRODUCTS[self.rng.random_range(0..PRODUCTS.len())];
+        let price = Cents(self.rng.random_range(self.cheapest.0..=self.dearest.0));
+        DrawnOrder { id, product, price }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_orders() {
+        for format in [OrderIdFormat::Uuid, OrderIdFormat::Sequential] {
+            let first = draw(42, format, 1000);
+
+            assert_eq!(first, draw(42, format, 1000));
+            assert_ne!(first, draw(43, format, 1000));
+        }
+    }
+
+    #[test]
+    fn a_seed_gives_these_orders_in_every_build() {
+        let described = |order: &DrawnOrder| {
+            let DrawnOrder { id, product, price } = order;
+            format!("{id} {product} {}", price.to_f32())
+        };
+        let orders: Vec<_> = draw(42, OrderIdFormat::Uuid, 3).iter().map(described).collect();
+
+        assert_eq!(
+            orders,
+            [
+                "a2637d13-d171-4278-aadf-a8a3fbe8379b Portable Projector 139.95",
+                "1e1f3739-092e-4243-9a17-fc8090ebca7c Cast Iron Skillet 524.05",
+                "e47a1fc9-bfd0-42ab-831b-253f5063521f Cast Iron Skillet 796.43",
+            ]
+        );
+    }
+
+    #[test]
+    fn numbered_orders_begin_at_1001() {
+        let orders = draw(1, OrderIdFormat::Sequential, 3);
+
+        let ids: Vec<_> = orders.iter().map(|order| order.id.to_string()).collect();
+        assert_eq!(ids, ["1001", "1002", "1003"]);
+    }
+
+    #[test]
+    fn uuids_are_distinct_random_ones_of_version_4() {
+        let orders = draw(1, OrderIdFormat::Uuid, 1000);
+
+        let ids: BTreeSet<_> = orders.iter().map(|order| order.id.to_string()).collect();
+        assert_eq!(ids.len(), 1000);
+        for id in ids {
+            assert_eq!(Uuid::parse_str(&id).unwrap().get_version_num(), 4, "{id}");
+        }
+    }
+
+    #[test]
+    fn prices_fill_their_range_and_every_product_is_ordered() {
+        let mut orders = Orders::new(7, OrderIdFormat::Sequential, Cents(999), Cents(1002));
+        let drawn: Vec<_> = (0..1000).map(|_| orders.draw()).collect();
+
+        let prices: BTreeSet<_> = drawn.iter().map(|order| order.price.0).collect();
+        let products: BTreeSet<_> = drawn.iter().map(|order| order.product).collect();
+        assert_eq!(prices, BTreeSet::from([999, 1000, 1001, 1002]));
+        assert_eq!(products.len(), PRODUCTS.len());
+    }
+
+    #[test]
+    fn prices_are_the_nearest_f32_to_whole_cents() {
+        assert_eq!(Cents(999).to_f32().to_string(), "9.99");
+        assert_eq!(Cents(99_999).to_f32().to_string(), "999.99");
+        assert_eq!(Cents(0).to_f32().to_string(), "0");
+        assert_eq!(Cents::nearest(9.99), Cents(999));
+        assert_eq!(Cents::nearest(-1.0), Cents(0));
+    }
+
+    #[test]
+    fn the_longest_number_fits_into_an_id() {
+        assert_eq!(OrderId::Number(u64::MAX).to_string(), u64::MAX.to_string());
+    }
+
+    fn draw(seed: u64, format: OrderIdFormat, count: usize) -> Vec<DrawnOrder> {
+        let mut orders = Orders::new(seed, format, Cents(999), Cents(99_999));
+        (0..count).map(|_| orders.draw()).collect()
+    }
+}

@@ -1,0 +1,193 @@
+//! What became of the orders: log lines, metrics, and the final statistics.
+
+use std::time::Duration;
+
+use kafka_client::writer::ProduceError;
+use kafka_group::TopicPartition;
+use prometheus_client::metrics::counter::Counter;
+use service_runtime::{LineLimit, Metrics};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::orders::{Cents, DrawnOrder};
+
+/// How many deliveries, and how many failures, are logged in a second; the others are counted.
+const LINES_PER_SECOND: usize = 10;
+
+/// Counts orders and logs what became of them.
+#[derive(Debug)]
+pub(crate) struct Report {
+    sent: Counter,
+    acknowledged: Counter,
+    acknowledged_cents: Counter,
+    failed: Counter,
+    unknown: Counter,
+    resent: Counter,
+    /// Cancelled when an order has failed or its outcome is unknown: no more orders should be made.
+    halted: CancellationToken,
+    deliveries: LineLimit,
+    failures: LineLimit,
+}
+
+impl Report {
+    /// Returns a report of nothing yet, its counters among the metrics.
+    pub(crate) fn new(metrics: &Metrics, halted: CancellationToken) -> Self {
+        let report = Self {
+            sent: Counter::default(),
+            acknowledged: Counter::default(),
+            acknowledged_cents: Counter::default(),
+            failed: Counter::default(),
+            unknown: Counter::default(),
+            resent: Counter::default(),
+            halted,
+            deliveries: LineLimit::new("deliveries", LINES_PER_SECOND),
+            failures: LineLimit::new("orders that were not acknowledged", LINES_PER_SECOND),
+        };
+        metrics.register(|registry| {
+            for (name, help, counter) in [
+                ("sent", "Orders handed over for sending", &report.sent),
+                ("acknowledged", "Orders that all in-sync replicas have", &report.acknowledged),
+                (
+                    "acknowledged_price_cents",
+                    "Sum of the prices of acknowledged orders, in cents",
+                    &report.acknowledged_cents,
+                ),
+                ("failed", "Orders that were not written", &report.failed),
+                ("unknown", "Orders that may have been written or not", &report.unknown),
+                ("resent", "Orders that were tried once more, each time", &report.resent),
+            ] {
+                registry.register(format!("orders_{name}"), help, counter.clone());
+            }
+        });
+        report
+    }
+
+    /// Counts an order that was handed over for sending.
+    pub(crate) fn sent(&self) {
+        self.sent.inc();
+    }
+
+    /// Counts the attempts of a batch after the first.
+    pub(crate) fn attempts(&self, orders: usize, attempts: u32) {
+        self.resent.inc_by(to_u64(orders) * u64::from(attempts.saturating_sub(1)));
+    }
+
+    /// Counts and logs orders that were written from `base_offset` on.
+    pub(crate) fn acknowledged(
+        &self,
+        target: &TopicPartition,
+        orders: &[DrawnOrder],
+        base_offset: i64,
+    ) {
+        self.acknowledged.inc_by(to_u64(orders.len()));
+        self.acknowledged_cents.inc_by(orders.iter().map(|o| u64::from(o.price.0)).sum());
+        let lines = self.deliveries.admit(orders.len());
+        let partition = target.partition;
+        for (offset, DrawnOrder { id, product, price }) in (base_offset..).zip(orders).take(lines) {
+            let price = Price(*price);
+            info!(order_id = %id, product, %price, partition, offset, "acknowledged");
+        }
+    }
+
+    /// Counts and logs orders that were not written, and halts the making of orders.
+    pub(crate) fn failed(&self, orders: &[DrawnOrder], error: &ProduceError) {
+        self.failed.inc_by(to_u64(orders.len()));
+        for DrawnOrder { id, product, price } in self.worst(orders) {
+            let price = Price(*price);
+            error!(order_id = %id, product, %price, "order failed: {error}");
+        }
+    }
+
+    /// Counts and logs orders that may have been written or not, and halts the making of orders.
+    pub(crate) fn unknown(&self, orders: &[DrawnOrder], error: &ProduceError) {
+        self.unknown.inc_by(to_u64(orders.len()));
+        for DrawnOrder { id, product, price } in self.worst(orders) {
+            let price = Price(*price);
+            error!(order_id = %id, product, %price, "order may be lost: {error}");
+        }
+    }
+
+    /// Counts orders that were given up before they were sent.
+    pub(crate) fn never_sent(&self, target: &TopicPartition, orders: usize) {
+        if orders > 0 {
+            self.halted.cancel();
+            self.failed.inc_by(to_u64(orders));
+            error!(%target, orders, "not sent, because earlier orders were given up");
+        }
+    }
+
+    /// Halts, and returns as many of the orders as may be logged.
+    fn worst<'a>(&self, orders: &'a [DrawnOrder]) -> impl Iterator<Item = &'a DrawnOrder> {
+        self.halted.cancel();
+        orders.iter().take(self.failures.admit(orders.len()))
+    }
+
+    /// Returns how many orders were acknowledged so far.
+    pub(crate) fn acknowledged_so_far(&self) -> u64 {
+        self.acknowledged.get()
+    }
+
+    /// Logs what lines were left out of a second that is over.
+    pub(crate) fn tick(&self) {
+        self.deliveries.tick();
+        self.failures.tick();
+    }
+
+    /// Logs the final statistics and tells how many orders failed or are unknown.
+    pub(crate) fn conclude(&self, elapsed: Duration) -> Shortfall {
+        self.deliveries.flush();
+        self.failures.flush();
+        let acknowledged = self.acknowledged.get();
+        let shortfall = Shortfall { failed: self.failed.get(), unknown: self.unknown.get() };
+        info!(
+            sent = self.sent.get(),
+            acknowledged,
+            failed = shortfall.failed,
+            unknown = shortfall.unknown,
+            resent = self.resent.get(),
+            seconds = %format_args!("{:.3}", elapsed.as_secs_f64()),
+            orders_per_second = %format_args!("{:.1}", per(acknowledged, elapsed.as_secs_f64())),
+            average_price = %format_args!("{:.4}", self.average_price()),
+            "final statistics"
+        );
+        shortfall
+    }
+
+    fn average_price(&self) -> f64 {
+        let count = self.acknowledged.get();
+        per(self.acknowledged_cents.get(), 100.0 * to_f64(count))
+    }
+}
+
+/// How many orders did not make it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shortfall {
+    /// Orders that were not written.
+    pub(crate) failed: u64,
+    /// Orders that may have been written or not.
+    pub(crate) unknown: u64,
+}
+
+/// Shows a price with its cents.
+struct Price(Cents);
+
+impl std::fmt::Display for Price {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(Cents(cents)) = self;
+        write!(f, "{}.{:02}", cents / 100, cents % 100)
+    }
+}
+
+/// Returns a quotient for people, 0 when there is nothing to divide by.
+fn per(amount: u64, by: f64) -> f64 {
+    if by > 0.0 { to_f64(amount) / by } else { 0.0 }
+}
+
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "figures for people")]
+fn to_f64(count: u64) -> f64 {
+    count as f64
+}
+
+fn to_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,163 @@
+//! One partition's sender: takes the orders that have gathered, delivers them as a batch, and reports them.
+//!
+//! A batch holds whatever has gathered while the one before was on its way: a single order when there is little to do,
+//! thousands under load.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use kafka_client::writer::ProduceError;
+use kafka_group::TopicPartition;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::batch::{
+    BATCH_ORDERS_MAX, Batch, Encoder, LARGE_BATCH_ORDERS, PendingOrder, SMALL_BATCH_ORDERS,
+};
+use crate::delivery::{DeliveryPolicy, Outcome, Transport, deliver};
+use crate::outage::Outage;
+use crate::report::Report;
+
+/// How many batches in a row the broker may refuse before the sender gives up: it is not about single orders then.
+const REFUSALS_IN_A_ROW_MAX: u32 = 10;
+
+/// Delivers the orders of one partition, one batch at a time.
+#[derive(Debug)]
+pub(crate) struct Sender<T> {
+    transport: T,
+    target: TopicPartition,
+    encoder: Encoder,
+    policy: DeliveryPolicy,
+    outage: Arc<Outage>,
+    report: Arc<Report>,
+    /// The most orders that the broker accepts together, as far as it is known.
+    batch_orders_max: usize,
+    refusals_in_a_row: u32,
+}
+
+impl<T: Transport> Sender<T> {
+    /// Returns a sender to one partition that has not sent anything.
+    pub(crate) fn new(
+        transport: T,
+        target: TopicPartition,
+        encoder: Encoder,
+        policy: DeliveryPolicy,
+        outage: Arc<Outage>,
+        report: Arc<Report>,
+    ) -> Self {
+        Self {
+            transport,
+            target,
+            encoder,
+            policy,
+            outage,
+            report,
+            batch_orders_max: BATCH_ORDERS_MAX,
+            refusals_in_a_row: 0,
+        }
+    }
+
+    /// Delivers what comes through `queue` until it is closed and empty, or until the sender has given up: then
+    /// nothing newer may be sent, and what is left has failed.
+    ///
+    /// When `abandon` is cancelled, the batch on its way is given up at once.
+    pub(crate) async fn run(
+        mut self,
+        mut queue: Receiver<PendingOrder>,
+        abandon: CancellationToken,
+    ) {
+        let mut gathered = Vec::with_capacity(BATCH_ORDERS_MAX);
+        while queue.recv_many(&mut gathered, self.batch_size(queue.len())).await > 0 {
+            let batch = self.encoder.encode(&gathered);
+            gathered.clear();
+            if let ControlFlow::Break(mut unsent) = self.deliver_in_parts(batch, &abandon).await {
+                queue.close();
+                while queue.recv().await.is_some() {
+                    unsent += 1;
+                }
+                self.report.never_sent(&self.target, unsent);
+            }
+        }
+    }
+
+    /// Returns the most orders that go into the next batch, of those that wait.
+    ///
+    /// rskafka writes a request over 8 KiB in two pieces without `TCP_NODELAY`. On a connection with large segments,
+    /// such as one on the same machine, the second piece then waits for a delayed acknowledgement, 40 ms, unless it is
+    /// so large that the first of its segments is acknowledged at once. In between, several small batches are faster
+    /// than one.
+    fn batch_size(&self, waiting: usize) -> usize {
+        let size = if waiting < LARGE_BATCH_ORDERS { SMALL_BATCH_ORDERS } else { BATCH_ORDERS_MAX };
+        size.min(self.batch_orders_max)
+    }
+
+    /// Delivers a batch, in ever smaller parts while the broker finds it too large; later batches are as small.
+    ///
+    /// Breaks when nothing may be sent after it, with the number of its orders that were not sent.
+    async fn deliver_in_parts(
+        &mut self,
+        batch: Batch,
+        abandon: &CancellationToken,
+    ) -> ControlFlow<usize> {
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            let outcome = self.deliver(&part, abandon).await;
+            if let Outcome::Failed(error) = &outcome
+                && error.is_too_large()
+                && part.orders.len() > 1
+            {
+                let rest = part.split_off_half();
+                self.batch_orders_max = part.orders.len();
+                warn!(target = %self.target, orders = self.batch_orders_max, "smaller batches: {error}");
+                parts.extend([rest, part]);
+                continue;
+            }
+            if self.conclude(&part, outcome).is_break() {
+                return ControlFlow::Break(parts.iter().map(|part| part.orders.len()).sum());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn deliver(&self, batch: &Batch, abandon: &CancellationToken) -> Outcome {
+        let Self { transport, target, policy, outage, .. } = self;
+        let begun = Instant::now();
+        let delivery = deliver(transport, target, &batch.records, *policy, outage);
+        let Some((outcome, attempts)) = abandon.run_until_cancelled(delivery).await else {
+            let (target, cause) = (target.clone(), "the generator was stopped".to_owned());
+            return Outcome::Unknown(ProduceError::Unknown { target, cause });
+        };
+        let (orders, duration) = (batch.orders.len(), begun.elapsed());
+        debug!(%target, orders, attempts, ?duration, "batch has an outcome");
+        self.report.attempts(orders, attempts);
+        outcome
+    }
+
+    /// Reports a batch, and tells whether anything may be sent after it.
+    fn conclude(&mut self, batch: &Batch, outcome: Outcome) -> ControlFlow<()> {
+        match outcome {
+            Outcome::Acknowledged { base_offset } => {
+                self.outage.acknowledged(&self.target);
+                self.report.acknowledged(&self.target, &batch.orders, base_offset);
+                self.refusals_in_a_row = 0;
+                ControlFlow::Continue(())
+            }
+            Outcome::Failed(error) => {
+                self.report.failed(&batch.orders, &error);
+                self.refusals_in_a_row += 1;
+                let is_single = matches!(error, ProduceError::Refused { .. })
+                    && self.refusals_in_a_row < REFUSALS_IN_A_ROW_MAX;
+                if is_single { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            }
+            Outcome::Unknown(error) => {
+                self.report.unknown(&batch.orders, &error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+//! The service around the orders: start, publish, drain, report.
+//!
+//! ```text
+//! registry, topic ─→ make orders ─┬─ queue ─→ sender of partition 0 ─┐
+//!                        ↑        ├─ queue ─→ sender of partition 1 ─┼─→ report ─→ exit code
+//!              pace, stop, halted └─ queue ─→ sender of partition 2 ─┘
+//! ```
+//!
+//! At a signal, when `ORDER_COUNT` is reached, or when an order could not be delivered, no more orders are made; the
+//! senders deliver what is queued, and the statistics follow.
+
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+use kafka_client::cluster::Cluster;
+use kafka_client::config::BrokerConfig;
+use kafka_client::writer::Writer;
+use kafka_group::TopicPartition;
+use kafka_group::murmur2::partition_for_key;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use schema_registry::{RegistryConfig, SchemaRegistry};
+use service_runtime::Context;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::{JoinSet, consume_budget};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::batch::{Encoder, PendingOrder};
+use crate::delivery::DeliveryPolicy;
+use crate::orders::{DrawnOrder, ORDER_ID_BYTES_MAX, Orders};
+use crate::outage::Outage;
+use crate::pace::Pace;
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::sender::Sender;
+use crate::settings::GeneratorSettings;
+use crate::startup;
+
+/// How many orders of a partition may wait for the batch before them; making orders waits beyond.
+const QUEUE_ORDERS_MAX: usize = 8192;
+
+/// How long a broker may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a broker may take to answer a request that does not wait for anything.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often the progress bar moves.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Publishes orders until there are enough, a signal comes, or one cannot be delivered.
+///
+/// # Errors
+///
+/// When the registry or the broker refuses what the generator needs to start, and when an order has failed or its
+/// outcome is unknown, after everything else is delivered.
+///
+/// # Cancel safety
+///
+/// Not cancel safe: orders that are on their way would have no outcome. Cancel [`Context::stop`] to end it.
+pub async fn run(settings: GeneratorSettings, context: Context) -> anyhow::Result<()> {
+    let stop = context.stop.clone();
+    let Some(publisher) = stop.run_until_cancelled(Publisher::start(settings, context)).await
+    else {
+        info!("stopped before the first order");
+        return Ok(());
+    };
+    publisher?.publish().await
+}
+
+/// A generator that has everything it needs to publish.
+struct Publisher {
+    settings: GeneratorSettings,
+    context: Context,
+    seed: u64,
+    schema_id: u32,
+    partitions: NonZeroU32,
+    writer: Writer,
+    outage: Arc<Outage>,
+}
+
+impl Publisher {
+    async fn start(settings: GeneratorSettings, context: Context) -> anyhow::Result<Self> {
+        let registry_check = context.health.check("registry");
+        let kafka_check = context.health.check("kafka");
+        let brokers = BrokerConfig {
+            bootstrap_servers: settings.connection.bootstrap_servers.clone(),
+            client_id: "order-generator".to_owned(),
+            connect_timeout: CONNECT_TIMEOUT,
+            request_timeout: REQUEST_TIMEOUT,
+        };
+        let registry_url = settings.connection.schema_registry_url.reveal();
+        let registry = SchemaRegistry::new(RegistryConfig::new(registry_url))
+            .context("use SCHEMA_REGISTRY_URL")?;
+
+        let topic = &settings.topics.orders_topic;
+        let schema_id = startup::register_schema(&registry, topic, &registry_check).await?;
+        let cluster = Cluster::new(brokers.clone());
+        let partitions = startup::create_topic(&cluster, &settings.topics, &kafka_check).await?;
+        let seed = match settings.seed {
+            Some(seed) => seed,
+            None => random_number()?,
+        };
+        Ok(Self {
+            settings,
+            context,
+            seed,
+            schema_id,
+            partitions,
+            writer: Writer::new(brokers),
+            outage: Arc::new(Outage::new(kafka_check)),
+        })
+    }
+
+    async fn publish(self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        // A signal ends the making of orders, and so does an order that could not be delivered.
+        let enough = self.context.stop.child_token();
+        let report = Arc::new(Report::new(&self.context.metrics, enough.clone()));
+        let progress = Progress::start(self.settings.order_count, &self.context.console);
+        let abandon = CancellationToken::new();
+        let (queues, senders) = self.start_senders(&report, &abandon)?;
+        let mut display = JoinSet::new();
+        display.spawn(show(progress.clone(), Arc::clone(&report)));
+
+        self.make_orders(queues, &report, &enough).await;
+        let drained = self.drain(senders, &abandon).await;
+        display.shutdown().await;
+        progress.finish();
+        let shortfall = report.conclude(begun.elapsed());
+        drained?;
+        if shortfall.failed + shortfall.unknown > 0 {
+            bail!("{} orders failed, {} may be lost", shortfall.failed, shortfall.unknown);
+        }
+        Ok(())
+    }
+
+    /// Starts a sender for each partition, each with a producer id of its own.
+    fn start_senders(
+        &self,
+        report: &Arc<Report>,
+        abandon: &CancellationToken,
+    ) -> anyhow::Result<(Vec<mpsc::Sender<PendingOrder>>, JoinSet<()>)> {
+        let topic: Arc<str> = self.settings.topics.orders_topic.as_str().into();
+        let policy = DeliveryPolicy {
+            refusals_max: self.settings.refusals_max,
+            timeout: self.settings.delivery_timeout,
+        };
+        let mut senders = JoinSet::new();
+        let mut queues = Vec::new();
+        for partition in 0..self.partitions.get().cast_signed() {
+            let sender = Sender::new(
+                self.writer.clone(),
+                TopicPartition::new(Arc::clone(&topic), partition),
+                Encoder::new(self.schema_id, random_number()?),
+                policy,
+                Arc::clone(&self.outage),
+                Arc::clone(report),
+            );
+            let (into_queue, queue) = mpsc::channel(QUEUE_ORDERS_MAX);
+            queues.push(into_queue);
+            senders.spawn(sender.run(queue, abandon.clone()));
+        }
+        Ok((queues, senders))
+    }
+
+    /// Makes orders and queues them for their partitions, until `ORDER_COUNT` is reached or there are `enough`.
+    ///
+    /// Which partition follows from the order's id as in every other client, so the orders of a seed lie on the same
+    /// partitions in every run.
+    async fn make_orders(
+        &self,
+        queues: Vec<mpsc::Sender<PendingOrder>>,
+        report: &Report,
+        enough: &CancellationToken,
+    ) {
+        let GeneratorSettings { order_count, order_id_format, price_min, price_max, .. } =
+            self.settings;
+        let mut orders = Orders::new(self.seed, order_id_format, price_min, price_max);
+        let mut pace = Pace::new(self.settings.order_rate, Instant::now());
+        let mut made = 0;
+        while (order_count == 0 || made < order_count) && !enough.is_cancelled() {
+            if let Some(due) = pace.next(Instant::now())
+                && enough.run_until_cancelled(sleep_until(due)).await.is_none()
+            {
+                return;
+            }
+            let order = orders.draw();
+            let queue = &queues[self.partition_of(&order)];
+            let is_queued = match queue.try_send(PendingOrder::new(order, SystemTime::now())) {
+                Ok(()) => true,
+                Err(TrySendError::Full(order)) => {
+                    let sent = enough.run_until_cancelled(queue.send(order)).await;
+                    sent.is_some_and(|sent| sent.is_ok())
+                }
+                Err(TrySendError::Closed(_order)) => false,
+            };
+            if !is_queued {
+                return;
+            }
+            report.sent();
+            made += 1;
+            // The senders share the threads with this loop, which hardly ever has to wait.
+            consume_budget().await;
+        }
+    }
+
+    fn partition_of(&self, order: &DrawnOrder) -> usize {
+        let mut key = [0; ORDER_ID_BYTES_MAX];
+        let partition = partition_for_key(order.id.write_to(&mut key).as_bytes(), self.partitions);
+        usize::try_from(partition).unwrap_or_default()
+    }
+
+    /// Waits for the senders, after a signal only as long as the settings say.
+    async fn drain(
+        &self,
+        mut senders: JoinSet<()>,
+        abandon: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let patience = self.settings.drain_timeout;
+        let mut all = pin!(async {
+            while let Some(joined) = senders.join_next().await {
+                joined.context("deliver orders")?;
+            }
+            Ok(())
+        });
+        let out_of_patience = async {
+            self.context.stop.cancelled().await;
+            sleep(patience).await;
+        };
+        tokio::select! {
+            biased;
+            drained = &mut all => return drained,
+            () = out_of_patience => {}
+        }
+        warn!(?patience, "giving up what is not acknowledged");
+        abandon.cancel();
+        all.await
+    }
+}
+
+/// Keeps the progress bar and the log up to date.
+async fn show(progress: Progress, report: Arc<Report>) {
+    let mut interval = interval(PROGRESS_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        progress.set(report.acknowledged_so_far());
+        report.tick();
+    }
+}
+
+/// Returns a number from the operating system, which no `SEED` decides.
+fn random_number() -> anyhow::Result<u64> {
+    SysRng.try_next_u64().context("draw a random number")
+}
