@@ -1,0 +1,178 @@
+//! What a checkpoint holds, and its form.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kafka_group::completion::CompletionTracker;
+use kafka_group::packing::{Unpacker, bit_width, varint_bytes_max, write_fixed, write_varint};
+use uuid::Uuid;
+
+use super::{CHECKSUM_BYTES, Capacity, Checkpoint, CheckpointError, DoesNotFit, PREFIX, VERSION};
+use crate::aggregate::Aggregate;
+use crate::producer_table::ProducerTable;
+
+/// More attempts at one record are not told apart.
+const ATTEMPTS_MAX: u32 = 255;
+
+/// What a checkpoint holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Contents {
+    pub(super) topic_id: Uuid,
+    /// The first offset that the numbers are about.
+    pub(super) since: i64,
+    pub(super) aggregate: Aggregate,
+    /// As of the dispatch frontier.
+    pub(super) producers: ProducerTable,
+    pub(super) tracker: CompletionTracker,
+    /// Attempts made at incomplete records, where there were any.
+    pub(super) attempts: BTreeMap<i64, u32>,
+}
+
+/// What was found beside a committed offset.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    /// Something that is no checkpoint of ours.
+    Foreign,
+    /// A checkpoint, and the offset it was written for.
+    Checkpoint(Box<Contents>, i64),
+}
+
+impl Contents {
+    /// Returns the contents of a partition about which nothing is known, and whose work starts at `offset`.
+    pub(super) fn empty(topic_id: Uuid, offset: i64) -> Self {
+        Self {
+            topic_id,
+            since: offset,
+            aggregate: Aggregate::default(),
+            producers: ProducerTable::default(),
+            tracker: CompletionTracker::new(offset),
+            attempts: BTreeMap::new(),
+        }
+    }
+
+    /// Writes the checkpoint.
+    pub(super) fn write(&self, capacity: &Capacity) -> Result<Checkpoint, DoesNotFit> {
+        let bytes_max = capacity.bytes_max;
+        let offset = self.tracker.committable();
+        let mut bytes = Vec::with_capacity(bytes_max);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(self.topic_id.as_bytes());
+        write_varint(offset.cast_unsigned(), &mut bytes);
+        write_varint(offset.saturating_sub(self.since).cast_unsigned(), &mut bytes);
+        self.aggregate.write(&mut bytes);
+        self.producers.write(&mut bytes);
+        self.tracker.write_map(&mut bytes);
+        let room = bytes_max.saturating_sub(bytes.len() + CHECKSUM_BYTES);
+        self.write_attempts(room, &mut bytes);
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        if bytes.len() > bytes_max {
+            return Err(DoesNotFit { bytes: bytes.len(), bytes_max });
+        }
+        Ok(Checkpoint { offset, metadata: format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)) })
+    }
+
+    /// Appends the attempts at the lowest incomplete offsets, as many as fit.
+    ///
+    /// The others start at 0 again after a restart. That costs a few attempts more at records that were going to be tried
+    /// again anyway, and no number but that of the retries can differ.
+    fn write_attempts(&self, room: usize, into: &mut Vec<u8>) {
+        const HEADER_BYTES_MAX: usize = 1 + varint_bytes_max(21);
+        let attempts_at = |offset: &i64| {
+            self.attempts.get(offset).map_or(0, |n| u64::from(*n.min(&ATTEMPTS_MAX)))
+        };
+        let Some((last, _)) = self.attempts.last_key_value() else {
+            into.push(0);
+            return;
+        };
+        let offsets = self.tracker.incomplete_offsets();
+        let mut attempts: Vec<_> =
+            offsets.iter().take_while(|offset| *offset <= last).map(attempts_at).collect();
+        let width = attempts.iter().copied().max().map_or(0, bit_width);
+        if width > 0 {
+            attempts.truncate(room.saturating_sub(HEADER_BYTES_MAX) * 8 / usize::from(width));
+        }
+        if width == 0 || attempts.is_empty() {
+            into.push(0);
+            return;
+        }
+        into.push(width);
+        write_varint(u64::try_from(attempts.len()).unwrap_or(u64::MAX), into);
+        write_fixed(&attempts, width, into);
+    }
+
+    fn read(from: &mut Unpacker<'_>) -> Option<(Self, i64)> {
+        let topic_id = Uuid::from_bytes(from.array()?);
+        let offset: i64 = from.varint()?;
+        let since = offset.checked_sub(from.varint()?)?;
+        let aggregate = Aggregate::read(from)?;
+        let producers = ProducerTable::read(from)?;
+        let tracker = CompletionTracker::read_map(offset, from)?;
+        let attempts = read_attempts(&tracker, from)?;
+        Some((Self { topic_id, since, aggregate, producers, tracker, attempts }, offset))
+    }
+}
+
+fn read_attempts(
+    tracker: &CompletionTracker,
+    from: &mut Unpacker<'_>,
+) -> Option<BTreeMap<i64, u32>> {
+    let [width] = from.array()?;
+    if width == 0 {
+        return Some(BTreeMap::new());
+    }
+    let count = from.varint()?;
+    let attempts = from.fixed(count, width)?;
+    let mut known = BTreeMap::new();
+    for (offset, attempts) in tracker.incomplete_offsets().into_iter().zip(attempts) {
+        if attempts > 0 {
+            known.insert(offset, u32::try_from(attempts).ok()?);
+        }
+    }
+    Some(known)
+}
+
+/// Reads the metadata of a committed offset.
+pub(super) fn read(metadata: &str) -> Result<Found, CheckpointError> {
+    if metadata.is_empty() {
+        return Ok(Found::Nothing);
+    }
+    let Some((container_version, encoded)) = split_prefix(metadata) else {
+        return Ok(Found::Foreign);
+    };
+    if container_version != u64::from(VERSION) {
+        return Err(CheckpointError::UnknownVersion { found: container_version, known: VERSION });
+    }
+    let bytes = URL_SAFE_NO_PAD
+        .decode(encoded)
+        .map_err(|_not_base64| CheckpointError::Malformed("it is not base64url"))?;
+    let (body, checksum) =
+        bytes.split_last_chunk().ok_or(CheckpointError::Malformed("it ends in its checksum"))?;
+    if crc32c::crc32c(body) != u32::from_le_bytes(*checksum) {
+        return Err(CheckpointError::Checksum);
+    }
+    let (version, contents) =
+        body.split_first().ok_or(CheckpointError::Malformed("it has no version"))?;
+    if *version != VERSION {
+        return Err(CheckpointError::UnknownVersion { found: u64::from(*version), known: VERSION });
+    }
+    let mut unpacker = Unpacker::new(contents);
+    match Contents::read(&mut unpacker) {
+        Some((contents, offset)) if unpacker.is_empty() => {
+            Ok(Found::Checkpoint(Box::new(contents), offset))
+        }
+        Some(_) => Err(CheckpointError::Malformed("it goes on after its last section")),
+        None => Err(CheckpointError::Malformed("a section holds what it cannot")),
+    }
+}
+
+/// Splits `oc<number>:` off a metadata text; `None` if it does not begin like that.
+fn split_prefix(metadata: &str) -> Option<(u64, &str)> {
+    let (number, encoded) = metadata.strip_prefix("oc")?.split_once(':')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| (number.parse().unwrap_or(u64::MAX), encoded))
+}
+
+#[cfg(test)]
+mod tests;

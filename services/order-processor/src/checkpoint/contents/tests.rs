@@ -1,0 +1,289 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::checkpoint::METADATA_CHARS_MIN;
+use crate::producer_table::Stamp;
+
+const TOPIC_ID: Uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+
+/// The first version's form of [`known_contents`].
+const KNOWN_V1: &str = "\
+    oc1:AQEjRWeJq83vASNFZ4mrze_tBwUiAQEBA6bHvfUEmNWYQQGMnUEigNCV_7wxAgPIHkDyB5HkDyB5A8jyPPkeQADN\
+    GJxBh_SYQaqGmkG8N5xBmaWaQXYTmUGIxJpBq1acQWUymUF345pBVFGZQZp1nEFmAptBiZScQTKPmUF4s5xBVSGbQWfS\
+    nEEhrplBRECbQVbxnEEQzZlBM1-bQUUQnUEifptBEZ2bQTQvnUEAvJtB79qbQRJtnUG7Z5pBmNWYQQGMnUHe-ZtBAgmX\
+    fEQZ0xRXlgivXMohGaoIGoIIIwQCY_QCA4Sz5_nr";
+
+/// A little of everything, made step by step without randomness.
+fn known_contents() -> Contents {
+    let mut contents = Contents::empty(TOPIC_ID, 1_000);
+    for offset in 1_000..1_040 {
+        contents.tracker.begin(offset);
+        let stamp =
+            Stamp::new(if offset < 1_020 { b"one" } else { b"two" }, 7 + offset.unsigned_abs());
+        contents.producers.judge(&stamp.unwrap());
+        if [1_005, 1_009, 1_010, 1_037].contains(&offset) {
+            continue;
+        }
+        contents.tracker.complete(offset);
+        if offset == 1_011 {
+            contents.aggregate.add_dead_letter();
+        } else if offset == 1_012 {
+            contents.aggregate.add_duplicate();
+        } else {
+            let price = f32::from_bits(0x4120_0000 + 7_919 * u32::try_from(offset).unwrap());
+            contents.aggregate.add_order(1_700_000_000_000 + 17 * (offset % 13), price);
+        }
+    }
+    contents.aggregate.add_retries(3);
+    contents.aggregate.add_replayed();
+    contents.attempts = BTreeMap::from([(1_005, 2), (1_010, 1)]);
+    contents
+}
+
+fn written(contents: &Contents) -> Checkpoint {
+    contents.write(&Capacity::DEFAULT).unwrap()
+}
+
+/// A checkpoint's text with its bytes changed, and the checksum put right.
+fn altered(metadata: &str, alter: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut body = URL_SAFE_NO_PAD.decode(metadata.strip_prefix(PREFIX).unwrap()).unwrap();
+    body.truncate(body.len() - CHECKSUM_BYTES);
+    alter(&mut body);
+    let checksum = crc32c::crc32c(&body).to_le_bytes();
+    body.extend_from_slice(&checksum);
+    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(body))
+}
+
+/// Fails when the form changes. A new form takes a new version, and this test stays as it is for the first.
+#[test]
+fn the_first_version_is_read_and_written_as_ever() {
+    let known = known_contents();
+    let checkpoint = Checkpoint { offset: 1_005, metadata: KNOWN_V1.to_owned() };
+    assert_eq!(written(&known), checkpoint);
+    let Ok(Found::Checkpoint(read, 1_005)) = read(KNOWN_V1) else { panic!("it is not read") };
+    assert_eq!((read.topic_id, read.since), (TOPIC_ID, 1_000));
+    assert_eq!(read.aggregate, known.aggregate);
+    assert_eq!(read.producers, known.producers);
+    assert_eq!(read.tracker.incomplete_offsets(), [1_005, 1_009, 1_010, 1_037]);
+    assert_eq!(read.tracker.frontier(), 1_040);
+    assert_eq!(read.attempts, known.attempts);
+    assert_eq!(written(&read), checkpoint);
+}
+
+#[test]
+fn metadata_that_is_not_ours_is_told_from_what_is() {
+    assert_eq!(read(""), Ok(Found::Nothing));
+    for foreign in
+        ["AAAAAA==", "oc", "oc:", "ocean:1", "oc1", "oc-1:", "OC1:", " oc1:", "o\u{f6}c1:"]
+    {
+        assert_eq!(read(foreign), Ok(Found::Foreign), "{foreign}");
+    }
+}
+
+#[test]
+fn a_later_version_is_refused_naming_both() {
+    let known = written(&known_contents()).metadata;
+    let later_container = known.replace("oc1:", "oc2:");
+    let later_contents = altered(&known, |body| body[0] = 9);
+    for (metadata, found) in [(later_container, 2), (later_contents, 9)] {
+        let error = read(&metadata).unwrap_err();
+        assert_eq!(error, CheckpointError::UnknownVersion { found, known: 1 });
+        let text = format!("the checkpoint has version {found}, and this release knows version 1");
+        assert_eq!(error.to_string(), text);
+    }
+    let far = CheckpointError::UnknownVersion { found: u64::MAX, known: 1 };
+    assert_eq!(read("oc99999999999999999999999:"), Err(far));
+}
+
+#[test]
+fn damage_is_refused_wherever_it_is() {
+    let known = written(&known_contents()).metadata;
+    for place in PREFIX.len()..known.len() {
+        let mut damaged = known.clone().into_bytes();
+        damaged[place] = if damaged[place] == b'A' { b'B' } else { b'A' };
+        let damaged = String::from_utf8(damaged).unwrap();
+        assert!(read(&damaged).is_err(), "at {place}");
+        assert!(read(&known[..place]).is_err(), "cut off at {place}");
+    }
+    assert!(matches!(read("oc1:@"), Err(CheckpointError::Malformed(_))));
+    assert!(matches!(read("oc1:"), Err(CheckpointError::Malformed(_))));
+    assert_eq!(read("oc1:AAAAAAA"), Err(CheckpointError::Checksum));
+}
+
+#[test]
+fn a_section_that_holds_what_it_cannot_is_refused() {
+    let known = written(&known_contents()).metadata;
+    let too_long = altered(&known, |body| body.push(0));
+    let too_short = altered(&known, |body| {
+        body.pop();
+    });
+    let bare = altered(&known, |body| body.truncate(1));
+    let covers_too_much = altered(&known, |body| {
+        body.splice(19..20, [[0xff; 9].as_slice(), &[0x01]].concat());
+    });
+    for metadata in [too_long, too_short, bare, covers_too_much] {
+        assert!(matches!(read(&metadata), Err(CheckpointError::Malformed(_))), "{metadata}");
+    }
+}
+
+#[test]
+fn the_attempts_of_the_lowest_offsets_are_kept_when_not_all_fit() {
+    let mut contents = full_contents(Capacity::DEFAULT, Spread::Wide);
+    let offsets = contents.tracker.incomplete_offsets();
+    contents.attempts = offsets.iter().map(|offset| (*offset, 1_000)).collect();
+    let Ok(Found::Checkpoint(read, _)) = read(&written(&contents).metadata) else { panic!() };
+    let kept: Vec<_> = read.attempts.into_iter().collect();
+    let expected: Vec<_> = offsets.iter().map(|offset| (*offset, 255)).collect();
+    assert!(kept.len() >= 60 && kept.len() < offsets.len(), "{} of {}", kept.len(), offsets.len());
+    assert_eq!(kept, expected[..kept.len()]);
+}
+
+#[test]
+fn a_partition_that_is_caught_up_takes_little() {
+    let mut contents = Contents::empty(TOPIC_ID, 0);
+    for offset in 0..1_000 {
+        contents.tracker.begin(offset);
+        contents.tracker.complete(offset);
+        contents.aggregate.add_order(1_700_000_000_000 + 10 * offset, 99.5);
+    }
+    let metadata = written(&contents).metadata;
+    assert!(metadata.len() < 800, "{} characters", metadata.len());
+}
+
+#[test]
+fn less_metadata_narrows_the_window_until_nothing_fits() {
+    let window = Capacity::DEFAULT.window();
+    assert!(window.incomplete_max() > 1_000, "{window:?}");
+    assert!(window.dense_span() > 13_000, "{window:?}");
+    let narrow = Capacity::for_metadata(METADATA_CHARS_MIN).unwrap().window();
+    assert!(narrow.incomplete_max() < 100 && narrow.dense_span() < 1_100, "{narrow:?}");
+    let error = Capacity::for_metadata(METADATA_CHARS_MIN - 1).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "a checkpoint does not fit in {} characters of offset metadata; it needs {METADATA_CHARS_MIN}",
+            METADATA_CHARS_MIN - 1
+        )
+    );
+    assert!(Capacity::for_metadata(0).is_err());
+    const { assert!(METADATA_CHARS_MIN < 2_048) };
+}
+
+#[test]
+fn a_checkpoint_that_outgrew_its_room_is_not_written() {
+    let contents = full_contents(Capacity::DEFAULT, Spread::Dense);
+    let smaller = Capacity::for_metadata(METADATA_CHARS_MIN).unwrap();
+    assert!(contents.write(&smaller).is_err());
+    assert!(contents.write(&Capacity::DEFAULT).is_ok());
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Spread {
+    Dense,
+    Wide,
+}
+
+/// The worst that can be: the largest numbers, timestamps as far apart as they can be, and as many incomplete records as
+/// the window lets through.
+fn full_contents(capacity: Capacity, spread: Spread) -> Contents {
+    let start = i64::MAX - (1 << 40);
+    let mut contents = Contents::empty(Uuid::max(), start);
+    for index in 0..100 {
+        contents.aggregate.add_order(index * ((1 << 42) / 100), 1e12);
+        let id = index.unsigned_abs().to_le_bytes();
+        let stamp = Stamp::new(&id, (1 << 35) - 1);
+        contents.producers.judge(&stamp.unwrap());
+    }
+    contents.since = 0;
+    let step = match spread {
+        Spread::Dense => 1,
+        Spread::Wide => i64::try_from((1 << 21) / capacity.window().incomplete_max()).unwrap(),
+    };
+    let mut offset = start;
+    while contents.tracker.has_room_for(offset, capacity.window()) {
+        contents.tracker.begin(offset);
+        offset += step;
+    }
+    for offset in contents.tracker.incomplete_offsets() {
+        contents.attempts.insert(offset, 255);
+        // Complete and incomplete in turn is what a dense map has no short form for.
+        if matches!(spread, Spread::Dense) && offset % 2 == 0 && offset != start {
+            contents.tracker.complete(offset);
+            contents.attempts.remove(&offset);
+        }
+    }
+    contents
+}
+
+#[test]
+fn the_worst_that_can_be_fits_whatever_the_limit_is() {
+    for chars in (METADATA_CHARS_MIN..METADATA_CHARS_MIN + 5).chain([2_560, 4_095, 4_096, 8_192]) {
+        for spread in [Spread::Dense, Spread::Wide] {
+            let capacity = Capacity::for_metadata(chars).unwrap();
+            let contents = full_contents(capacity, spread);
+            let metadata = contents.write(&capacity).unwrap().metadata;
+            assert!(metadata.len() <= chars, "{} of {chars}, {spread:?}", metadata.len());
+            let Ok(Found::Checkpoint(read, _)) = read(&metadata) else { panic!("{metadata}") };
+            assert_eq!(read.tracker.incomplete_offsets(), contents.tracker.incomplete_offsets());
+            assert_eq!((read.aggregate, read.producers), (contents.aggregate, contents.producers));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_happens_the_checkpoint_fits_and_is_read_back(
+        chars in METADATA_CHARS_MIN..5_000,
+        steps in proptest::collection::vec(
+            // The gap to the next record, whether it completes at once, its timestamp, its price, its attempts.
+            (1_i64..4_000, 0_u8..4, any::<i64>(), 0.0_f32..=1e12, 0_u32..300),
+            0..700,
+        ),
+        dense: bool,
+        producers in 1_u64..60,
+    ) {
+        let capacity = Capacity::for_metadata(chars).unwrap();
+        let mut contents = Contents::empty(TOPIC_ID, 5);
+        let mut offset = 5;
+        for (gap, completes, timestamp_ms, price, attempts) in steps {
+            if !contents.tracker.has_room_for(offset, capacity.window()) {
+                break;
+            }
+            contents.tracker.begin(offset);
+            let id = (offset.unsigned_abs() % producers).to_le_bytes();
+            contents.producers.judge(&Stamp::new(&id, (1 << 34) + offset.unsigned_abs()).unwrap());
+            if completes == 0 {
+                contents.tracker.complete(offset);
+            } else if attempts > 0 {
+                contents.attempts.insert(offset, attempts.min(255));
+            }
+            contents.aggregate.add_order(timestamp_ms, price);
+            contents.aggregate.add_retries(attempts);
+            offset += if dense { gap % 3 + 1 } else { gap };
+        }
+        let checkpoint = contents.write(&capacity).unwrap();
+        prop_assert!(checkpoint.metadata.len() <= chars);
+        let Ok(Found::Checkpoint(read, offset)) = read(&checkpoint.metadata) else { panic!() };
+        prop_assert_eq!(offset, checkpoint.offset);
+        prop_assert_eq!(read.tracker.committable(), checkpoint.offset);
+        prop_assert_eq!(read.tracker.incomplete_offsets(), contents.tracker.incomplete_offsets());
+        prop_assert_eq!(&read.aggregate, &contents.aggregate);
+        prop_assert_eq!(&read.producers, &contents.producers);
+        prop_assert!(read.attempts.iter().all(|(offset, n)| contents.attempts.get(offset) == Some(n)));
+        // What was read is written the same again.
+        prop_assert_eq!(Contents { attempts: contents.attempts, ..*read }.write(&capacity), Ok(checkpoint));
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text: String, bytes: Vec<u8>) {
+        prop_assert!(matches!(read(&text), Ok(Found::Nothing | Found::Foreign)));
+        let mut body = bytes;
+        body.insert(0, VERSION);
+        let checksum = crc32c::crc32c(&body).to_le_bytes();
+        body.extend_from_slice(&checksum);
+        let metadata = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(body));
+        let refused = matches!(read(&metadata), Err(CheckpointError::Malformed(_)));
+        prop_assert!(refused, "random bytes are no contents");
+    }
+}

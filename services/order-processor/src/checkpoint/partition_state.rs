@@ -1,0 +1,322 @@
+//! All that is known about one partition, and how a record changes it.
+//!
+//! ```text
+//!                       admit                        complete_order
+//!   record read  --------+-----> Process  --------+-----------------> counted, complete
+//!                        |         |   ^          |
+//!                        |         v   |          | complete_dead_letter
+//!                        |   record_attempts      +-----------------> counted, complete
+//!                        |    (waits for its retry)
+//!                        +-----> Repeat              counted as a duplicate, complete
+//!                        +-----> Skip                counted earlier
+//! ```
+//!
+//! Counting and completing are one step, so at any moment the numbers are those of exactly the complete records:
+//! orders + dead letters + duplicates = records complete since the first offset covered. A checkpoint taken at any
+//! moment is consistent, and a restart from it repeats exactly what it does not count.
+
+use std::fmt;
+
+use kafka_group::completion::Observed;
+use uuid::Uuid;
+
+use super::contents::{self, Contents, Found};
+use super::{Capacity, Checkpoint, CheckpointError, DoesNotFit};
+use crate::aggregate::Aggregate;
+use crate::dead_letter::REPLAY_OF_HEADER;
+use crate::producer_table::{Judgement, Stamp};
+
+/// What is to be done with a record that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It has to be processed. It stays incomplete until it is completed as an order or a dead letter.
+    Process {
+        /// The attempts that were already made at it, before a restart.
+        attempts: u32,
+    },
+    /// Its producer sent it before; it is counted and complete.
+    Repeat,
+    /// It is complete already, or being processed.
+    Skip,
+}
+
+/// Where a record came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A producer sent it.
+    Produced,
+    /// It was a dead letter and was sent again.
+    Replayed,
+}
+
+/// An order whose processing succeeded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CompletedOrder {
+    /// The record's timestamp, in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// The order's price; has to be a valid one.
+    pub price: f32,
+    /// How many attempts it took, from 1.
+    pub attempts: u32,
+    /// Where the record came from.
+    pub origin: Origin,
+}
+
+/// Progress and numbers of one partition.
+#[derive(Clone, Debug)]
+pub struct PartitionState {
+    contents: Contents,
+    capacity: Capacity,
+    revision: u64,
+}
+
+/// A partition's state after an assignment.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The state at the committed offset.
+    pub state: PartitionState,
+    /// Why the state is an empty one, if it is.
+    pub discarded: Option<Discarded>,
+}
+
+/// Why there are no earlier numbers to go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discarded {
+    /// The offset was committed without metadata: by a tool, or by another client.
+    NoMetadata,
+    /// The metadata is no checkpoint: another client of the group wrote it.
+    Foreign,
+    /// The checkpoint was written for another offset.
+    OtherOffset {
+        /// The offset it was written for.
+        found: i64,
+        /// The offset it was committed with.
+        committed: i64,
+    },
+    /// The checkpoint is of another topic: the topic was created anew.
+    OtherTopic {
+        /// The topic id in the checkpoint.
+        found: Uuid,
+        /// The id of the topic as it is.
+        assigned: Uuid,
+    },
+}
+
+impl PartitionState {
+    /// Returns the state of a partition that is worked on from `offset`, and about which nothing is known.
+    pub fn empty(topic_id: Uuid, offset: i64, capacity: Capacity) -> Self {
+        Self { contents: Contents::empty(topic_id, offset), capacity, revision: 0 }
+    }
+
+    /// Returns the state that was committed, or an empty one at the committed offset if there is none to go on with.
+    ///
+    /// The log has to be read from [`Self::committable`]. If the log ends below [`Self::dispatch_frontier`] it was cut
+    /// off, and the state must not be used.
+    ///
+    /// # Errors
+    /// A checkpoint of an unknown version, with a wrong checksum, or malformed: an operator has to decide whether its
+    /// numbers may be lost.
+    pub fn restore(
+        metadata: &str,
+        topic_id: Uuid,
+        committed_offset: i64,
+        capacity: Capacity,
+    ) -> Result<Restored, CheckpointError> {
+        let discarded = match contents::read(metadata)? {
+            Found::Nothing => Discarded::NoMetadata,
+            Found::Foreign => Discarded::Foreign,
+            Found::Checkpoint(contents, _) if contents.topic_id != topic_id => {
+                Discarded::OtherTopic { found: contents.topic_id, assigned: topic_id }
+            }
+            Found::Checkpoint(_, found) if found != committed_offset => {
+                Discarded::OtherOffset { found, committed: committed_offset }
+            }
+            Found::Checkpoint(contents, _) => {
+                let state = Self { contents: *contents, capacity, revision: 0 };
+                return Ok(Restored { state, discarded: None });
+            }
+        };
+        let state = Self::empty(topic_id, committed_offset, capacity);
+        Ok(Restored { state, discarded: Some(discarded) })
+    }
+
+    /// Returns whether the record at `offset` may be admitted; otherwise reading has to pause before it.
+    ///
+    /// Without that, a checkpoint could outgrow its room. Records that a restart repeats always may be.
+    #[inline]
+    pub fn has_room_for(&self, offset: i64) -> bool {
+        self.contents.tracker.has_room_for(offset, self.capacity.window())
+    }
+
+    /// Takes up a record that was read, in offset order, and returns what is to be done with it.
+    ///
+    /// Without a stamp the record is taken as it comes.
+    #[inline]
+    pub fn admit(&mut self, offset: i64, stamp: Option<Stamp<'_>>) -> Admission {
+        let contents = &mut self.contents;
+        let attempts = match contents.tracker.observe(offset) {
+            Observed::New => {
+                contents.tracker.begin(offset);
+                let judgement = stamp.map(|stamp| contents.producers.judge(&stamp));
+                if judgement == Some(Judgement::Repeat) {
+                    contents.tracker.complete(offset);
+                    contents.aggregate.add_duplicate();
+                    self.revision += 1;
+                    return Admission::Repeat;
+                }
+                0
+            }
+            // It was judged when it was dispatched for the first time.
+            Observed::Incomplete => {
+                contents.tracker.begin(offset);
+                contents.attempts.get(&offset).copied().unwrap_or(0)
+            }
+            Observed::Dispatched | Observed::Complete => return Admission::Skip,
+        };
+        self.revision += 1;
+        Admission::Process { attempts }
+    }
+
+    /// Counts an admitted record as a processed order, and returns whether it was incomplete; otherwise nothing changes.
+    #[inline]
+    pub fn complete_order(&mut self, offset: i64, order: CompletedOrder) -> bool {
+        let is_complete = self.complete(offset, order.attempts, order.origin);
+        if is_complete {
+            self.contents.aggregate.add_order(order.timestamp_ms, order.price);
+        }
+        is_complete
+    }
+
+    /// Counts an admitted record as a dead letter, and returns whether it was incomplete; otherwise nothing changes.
+    ///
+    /// The dead letter has to be written before. `attempts` is how many were made at the record, 0 if it was none to try.
+    pub fn complete_dead_letter(&mut self, offset: i64, attempts: u32, origin: Origin) -> bool {
+        let is_complete = self.complete(offset, attempts, origin);
+        if is_complete {
+            self.contents.aggregate.add_dead_letter();
+        }
+        is_complete
+    }
+
+    #[inline]
+    fn complete(&mut self, offset: i64, attempts: u32, origin: Origin) -> bool {
+        let contents = &mut self.contents;
+        if !contents.tracker.complete(offset) {
+            return false;
+        }
+        if !contents.attempts.is_empty() {
+            contents.attempts.remove(&offset);
+        }
+        contents.aggregate.add_retries(attempts.saturating_sub(1));
+        if origin == Origin::Replayed {
+            contents.aggregate.add_replayed();
+        }
+        self.revision += 1;
+        true
+    }
+
+    /// Notes how many attempts were made at an admitted record that waits for its next one.
+    pub fn record_attempts(&mut self, offset: i64, attempts: u32) {
+        self.contents.attempts.insert(offset, attempts);
+        self.revision += 1;
+    }
+
+    /// Notes that everything below `next_offset` was read: what was not admitted does not exist, and counts as complete.
+    ///
+    /// Returns how many offsets that were incomplete before the restart are not in the log any more.
+    pub fn advance_to(&mut self, next_offset: i64) -> usize {
+        let contents = &mut self.contents;
+        let before = contents.tracker.committable();
+        let gone = contents.tracker.advance_to(next_offset);
+        if gone > 0 && !contents.attempts.is_empty() {
+            let incomplete = contents.tracker.incomplete_offsets();
+            contents.attempts.retain(|offset, _| incomplete.binary_search(offset).is_ok());
+        }
+        if contents.tracker.committable() != before {
+            self.revision += 1;
+        }
+        gone
+    }
+
+    /// Returns the offset to commit: everything below it is complete.
+    pub fn committable(&self) -> i64 {
+        self.contents.tracker.committable()
+    }
+
+    /// Returns the offset from which on nothing was admitted yet.
+    pub fn dispatch_frontier(&self) -> i64 {
+        self.contents.tracker.frontier()
+    }
+
+    /// Returns how many records are incomplete: being processed, waiting, or to be repeated after a restart.
+    pub fn incomplete(&self) -> usize {
+        self.contents.tracker.incomplete()
+    }
+
+    /// Returns the id of the topic.
+    pub fn topic_id(&self) -> Uuid {
+        self.contents.topic_id
+    }
+
+    /// Returns the first offset that the numbers cover.
+    pub fn since(&self) -> i64 {
+        self.contents.since
+    }
+
+    /// Returns the numbers.
+    pub fn aggregate(&self) -> &Aggregate {
+        &self.contents.aggregate
+    }
+
+    /// Returns a number that is another one after everything that changes the checkpoint.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Returns what is to be committed.
+    ///
+    /// # Errors
+    /// The checkpoint outgrew its room because records were admitted without [`Self::has_room_for`], or because it was
+    /// restored from a larger one. It must not be committed then; once more records are complete it fits again.
+    pub fn checkpoint(&self) -> Result<Checkpoint, DoesNotFit> {
+        self.contents.write(&self.capacity)
+    }
+}
+
+impl Origin {
+    /// Returns where the record with these headers came from.
+    pub fn of<'a>(headers: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Self {
+        let is_replay = headers.into_iter().any(|(name, _)| name == REPLAY_OF_HEADER.as_bytes());
+        if is_replay { Self::Replayed } else { Self::Produced }
+    }
+}
+
+impl Discarded {
+    /// Returns whether numbers may have been lost, so that somebody should hear of it.
+    pub fn is_warning(self) -> bool {
+        match self {
+            Self::NoMetadata => false,
+            Self::Foreign | Self::OtherOffset { .. } | Self::OtherTopic { .. } => true,
+        }
+    }
+}
+
+impl fmt::Display for Discarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMetadata => write!(f, "the offset was committed without a checkpoint"),
+            Self::Foreign => {
+                write!(f, "another client committed the offset, with metadata of its own")
+            }
+            Self::OtherOffset { found, committed } => {
+                write!(f, "the checkpoint is of offset {found}, but was committed with {committed}")
+            }
+            Self::OtherTopic { found, assigned } => {
+                write!(f, "the checkpoint is of topic id {found}, but the topic has {assigned}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

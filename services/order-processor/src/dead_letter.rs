@@ -1,0 +1,209 @@
+//! Dead letters: what is written about a record that could not be processed, and read back from it.
+//!
+//! A letter has the record's key and value byte for byte, and headers that say where it was, what was wrong and when. The
+//! `__dlq.errors.*` names are those of
+//! [KIP-1191](https://cwiki.apache.org/confluence/display/KAFKA/KIP-1191%3A+Dead-letter+queues+for+share+groups).
+//! All values are UTF-8 texts: integers in decimal, times as RFC 3339 in UTC with milliseconds. Each name is written
+//! once; headers of an earlier letter are replaced, so that nothing grows from one failure to the next.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SecondsFormat};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+mod error_type;
+mod identity;
+mod names;
+mod original_headers;
+
+pub use self::error_type::{ErrorClass, ErrorType, Stage};
+pub use self::identity::{Identity, ParseReplayOfError, ReplayOf};
+pub use self::names::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
+pub use self::original_headers::original_headers;
+
+/// A header as it is in a log: any bytes, and the value may be null.
+pub type RawHeader<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// The most bytes of an error's text that are kept.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+/// The most bytes that a letter has more than its record, with names and group id as long as Kafka's limit of 249 for
+/// topics: what the dead-letter topic has to allow beyond the largest record.
+pub const ADDED_BYTES_MAX: usize = 56 * 1024;
+/// The most bytes of exactly kept headers; more are left out, and only their plain copies remain.
+const EXACT_HEADERS_BYTES_MAX: usize = 48 * 1024;
+
+/// A record that cannot be processed.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedRecord<'a> {
+    /// The topic it was read from.
+    pub topic: &'a str,
+    /// The id of that topic.
+    pub topic_id: Uuid,
+    /// The partition it was read from.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// Its timestamp, in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value, or the bytes that could not be read as a record.
+    pub value: Option<&'a [u8]>,
+    /// Its headers, in order.
+    pub headers: &'a [RawHeader<'a>],
+}
+
+/// What went wrong with a record, for whom and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure<'a> {
+    /// The kind of failure.
+    pub error_type: ErrorType,
+    /// What happened, for people.
+    pub message: &'a str,
+    /// How many attempts were made; 0 if it was none to try.
+    pub attempts: u32,
+    /// The id of the schema that the value names.
+    pub schema_id: Option<u32>,
+    /// The time of the failure, in milliseconds since 1970.
+    pub failed_at_ms: i64,
+    /// The consumer group it failed for.
+    pub group: &'a str,
+}
+
+/// A record for the dead-letter topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The key of the failed record.
+    pub key: Option<Vec<u8>>,
+    /// The value of the failed record.
+    pub value: Option<Vec<u8>>,
+    /// The headers, sorted by name, each name once.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl DeadLetter {
+    /// Returns the letter about a failed record.
+    ///
+    /// The coordinates in it are those of the record, or, if that was itself a replayed dead letter, those with which the
+    /// order failed first.
+    pub fn build(record: &FailedRecord<'_>, failure: &Failure<'_>) -> Self {
+        let mut headers = BTreeMap::new();
+        original_headers::keep(record.headers, &mut headers);
+        let mut write = |name: &str, value: String| {
+            headers.insert(name.to_owned(), value.into_bytes());
+        };
+        let replay = Replay::of(record.headers);
+        let of = replay.of.unwrap_or_else(|| ReplayOf {
+            topic: record.topic.to_owned(),
+            topic_id: record.topic_id,
+            partition: record.partition,
+            offset: record.offset,
+        });
+        let message = truncate(failure.message);
+        let failed_at = rfc3339(failure.failed_at_ms);
+        let deliveries = failure.attempts.max(1);
+
+        write(names::TOPIC, of.topic.clone());
+        write(names::PARTITION, of.partition.to_string());
+        write(names::OFFSET, of.offset.to_string());
+        write(names::GROUP, failure.group.to_owned());
+        write(names::DELIVERY_COUNT, deliveries.to_string());
+        write(names::MESSAGE, message.clone());
+        write(names::ERROR_TYPE, failure.error_type.to_string());
+        write(names::ERROR_CLASS, failure.error_type.class().to_string());
+        write(names::ERROR_STAGE, failure.error_type.stage().to_string());
+        write(names::TOPIC_ID, of.topic_id.to_string());
+        let original_timestamp = replay.original_timestamp;
+        write(
+            names::ORIGINAL_TIMESTAMP,
+            original_timestamp.unwrap_or_else(|| rfc3339(record.timestamp_ms)),
+        );
+        write(names::FAILED_AT, failed_at.clone());
+        write(names::ATTEMPTS, failure.attempts.to_string());
+        if let Some(schema_id) = failure.schema_id {
+            write(names::SCHEMA_ID, schema_id.to_string());
+        }
+        write(REPLAY_COUNT_HEADER, replay.count.to_string());
+        write(names::PLAIN_REASON, message);
+        write(names::PLAIN_TOPIC, of.topic);
+        write(names::PLAIN_PARTITION, of.partition.to_string());
+        write(names::PLAIN_OFFSET, of.offset.to_string());
+        write(names::PLAIN_TIMESTAMP, failed_at);
+
+        Self {
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: headers.into_iter().collect(),
+        }
+    }
+
+    /// Returns the letter without its value, for a topic that takes no record of that size: the size, the SHA-256 and the
+    /// coordinates remain.
+    #[must_use]
+    pub fn without_value(self) -> Self {
+        let Some(value) = &self.value else { return self };
+        let mut headers: BTreeMap<_, _> = self.headers.into_iter().collect();
+        let digest = hex(&Sha256::digest(value));
+        for (name, text) in [
+            (names::VALUE, names::OMITTED.to_owned()),
+            (names::VALUE_BYTES, value.len().to_string()),
+            (names::VALUE_SHA256, digest),
+        ] {
+            headers.insert(name.to_owned(), text.into_bytes());
+        }
+        Self { key: self.key, value: None, headers: headers.into_iter().collect() }
+    }
+}
+
+/// What a record's headers say about it being a replayed dead letter.
+#[derive(Debug)]
+struct Replay {
+    of: Option<ReplayOf>,
+    count: u32,
+    original_timestamp: Option<String>,
+}
+
+impl Replay {
+    fn of(headers: &[RawHeader<'_>]) -> Self {
+        let text = |name| identity::text_of(headers, name);
+        let of: Option<ReplayOf> = text(REPLAY_OF_HEADER).and_then(|of| of.parse().ok());
+        let is_replay = of.is_some();
+        let count = text(REPLAY_COUNT_HEADER).and_then(|count| count.parse().ok()).unwrap_or(1);
+        let original_timestamp = text(names::ORIGINAL_TIMESTAMP)
+            .filter(|time| DateTime::parse_from_rfc3339(time).is_ok())
+            .map(str::to_owned);
+        Self {
+            of,
+            count: if is_replay { count } else { 0 },
+            original_timestamp: original_timestamp.filter(|_| is_replay),
+        }
+    }
+}
+
+/// Returns a time as RFC 3339 in UTC with milliseconds; times outside the years 0 to 9999 count as their edge.
+fn rfc3339(timestamp_ms: i64) -> String {
+    const EARLIEST_MS: i64 = -62_167_219_200_000;
+    const LATEST_MS: i64 = 253_402_300_799_999;
+    let time = DateTime::from_timestamp_millis(timestamp_ms.clamp(EARLIEST_MS, LATEST_MS));
+    time.unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+/// Cuts a text that is too long after a whole character, and marks that.
+fn truncate(message: &str) -> String {
+    const MARK: &str = "…";
+    if message.len() <= MESSAGE_BYTES_MAX {
+        return message.to_owned();
+    }
+    let end = message.floor_char_boundary(MESSAGE_BYTES_MAX - MARK.len());
+    format!("{}{MARK}", &message[..end])
+}
+
+#[cfg(test)]
+mod tests;

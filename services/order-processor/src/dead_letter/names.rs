@@ -1,0 +1,74 @@
+//! The headers of dead letters.
+
+/// Whose letter it was when this record was sent again: the coordinates of [`super::ReplayOf`]. Only on replays.
+pub const REPLAY_OF_HEADER: &str = "dlq.replay.of";
+/// How often the order was sent again. On letters and replays.
+pub const REPLAY_COUNT_HEADER: &str = "dlq.replay.count";
+
+pub(super) const TOPIC: &str = "__dlq.errors.topic";
+pub(super) const PARTITION: &str = "__dlq.errors.partition";
+pub(super) const OFFSET: &str = "__dlq.errors.offset";
+pub(super) const GROUP: &str = "__dlq.errors.group";
+pub(super) const DELIVERY_COUNT: &str = "__dlq.errors.delivery.count";
+pub(super) const MESSAGE: &str = "__dlq.errors.message";
+
+pub(super) const ERROR_TYPE: &str = "dlq.error.type";
+pub(super) const ERROR_CLASS: &str = "dlq.error.class";
+pub(super) const ERROR_STAGE: &str = "dlq.error.stage";
+pub(super) const TOPIC_ID: &str = "dlq.topic-id";
+pub(super) const ORIGINAL_TIMESTAMP: &str = "dlq.original.timestamp";
+pub(super) const FAILED_AT: &str = "dlq.failed-at";
+pub(super) const ATTEMPTS: &str = "dlq.attempts";
+pub(super) const SCHEMA_ID: &str = "dlq.schema-id";
+
+/// All original headers, where their plain copies are not the same.
+pub(super) const ORIGINAL_HEADERS: &str = "dlq.original.headers";
+/// [`OMITTED`] if the original headers were too many to keep exactly.
+pub(super) const HEADERS: &str = "dlq.headers";
+/// [`OMITTED`] if the value was too large.
+pub(super) const VALUE: &str = "dlq.value";
+pub(super) const VALUE_BYTES: &str = "dlq.value.bytes";
+pub(super) const VALUE_SHA256: &str = "dlq.value.sha256";
+pub(super) const OMITTED: &str = "omitted";
+
+/// What consumers that know nothing of the other names look for. Other programs use such names too.
+pub(super) const PLAIN_REASON: &str = "error_reason";
+pub(super) const PLAIN_TOPIC: &str = "original_topic";
+pub(super) const PLAIN_PARTITION: &str = "original_partition";
+pub(super) const PLAIN_OFFSET: &str = "original_offset";
+pub(super) const PLAIN_TIMESTAMP: &str = "timestamp";
+
+/// The names that nobody else uses.
+const RESERVED: &[&str] = &[
+    TOPIC,
+    PARTITION,
+    OFFSET,
+    GROUP,
+    DELIVERY_COUNT,
+    MESSAGE,
+    ERROR_TYPE,
+    ERROR_CLASS,
+    ERROR_STAGE,
+    TOPIC_ID,
+    ORIGINAL_TIMESTAMP,
+    FAILED_AT,
+    ATTEMPTS,
+    SCHEMA_ID,
+    REPLAY_OF_HEADER,
+    REPLAY_COUNT_HEADER,
+    ORIGINAL_HEADERS,
+    HEADERS,
+    VALUE,
+    VALUE_BYTES,
+    VALUE_SHA256,
+];
+
+const PLAIN: &[&str] = &[PLAIN_REASON, PLAIN_TOPIC, PLAIN_PARTITION, PLAIN_OFFSET, PLAIN_TIMESTAMP];
+
+pub(super) fn is_reserved(name: &[u8]) -> bool {
+    RESERVED.iter().any(|reserved| reserved.as_bytes() == name)
+}
+
+pub(super) fn is_plain(name: &[u8]) -> bool {
+    PLAIN.iter().any(|plain| plain.as_bytes() == name)
+}

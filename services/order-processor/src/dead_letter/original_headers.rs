@@ -1,0 +1,113 @@
+//! The headers that a failed record had.
+//!
+//! A letter's headers are a sorted map of texts to values. Original headers that are that already are simply among
+//! them. Where a name repeats, is no text, has a null value or is one of ours, or where the order is another, they are all
+//! kept besides in one header: `name=value` joined by `&`, in order, with bytes escaped as `%` and two digits; a null value
+//! has no `=`.
+
+use std::collections::BTreeMap;
+
+use super::names::{self, is_plain, is_reserved};
+use super::{EXACT_HEADERS_BYTES_MAX, RawHeader};
+
+/// A header with bytes of its own.
+type OwnedHeader = (Vec<u8>, Option<Vec<u8>>);
+
+/// Puts the original headers of a failed record among those of its letter.
+pub(super) fn keep(headers: &[RawHeader<'_>], letter: &mut BTreeMap<String, Vec<u8>>) {
+    let originals = original_headers(headers);
+    for (name, value) in originals.iter().filter(|header| fits(header, &originals)) {
+        if let (Ok(name), Some(value)) = (String::from_utf8(name.clone()), value) {
+            letter.insert(name, value.clone());
+        }
+    }
+    let is_the_same = originals.is_sorted_by(|(name, _), (next, _)| name < next)
+        && originals.iter().all(|header| fits(header, &originals));
+    if is_the_same {
+        return;
+    }
+    let exact = encode(&originals);
+    if exact.len() <= EXACT_HEADERS_BYTES_MAX {
+        letter.insert(names::ORIGINAL_HEADERS.to_owned(), exact.into_bytes());
+    } else {
+        letter.insert(names::HEADERS.to_owned(), names::OMITTED.into());
+    }
+}
+
+/// Returns whether a header can be among a letter's.
+fn fits((name, value): &OwnedHeader, among: &[OwnedHeader]) -> bool {
+    value.is_some()
+        && str::from_utf8(name).is_ok()
+        && !is_plain(name)
+        && among.iter().filter(|(other, _)| other == name).count() == 1
+}
+
+/// Returns the headers that the record of a letter had, from the letter's headers.
+///
+/// For a replay these are the headers of the order that failed; for any other record they are its own. A record with more
+/// headers than a letter keeps exactly (48 KiB of them) comes back with those that fit a letter as they are.
+pub fn original_headers(headers: &[RawHeader<'_>]) -> Vec<OwnedHeader> {
+    let exact = headers.iter().rfind(|(name, _)| *name == names::ORIGINAL_HEADERS.as_bytes());
+    if let Some((_, Some(exact))) = exact
+        && let Some(originals) = decode(exact)
+    {
+        return originals;
+    }
+    let is_letter = headers.iter().any(|(name, _)| *name == names::ERROR_TYPE.as_bytes());
+    headers
+        .iter()
+        .filter(|(name, _)| !(is_reserved(name) || (is_letter && is_plain(name))))
+        .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
+        .collect()
+}
+
+fn encode(headers: &[OwnedHeader]) -> String {
+    let encoded: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| match value {
+            Some(value) => format!("{}={}", escape(name), escape(value)),
+            None => escape(name),
+        })
+        .collect();
+    encoded.join("&")
+}
+
+fn decode(text: &[u8]) -> Option<Vec<OwnedHeader>> {
+    let decode_one = |header: &[u8]| -> Option<OwnedHeader> {
+        match header.iter().position(|byte| *byte == b'=') {
+            Some(end) => Some((unescape(&header[..end])?, Some(unescape(&header[end + 1..])?))),
+            None => Some((unescape(header)?, None)),
+        }
+    };
+    text.split(|byte| *byte == b'&').map(decode_one).collect()
+}
+
+fn escape(bytes: &[u8]) -> String {
+    const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' | b'/' => {
+                text.push(char::from(*byte));
+            }
+            _ => text.extend(['%', digit(byte >> 4), digit(byte & 0xf)]),
+        }
+    }
+    text
+}
+
+fn unescape(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.iter();
+    while let Some(byte) = rest.next() {
+        if *byte == b'%' {
+            let (high, low) = (rest.next()?, rest.next()?);
+            let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
+            bytes.push(digit(*high)? << 4 | digit(*low)?);
+        } else {
+            bytes.push(*byte);
+        }
+    }
+    Some(bytes)
+}

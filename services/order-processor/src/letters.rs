@@ -1,0 +1,168 @@
+//! The way to the dead-letter topic: one queue a partition, whose batch grows while one is on its way.
+//!
+//! A letter is written when the broker has acknowledged it; until then its record is incomplete and nothing is
+//! committed past it. A dead-letter topic that cannot be written is waited for: letters are resent until they are
+//! taken, and whoever waits for one stops doing so by dropping its future.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_client::writer::{
+    BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, OutgoingRecord, ProduceError, Writer,
+};
+use kafka_group::TopicPartition;
+use kafka_protocol::ResponseError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+/// Letters that wait for their partition's queue; whoever has one more waits too.
+const QUEUE_MAX: usize = 1_000;
+/// How long the broker may take to acknowledge letters.
+const PRODUCE_DEADLINE: Duration = Duration::from_secs(10);
+/// Pause before letters are sent again, at first and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How often a topic that cannot be written is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why a letter was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LetterError {
+    /// The topic takes no record of this size.
+    TooLarge,
+    /// The queue has ended: the process is stopping.
+    Stopped,
+}
+
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) record: OutgoingRecord,
+    pub(crate) answer: oneshot::Sender<Result<(), LetterError>>,
+}
+
+/// The dead-letter topic, ready to be written. Cloning shares the queues.
+#[derive(Clone, Debug)]
+pub(crate) struct Letters {
+    queues: Arc<[mpsc::Sender<Letter>]>,
+}
+
+impl Letters {
+    /// Starts one queue for each of the topic's `partitions`, in tasks that `tasks` owns.
+    pub(crate) fn start(
+        writer: &Writer,
+        topic: &str,
+        partitions: i32,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
+        let queues = (0..partitions)
+            .map(|partition| {
+                let (sender, letters) = mpsc::channel(QUEUE_MAX);
+                let target = TopicPartition::new(topic, partition);
+                tasks.spawn(write(writer.clone(), target, letters));
+                sender
+            })
+            .collect();
+        Self { queues }
+    }
+
+    /// Hands letters to a test instead of a broker.
+    #[cfg(test)]
+    pub(crate) fn captured() -> (Self, mpsc::Receiver<Letter>) {
+        let (sender, letters) = mpsc::channel(QUEUE_MAX);
+        (Self { queues: Arc::new([sender]) }, letters)
+    }
+
+    /// Writes one letter about a record of `source_partition`, however long it takes.
+    ///
+    /// # Errors
+    /// [`LetterError::TooLarge`] where the letter has to be made smaller.
+    ///
+    /// # Cancel safety
+    /// After a dropped future the letter may still be written, once more than known.
+    pub(crate) async fn write(
+        &self,
+        source_partition: i32,
+        record: OutgoingRecord,
+    ) -> Result<(), LetterError> {
+        let index = usize::try_from(source_partition).unwrap_or(0) % self.queues.len().max(1);
+        let (answer, written) = oneshot::channel();
+        let queue = self.queues.get(index).ok_or(LetterError::Stopped)?;
+        queue.send(Letter { record, answer }).await.map_err(|_closed| LetterError::Stopped)?;
+        written.await.unwrap_or(Err(LetterError::Stopped))
+    }
+}
+
+/// Writes what arrives, in batches, until every sender is gone.
+async fn write(writer: Writer, target: TopicPartition, mut letters: mpsc::Receiver<Letter>) {
+    let mut batch = Vec::new();
+    let mut next = None;
+    loop {
+        let first = match next.take() {
+            Some(letter) => letter,
+            None => match letters.recv().await {
+                Some(letter) => letter,
+                None => return,
+            },
+        };
+        let mut bytes = BATCH_OVERHEAD_BYTES + first.record.encoded_bytes();
+        batch.push(first);
+        while let Ok(letter) = letters.try_recv() {
+            bytes += letter.record.encoded_bytes();
+            if bytes > BATCH_BYTES_MAX {
+                next = Some(letter);
+                break;
+            }
+            batch.push(letter);
+        }
+        write_batch(&writer, &target, std::mem::take(&mut batch)).await;
+    }
+}
+
+/// Sends one batch until it is taken; one that is too large goes letter by letter.
+async fn write_batch(writer: &Writer, target: &TopicPartition, batch: Vec<Letter>) {
+    let records: Vec<OutgoingRecord> = batch.iter().map(|letter| letter.record.clone()).collect();
+    match resend(writer, target, &records).await {
+        Ok(()) => answer(batch, Ok(())),
+        Err(LetterError::TooLarge) if batch.len() > 1 => {
+            for (letter, record) in batch.into_iter().zip(records) {
+                let outcome = resend(writer, target, &[record]).await;
+                answer(vec![letter], outcome);
+            }
+        }
+        Err(error) => answer(batch, Err(error)),
+    }
+}
+
+fn answer(batch: Vec<Letter>, outcome: Result<(), LetterError>) {
+    for letter in batch {
+        if letter.answer.send(outcome).is_err() {
+            tracing::debug!("nobody waits for this dead letter any more");
+        }
+    }
+}
+
+async fn resend(
+    writer: &Writer,
+    target: &TopicPartition,
+    records: &[OutgoingRecord],
+) -> Result<(), LetterError> {
+    let mut backoff = BACKOFF.0;
+    let mut reported: Option<Instant> = None;
+    loop {
+        let deadline = Instant::now() + PRODUCE_DEADLINE;
+        let error = match writer.produce(target, records, deadline).await {
+            Ok(_offset) => return Ok(()),
+            Err(ProduceError::Refused {
+                error: ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge,
+                ..
+            }) => return Err(LetterError::TooLarge),
+            Err(error) => error,
+        };
+        if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            tracing::warn!(%error, letters = records.len(), "waiting for the dead-letter topic");
+            reported = Some(Instant::now());
+        }
+        sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}

@@ -1,0 +1,26 @@
+//! Keeps an exact running average of orders; retries what can heal, dead-letters what cannot.
+//!
+//! Reading order: [`handler`] is where your own work goes. [`service`] is `order-processor run`: it prepares, and runs
+//! the `session`, a group member that gives each assigned partition to a `worker`. A worker's numbers are a
+//! [`checkpoint::PartitionState`], committed together with the offset; [`start`] decides what a partition
+//! goes on from. [`stats`] reads the same checkpoints from outside.
+//!
+//! What decides and computes is pure: [`aggregate`], [`checkpoint`], [`dead_letter`],
+//! [`producer_table`], [`retry`], [`simulation`] and [`start`] know no clock, runtime or connection.
+
+pub mod aggregate;
+pub mod checkpoint;
+pub mod dead_letter;
+pub mod handler;
+pub mod producer_table;
+pub mod retry;
+pub mod service;
+pub mod settings;
+pub mod simulation;
+pub mod start;
+pub mod stats;
+
+mod letters;
+mod report;
+mod session;
+mod worker;

@@ -1,0 +1,274 @@
+//! What a person sees who follows the log, and what this process has done since it started.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kafka_group::TopicPartition;
+use order_avro::Order;
+use service_runtime::LineLimit;
+use tracing::field::display;
+
+use crate::aggregate::{Aggregate, Micros};
+use crate::dead_letter::ErrorType;
+
+/// Lines a second about processed orders.
+const PROCESSED_LINES: usize = 10;
+/// Lines a second about retries, and about dead letters.
+const FAILURE_LINES: usize = 5;
+
+/// Writes the lines of the log that people follow, at a bounded rate, and keeps the numbers they show.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    processed: LineLimit,
+    retries: LineLimit,
+    dead_letters: LineLimit,
+    view: Mutex<View>,
+}
+
+/// The group's numbers as this process knows them: its own partitions' from memory, the others' as last committed.
+#[derive(Debug, Default)]
+struct View {
+    own: BTreeMap<TopicPartition, Own>,
+    others: BTreeMap<TopicPartition, Aggregate>,
+    /// What partitions that are no longer this process's have added to its totals.
+    given_up: Totals,
+}
+
+#[derive(Debug)]
+struct Own {
+    /// The numbers the partition was taken over with.
+    at_start: Totals,
+    now: Aggregate,
+}
+
+/// What this process itself has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) processed: u64,
+    pub(crate) retries: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) revenue: Micros,
+}
+
+impl Totals {
+    fn of(aggregate: &Aggregate) -> Self {
+        Self {
+            processed: aggregate.orders(),
+            retries: aggregate.retries(),
+            dead_letters: aggregate.dead_letters(),
+            duplicates: aggregate.duplicates(),
+            revenue: aggregate.sum(),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.processed += other.processed;
+        self.retries += other.retries;
+        self.dead_letters += other.dead_letters;
+        self.duplicates += other.duplicates;
+        self.revenue += other.revenue;
+    }
+
+    fn since(self, start: Self) -> Self {
+        Self {
+            processed: self.processed.saturating_sub(start.processed),
+            retries: self.retries.saturating_sub(start.retries),
+            dead_letters: self.dead_letters.saturating_sub(start.dead_letters),
+            duplicates: self.duplicates.saturating_sub(start.duplicates),
+            revenue: self.revenue - start.revenue,
+        }
+    }
+
+    /// Returns how many records were completed, whatever became of them.
+    pub(crate) fn received(&self) -> u64 {
+        self.processed + self.dead_letters + self.duplicates
+    }
+}
+
+impl Reporter {
+    pub(crate) fn new() -> Self {
+        Self {
+            processed: LineLimit::new("orders processed", PROCESSED_LINES),
+            retries: LineLimit::new("retries", FAILURE_LINES),
+            dead_letters: LineLimit::new("dead letters", FAILURE_LINES),
+            view: Mutex::default(),
+        }
+    }
+
+    /// Returns how many of `records` lines about processed orders may be written.
+    pub(crate) fn admit(&self, records: usize) -> usize {
+        self.processed.admit(records)
+    }
+
+    /// Reports an order that was processed, with the group-wide average so far.
+    pub(crate) fn processed(
+        &self,
+        tp: &TopicPartition,
+        offset: i64,
+        order: &Order,
+        attempts: u32,
+        aggregate: &Aggregate,
+    ) {
+        self.update(tp, aggregate);
+        let group = self.group();
+        let average = shown(group.average());
+        let recent_average = shown(group.recent_average());
+        let partition = tp.partition;
+        let (order_id, product) = (&order.order_id, &order.product);
+        let price = format_args!("{:.2}", order.price);
+        if attempts > 1 {
+            tracing::info!(
+                %order_id, product, %price, partition, offset, %average, %recent_average, attempts,
+                "processed after a retry"
+            );
+        } else {
+            tracing::info!(
+                %order_id, product, %price, partition, offset, %average, %recent_average,
+                "processed"
+            );
+        }
+    }
+
+    /// Reports a transient failure and when the order is tried again.
+    pub(crate) fn retrying(
+        &self,
+        tp: &TopicPartition,
+        offset: i64,
+        order: Option<&Order>,
+        attempts: u32,
+        delay: Duration,
+        reason: &str,
+    ) {
+        if self.retries.admit(1) > 0 {
+            let retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            let order_id = order.map(|order| display(&order.order_id));
+            tracing::warn!(
+                order_id,
+                partition = tp.partition,
+                offset,
+                attempt = attempts,
+                retry_in_ms,
+                reason,
+                "failed, will be tried again"
+            );
+        }
+    }
+
+    /// Reports a record that goes to the dead-letter topic.
+    pub(crate) fn dead_letter(
+        &self,
+        tp: &TopicPartition,
+        offset: i64,
+        order: Option<&Order>,
+        error_type: ErrorType,
+        message: &str,
+    ) {
+        if self.dead_letters.admit(1) > 0 {
+            let error_type = error_type.as_str();
+            let order_id = order.map(|order| display(&order.order_id));
+            tracing::warn!(
+                order_id, partition = tp.partition, offset, %error_type, reason = message,
+                "goes to the dead-letter topic"
+            );
+        }
+    }
+
+    /// Takes a partition over with the numbers it comes with.
+    pub(crate) fn take_over(&self, tp: &TopicPartition, aggregate: &Aggregate) {
+        let mut view = self.view();
+        view.others.remove(tp);
+        let own = Own { at_start: Totals::of(aggregate), now: aggregate.clone() };
+        view.own.insert(tp.clone(), own);
+    }
+
+    /// Notes the present numbers of an own partition.
+    pub(crate) fn update(&self, tp: &TopicPartition, aggregate: &Aggregate) {
+        if let Some(own) = self.view().own.get_mut(tp) {
+            own.now.clone_from(aggregate);
+        }
+    }
+
+    /// Gives a partition up.
+    pub(crate) fn give_up(&self, tp: &TopicPartition) {
+        let mut view = self.view();
+        if let Some(own) = view.own.remove(tp) {
+            view.given_up.add(Totals::of(&own.now).since(own.at_start));
+            view.others.insert(tp.clone(), own.now);
+        }
+    }
+
+    /// Notes what is committed for partitions; own ones are known better from memory.
+    pub(crate) fn committed(&self, aggregates: BTreeMap<TopicPartition, Aggregate>) {
+        let mut view = self.view();
+        for (tp, aggregate) in aggregates {
+            if !view.own.contains_key(&tp) {
+                view.others.insert(tp, aggregate);
+            }
+        }
+    }
+
+    /// Returns the numbers of the whole group.
+    pub(crate) fn group(&self) -> Aggregate {
+        let view = self.view();
+        let mut group = Aggregate::default();
+        for aggregate in view.own.values().map(|own| &own.now).chain(view.others.values()) {
+            group.merge(aggregate);
+        }
+        group
+    }
+
+    /// Returns what this process has done since it started.
+    pub(crate) fn totals(&self) -> Totals {
+        let view = self.view();
+        let mut totals = view.given_up;
+        for own in view.own.values() {
+            totals.add(Totals::of(&own.now).since(own.at_start));
+        }
+        totals
+    }
+
+    /// Writes the counts of lines that were withheld; to be called about once a second.
+    pub(crate) fn tick(&self) {
+        self.processed.tick();
+        self.retries.tick();
+        self.dead_letters.tick();
+    }
+
+    /// Writes the final statistics: this process's own, and the group's.
+    pub(crate) fn finish(&self) {
+        self.processed.flush();
+        self.retries.flush();
+        self.dead_letters.flush();
+        let totals = self.totals();
+        let group = self.group();
+        tracing::info!(
+            received = totals.received(),
+            processed = totals.processed,
+            retried = totals.retries,
+            dead_lettered = totals.dead_letters,
+            duplicates = totals.duplicates,
+            revenue = %totals.revenue,
+            average_order_value = %shown(totals.revenue.divided_by(totals.processed)),
+            "final statistics of this replica"
+        );
+        tracing::info!(
+            orders = group.orders(),
+            revenue = %group.sum(),
+            average = %shown(group.average()),
+            recent_average = %shown(group.recent_average()),
+            dead_letters = group.dead_letters(),
+            "final statistics of the group, as far as this replica knows"
+        );
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes an average to look at.
+fn shown(average: Option<Micros>) -> String {
+    average.map_or_else(|| "-".to_owned(), |average| format!("{:.2}", average.as_f64()))
+}

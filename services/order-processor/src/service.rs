@@ -1,0 +1,217 @@
+//! `order-processor run`: registers the schema, creates the topics, joins the group, and works until it is told to stop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kafka_client::cluster::{Cluster, TopicMetadata};
+use kafka_client::config::BrokerConfig;
+use kafka_client::error::{ClientError, chain};
+use kafka_client::topics::{NewTopic, ensure_topics};
+use kafka_client::writer::Writer;
+use order_avro::ORDER_SCHEMA;
+use schema_registry::{RegistryConfig, SchemaRegistry};
+use service_runtime::Context;
+use service_runtime::settings::ConnectionSettings;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::handler::{Handler, SimulatedHandler};
+use crate::letters::Letters;
+use crate::report::Reporter;
+use crate::retry::{Jitter, RetryPolicy};
+use crate::session::Session;
+use crate::settings::ProcessorSettings;
+use crate::simulation::Simulation;
+use crate::worker;
+
+/// How long a TCP connection to a broker may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a broker may take to answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause before the cluster is tried again at start, at first and at most.
+const START_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How often a cluster that cannot be reached is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Room that a dead letter needs beside the record it is about, in bytes.
+const LETTER_OVERHEAD_BYTES: u64 = 64 * 1024;
+/// The broker's default of `message.max.bytes`.
+const MESSAGE_BYTES_MAX: u64 = 1_048_588;
+
+/// Runs the processor as it comes, with the handler that only counts.
+///
+/// # Errors
+/// When the group, the registry or a checkpoint makes going on impossible; outages are waited for.
+pub async fn run(settings: ProcessorSettings, context: Context) -> anyhow::Result<()> {
+    let simulation = Simulation::new(
+        settings.simulation.error_rate,
+        settings.simulation.transient_prices.clone(),
+        settings.simulation.permanent_above,
+        settings.retry.retries_max,
+    );
+    run_with(SimulatedHandler::new(simulation), settings, context).await
+}
+
+/// Runs the processor with a handler of your own.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with<H: Handler>(
+    handler: H,
+    settings: ProcessorSettings,
+    context: Context,
+) -> anyhow::Result<()> {
+    let stop = context.stop.clone();
+    let kafka = context.health.check("kafka");
+    let registry = context.health.check("registry");
+    kafka.not_ready("connecting");
+
+    let cluster = connect(&settings.connection);
+    let schemas =
+        SchemaRegistry::new(RegistryConfig::new(settings.connection.schema_registry_url.reveal()))
+            .context("set up the schema registry's client")?;
+    let subject = format!("{}-value", settings.topics.orders_topic);
+    let prepared = async {
+        tokio::try_join!(
+            register(&schemas, &subject, &registry),
+            create_topics(&cluster, &settings),
+        )
+    };
+    let Some(prepared) = unless(&stop, prepared).await else { return Ok(()) };
+    let ((), partitions) = prepared?;
+    let dlq_partitions = partitions.get(&settings.dlq_topic).copied().unwrap_or(1);
+
+    let mut letter_tasks = JoinSet::new();
+    let writer = Writer::new(cluster.config().clone());
+    let letters = Letters::start(&writer, &settings.dlq_topic, dlq_partitions, &mut letter_tasks);
+    let shared = Arc::new(worker::Shared {
+        handler,
+        group_id: settings.group.group_id.clone(),
+        orders_topic: settings.topics.orders_topic.clone(),
+        replay_topic: settings.replay_topic(),
+        retry: RetryPolicy {
+            retries_max: settings.retry.retries_max,
+            backoff: settings.retry.backoff,
+            multiplier: settings.retry.multiplier,
+            backoff_max: settings.retry.backoff_max,
+            jitter: if settings.retry.jitter { Jitter::Full } else { Jitter::Off },
+        },
+        ordering: settings.retry.ordering,
+        payload_format: settings.payload_format,
+        dedupe: settings.dedupe,
+        schemas,
+        letters,
+        reporter: Reporter::new(),
+        held_bytes: AtomicUsize::new(0),
+        held_bytes_max: settings.retry.in_flight_bytes_max,
+    });
+    let session = Session::start(cluster, settings, Arc::clone(&shared), kafka, partitions);
+    let outcome = session.run(stop).await;
+    shared.reporter.finish();
+    letter_tasks.shutdown().await;
+    outcome
+}
+
+/// Names the cluster of the settings; nothing is connected yet.
+pub(crate) fn connect(connection: &ConnectionSettings) -> Cluster {
+    Cluster::new(BrokerConfig {
+        bootstrap_servers: connection.bootstrap_servers.clone(),
+        client_id: env!("CARGO_PKG_NAME").to_owned(),
+        connect_timeout: CONNECT_TIMEOUT,
+        request_timeout: REQUEST_TIMEOUT,
+    })
+}
+
+/// Waits for `future` unless told to stop.
+async fn unless<T>(stop: &CancellationToken, future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        () = stop.cancelled() => None,
+        output = future => Some(output),
+    }
+}
+
+/// Registers the orders' schema, waiting for the registry if it must. A subject whose compatibility rule forbids the
+/// schema ends the start in the registry's own words.
+async fn register(
+    schemas: &SchemaRegistry,
+    subject: &str,
+    check: &service_runtime::Check,
+) -> anyhow::Result<()> {
+    check.not_ready("registering the schema");
+    let never = std::future::pending();
+    let registered = schemas.register_when_available(subject, ORDER_SCHEMA, never).await;
+    if let Some(id) = registered.with_context(|| format!("register the schema of {subject}"))? {
+        tracing::info!(subject, schema_id = id, "schema registered");
+        check.ready();
+    }
+    Ok(())
+}
+
+/// Creates what is missing of the orders', replay and dead-letter topics, waiting for the cluster if it must; returns
+/// how many partitions each has.
+async fn create_topics(
+    cluster: &Cluster,
+    settings: &ProcessorSettings,
+) -> anyhow::Result<BTreeMap<String, i32>> {
+    let topics = topics(cluster, settings).await?;
+    let described = until_reached(|| ensure_topics(cluster, &topics)).await?;
+    Ok(described.into_iter().map(|(name, topic)| (name, topic.partition_count())).collect())
+}
+
+async fn topics(cluster: &Cluster, settings: &ProcessorSettings) -> anyhow::Result<Vec<NewTopic>> {
+    let orders = settings.topics.orders_topic.as_str();
+    let names = [orders];
+    let existing = until_reached(|| cluster.metadata(&names)).await?;
+    // The replay topic mirrors the orders' partitions, so that a replayed order finds the partition it came from.
+    let partitions = existing
+        .get(orders)
+        .map_or(settings.topics.topic_partitions, TopicMetadata::partition_count);
+    let retention_ms =
+        settings.dlq_retention.map_or_else(|| "-1".to_owned(), |kept| kept.as_millis().to_string());
+    let topic = |name: &str, partitions: i32, configs: BTreeMap<String, String>| NewTopic {
+        name: name.into(),
+        partitions,
+        replication_factor: settings.topics.replication_factor,
+        configs,
+    };
+    let dlq_configs = BTreeMap::from([
+        ("cleanup.policy".to_owned(), "delete".to_owned()),
+        ("retention.ms".to_owned(), retention_ms),
+        ("max.message.bytes".to_owned(), (MESSAGE_BYTES_MAX + LETTER_OVERHEAD_BYTES).to_string()),
+    ]);
+    let kept = BTreeMap::from([
+        ("cleanup.policy".to_owned(), "delete".to_owned()),
+        ("retention.ms".to_owned(), "-1".to_owned()),
+    ]);
+    Ok(vec![
+        topic(orders, settings.topics.topic_partitions, BTreeMap::new()),
+        topic(&settings.replay_topic(), partitions, kept),
+        topic(&settings.dlq_topic, settings.dlq_partitions, dlq_configs),
+    ])
+}
+
+/// Repeats a call until the cluster answers it, saying what it waits for.
+async fn until_reached<T, F>(mut call: impl FnMut() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    let mut backoff = START_BACKOFF.0;
+    let mut reported: Option<Instant> = None;
+    loop {
+        match call().await {
+            Ok(value) => return Ok(value),
+            Err(error) if error.is_retriable() => {
+                if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                    tracing::warn!(error = %chain(&error), "waiting for Kafka");
+                    reported = Some(Instant::now());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        sleep(backoff).await;
+        backoff = (backoff * 2).min(START_BACKOFF.1);
+    }
+}

@@ -1,0 +1,566 @@
+//! The group member's loop: hands partitions to workers, commits where they stand, takes them back.
+//!
+//! One loop owns the assignments. Each has an epoch, so that nothing of an earlier assignment of the same partition
+//! (a loaded checkpoint, a notice) is taken for the present one. A partition's way:
+//!
+//! ```text
+//!  Assigned ─► loading (committed offset, topic id, ends of the log) ─► working ─┬─ Revoked ─► drain ─► commit ─► gone
+//!                                                                                └─ Lost ─► gone, nothing committed
+//! ```
+
+mod loading;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering as Atomic};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kafka_client::cluster::Cluster;
+use kafka_client::membership::Membership;
+use kafka_client::offsets::{GroupOffsets, OffsetCommit};
+use kafka_client::reader::{Reader, ReaderConfig};
+use kafka_group::TopicPartition;
+use kafka_group::member::{CommitIdentity, CommitPermission, Event, MemberConfig};
+use kafka_protocol::ResponseError;
+use service_runtime::Check;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::handler::Handler;
+use crate::settings::ProcessorSettings;
+use crate::worker::{self, Mishap, Notice, Request, Snapshot};
+use loading::{Loaded, Loader};
+
+/// Fetches that wait for a worker: one at work, one ready, one on its way.
+const FETCHED_MAX: usize = 1;
+/// Requests that wait for a worker.
+const REQUESTS_MAX: usize = 4;
+/// Notices that wait for the session.
+const NOTICES_MAX: usize = 256;
+/// The least time between two commits, however often partitions catch up.
+const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Pause before a commit that the coordinator did not take is made again.
+const COMMIT_RETRY: Duration = Duration::from_millis(100);
+/// Pause before a partition that could not be read is looked at again.
+const OUT_OF_PLACE_PAUSE: Duration = Duration::from_millis(200);
+/// How often a coordinator that takes no commits is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// How long after a drain its commit may take, coordinator moves included.
+const FINAL_COMMIT: Duration = Duration::from_secs(5);
+/// How often the numbers of partitions of other replicas are read, at least; more partitions, less often.
+const VIEW_INTERVAL: Duration = Duration::from_secs(1);
+/// What each partition adds to that.
+const VIEW_INTERVAL_PER_PARTITION: Duration = Duration::from_millis(10);
+
+/// One partition that is being worked on.
+struct Working {
+    epoch: u64,
+    requests: mpsc::Sender<Request>,
+    /// The revision of the worker's state.
+    revision: Arc<AtomicU64>,
+    /// The last revision that is committed; `None` before the first commit is due.
+    committed: Option<u64>,
+}
+
+/// What became of one round of commits.
+struct Committed {
+    offsets: GroupOffsets,
+    /// The generation it was made in.
+    generation: i32,
+    /// For each partition its epoch, the revision that was sent, and the coordinator's error.
+    results: Vec<(TopicPartition, u64, u64, Option<ResponseError>)>,
+    failure: Option<String>,
+}
+
+/// A running membership with its workers.
+pub(crate) struct Session<H> {
+    cluster: Cluster,
+    settings: ProcessorSettings,
+    shared: Arc<worker::Shared<H>>,
+    kafka: Check,
+    membership: Membership,
+    reader: Reader,
+    epochs: u64,
+    /// The epoch of every partition that is assigned, also while it is loading.
+    assigned: BTreeMap<TopicPartition, u64>,
+    working: BTreeMap<TopicPartition, Working>,
+    workers: JoinSet<anyhow::Result<()>>,
+    loader: Loader,
+    loading: JoinSet<anyhow::Result<Vec<Loaded>>>,
+    notices: (mpsc::Sender<Notice>, mpsc::Receiver<Notice>),
+    /// Taken while a commit is under way.
+    offsets: Option<GroupOffsets>,
+    committing: JoinSet<Committed>,
+    last_commit: Instant,
+    commit_failure_reported: Option<Instant>,
+    /// A partition has caught up since the last commit.
+    commit_soon: bool,
+    viewing: JoinSet<anyhow::Result<usize>>,
+}
+
+impl<H: Handler> Session<H> {
+    pub(crate) fn start(
+        cluster: Cluster,
+        settings: ProcessorSettings,
+        shared: Arc<worker::Shared<H>>,
+        kafka: Check,
+        partitions_at_start: BTreeMap<String, i32>,
+    ) -> Self {
+        let group = &settings.group;
+        let member = MemberConfig {
+            group_id: group.group_id.clone(),
+            topics: vec![shared.orders_topic.as_str().into(), shared.replay_topic.as_str().into()],
+            assignor: group.assignor,
+            instance_id: group.instance_id.clone(),
+            session_timeout: group.session_timeout,
+            rebalance_timeout: group.rebalance_timeout,
+            heartbeat_interval: group.heartbeat_interval,
+        };
+        let offsets = GroupOffsets::new(cluster.clone(), group.group_id.clone());
+        Self {
+            membership: Membership::start(cluster.clone(), member),
+            reader: Reader::start(cluster.clone(), ReaderConfig::default()),
+            epochs: 0,
+            assigned: BTreeMap::new(),
+            working: BTreeMap::new(),
+            workers: JoinSet::new(),
+            loader: Loader::new(cluster.clone(), &settings, partitions_at_start),
+            loading: JoinSet::new(),
+            notices: mpsc::channel(NOTICES_MAX),
+            offsets: Some(offsets),
+            committing: JoinSet::new(),
+            last_commit: Instant::now(),
+            commit_failure_reported: None,
+            commit_soon: false,
+            viewing: JoinSet::new(),
+            cluster,
+            settings,
+            shared,
+            kafka,
+        }
+    }
+
+    /// Works until `stop`, then drains, commits and leaves the group.
+    ///
+    /// # Errors
+    /// When the membership ended for good, a checkpoint cannot be read, or a worker failed. The group is left, so that
+    /// other members take over at once.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        self.kafka.not_ready("joining the group");
+        let outcome = self.work(&stop).await;
+        let drained = self.drain_everything().await;
+        let keeps_membership =
+            self.settings.group.instance_id.is_some() && !self.settings.group.leave_on_stop;
+        if keeps_membership {
+            tracing::info!("a static member keeps its membership until the session times out");
+        } else {
+            self.membership.leave().await;
+        }
+        outcome.and(drained)
+    }
+
+    async fn work(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
+        let mut tick = interval(self.settings.commit.interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut view = Box::pin(sleep(Duration::ZERO));
+        let mut lines = interval(Duration::from_secs(1));
+        loop {
+            let soon = (self.last_commit + COMMIT_PAUSE_MIN).max(Instant::now());
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                event = self.membership.next_event() => match event {
+                    Some(event) => self.on_event(event).await?,
+                    None => anyhow::bail!("the membership ended without a reason"),
+                },
+                Some(loaded) = self.loading.join_next() => {
+                    self.on_loaded(loaded.context("load checkpoints")??);
+                }
+                Some(ended) = self.workers.join_next() => ended.context("work on a partition")??,
+                Some(notice) = self.notices.1.recv() => self.on_notice(notice).await?,
+                _ = tick.tick() => self.commit(),
+                () = tokio::time::sleep_until(soon), if self.commit_soon && self.committing.is_empty() => {
+                    self.commit();
+                }
+                Some(committed) = self.committing.join_next() => {
+                    self.on_committed(committed.context("commit")?).await;
+                }
+                () = &mut view, if self.viewing.is_empty() => self.start_viewing(),
+                Some(seen) = self.viewing.join_next() => {
+                    let partitions = seen.context("read the group's numbers")?;
+                    view.as_mut().reset(Instant::now() + view_pause(partitions));
+                }
+                _ = lines.tick() => self.shared.reporter.tick(),
+            }
+        }
+    }
+
+    async fn on_event(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
+            Event::Joined { generation, is_leader, owned } => {
+                tracing::info!(
+                    generation,
+                    leader = is_leader,
+                    partitions = owned,
+                    "joined the group"
+                );
+                self.kafka.ready();
+            }
+            Event::Assigned(partitions) => {
+                tracing::info!(partitions = %list(&partitions), "partitions assigned");
+                self.load(partitions, Duration::ZERO);
+            }
+            Event::Revoked(partitions) => {
+                tracing::info!(partitions = %list(&partitions), "partitions revoked, draining");
+                self.revoke(&partitions).await?;
+                self.membership.drained(partitions).await;
+            }
+            Event::Lost(partitions) => {
+                tracing::warn!(
+                    partitions = %list(&partitions),
+                    "partitions lost: another member may have them, what was not committed is done again"
+                );
+                self.kafka.not_ready("joining the group again");
+                for tp in &partitions {
+                    self.forget(tp);
+                }
+            }
+            Event::Guests(members) => tracing::warn!(
+                members = %members.join(", "),
+                "members of another kind are in the group: the numbers of the partitions they hold start over"
+            ),
+            Event::Fatal(error) => {
+                return Err(anyhow::Error::new(error).context("stay in the group"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to read where newly assigned partitions go on.
+    fn load(&mut self, partitions: BTreeSet<TopicPartition>, pause: Duration) {
+        let mut epochs = Vec::new();
+        for tp in partitions {
+            self.epochs += 1;
+            self.assigned.insert(tp.clone(), self.epochs);
+            epochs.push((tp, self.epochs));
+        }
+        self.loading.spawn(self.loader.clone().load(epochs, pause));
+    }
+
+    fn on_loaded(&mut self, loaded: Vec<Loaded>) {
+        for partition in loaded {
+            // Revoked or lost while it was being loaded.
+            if self.assigned.get(&partition.tp) != Some(&partition.epoch) {
+                continue;
+            }
+            self.start_worker(partition);
+        }
+    }
+
+    fn start_worker(&mut self, loaded: Loaded) {
+        let Loaded { tp, epoch, topic_id, position, state, commit_at_once } = loaded;
+        let (fetched_tx, fetched) = mpsc::channel(FETCHED_MAX);
+        let (requests, requests_rx) = mpsc::channel(REQUESTS_MAX);
+        let revision = Arc::new(AtomicU64::new(state.revision()));
+        let committed = (!commit_at_once).then(|| state.revision());
+        let is_replay = tp.topic.as_ref() == self.shared.replay_topic;
+        if is_replay {
+            tracing::debug!(topic = %tp.topic, partition = tp.partition, offset = position, "reading");
+        } else {
+            let orders = state.aggregate().orders();
+            tracing::info!(topic = %tp.topic, partition = tp.partition, offset = position, orders, "reading");
+        }
+        self.shared.reporter.take_over(&tp, state.aggregate());
+        let assignment = worker::Assignment {
+            tp: tp.clone(),
+            epoch,
+            topic_id,
+            is_replay,
+            state,
+            fetched,
+            requests: requests_rx,
+            notices: self.notices.0.clone(),
+            revision: Arc::clone(&revision),
+        };
+        self.workers.spawn(worker::run(Arc::clone(&self.shared), assignment));
+        self.reader.add(tp.clone(), topic_id, position, fetched_tx);
+        self.working.insert(tp, Working { epoch, requests, revision, committed });
+        self.commit_soon |= commit_at_once;
+    }
+
+    async fn on_notice(&mut self, notice: Notice) -> anyhow::Result<()> {
+        let (tp, epoch, mishap) = match notice {
+            Notice::CaughtUp => {
+                self.commit_soon |= self.is_dirty();
+                return Ok(());
+            }
+            Notice::OutOfPlace { tp, epoch, mishap } => (tp, epoch, mishap),
+        };
+        if self.assigned.get(&tp) != Some(&epoch) {
+            return Ok(());
+        }
+        let partitions = BTreeSet::from([tp]);
+        tracing::warn!(partition = %list(&partitions), ?mishap, "cannot be read on from here");
+        match mishap {
+            // What is done so far counts, wherever the log begins by now.
+            Mishap::OutOfRange { .. } => self.revoke(&partitions).await?,
+            Mishap::Recreated { .. } => partitions.iter().for_each(|tp| self.forget(tp)),
+        }
+        self.load(partitions, OUT_OF_PLACE_PAUSE);
+        Ok(())
+    }
+
+    /// Stops working on a partition without committing where it stands.
+    fn forget(&mut self, tp: &TopicPartition) {
+        self.assigned.remove(tp);
+        self.reader.remove(tp);
+        if self.working.remove(tp).is_some() {
+            self.shared.reporter.give_up(tp);
+        }
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.working.values().any(Working::is_dirty)
+    }
+
+    /// Begins to commit where every changed partition stands, unless that is under way or not allowed now.
+    fn commit(&mut self) {
+        if !self.committing.is_empty() || !self.is_dirty() {
+            self.commit_soon &= !self.committing.is_empty();
+            return;
+        }
+        let identity = match self.membership.status().borrow().permission.clone() {
+            CommitPermission::Granted(identity) => identity,
+            CommitPermission::Wait | CommitPermission::Denied => return,
+        };
+        let Some(offsets) = self.offsets.take() else { return };
+        self.last_commit = Instant::now();
+        self.commit_soon = false;
+        let asked = self
+            .working
+            .iter()
+            .filter(|(_, working)| working.is_dirty())
+            .map(|(tp, working)| (tp.clone(), working.epoch, working.requests.clone()))
+            .collect();
+        let instance_id = self.settings.group.instance_id.clone();
+        self.committing.spawn(commit(offsets, identity, instance_id, asked));
+    }
+
+    async fn on_committed(&mut self, committed: Committed) {
+        self.offsets = Some(committed.offsets);
+        match committed.failure {
+            None => self.commit_failure_reported = None,
+            Some(error) => {
+                let reported = self.commit_failure_reported;
+                if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                    tracing::warn!(error, "could not commit, will commit again");
+                    self.commit_failure_reported = Some(Instant::now());
+                }
+            }
+        }
+        for (tp, epoch, revision, error) in committed.results {
+            match error {
+                None => {
+                    if let Some(working) = self.working.get_mut(&tp).filter(|w| w.epoch == epoch) {
+                        working.committed = working.committed.max(Some(revision));
+                    }
+                }
+                Some(error) => {
+                    tracing::debug!(partition = %tp, ?error, "commit not taken");
+                    self.membership.commit_failed(error, committed.generation).await;
+                }
+            }
+        }
+    }
+
+    /// Drains `partitions` and commits where they stand.
+    async fn revoke(&mut self, partitions: &BTreeSet<TopicPartition>) -> anyhow::Result<()> {
+        let deadline = Instant::now() + self.settings.group.drain_timeout;
+        let mut answers = Vec::new();
+        for tp in partitions {
+            self.assigned.remove(tp);
+            self.reader.remove(tp);
+            if let Some(working) = self.working.get(tp) {
+                let (answer, answered) = oneshot::channel();
+                if working.requests.send(Request::Drain { deadline, answer }).await.is_ok() {
+                    answers.push((tp.clone(), answered));
+                }
+            }
+        }
+        let mut commits = Vec::new();
+        for (tp, answered) in answers {
+            let Ok(snapshot) = answered.await else { continue };
+            let is_news =
+                self.working.get(&tp).is_some_and(|w| w.committed < Some(snapshot.revision));
+            commits.extend(snapshot.commit.filter(|_| is_news));
+        }
+        self.finish_committing().await;
+        let until = deadline + FINAL_COMMIT;
+        self.commit_finally(commits, until).await;
+        for tp in partitions {
+            if self.working.remove(tp).is_some() {
+                self.shared.reporter.give_up(tp);
+            }
+        }
+        self.reap_workers()
+    }
+
+    /// Waits for the commit that is under way.
+    async fn finish_committing(&mut self) {
+        while let Some(committed) = self.committing.join_next().await {
+            match committed {
+                Ok(committed) => self.on_committed(committed).await,
+                Err(error) => tracing::error!(%error, "a commit failed"),
+            }
+        }
+    }
+
+    /// Commits drained partitions, again and again until all are committed, fenced, or the time is up.
+    async fn commit_finally(&mut self, mut commits: Vec<OffsetCommit>, until: Instant) {
+        let mut status = self.membership.status();
+        while !commits.is_empty() {
+            let permission = status.borrow_and_update().permission.clone();
+            let identity = match permission {
+                CommitPermission::Granted(identity) => identity,
+                CommitPermission::Denied => break,
+                CommitPermission::Wait => match timeout_at(until, status.changed()).await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(_)) | Err(_) => break,
+                },
+            };
+            let Some(mut offsets) = self.offsets.take() else { break };
+            let instance_id = self.settings.group.instance_id.as_deref();
+            let outcome = timeout_at(until, offsets.commit(&identity, instance_id, &commits)).await;
+            self.offsets = Some(offsets);
+            match outcome {
+                Err(_elapsed) => break,
+                Ok(Err(error)) => {
+                    tracing::debug!(error = %kafka_client::error::chain(&error), "final commit")
+                }
+                Ok(Ok(results)) => {
+                    commits.retain(|commit| {
+                        !matches!(
+                            results.get(&commit.partition),
+                            Some(
+                                None | Some(
+                                    ResponseError::UnknownMemberId
+                                        | ResponseError::IllegalGeneration
+                                        | ResponseError::FencedInstanceId
+                                )
+                            )
+                        )
+                    });
+                }
+            }
+            if !commits.is_empty() && timeout_at(until, sleep(COMMIT_RETRY)).await.is_err() {
+                break;
+            }
+        }
+        if !commits.is_empty() {
+            let partitions: BTreeSet<_> =
+                commits.into_iter().map(|commit| commit.partition).collect();
+            tracing::warn!(
+                partitions = %list(&partitions),
+                "could not commit where these partitions stand: what is not committed is done again"
+            );
+        }
+    }
+
+    /// Takes note of workers that have ended.
+    fn reap_workers(&mut self) -> anyhow::Result<()> {
+        while let Some(ended) = self.workers.try_join_next() {
+            ended.context("work on a partition")??;
+        }
+        Ok(())
+    }
+
+    async fn drain_everything(&mut self) -> anyhow::Result<()> {
+        self.kafka.not_ready("stopping");
+        let partitions: BTreeSet<TopicPartition> = self.assigned.keys().cloned().collect();
+        if !partitions.is_empty() {
+            tracing::info!(partitions = %list(&partitions), "stopping: draining");
+        }
+        self.revoke(&partitions).await
+    }
+
+    /// Begins to read what the group has committed, for the group-wide average.
+    fn start_viewing(&mut self) {
+        let cluster = self.cluster.clone();
+        let settings = self.settings.clone();
+        let shared = Arc::clone(&self.shared);
+        self.viewing.spawn(async move {
+            let group = crate::stats::read_group(&cluster, &settings).await?;
+            let partitions = group.len();
+            shared.reporter.committed(group);
+            Ok(partitions)
+        });
+    }
+}
+
+impl Working {
+    fn is_dirty(&self) -> bool {
+        Some(self.revision.load(Atomic::Relaxed)) > self.committed
+    }
+}
+
+/// Asks every worker where it stands and commits the answers.
+async fn commit(
+    mut offsets: GroupOffsets,
+    identity: CommitIdentity,
+    instance_id: Option<String>,
+    asked: Vec<(TopicPartition, u64, mpsc::Sender<Request>)>,
+) -> Committed {
+    let mut snapshots: Vec<(TopicPartition, u64, Snapshot)> = Vec::new();
+    for (tp, epoch, requests) in asked {
+        let (answer, answered) = oneshot::channel();
+        if requests.send(Request::Checkpoint(answer)).await.is_ok()
+            && let Ok(snapshot) = answered.await
+        {
+            snapshots.push((tp, epoch, snapshot));
+        }
+    }
+    let commits: Vec<OffsetCommit> =
+        snapshots.iter().filter_map(|(_, _, snapshot)| snapshot.commit.clone()).collect();
+    let generation = identity.generation;
+    let (answers, failure) = match offsets.commit(&identity, instance_id.as_deref(), &commits).await
+    {
+        Ok(answers) => (answers, None),
+        Err(error) => (BTreeMap::new(), Some(kafka_client::error::chain(&error))),
+    };
+    let results = snapshots
+        .into_iter()
+        .filter_map(|(tp, epoch, snapshot)| {
+            let error = *answers.get(&tp)?;
+            Some((tp, epoch, snapshot.revision, error))
+        })
+        .collect();
+    Committed { offsets, generation, results, failure }
+}
+
+fn view_pause(partitions: anyhow::Result<usize>) -> Duration {
+    match partitions {
+        Ok(partitions) => {
+            let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+            VIEW_INTERVAL.max(VIEW_INTERVAL_PER_PARTITION.saturating_mul(partitions))
+        }
+        Err(error) => {
+            tracing::debug!(error = %format!("{error:#}"), "could not read the group's numbers");
+            VIEW_INTERVAL
+        }
+    }
+}
+
+/// Writes partitions for people: `orders 0 1 2, orders.replay 0`.
+fn list(partitions: &BTreeSet<TopicPartition>) -> String {
+    let mut topics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for tp in partitions {
+        topics.entry(&tp.topic).or_default().push(tp.partition.to_string());
+    }
+    let topics: Vec<String> = topics
+        .into_iter()
+        .map(|(topic, indexes)| format!("{topic} {}", indexes.join(" ")))
+        .collect();
+    topics.join(", ")
+}

@@ -1,0 +1,398 @@
+//! The processor's settings, each declared where it is read: name, default, what is allowed, what it means.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::checkpoint::{Capacity, METADATA_CHARS_DEFAULT, METADATA_CHARS_MIN};
+use kafka_client::topics::sanitize_topic_name;
+use kafka_group::assignor::Assignor;
+use order_avro::PayloadFormat;
+use service_runtime::settings::{ConnectionSettings, FromSettings, Settings, TopicSettings};
+
+/// Where a group without committed offsets starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetReset {
+    /// At the first record that is still in the log.
+    Earliest,
+    /// After the last record.
+    Latest,
+    /// Nowhere: the start fails.
+    None,
+}
+
+impl fmt::Display for OffsetReset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Earliest => "earliest",
+            Self::Latest => "latest",
+            Self::None => "none",
+        })
+    }
+}
+
+/// What is kept in order while a record waits for its retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ordering {
+    /// Later records of the same key wait behind it.
+    Key,
+    /// All later records of the partition wait behind it.
+    Partition,
+    /// Nothing waits.
+    None,
+}
+
+impl fmt::Display for Ordering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "key",
+            Self::Partition => "partition",
+            Self::None => "none",
+        })
+    }
+}
+
+/// What happens to a checkpoint that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMismatch {
+    /// The start fails, and nothing is lost.
+    Fail,
+    /// The numbers of that partition start again from nothing.
+    Reset,
+}
+
+impl fmt::Display for OnMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fail => "fail",
+            Self::Reset => "reset",
+        })
+    }
+}
+
+/// All settings of `order-processor run`.
+#[derive(Clone, Debug)]
+pub struct ProcessorSettings {
+    /// How Kafka and the registry are reached.
+    pub connection: ConnectionSettings,
+    /// The topic of orders and how topics are created.
+    pub topics: TopicSettings,
+    /// The topic that dead letters go to.
+    pub dlq_topic: String,
+    /// Partitions of the dead-letter topic, if it is created.
+    pub dlq_partitions: i32,
+    /// How long dead letters are kept; `None` is for ever.
+    pub dlq_retention: Option<Duration>,
+    /// Membership in the group.
+    pub group: GroupSettings,
+    /// Committing, and reading committed state back.
+    pub commit: CommitSettings,
+    /// Retries and what is in flight.
+    pub retry: RetrySettings,
+    /// Failures on purpose.
+    pub simulation: SimulationSettings,
+    /// In which wire formats orders are accepted.
+    pub payload_format: PayloadFormat,
+    /// Whether repeats of a record by its producer are recognised and counted once.
+    pub dedupe: bool,
+}
+
+impl ProcessorSettings {
+    /// Returns the topic that replayed dead letters of this group come back through.
+    pub fn replay_topic(&self) -> String {
+        sanitize_topic_name(&format!("{}.{}.replay", self.topics.orders_topic, self.group.group_id))
+    }
+}
+
+/// Membership in the consumer group.
+#[derive(Clone, Debug)]
+pub struct GroupSettings {
+    /// The group's id.
+    pub group_id: String,
+    /// A static member's identity.
+    pub instance_id: Option<String>,
+    /// Whether a static member leaves when it stops.
+    pub leave_on_stop: bool,
+    /// How partitions are shared out.
+    pub assignor: Assignor,
+    /// After how long without a heartbeat a member counts as dead.
+    pub session_timeout: Duration,
+    /// Pause between heartbeats.
+    pub heartbeat_interval: Duration,
+    /// How long a rebalance waits for a member.
+    pub rebalance_timeout: Duration,
+    /// How long running work may take to end when partitions are given up.
+    pub drain_timeout: Duration,
+}
+
+/// Committing, and reading committed state back.
+#[derive(Clone, Debug)]
+pub struct CommitSettings {
+    /// How often progress is committed.
+    pub interval: Duration,
+    /// Where to start without a committed offset.
+    pub offset_reset: OffsetReset,
+    /// Room for the checkpoint beside a committed offset.
+    pub capacity: Capacity,
+    /// What to do about a checkpoint that cannot be read.
+    pub on_mismatch: OnMismatch,
+}
+
+/// Retries and what may be in flight.
+#[derive(Clone, Debug)]
+pub struct RetrySettings {
+    /// How often a transient failure is tried again.
+    pub retries_max: u32,
+    /// Delay before the first retry.
+    pub backoff: Duration,
+    /// Factor between one delay and the next; 1 keeps it fixed.
+    pub multiplier: f64,
+    /// Whether delays are drawn at random between the first and the computed one.
+    pub jitter: bool,
+    /// Longest delay.
+    pub backoff_max: Duration,
+    /// What waits behind a waiting record.
+    pub ordering: Ordering,
+    /// Bytes of records that may wait or be worked on at once in this process.
+    pub in_flight_bytes_max: usize,
+}
+
+/// Failures on purpose, for demonstrations and tests.
+#[derive(Clone, Debug)]
+pub struct SimulationSettings {
+    /// Share of orders that fail, half of them for good.
+    pub error_rate: f64,
+    /// Prices that fail transiently.
+    pub transient_prices: Option<Range<f64>>,
+    /// The price above which orders fail for good.
+    pub permanent_above: Option<f64>,
+}
+
+impl FromSettings for ProcessorSettings {
+    fn read(s: &mut Settings) -> Self {
+        let settings = Self {
+            connection: ConnectionSettings::read(s),
+            topics: TopicSettings::read(s),
+            dlq_topic: s.topic("ORDERS_DLQ_TOPIC", "orders-dlq", "Topic that dead letters go to."),
+            dlq_partitions: s.integer(
+                "DLQ_PARTITIONS",
+                1,
+                1..=10_000,
+                "Partitions of the dead-letter topic when it is created.",
+            ),
+            dlq_retention: s
+                .optional_parsed(
+                    "DLQ_RETENTION_HOURS",
+                    "a whole number of hours from 1 to 1000000; unset keeps them for ever",
+                    "How long dead letters are kept when the topic is created.",
+                    |text| text.parse::<u64>().ok().filter(|hours| (1..=1_000_000).contains(hours)),
+                )
+                .map(|hours| Duration::from_secs(hours * 3600)),
+            group: read_group(s),
+            commit: read_commit(s),
+            retry: read_retry(s),
+            simulation: read_simulation(s),
+            payload_format: s.choice(
+                "PAYLOAD_FORMAT",
+                PayloadFormat::Auto,
+                &[
+                    PayloadFormat::Auto,
+                    PayloadFormat::Confluent,
+                    PayloadFormat::SingleObject,
+                    PayloadFormat::Container,
+                    PayloadFormat::Bare,
+                ],
+                "Wire format of orders; auto tells them apart record by record.",
+            ),
+            dedupe: !s
+                .choice(
+                    "DEDUPE",
+                    Toggle::On,
+                    &[Toggle::On, Toggle::Off],
+                    "Whether a record that its producer sent twice counts once.",
+                )
+                .is_off(),
+        };
+        s.rule(
+            &["ORDERS_TOPIC", "ORDERS_DLQ_TOPIC"],
+            settings.topics.orders_topic != settings.dlq_topic,
+            "orders and dead letters must be different topics",
+        );
+        settings
+    }
+}
+
+/// A setting that is either `on` or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Toggle {
+    On,
+    Off,
+}
+
+impl Toggle {
+    fn is_off(self) -> bool {
+        self == Self::Off
+    }
+}
+
+impl fmt::Display for Toggle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_off() { "off" } else { "on" })
+    }
+}
+
+fn read_group(s: &mut Settings) -> GroupSettings {
+    let group = GroupSettings {
+        group_id: s.text("CONSUMER_GROUP_ID", "order-processor-group", "Consumer group to join."),
+        instance_id: s.optional(
+            "GROUP_INSTANCE_ID",
+            "a text, different for every member",
+            "Makes the member static: a restart within the session timeout moves no partition.",
+        ),
+        leave_on_stop: s.flag(
+            "GROUP_LEAVE_ON_STOP",
+            false,
+            "Whether a static member leaves the group when it stops; dynamic ones always do.",
+        ),
+        assignor: s.choice(
+            "ASSIGNOR",
+            Assignor::CooperativeSticky,
+            &[Assignor::CooperativeSticky, Assignor::Range],
+            "How partitions are shared out; all members of a group must use the same.",
+        ),
+        session_timeout: s.milliseconds(
+            "SESSION_TIMEOUT_MS",
+            10_000,
+            1_000..=1_800_000,
+            "After this long without a heartbeat the group takes a member for dead.",
+        ),
+        heartbeat_interval: s.milliseconds(
+            "HEARTBEAT_INTERVAL_MS",
+            1_000,
+            100..=600_000,
+            "Pause between heartbeats.",
+        ),
+        rebalance_timeout: s.milliseconds(
+            "REBALANCE_TIMEOUT_MS",
+            30_000,
+            1_000..=3_600_000,
+            "How long a rebalance waits for a member to drain and join again.",
+        ),
+        drain_timeout: s.milliseconds(
+            "DRAIN_TIMEOUT_MS",
+            5_000,
+            0..=3_600_000,
+            "How long running work may take to end when partitions are given up.",
+        ),
+    };
+    s.rule(
+        &["HEARTBEAT_INTERVAL_MS", "SESSION_TIMEOUT_MS"],
+        group.heartbeat_interval * 3 <= group.session_timeout,
+        "HEARTBEAT_INTERVAL_MS must be at most a third of SESSION_TIMEOUT_MS",
+    );
+    s.rule(
+        &["DRAIN_TIMEOUT_MS", "REBALANCE_TIMEOUT_MS"],
+        group.drain_timeout < group.rebalance_timeout,
+        "DRAIN_TIMEOUT_MS must be less than REBALANCE_TIMEOUT_MS",
+    );
+    group
+}
+
+fn read_commit(s: &mut Settings) -> CommitSettings {
+    CommitSettings {
+        interval: s.milliseconds(
+            "COMMIT_INTERVAL_MS",
+            500,
+            10..=60_000,
+            "How often progress is committed, if there is any.",
+        ),
+        offset_reset: s.choice(
+            "AUTO_OFFSET_RESET",
+            OffsetReset::Earliest,
+            &[OffsetReset::Earliest, OffsetReset::Latest, OffsetReset::None],
+            "Where a group without committed offsets starts.",
+        ),
+        capacity: Capacity::for_metadata(s.integer(
+            "OFFSET_METADATA_MAX_BYTES",
+            METADATA_CHARS_DEFAULT,
+            METADATA_CHARS_MIN..=65_536,
+            "The broker's offset.metadata.max.bytes; less of it means fewer records in flight.",
+        ))
+        .unwrap_or(Capacity::DEFAULT),
+        on_mismatch: s.choice(
+            "CHECKPOINT_ON_MISMATCH",
+            OnMismatch::Fail,
+            &[OnMismatch::Fail, OnMismatch::Reset],
+            "What to do about a checkpoint that cannot be read; reset gives its numbers up.",
+        ),
+    }
+}
+
+fn read_retry(s: &mut Settings) -> RetrySettings {
+    let retry = RetrySettings {
+        retries_max: s.integer(
+            "MAX_RETRIES",
+            3,
+            0..=100,
+            "How often a transient failure is tried again before the order is dead-lettered.",
+        ),
+        backoff: s.seconds(
+            "RETRY_BACKOFF_SECONDS",
+            1.0,
+            0.0..=86_400.0,
+            "Delay before the first retry.",
+        ),
+        multiplier: s.float(
+            "RETRY_BACKOFF_MULTIPLIER",
+            2.0,
+            1.0..=100.0,
+            "Factor between one delay and the next; 1 keeps it fixed.",
+        ),
+        jitter: s.flag("RETRY_JITTER", false, "Whether delays are drawn at random up to theirs."),
+        backoff_max: s.seconds(
+            "RETRY_MAX_BACKOFF_SECONDS",
+            60.0,
+            0.0..=86_400.0,
+            "Longest delay before a retry.",
+        ),
+        ordering: s.choice(
+            "ORDERING",
+            Ordering::Key,
+            &[Ordering::Key, Ordering::Partition, Ordering::None],
+            "What waits behind a waiting order: its key, its partition, or nothing.",
+        ),
+        in_flight_bytes_max: s.integer(
+            "MAX_IN_FLIGHT_BYTES",
+            8_388_608,
+            1_024..=1_073_741_824,
+            "Bytes of records that may wait or be worked on at once.",
+        ),
+    };
+    s.rule(
+        &["RETRY_BACKOFF_SECONDS", "RETRY_MAX_BACKOFF_SECONDS"],
+        retry.backoff <= retry.backoff_max,
+        "RETRY_BACKOFF_SECONDS must not exceed RETRY_MAX_BACKOFF_SECONDS",
+    );
+    retry
+}
+
+fn read_simulation(s: &mut Settings) -> SimulationSettings {
+    SimulationSettings {
+        error_rate: s.float(
+            "ERROR_SIMULATION_RATE",
+            0.0,
+            0.0..=1.0,
+            "Share of orders that fail on purpose, half of them for good; decided by the order's id.",
+        ),
+        transient_prices: s.optional_range(
+            "TRANSIENT_PRICE_RANGE",
+            "Prices that fail transiently on purpose.",
+        ),
+        permanent_above: s.optional_parsed(
+            "PERMANENT_PRICE_ABOVE",
+            "a number",
+            "Price above which orders fail for good on purpose.",
+            |text| text.parse::<f64>().ok().filter(|price| price.is_finite()),
+        ),
+    }
+}

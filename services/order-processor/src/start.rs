@@ -1,0 +1,235 @@
+//! Where a partition starts: what its committed offset, its checkpoint and its log say together.
+
+use kafka_client::offsets::CommittedOffset;
+use uuid::Uuid;
+
+use crate::checkpoint::{Capacity, CheckpointError};
+use crate::checkpoint::{Discarded, PartitionState};
+use crate::settings::{OffsetReset, OnMismatch};
+
+/// What the cluster says about a partition.
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// The id of its topic.
+    pub topic_id: Uuid,
+    /// What the group has committed, if anything.
+    pub committed: Option<&'a CommittedOffset>,
+    /// The first offset that is still in the log.
+    pub log_start: i64,
+    /// The last stable offset.
+    pub log_end: i64,
+}
+
+/// What the settings say about starting.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Where to start without a committed offset.
+    pub offset_reset: OffsetReset,
+    /// What to do about a checkpoint that cannot be read.
+    pub on_mismatch: OnMismatch,
+    /// Room for checkpoints.
+    pub capacity: Capacity,
+}
+
+/// Where a partition starts, and with what.
+#[derive(Debug)]
+pub struct Start {
+    /// The offset that reading begins at.
+    pub position: i64,
+    /// The numbers to go on with.
+    pub state: PartitionState,
+    /// Whether the group has not committed this start yet.
+    pub commit_at_once: bool,
+    /// What an operator should know about it.
+    pub remark: Option<String>,
+}
+
+/// Why a partition cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is nothing to go on from, and the settings forbid to choose.
+    #[error("the group has no committed offset, and AUTO_OFFSET_RESET is none")]
+    NoOffset,
+    /// The checkpoint was written by something this version does not understand, or is damaged.
+    #[error(
+        "the checkpoint beside committed offset {offset} cannot be used; CHECKPOINT_ON_MISMATCH=reset gives its numbers up"
+    )]
+    Checkpoint {
+        /// The committed offset.
+        offset: i64,
+        /// What is wrong with it.
+        #[source]
+        source: CheckpointError,
+    },
+}
+
+/// Decides where a partition starts. State and position move together: numbers that belong to another log or another
+/// position are given up, with a remark that says so.
+///
+/// # Errors
+/// Where going on would give up numbers that the settings do not allow to be given up.
+pub fn resolve(found: &Found<'_>, policy: &Policy) -> Result<Start, StartError> {
+    let Some(committed) = found.committed else { return fresh(found, policy, None) };
+    let restored = PartitionState::restore(
+        &committed.metadata,
+        found.topic_id,
+        committed.offset,
+        policy.capacity,
+    );
+    let (mut state, discarded) = match restored {
+        Ok(restored) => (restored.state, restored.discarded),
+        Err(source) if policy.on_mismatch == OnMismatch::Fail => {
+            return Err(StartError::Checkpoint { offset: committed.offset, source });
+        }
+        Err(error) => {
+            let state = PartitionState::empty(found.topic_id, committed.offset, policy.capacity);
+            return Ok(Start {
+                position: committed.offset,
+                state,
+                commit_at_once: true,
+                remark: Some(format!(
+                    "{error}; its numbers are given up, as CHECKPOINT_ON_MISMATCH=reset says"
+                )),
+            });
+        }
+    };
+    if let Some(discarded) = &discarded
+        && matches!(discarded, Discarded::OtherTopic { .. })
+    {
+        return fresh(found, policy, Some(discarded.to_string()));
+    }
+    let mut remark = discarded.filter(|d| d.is_warning()).map(|discarded| discarded.to_string());
+    let mut commit_at_once = false;
+    if committed.offset > found.log_end || state.dispatch_frontier() > found.log_end {
+        let end = found.log_end;
+        remark = Some(format!(
+            "the log ends at {end}, before what was processed: it was truncated, the numbers start over"
+        ));
+        state = PartitionState::empty(found.topic_id, end, policy.capacity);
+        commit_at_once = true;
+    } else if committed.offset < found.log_start {
+        let skipped = found.log_start - committed.offset;
+        remark =
+            Some(format!("{skipped} offsets were deleted from the log before they were processed"));
+        state.advance_to(found.log_start);
+        commit_at_once = true;
+    }
+    Ok(Start { position: state.committable(), state, commit_at_once, remark })
+}
+
+fn fresh(found: &Found<'_>, policy: &Policy, remark: Option<String>) -> Result<Start, StartError> {
+    let position = match policy.offset_reset {
+        OffsetReset::Earliest => found.log_start,
+        OffsetReset::Latest => found.log_end,
+        OffsetReset::None => return Err(StartError::NoOffset),
+    };
+    let state = PartitionState::empty(found.topic_id, position, policy.capacity);
+    Ok(Start { position, state, commit_at_once: true, remark })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Admission, CompletedOrder, Origin};
+
+    const TOPIC: Uuid = Uuid::from_u128(7);
+    const POLICY: Policy = Policy {
+        offset_reset: OffsetReset::Earliest,
+        on_mismatch: OnMismatch::Fail,
+        capacity: Capacity::DEFAULT,
+    };
+
+    /// A partition that began at offset 0 and has processed the records before `offset`.
+    fn worked(topic_id: Uuid, offset: i64) -> PartitionState {
+        let mut state = PartitionState::empty(topic_id, 0, Capacity::DEFAULT);
+        for offset in 0..offset {
+            assert!(matches!(state.admit(offset, None), Admission::Process { .. }));
+            let order = CompletedOrder {
+                timestamp_ms: 0,
+                price: 1.0,
+                attempts: 1,
+                origin: Origin::Produced,
+            };
+            assert!(state.complete_order(offset, order));
+        }
+        state.advance_to(offset);
+        state
+    }
+
+    fn commit(state: &PartitionState) -> CommittedOffset {
+        let checkpoint = state.checkpoint().unwrap();
+        CommittedOffset { offset: checkpoint.offset, metadata: checkpoint.metadata }
+    }
+
+    fn found(committed: Option<&CommittedOffset>, log_start: i64, log_end: i64) -> Found<'_> {
+        Found { topic_id: TOPIC, committed, log_start, log_end }
+    }
+
+    #[test]
+    fn a_group_without_an_offset_starts_where_the_settings_say_and_commits_that_at_once() {
+        for (offset_reset, position) in [(OffsetReset::Earliest, 10), (OffsetReset::Latest, 20)] {
+            let start = resolve(&found(None, 10, 20), &Policy { offset_reset, ..POLICY }).unwrap();
+            assert_eq!((start.position, start.state.since()), (position, position));
+            assert!(start.commit_at_once);
+        }
+        let none = Policy { offset_reset: OffsetReset::None, ..POLICY };
+        assert!(matches!(resolve(&found(None, 10, 20), &none), Err(StartError::NoOffset)));
+    }
+
+    #[test]
+    fn a_checkpoint_goes_on_with_its_numbers() {
+        let committed = commit(&worked(TOPIC, 15));
+        let start = resolve(&found(Some(&committed), 0, 20), &POLICY).unwrap();
+        assert_eq!((start.position, start.state.aggregate().orders()), (15, 15));
+        assert!(!start.commit_at_once && start.remark.is_none());
+    }
+
+    #[test]
+    fn an_offset_that_a_tool_or_another_client_committed_starts_with_no_numbers() {
+        for (metadata, is_remarked) in [("", false), ("someone else's", true)] {
+            let committed = CommittedOffset { offset: 12, metadata: metadata.to_owned() };
+            let start = resolve(&found(Some(&committed), 0, 20), &POLICY).unwrap();
+            assert_eq!((start.position, start.state.since()), (12, 12));
+            assert_eq!(start.state.aggregate().orders(), 0);
+            assert_eq!(start.remark.is_some(), is_remarked, "{metadata:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_kept_where_the_log_begins_later_than_they_reach() {
+        let committed = commit(&worked(TOPIC, 5));
+        let start = resolve(&found(Some(&committed), 8, 20), &POLICY).unwrap();
+        assert_eq!((start.position, start.state.aggregate().orders()), (8, 5));
+        assert!(start.remark.unwrap().starts_with("3 offsets were deleted"));
+    }
+
+    #[test]
+    fn numbers_of_a_truncated_log_start_over_at_its_end() {
+        let committed = commit(&worked(TOPIC, 15));
+        let start = resolve(&found(Some(&committed), 0, 9), &POLICY).unwrap();
+        assert_eq!((start.position, start.state.since()), (9, 9));
+        assert_eq!(start.state.aggregate().orders(), 0);
+        assert!(start.remark.is_some());
+    }
+
+    #[test]
+    fn numbers_and_offset_of_a_deleted_topic_say_nothing_about_its_successor() {
+        let committed = commit(&worked(Uuid::from_u128(1), 15));
+        let start = resolve(&found(Some(&committed), 0, 20), &POLICY).unwrap();
+        assert_eq!((start.position, start.state.aggregate().orders()), (0, 0));
+        assert!(start.remark.is_some() && start.commit_at_once);
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_stops_the_start_unless_its_loss_is_accepted() {
+        let mut committed = commit(&worked(TOPIC, 15));
+        let last = committed.metadata.pop().unwrap();
+        committed.metadata.push(if last == 'A' { 'E' } else { 'A' });
+        let refused = resolve(&found(Some(&committed), 0, 20), &POLICY);
+        assert!(matches!(refused, Err(StartError::Checkpoint { offset: 15, .. })), "{refused:?}");
+        let reset = Policy { on_mismatch: OnMismatch::Reset, ..POLICY };
+        let start = resolve(&found(Some(&committed), 0, 20), &reset).unwrap();
+        assert_eq!((start.position, start.state.aggregate().orders()), (15, 0));
+        assert!(start.remark.is_some());
+    }
+}

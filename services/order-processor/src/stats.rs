@@ -1,0 +1,289 @@
+//! `order-processor stats`: the group's numbers, read from what it has committed, from anywhere and at any time.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kafka_client::cluster::Cluster;
+use kafka_client::offsets::{CommittedOffset, GroupOffsets, OffsetAt, list_offsets};
+use kafka_group::TopicPartition;
+use serde::Serialize;
+use service_runtime::Context;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::aggregate::{Aggregate, Micros};
+use crate::checkpoint::Capacity;
+use crate::checkpoint::PartitionState;
+use crate::service;
+use crate::settings::ProcessorSettings;
+
+/// Pause between two readings with `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How the numbers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A table for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How often the numbers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// Once.
+    Once,
+    /// Again and again until stopped.
+    Watch,
+}
+
+/// The group's numbers at one moment.
+#[derive(Debug, Serialize)]
+struct GroupStats {
+    orders: u64,
+    sum: String,
+    average: Option<f64>,
+    recent_average: Option<f64>,
+    min: Option<f32>,
+    max: Option<f32>,
+    retries: u64,
+    dead_letters: u64,
+    duplicates: u64,
+    replayed: u64,
+    /// Records between the committed offsets and the ends of the logs.
+    lag: i64,
+    /// Whether the numbers cover everything below the committed offsets that the logs still hold.
+    complete: bool,
+    partitions: Vec<PartitionStats>,
+}
+
+/// One partition's numbers.
+#[derive(Debug, Serialize)]
+struct PartitionStats {
+    topic: String,
+    partition: i32,
+    orders: u64,
+    sum: String,
+    average: Option<f64>,
+    recent_average: Option<f64>,
+    min: Option<f32>,
+    max: Option<f32>,
+    retries: u64,
+    dead_letters: u64,
+    duplicates: u64,
+    replayed: u64,
+    lag: i64,
+    complete: bool,
+    /// The first offset that the numbers cover; absent before anything was committed.
+    since: Option<i64>,
+    committed_offset: Option<i64>,
+    log_end: i64,
+}
+
+/// What the cluster says about the group.
+struct Reading {
+    topic_ids: BTreeMap<String, Uuid>,
+    committed: BTreeMap<TopicPartition, CommittedOffset>,
+    log_starts: BTreeMap<TopicPartition, i64>,
+    log_ends: BTreeMap<TopicPartition, i64>,
+}
+
+/// Prints the group's numbers.
+///
+/// # Errors
+/// When the cluster does not answer, or a checkpoint is of a version that is not understood.
+pub async fn run(
+    settings: ProcessorSettings,
+    context: Context,
+    format: Format,
+    times: Times,
+) -> anyhow::Result<()> {
+    let cluster = service::connect(&settings.connection);
+    loop {
+        let reading =
+            read(&cluster, &settings).await.context("read the group's committed offsets")?;
+        let stats = summarize(&reading)?;
+        let text = match format {
+            Format::Json => serde_json::to_string(&stats).context("write JSON")? + "\n",
+            Format::Text => table(&stats),
+        };
+        std::io::stdout().lock().write_all(text.as_bytes()).context("print")?;
+        if times == Times::Once {
+            return Ok(());
+        }
+        tokio::select! {
+            () = context.stop.cancelled() => return Ok(()),
+            () = sleep(WATCH_INTERVAL) => {}
+        }
+    }
+}
+
+/// Reads the committed numbers of every partition of the group's topics.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn read_group(
+    cluster: &Cluster,
+    settings: &ProcessorSettings,
+) -> anyhow::Result<BTreeMap<TopicPartition, Aggregate>> {
+    let partitions = partitions(cluster, settings).await?;
+    let names: Vec<TopicPartition> = partitions.keys().cloned().collect();
+    let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
+    let committed = offsets.committed(&names).await?;
+    let mut group = BTreeMap::new();
+    for (tp, committed) in committed {
+        let Some(topic_id) = partitions.get(&tp) else { continue };
+        let restored = PartitionState::restore(
+            &committed.metadata,
+            *topic_id,
+            committed.offset,
+            Capacity::DEFAULT,
+        )?;
+        group.insert(tp, restored.state.aggregate().clone());
+    }
+    Ok(group)
+}
+
+/// Returns the partitions of the orders' and the replay topic with their topics' ids.
+async fn partitions(
+    cluster: &Cluster,
+    settings: &ProcessorSettings,
+) -> anyhow::Result<BTreeMap<TopicPartition, Uuid>> {
+    let replay = settings.replay_topic();
+    let described = cluster.metadata(&[&settings.topics.orders_topic, &replay]).await?;
+    Ok(described
+        .into_iter()
+        .flat_map(|(name, topic)| {
+            let indexes: Vec<i32> = topic.leaders.into_keys().collect();
+            indexes
+                .into_iter()
+                .map(move |index| (TopicPartition::new(name.as_str(), index), topic.topic_id))
+        })
+        .collect())
+}
+
+async fn read(cluster: &Cluster, settings: &ProcessorSettings) -> anyhow::Result<Reading> {
+    let partitions = partitions(cluster, settings).await?;
+    let names: Vec<TopicPartition> = partitions.keys().cloned().collect();
+    let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
+    let (committed, log_starts, log_ends) = tokio::try_join!(
+        offsets.committed(&names),
+        list_offsets(cluster, &names, OffsetAt::Earliest),
+        list_offsets(cluster, &names, OffsetAt::LastStable),
+    )?;
+    let topic_ids = partitions.into_iter().map(|(tp, id)| (tp.topic.to_string(), id)).collect();
+    Ok(Reading { topic_ids, committed, log_starts, log_ends })
+}
+
+fn summarize(reading: &Reading) -> anyhow::Result<GroupStats> {
+    let mut group = Aggregate::default();
+    let mut partitions = Vec::new();
+    for (tp, log_end) in &reading.log_ends {
+        let log_start = reading.log_starts.get(tp).copied().unwrap_or(0);
+        let committed = reading.committed.get(tp);
+        let state = committed
+            .map(|committed| {
+                let topic_id =
+                    reading.topic_ids.get(tp.topic.as_ref()).copied().unwrap_or_default();
+                PartitionState::restore(
+                    &committed.metadata,
+                    topic_id,
+                    committed.offset,
+                    Capacity::DEFAULT,
+                )
+                .with_context(|| format!("read the checkpoint of {tp}"))
+            })
+            .transpose()?
+            .map(|restored| restored.state);
+        let aggregate = state.as_ref().map(|state| state.aggregate().clone()).unwrap_or_default();
+        let committed_offset = committed.map(|committed| committed.offset);
+        group.merge(&aggregate);
+        partitions.push(PartitionStats {
+            topic: tp.topic.to_string(),
+            partition: tp.partition,
+            orders: aggregate.orders(),
+            sum: aggregate.sum().to_string(),
+            average: aggregate.average().map(Micros::as_f64),
+            recent_average: aggregate.recent_average().map(Micros::as_f64),
+            min: aggregate.min(),
+            max: aggregate.max(),
+            retries: aggregate.retries(),
+            dead_letters: aggregate.dead_letters(),
+            duplicates: aggregate.duplicates(),
+            replayed: aggregate.replayed(),
+            lag: (log_end - committed_offset.unwrap_or(log_start).max(log_start)).max(0),
+            complete: state.as_ref().is_none_or(|state| state.since() <= log_start),
+            since: state.as_ref().map(PartitionState::since),
+            committed_offset,
+            log_end: *log_end,
+        });
+    }
+    Ok(GroupStats {
+        orders: group.orders(),
+        sum: group.sum().to_string(),
+        average: group.average().map(Micros::as_f64),
+        recent_average: group.recent_average().map(Micros::as_f64),
+        min: group.min(),
+        max: group.max(),
+        retries: group.retries(),
+        dead_letters: group.dead_letters(),
+        duplicates: group.duplicates(),
+        replayed: group.replayed(),
+        lag: partitions.iter().map(|partition| partition.lag).sum(),
+        complete: partitions.iter().all(|partition| partition.complete),
+        partitions,
+    })
+}
+
+fn table(stats: &GroupStats) -> String {
+    use std::fmt::Write as _;
+    let money =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+    let mut text = String::new();
+    let mut line = |words: std::fmt::Arguments<'_>| {
+        // Writing to a string cannot fail.
+        writeln!(text, "{words}").unwrap_or_default();
+    };
+    line(format_args!("orders          {}", stats.orders));
+    line(format_args!("revenue         {}", stats.sum));
+    line(format_args!("average         {}", money(stats.average)));
+    line(format_args!("last 100        {}", money(stats.recent_average)));
+    line(format_args!(
+        "cheapest        {}   dearest {}",
+        money(stats.min.map(f64::from)),
+        money(stats.max.map(f64::from))
+    ));
+    line(format_args!(
+        "retries {}   dead letters {}   duplicates {}   replayed {}   lag {}",
+        stats.retries, stats.dead_letters, stats.duplicates, stats.replayed, stats.lag
+    ));
+    if !stats.complete {
+        line(format_args!(
+            "incomplete: some partitions' numbers do not reach back to the beginning of their log (see since)"
+        ));
+    }
+    line(format_args!(""));
+    line(format_args!(
+        "{:<40} {:>10} {:>10} {:>10} {:>8} {:>10} {:>10}",
+        "partition", "since", "committed", "log end", "lag", "orders", "average"
+    ));
+    for partition in &stats.partitions {
+        let offset = |offset: Option<i64>| {
+            offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string())
+        };
+        line(format_args!(
+            "{:<40} {:>10} {:>10} {:>10} {:>8} {:>10} {:>10}",
+            format!("{}-{}", partition.topic, partition.partition),
+            offset(partition.since),
+            offset(partition.committed_offset),
+            partition.log_end,
+            partition.lag,
+            partition.orders,
+            money(partition.average)
+        ));
+    }
+    text
+}

@@ -1,0 +1,395 @@
+//! One partition at work: takes batches in, hands out checkpoints, and never lets one record hold up another.
+//!
+//! The worker owns its partition's state. Everything that happens to it happens in [`Worker::turn`], one thing at a
+//! time: a batch arrives, an attempt or a dead letter finishes, a retry comes due, the session asks for something.
+//!
+//! ```text
+//!  fetched ─► dispatch ─┬─► done in place ─────────────────────────────► state ─► checkpoint ─► session
+//!                       ├─► attempt pending ─► in flight ──┬─► done ───────▲
+//!                       ├─► poison ─► dead letter ─► in flight ─► written ─┤
+//!                       └─► parked behind its key          └─► transient ─► waiting ─► attempt
+//! ```
+
+mod dispatch;
+mod held;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering as Atomic};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use kafka_client::offsets::OffsetCommit;
+use kafka_client::reader::{Fetched, FetchedBatches};
+use kafka_group::TopicPartition;
+use kafka_group::record_batch::AbortedTransactions;
+use order_avro::{Order, PayloadFormat, WriterSchema};
+use schema_registry::SchemaRegistry;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::ReusableBoxFuture;
+use uuid::Uuid;
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::PartitionState;
+use crate::handler::{Handler, Outcome};
+use crate::letters::{LetterError, Letters};
+use crate::report::Reporter;
+use crate::retry::RetryPolicy;
+use crate::settings::Ordering;
+use held::HeldRecords;
+
+/// Most bytes that one batch may unpack to: a compressed batch cannot claim more memory than this.
+const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What all workers of a process share.
+pub(crate) struct Shared<H> {
+    pub(crate) handler: H,
+    pub(crate) group_id: String,
+    pub(crate) orders_topic: String,
+    pub(crate) replay_topic: String,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) ordering: Ordering,
+    pub(crate) payload_format: PayloadFormat,
+    pub(crate) dedupe: bool,
+    pub(crate) schemas: SchemaRegistry,
+    pub(crate) letters: Letters,
+    pub(crate) reporter: Reporter,
+    /// Bytes of records held by all workers, and how many there may be.
+    pub(crate) held_bytes: AtomicUsize,
+    pub(crate) held_bytes_max: usize,
+}
+
+/// What the session asks of a worker.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Say where the partition stands, to commit it.
+    Checkpoint(oneshot::Sender<Snapshot>),
+    /// Take nothing more in, let running work end until the deadline, say where the partition stands, and end.
+    Drain {
+        /// When work that still runs is given up.
+        deadline: Instant,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Snapshot>,
+    },
+}
+
+/// Where a partition stands at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    /// The state's revision; a commit of this snapshot makes all changes up to it durable.
+    pub(crate) revision: u64,
+    /// What to commit; `None` where the state does not fit, which leaves the last commit valid.
+    pub(crate) commit: Option<OffsetCommit>,
+}
+
+/// What a worker tells the session unasked.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// The partition has caught up with its log and has something to commit.
+    CaughtUp,
+    /// Reading cannot go on where it was.
+    OutOfPlace {
+        /// The partition.
+        tp: TopicPartition,
+        /// Its assignment.
+        epoch: u64,
+        /// Why not.
+        mishap: Mishap,
+    },
+}
+
+/// Why a partition cannot be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// The position is below the log's start or beyond its end.
+    OutOfRange {
+        /// The offset that could not be read.
+        position: i64,
+    },
+    /// The topic was deleted and created again.
+    Recreated {
+        /// The id of the topic that bears the name by now.
+        topic_id: Uuid,
+    },
+}
+
+/// What a worker is given when it starts.
+pub(crate) struct Assignment {
+    pub(crate) tp: TopicPartition,
+    /// Tells this assignment of the partition from earlier ones.
+    pub(crate) epoch: u64,
+    pub(crate) topic_id: Uuid,
+    /// Whether the partition belongs to the replay topic.
+    pub(crate) is_replay: bool,
+    pub(crate) state: PartitionState,
+    pub(crate) fetched: mpsc::Receiver<Fetched>,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) notices: mpsc::Sender<Notice>,
+    /// Shared with the session: the state's revision, to see whether there is anything to commit.
+    pub(crate) revision: Arc<AtomicU64>,
+}
+
+/// How a piece of work in flight ended.
+enum Finished {
+    Attempt { offset: i64, order: Order, outcome: Attempted },
+    Letter { offset: i64, outcome: Result<(), LetterError> },
+}
+
+/// What an attempt came to; the error is what a panicking handler said.
+type Attempted = Result<Outcome, String>;
+
+/// Whether a worker takes batches in during a turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    Open,
+    Closed,
+}
+
+struct Draining {
+    deadline: Instant,
+    answer: oneshot::Sender<Snapshot>,
+}
+
+struct Worker<'a, H> {
+    shared: &'a Shared<H>,
+    tp: TopicPartition,
+    /// The topic's name, for as long as attempts live.
+    topic: &'a str,
+    epoch: u64,
+    topic_id: Uuid,
+    is_replay: bool,
+    state: PartitionState,
+    fetched: mpsc::Receiver<Fetched>,
+    requests: mpsc::Receiver<Request>,
+    notices: mpsc::Sender<Notice>,
+    revision: Arc<AtomicU64>,
+    held: HeldRecords,
+    /// The part of the process's held bytes that is this worker's.
+    counted_bytes: usize,
+    in_flight: FuturesUnordered<ReusableBoxFuture<'a, Finished>>,
+    /// An allocation that the next attempt reuses, so that attempts that end at once make none.
+    spare: Option<ReusableBoxFuture<'a, Finished>>,
+    /// Held records whose next attempt may start.
+    ready: VecDeque<i64>,
+    /// The schema of the last order: most orders have the same.
+    schema: Option<(u32, Arc<WriterSchema>)>,
+    /// A schema id that the registry does not know, looked up for the record at hand.
+    unknown_schema: Option<u32>,
+    draining: Option<Draining>,
+    ended: bool,
+    /// How many more lines about processed orders may be written.
+    lines_admitted: usize,
+}
+
+/// Works on one partition until it is drained or its session is gone.
+///
+/// # Errors
+/// When a batch cannot be read: its bytes are damaged, or of a format that is not supported.
+pub(crate) async fn run<H: Handler>(
+    shared: Arc<Shared<H>>,
+    assignment: Assignment,
+) -> anyhow::Result<()> {
+    let mut worker = Worker {
+        shared: &shared,
+        topic: if assignment.is_replay { &shared.replay_topic } else { &shared.orders_topic },
+        tp: assignment.tp,
+        epoch: assignment.epoch,
+        topic_id: assignment.topic_id,
+        is_replay: assignment.is_replay,
+        state: assignment.state,
+        fetched: assignment.fetched,
+        requests: assignment.requests,
+        notices: assignment.notices,
+        revision: assignment.revision,
+        held: HeldRecords::default(),
+        counted_bytes: 0,
+        in_flight: FuturesUnordered::new(),
+        spare: None,
+        ready: VecDeque::new(),
+        schema: None,
+        unknown_schema: None,
+        draining: None,
+        ended: false,
+        lines_admitted: 0,
+    };
+    let outcome = worker.work().await;
+    worker.release_bytes();
+    outcome
+}
+
+impl<H: Handler> Worker<'_, H> {
+    async fn work(&mut self) -> anyhow::Result<()> {
+        while !self.ended {
+            match self.turn(Intake::Open).await {
+                None => {}
+                Some(Fetched::Batches(fetched)) => self.take(fetched).await?,
+                Some(Fetched::OutOfRange { position }) => {
+                    self.out_of_place(Mishap::OutOfRange { position }).await;
+                }
+                Some(Fetched::Recreated { topic_id }) => {
+                    self.out_of_place(Mishap::Recreated { topic_id }).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until one thing happens, and deals with it; batches are returned to be taken in.
+    ///
+    /// Cancel safe: nothing is received and then dropped.
+    async fn turn(&mut self, intake: Intake) -> Option<Fetched> {
+        let is_open = intake == Intake::Open && self.draining.is_none();
+        let due = self.held.next_due().filter(|_| self.draining.is_none());
+        let deadline = self.draining.as_ref().map(|draining| draining.deadline);
+        tokio::select! {
+            biased;
+            request = self.requests.recv() => self.on_request(request),
+            Some(finished) = self.in_flight.next(), if !self.in_flight.is_empty() => self.on_finished(finished),
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.end_drain(),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.start_due(),
+            fetched = self.fetched.recv(), if is_open => match fetched {
+                Some(fetched) => return Some(fetched),
+                // The reader is gone, so is the session.
+                None => self.ended = true,
+            },
+        }
+        self.after_change();
+        None
+    }
+
+    /// Deals with what has happened meanwhile, without waiting for anything.
+    fn catch_up_with_events(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
+            self.on_request(Some(request));
+        }
+        while let Some(Some(finished)) =
+            futures_util::FutureExt::now_or_never(self.in_flight.next())
+        {
+            self.on_finished(finished);
+        }
+        if self.held.next_due().is_some() && self.draining.is_none() {
+            self.start_due();
+        }
+        self.after_change();
+    }
+
+    /// Takes in the batches of one fetch.
+    async fn take(&mut self, fetched: FetchedBatches) -> anyhow::Result<()> {
+        let mut aborted = AbortedTransactions::new(fetched.aborted);
+        let records: i32 = fetched.batches.iter().map(|batch| batch.header().record_count).sum();
+        self.lines_admitted = self.shared.reporter.admit(usize::try_from(records).unwrap_or(0));
+        for raw in &fetched.batches {
+            let batch = raw.open(UNPACKED_BYTES_MAX).map_err(|error| {
+                anyhow::Error::new(error).context(format!("read {} of the log", self.tp))
+            })?;
+            if aborted.delivers(&batch) {
+                self.take_batch(&batch).await;
+            }
+            if self.is_ending() {
+                return Ok(());
+            }
+            let gone = self.state.advance_to(raw.next_offset());
+            if gone > 0 {
+                tracing::warn!(partition = %self.tp, gone, "records that were not done yet are gone from the log");
+            }
+            self.catch_up_with_events();
+        }
+        self.report();
+        if fetched.next_offset >= fetched.last_stable_offset {
+            // A full channel means that the session has been told already.
+            if self.notices.try_send(Notice::CaughtUp).is_err() {
+                tracing::trace!("the session is busy");
+            }
+        }
+        Ok(())
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ended || self.draining.is_some()
+    }
+
+    fn on_request(&mut self, request: Option<Request>) {
+        match request {
+            None => self.ended = true,
+            Some(Request::Checkpoint(answer)) => self.answer(answer),
+            Some(Request::Drain { deadline, answer }) => {
+                // Waiting and parked records are given up, not dead-lettered: whoever has the partition next goes on
+                // with them, at the attempt the checkpoint names.
+                self.held.clear_waiting();
+                self.ready.clear();
+                self.draining = Some(Draining { deadline, answer });
+            }
+        }
+    }
+
+    /// Ends a drain whose last running work is done.
+    fn after_change(&mut self) {
+        self.start_ready();
+        if self.draining.is_some() && self.in_flight.is_empty() {
+            self.end_drain();
+        }
+        self.count_bytes();
+        self.revision.store(self.state.revision(), Atomic::Relaxed);
+    }
+
+    fn end_drain(&mut self) {
+        if let Some(draining) = self.draining.take() {
+            if !self.in_flight.is_empty() {
+                tracing::warn!(
+                    topic = %self.tp.topic,
+                    partition = self.tp.partition,
+                    unfinished = self.in_flight.len(),
+                    "gave up work that did not end in time; it will be done again"
+                );
+            }
+            self.report();
+            self.answer(draining.answer);
+            self.ended = true;
+        }
+    }
+
+    fn answer(&self, answer: oneshot::Sender<Snapshot>) {
+        let commit = match self.state.checkpoint() {
+            Ok(Checkpoint { offset, metadata }) => {
+                Some(OffsetCommit { partition: self.tp.clone(), offset, metadata })
+            }
+            Err(error) => {
+                tracing::warn!(topic = %self.tp.topic, partition = self.tp.partition, %error, "cannot commit yet");
+                None
+            }
+        };
+        let snapshot = Snapshot { revision: self.state.revision(), commit };
+        if answer.send(snapshot).is_err() {
+            tracing::debug!(partition = %self.tp, "nobody waits for the checkpoint");
+        }
+    }
+
+    async fn out_of_place(&mut self, mishap: Mishap) {
+        let notice = Notice::OutOfPlace { tp: self.tp.clone(), epoch: self.epoch, mishap };
+        if self.notices.send(notice).await.is_err() {
+            self.ended = true;
+        }
+    }
+
+    /// Publishes this partition's numbers to the process's totals and to the group-wide view.
+    fn report(&self) {
+        self.shared.reporter.update(&self.tp, self.state.aggregate());
+    }
+
+    fn count_bytes(&mut self) {
+        let bytes = self.held.bytes();
+        if bytes >= self.counted_bytes {
+            self.shared.held_bytes.fetch_add(bytes - self.counted_bytes, Atomic::Relaxed);
+        } else {
+            self.shared.held_bytes.fetch_sub(self.counted_bytes - bytes, Atomic::Relaxed);
+        }
+        self.counted_bytes = bytes;
+    }
+
+    fn release_bytes(&self) {
+        self.shared.held_bytes.fetch_sub(self.counted_bytes, Atomic::Relaxed);
+    }
+}

@@ -1,0 +1,294 @@
+//! A record's way in: skipped, repeated, done in place, held, or poison.
+
+use std::time::Duration;
+
+use kafka_group::record_batch::{Headers, Record, RecordBatch, UndecodableRecord};
+use order_avro::{DecodeError, Order, Payload};
+use schema_registry::RegistryError;
+use tokio::time::{Instant, sleep};
+
+use super::held::{HeldRecord, OwnedRecord, Work};
+use super::{Atomic, Intake, Worker};
+use crate::checkpoint::{Admission, CompletedOrder, Origin};
+use crate::dead_letter::ErrorType;
+use crate::handler::{Handler, Outcome};
+use crate::producer_table::Stamp;
+use crate::settings::Ordering;
+
+/// Pause before a registry that does not answer is asked again.
+const REGISTRY_PROBE: Duration = Duration::from_secs(1);
+/// How often a registry that does not answer is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What came of handing a record in.
+enum Dispatch {
+    /// It is taken care of.
+    Taken,
+    /// It cannot be taken yet.
+    Blocked(Block),
+}
+
+/// What has to happen before a record can be taken.
+#[derive(Clone, Copy)]
+enum Block {
+    /// Something held has to be completed: too much is held, or everything of the partition is kept in order.
+    Room,
+    /// The writer's schema has to be looked up.
+    Schema(u32),
+}
+
+/// Why a value gave no order.
+enum Undecoded {
+    NeedsSchema(u32),
+    Poison(Poison),
+}
+
+/// A record that no retry can help.
+pub(super) struct Poison {
+    pub(super) error_type: ErrorType,
+    pub(super) message: String,
+    pub(super) schema_id: Option<u32>,
+}
+
+impl<H: Handler> Worker<'_, H> {
+    /// Takes in the records of one batch, waiting where one cannot be taken yet.
+    pub(super) async fn take_batch(&mut self, batch: &RecordBatch) {
+        for item in batch.records() {
+            loop {
+                let dispatch = match &item {
+                    Ok(record) => self.dispatch(record),
+                    Err(piece) => self.dispatch_undecodable(piece, batch.header().max_timestamp_ms),
+                };
+                match dispatch {
+                    Dispatch::Taken => break,
+                    Dispatch::Blocked(block) => self.unblock(block).await,
+                }
+                if self.is_ending() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn dispatch(&mut self, record: &Record<'_>) -> Dispatch {
+        if !self.has_room_for(record.offset) {
+            return Dispatch::Blocked(Block::Room);
+        }
+        let decoded = match self.decode(record.value) {
+            Err(Undecoded::NeedsSchema(id)) => return Dispatch::Blocked(Block::Schema(id)),
+            Err(Undecoded::Poison(poison)) => Err(poison),
+            Ok(decoded) => Ok(decoded),
+        };
+        let headers = || record.headers.iter().map(|header| (header.name, header.value));
+        let stamp = if self.shared.dedupe { Stamp::of(headers()) } else { None };
+        let attempts = match self.state.admit(record.offset, stamp) {
+            Admission::Process { attempts } => attempts,
+            Admission::Repeat | Admission::Skip => return Dispatch::Taken,
+        };
+        let origin = if self.is_replay { Origin::of(headers()) } else { Origin::Produced };
+        match decoded {
+            Err(poison) => {
+                self.hold(
+                    record,
+                    Work { attempts, order: None, schema_id: poison.schema_id, origin },
+                );
+                self.dead_letter(record.offset, &poison);
+            }
+            Ok((order, schema_id)) => {
+                let is_behind_its_key = self.shared.ordering == Ordering::Key
+                    && record.key.is_some_and(|key| self.held.is_busy(key));
+                if is_behind_its_key {
+                    let record = OwnedRecord::copy(record);
+                    let work = Work { attempts, order: Some(order), schema_id, origin };
+                    self.held.park(HeldRecord { record, work, keeps_key: true });
+                } else {
+                    self.attempt_in_place(record, order, schema_id, attempts + 1, origin);
+                }
+            }
+        }
+        Dispatch::Taken
+    }
+
+    /// Makes the first attempt at a record; one that is done at once is never held.
+    fn attempt_in_place(
+        &mut self,
+        record: &Record<'_>,
+        order: Order,
+        schema_id: Option<u32>,
+        attempts: u32,
+        origin: Origin,
+    ) {
+        match self.start(record.offset, order, attempts) {
+            Some((order, Ok(Outcome::Done))) => {
+                let timestamp_ms = record.timestamp_ms;
+                let completed =
+                    CompletedOrder { timestamp_ms, price: order.price, attempts, origin };
+                self.state.complete_order(record.offset, completed);
+                self.processed(record.offset, &order, attempts);
+            }
+            Some((order, outcome)) => {
+                self.hold(record, Work { attempts, order: Some(order), schema_id, origin });
+                self.settle(record.offset, outcome);
+            }
+            None => self.hold(record, Work { attempts, order: None, schema_id, origin }),
+        }
+    }
+
+    fn dispatch_undecodable(
+        &mut self,
+        piece: &UndecodableRecord<'_>,
+        timestamp_ms: i64,
+    ) -> Dispatch {
+        let offset = piece.first_offset;
+        if !self.has_room_for(offset) {
+            return Dispatch::Blocked(Block::Room);
+        }
+        let attempts = match self.state.admit(offset, None) {
+            Admission::Process { attempts } => attempts,
+            Admission::Repeat | Admission::Skip => return Dispatch::Taken,
+        };
+        let record = Record {
+            offset,
+            timestamp_ms,
+            key: None,
+            value: Some(piece.raw),
+            headers: Headers::EMPTY,
+        };
+        self.hold(
+            &record,
+            Work { attempts, order: None, schema_id: None, origin: Origin::Produced },
+        );
+        let mut message = piece.fault.as_str().to_owned();
+        if piece.last_offset > offset {
+            message = format!("{message}: stands for offsets {offset} to {}", piece.last_offset);
+        }
+        let error_type = ErrorType::UndecodableRecord;
+        self.dead_letter(offset, &Poison { error_type, message, schema_id: None });
+        Dispatch::Taken
+    }
+
+    fn hold(&mut self, record: &Record<'_>, work: Work) {
+        // Poison is out of its key's order: nothing is done with it but writing it down.
+        let keeps_key = work.attempts > 0 && self.shared.ordering == Ordering::Key;
+        self.held.hold(HeldRecord { record: OwnedRecord::copy(record), work, keeps_key });
+    }
+
+    /// Returns whether one more record may become incomplete: within the checkpoint's window and the memory bound.
+    fn has_room_for(&self, offset: i64) -> bool {
+        if self.held.is_empty() {
+            return true;
+        }
+        self.shared.ordering != Ordering::Partition
+            && self.state.has_room_for(offset)
+            && self.shared.held_bytes.load(Atomic::Relaxed) < self.shared.held_bytes_max
+    }
+
+    fn decode(&mut self, value: Option<&[u8]>) -> Result<(Order, Option<u32>), Undecoded> {
+        let Some(value) = value else {
+            return Err(poison(ErrorType::Tombstone, "the record has no value", None));
+        };
+        let format = self.shared.payload_format;
+        let payload =
+            order_avro::recognise(value, format).map_err(|error| undecodable(&error, None))?;
+        let (order, schema_id) = match payload {
+            Payload::Confluent { schema_id, datum } => {
+                let schema = self.schema(schema_id)?;
+                (schema.decode(datum), Some(schema_id))
+            }
+            Payload::SingleObject { fingerprint, datum } => {
+                (order_avro::decode_single_object(fingerprint, datum), None)
+            }
+            Payload::Container(file) => (order_avro::decode_container(file), None),
+            Payload::Bare(datum) => (order_avro::WriterSchema::own().decode(datum), None),
+        };
+        let order = order.map_err(|error| undecodable(&error, schema_id))?;
+        order_avro::validate(&order).map_err(|error| undecodable(&error, schema_id))?;
+        Ok((order, schema_id))
+    }
+
+    fn schema(&mut self, id: u32) -> Result<&order_avro::WriterSchema, Undecoded> {
+        if self.unknown_schema.take_if(|unknown| *unknown == id).is_some() {
+            let message = format!("the registry knows no schema with id {id}");
+            return Err(poison(ErrorType::UnknownSchema, message, Some(id)));
+        }
+        if self.schema.as_ref().is_none_or(|(last, _)| *last != id) {
+            let schema = self.shared.schemas.cached(id).ok_or(Undecoded::NeedsSchema(id))?;
+            self.schema = Some((id, schema));
+        }
+        match &self.schema {
+            Some((_, schema)) => Ok(schema),
+            None => Err(Undecoded::NeedsSchema(id)),
+        }
+    }
+
+    /// Waits until what blocks the record at hand may have gone; everything held goes on meanwhile.
+    async fn unblock(&mut self, block: Block) {
+        match block {
+            Block::Room => {
+                // Nothing is taken in, so the turn returns nothing.
+                self.turn(Intake::Closed).await;
+            }
+            Block::Schema(id) => self.look_up(id).await,
+        }
+    }
+
+    /// Looks a schema up for as long as the registry cannot answer: the partition pauses, and nothing is dead-lettered.
+    async fn look_up(&mut self, id: u32) {
+        let mut reported: Option<Instant> = None;
+        loop {
+            let schemas = self.shared.schemas.clone();
+            let lookup = async move { schemas.schema_by_id(id).await };
+            let Some(outcome) = self.meanwhile(lookup).await else { return };
+            match outcome {
+                Ok(schema) => {
+                    self.schema = Some((id, schema));
+                    if reported.is_some() {
+                        tracing::info!(schema_id = id, partition = %self.tp, "the schema registry answers again");
+                    }
+                    return;
+                }
+                Err(RegistryError::Unavailable { .. }) if self.is_ending() => return,
+                Err(error @ RegistryError::Unavailable { .. }) => {
+                    if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                        let error = kafka_client::error::chain(&error);
+                        tracing::warn!(
+                            schema_id = id, partition = %self.tp, error,
+                            "partition paused: waiting for the schema registry"
+                        );
+                        reported = Some(Instant::now());
+                    }
+                    if self.meanwhile(sleep(REGISTRY_PROBE)).await.is_none() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(schema_id = id, %error, "schema cannot be had");
+                    self.unknown_schema = Some(id);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for `future` while everything held goes on; `None` when the worker is told to end.
+    async fn meanwhile<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(future);
+        loop {
+            tokio::select! {
+                biased;
+                output = &mut future => return Some(output),
+                _ = self.turn(Intake::Closed) => if self.is_ending() {
+                    return None;
+                },
+            }
+        }
+    }
+}
+
+fn poison(error_type: ErrorType, message: impl Into<String>, schema_id: Option<u32>) -> Undecoded {
+    Undecoded::Poison(Poison { error_type, message: message.into(), schema_id })
+}
+
+fn undecodable(error: &DecodeError, schema_id: Option<u32>) -> Undecoded {
+    poison(error.kind().into(), kafka_client::error::chain(error), schema_id)
+}
