@@ -1,0 +1,222 @@
+//! `DescribeConfigs` and `IncrementalAlterConfigs`.
+//!
+//! Topics have their full configuration. Of the broker the few settings are told that clients look up; they are read-only.
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::{
+    DescribeConfigsRequest, DescribeConfigsResponse, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
+};
+
+use crate::api::{RequestContext, text};
+use crate::groups::offsets::METADATA_CHARS_MAX;
+use crate::refusal::Refusal;
+use crate::state::{NODE_ID, State};
+use crate::topics::config::{
+    ConfigType, KNOWN_CONFIGS, KnownConfig, MAX_MESSAGE_BYTES_DEFAULT, TopicConfig,
+};
+
+const TOPIC_RESOURCE: i8 = 2;
+const BROKER_RESOURCE: i8 = 4;
+
+const SOURCE_TOPIC: i8 = 1;
+const SOURCE_STATIC_BROKER: i8 = 4;
+const SOURCE_DEFAULT: i8 = 5;
+
+const OPERATION_SET: i8 = 0;
+const OPERATION_DELETE: i8 = 1;
+const OPERATION_APPEND: i8 = 2;
+const OPERATION_SUBTRACT: i8 = 3;
+
+/// Returns the code of where a topic's configuration comes from.
+pub(crate) fn source_of(overridden: Option<&str>) -> i8 {
+    if overridden.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT }
+}
+
+/// Answers `DescribeConfigs`.
+pub(crate) fn describe_configs(
+    state: &mut State,
+    _context: &RequestContext,
+    request: &DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
+    let describe = |resource: &DescribeConfigsResource| {
+        let result = DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        match describe_resource(state, resource) {
+            Ok(mut configs) => {
+                if let Some(wanted) = &resource.configuration_keys {
+                    configs.retain(|config| wanted.contains(&config.name));
+                }
+                if !request.include_synonyms {
+                    for config in &mut configs {
+                        config.synonyms.clear();
+                    }
+                }
+                result.with_configs(configs)
+            }
+            Err(refusal) => result
+                .with_error_code(refusal.error.code())
+                .with_error_message(Some(text(refusal.message))),
+        }
+    };
+    let results = request.resources.iter().map(describe).collect();
+    DescribeConfigsResponse::default().with_results(results)
+}
+
+/// Answers `IncrementalAlterConfigs`; only topics can be altered.
+pub(crate) fn incremental_alter_configs(
+    state: &mut State,
+    _context: &RequestContext,
+    request: &IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let alter = |resource: &AlterConfigsResource| {
+        let response = AlterConfigsResourceResponse::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        match alter_topic(state, resource, request) {
+            Ok(()) => response,
+            Err(refusal) => response
+                .with_error_code(refusal.error.code())
+                .with_error_message(Some(text(refusal.message))),
+        }
+    };
+    let responses = request.resources.iter().map(alter).collect();
+    IncrementalAlterConfigsResponse::default().with_responses(responses)
+}
+
+fn describe_resource(
+    state: &State,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
+    let name = resource.resource_name.as_str();
+    match resource.resource_type {
+        TOPIC_RESOURCE => {
+            let topic = state.topics.get(name).ok_or_else(unknown_topic)?;
+            Ok(KNOWN_CONFIGS.iter().map(|known| describe_topic(&topic.config, known)).collect())
+        }
+        BROKER_RESOURCE if name.is_empty() || (name == NODE_ID.to_string()) => {
+            Ok(describe_broker(state))
+        }
+        BROKER_RESOURCE => Err(invalid(format!(
+            "Unexpected broker id, expected {NODE_ID} or empty string, but received {name}"
+        ))),
+        // Groups, client metrics and loggers have no configuration here.
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn describe_topic(config: &TopicConfig, known: &KnownConfig) -> DescribeConfigsResourceResult {
+    let overridden = config.overridden(known.name);
+    let default = config.default_of(known);
+    let synonym = |value: &str, source| {
+        DescribeConfigsSynonym::default()
+            .with_name(text(known.name))
+            .with_value(Some(text(value)))
+            .with_source(source)
+    };
+    let mut synonyms: Vec<_> =
+        overridden.iter().map(|value| synonym(value, SOURCE_TOPIC)).collect();
+    synonyms.push(synonym(&default, SOURCE_DEFAULT));
+    DescribeConfigsResourceResult::default()
+        .with_name(text(known.name))
+        .with_value(Some(text(overridden.unwrap_or(&default))))
+        .with_config_source(source_of(overridden))
+        .with_synonyms(synonyms)
+        .with_config_type(known.kind.code())
+}
+
+fn describe_broker(state: &State) -> Vec<DescribeConfigsResourceResult> {
+    let settings = &state.settings;
+    let entry = |name: &str, kind: ConfigType, value: String| {
+        DescribeConfigsResourceResult::default()
+            .with_name(text(name))
+            .with_value(Some(text(value)))
+            .with_read_only(true)
+            .with_config_source(SOURCE_STATIC_BROKER)
+            .with_config_type(kind.code())
+    };
+    let millis = |duration: std::time::Duration| duration.as_millis().to_string();
+    let (int, boolean) = (ConfigType::Int, ConfigType::Boolean);
+    vec![
+        entry("auto.create.topics.enable", boolean, settings.auto_create_topics.to_string()),
+        entry("broker.id", int, NODE_ID.to_string()),
+        entry("default.replication.factor", int, "1".to_owned()),
+        entry(
+            "group.initial.rebalance.delay.ms",
+            int,
+            millis(settings.groups.initial_rebalance_delay),
+        ),
+        entry("group.max.session.timeout.ms", int, millis(settings.groups.max_session_timeout)),
+        entry("group.min.session.timeout.ms", int, millis(settings.groups.min_session_timeout)),
+        entry("message.max.bytes", int, MAX_MESSAGE_BYTES_DEFAULT.to_owned()),
+        entry("min.insync.replicas", int, "1".to_owned()),
+        entry("num.partitions", int, settings.default_partitions.to_string()),
+        entry("offset.metadata.max.bytes", int, METADATA_CHARS_MAX.to_string()),
+    ]
+}
+
+fn alter_topic(
+    state: &mut State,
+    resource: &AlterConfigsResource,
+    request: &IncrementalAlterConfigsRequest,
+) -> Result<(), Refusal> {
+    if resource.resource_type != TOPIC_RESOURCE {
+        return Err(invalid("only the configuration of topics can be altered".to_owned()));
+    }
+    let topic = state.topics.get_mut(&resource.resource_name).ok_or_else(unknown_topic)?;
+    let mut config = topic.config.clone();
+    for change in &resource.configs {
+        apply(&mut config, change)?;
+    }
+    if !request.validate_only {
+        topic.configure(config);
+    }
+    Ok(())
+}
+
+fn apply(config: &mut TopicConfig, change: &AlterableConfig) -> Result<(), Refusal> {
+    let name = change.name.as_str();
+    let value = change.value.as_deref();
+    match change.config_operation {
+        OPERATION_SET => config.set(name, value),
+        OPERATION_DELETE => config.unset(name),
+        OPERATION_APPEND | OPERATION_SUBTRACT => {
+            let known = KNOWN_CONFIGS.iter().find(|known| known.name == name);
+            let known = known.filter(|known| known.kind == ConfigType::List).ok_or_else(|| {
+                invalid(format!("Can't APPEND or SUBTRACT for configuration {name}: it is no list"))
+            })?;
+            let current =
+                config.overridden(name).map_or_else(|| config.default_of(known), str::to_owned);
+            let altered: Vec<&str> = list_of(value.unwrap_or_default()).collect();
+            let mut items: Vec<&str> =
+                list_of(&current).filter(|item| !altered.contains(item)).collect();
+            if change.config_operation == OPERATION_APPEND {
+                items.extend(altered);
+            }
+            config.set(name, Some(&items.join(",")))
+        }
+        unknown => Err(invalid(format!("Unknown operation type {unknown}"))),
+    }
+}
+
+fn list_of(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn unknown_topic() -> Refusal {
+    let error = ResponseError::UnknownTopicOrPartition;
+    Refusal::new(error, "This server does not host this topic-partition.")
+}
+
+fn invalid(message: String) -> Refusal {
+    Refusal::new(ResponseError::InvalidRequest, message)
+}

@@ -1,0 +1,177 @@
+//! `ListOffsets`, `OffsetForLeaderEpoch` and `DeleteRecords`: where logs begin and end.
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::delete_records_request::DeleteRecordsPartition;
+use kafka_protocol::messages::delete_records_response::{
+    DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
+};
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
+use kafka_protocol::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderTopicResult,
+};
+use kafka_protocol::messages::{
+    DeleteRecordsRequest, DeleteRecordsResponse, ListOffsetsRequest, ListOffsetsResponse,
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+};
+
+use crate::api::RequestContext;
+use crate::log::{LEADER_EPOCH, PartitionLog, TimestampedOffset, check_leader_epoch};
+use crate::state::State;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+
+const FIRST_LIST_WITH_EPOCH: i16 = 4;
+const NONE: i64 = -1;
+const NO_EPOCH: i32 = -1;
+/// What `DeleteRecords` sends to delete up to the end.
+const UP_TO_THE_END: i64 = -1;
+
+/// Answers `ListOffsets`.
+pub(crate) fn list_offsets(
+    state: &mut State,
+    context: &RequestContext,
+    request: &ListOffsetsRequest,
+) -> ListOffsetsResponse {
+    let topics = request.topics.iter().map(|topic| {
+        let found = state.topics.get(&topic.name);
+        let list = |asked: &ListOffsetsPartition| {
+            let log = found.and_then(|found| found.partition(asked.partition_index));
+            list_partition(log, asked, context.api_version)
+        };
+        let partitions = topic.partitions.iter().map(list).collect();
+        ListOffsetsTopicResponse::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions)
+    });
+    ListOffsetsResponse::default().with_topics(topics.collect())
+}
+
+/// Answers `OffsetForLeaderEpoch`; there is a single epoch, which ends at the log end.
+pub(crate) fn offset_for_leader_epoch(
+    state: &mut State,
+    _context: &RequestContext,
+    request: &OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
+    let topics = request.topics.iter().map(|topic| {
+        let found = state.topics.get(&topic.topic);
+        let end = |asked: &OffsetForLeaderPartition| {
+            let log = found.and_then(|found| found.partition(asked.partition));
+            epoch_end(log, asked)
+        };
+        let partitions = topic.partitions.iter().map(end).collect();
+        OffsetForLeaderTopicResult::default()
+            .with_topic(topic.topic.clone())
+            .with_partitions(partitions)
+    });
+    OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
+}
+
+/// Answers `DeleteRecords`.
+pub(crate) fn delete_records(
+    state: &mut State,
+    _context: &RequestContext,
+    request: &DeleteRecordsRequest,
+) -> DeleteRecordsResponse {
+    let topics = request.topics.iter().map(|topic| {
+        let delete = |asked: &DeleteRecordsPartition| {
+            let result =
+                DeleteRecordsPartitionResult::default().with_partition_index(asked.partition_index);
+            match delete_partition_records(state, &topic.name, asked) {
+                Ok(low_watermark) => result.with_low_watermark(low_watermark),
+                Err(error) => result.with_low_watermark(NONE).with_error_code(error.code()),
+            }
+        };
+        let partitions = topic.partitions.iter().map(delete).collect();
+        DeleteRecordsTopicResult::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions)
+    });
+    DeleteRecordsResponse::default().with_topics(topics.collect())
+}
+
+fn list_partition(
+    log: Option<&PartitionLog>,
+    asked: &ListOffsetsPartition,
+    api_version: i16,
+) -> ListOffsetsPartitionResponse {
+    let response = ListOffsetsPartitionResponse::default()
+        .with_partition_index(asked.partition_index)
+        .with_timestamp(NONE)
+        .with_offset(NONE)
+        .with_leader_epoch(NO_EPOCH);
+    let found = log
+        .ok_or(ResponseError::UnknownTopicOrPartition)
+        .and_then(|log| check_leader_epoch(asked.current_leader_epoch).map(|()| log))
+        .and_then(|log| find(log, asked.timestamp, api_version));
+    match found {
+        Ok(Some(found)) => {
+            let knows_epochs = FIRST_LIST_WITH_EPOCH <= api_version;
+            response
+                .with_offset(found.offset)
+                .with_timestamp(found.timestamp)
+                .with_leader_epoch(if knows_epochs { LEADER_EPOCH } else { NO_EPOCH })
+        }
+        Ok(None) => response,
+        Err(error) => response.with_error_code(error.code()),
+    }
+}
+
+/// Finds what a timestamp stands for, which for negative ones depends on the version.
+fn find(
+    log: &PartitionLog,
+    timestamp: i64,
+    api_version: i16,
+) -> Result<Option<TimestampedOffset>, ResponseError> {
+    let at = |offset| Some(TimestampedOffset { offset, timestamp: NONE });
+    match timestamp {
+        LATEST => Ok(at(log.log_end_offset())),
+        EARLIEST => Ok(at(log.log_start_offset())),
+        MAX_TIMESTAMP if 7 <= api_version => Ok(log.largest_timestamp()),
+        EARLIEST_LOCAL if 8 <= api_version => Ok(at(log.log_start_offset())),
+        LATEST_TIERED if 9 <= api_version => Ok(None),
+        timestamp if 0 <= timestamp => Ok(log.first_at_or_after(timestamp)),
+        _ => Err(ResponseError::UnsupportedVersion),
+    }
+}
+
+fn epoch_end(log: Option<&PartitionLog>, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
+    let response = EpochEndOffset::default()
+        .with_partition(asked.partition)
+        .with_leader_epoch(NO_EPOCH)
+        .with_end_offset(NONE);
+    let Some(log) = log else {
+        return response.with_error_code(ResponseError::UnknownTopicOrPartition.code());
+    };
+    if let Err(error) = check_leader_epoch(asked.current_leader_epoch) {
+        return response.with_error_code(error.code());
+    }
+    if asked.leader_epoch == LEADER_EPOCH {
+        return response.with_leader_epoch(LEADER_EPOCH).with_end_offset(log.log_end_offset());
+    }
+    response
+}
+
+fn delete_partition_records(
+    state: &mut State,
+    topic: &str,
+    asked: &DeleteRecordsPartition,
+) -> Result<i64, ResponseError> {
+    let topic = state.topic_to_change(topic).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let allows_deletion = topic.config.allows_deletion();
+    let log =
+        topic.partition_mut(asked.partition_index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    if !allows_deletion {
+        return Err(ResponseError::PolicyViolation);
+    }
+    let is_up_to_end = asked.offset == UP_TO_THE_END;
+    log.delete_records_before(if is_up_to_end { log.log_end_offset() } else { asked.offset })?;
+    Ok(log.log_start_offset())
+}

@@ -1,0 +1,159 @@
+//! Metadata and `DescribeCluster`: which topics, partitions and brokers there are.
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{
+    BrokerId, DescribeClusterRequest, DescribeClusterResponse, MetadataRequest, MetadataResponse,
+};
+use uuid::Uuid;
+
+use crate::api::{RequestContext, text, topic_name};
+use crate::log::LEADER_EPOCH;
+use crate::refusal::Refusal;
+use crate::state::{CLUSTER_ID, NODE_ID, State};
+use crate::topics::Topic;
+
+/// What anybody may do with the cluster, as the bits of `AclOperation`: there is no authorizer.
+const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
+/// What anybody may do with a topic.
+const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
+/// The first version in which a topic can have no name.
+const NULLABLE_NAME_VERSION: i16 = 12;
+
+const fn bits(operations: &[u8]) -> i32 {
+    let mut set = 0;
+    let mut index = 0;
+    while index < operations.len() {
+        set |= 1 << operations[index];
+        index += 1;
+    }
+    set
+}
+
+/// Answers Metadata, creating topics that are asked for if both sides allow it.
+pub(crate) fn metadata(
+    state: &mut State,
+    context: &RequestContext,
+    request: &MetadataRequest,
+) -> MetadataResponse {
+    let wants_operations = request.include_topic_authorized_operations;
+    let wants_all = request.topics.as_ref().is_none_or(|topics| {
+        // Version 0 has no null array.
+        topics.is_empty() && (context.api_version == 0)
+    });
+    let mut topics: Vec<MetadataResponseTopic> = if wants_all {
+        state.topics.iter().map(|(name, topic)| describe_topic(name, topic)).collect()
+    } else {
+        let may_create = request.allow_auto_topic_creation && state.settings.auto_create_topics;
+        let asked = request.topics.as_deref().unwrap_or_default();
+        let describe = |topic: &MetadataRequestTopic| {
+            let created = if may_create { create_if_missing(state, topic) } else { Ok(()) };
+            created.map_or_else(
+                |refusal| unknown_topic(refusal.error).with_name(topic.name.clone()),
+                |()| topic_asked_for(state, context, topic),
+            )
+        };
+        asked.iter().map(describe).collect()
+    };
+    if wants_operations {
+        for topic in &mut topics {
+            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        }
+    }
+    let (host, port) = &state.settings.advertised;
+    let broker = MetadataResponseBroker::default()
+        .with_node_id(BrokerId(NODE_ID))
+        .with_host(text(host))
+        .with_port(i32::from(*port));
+    let mut response = MetadataResponse::default()
+        .with_brokers(vec![broker])
+        .with_cluster_id(Some(text(CLUSTER_ID)))
+        .with_controller_id(BrokerId(NODE_ID))
+        .with_topics(topics);
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+    }
+    response
+}
+
+/// Answers `DescribeCluster`.
+pub(crate) fn describe_cluster(
+    state: &mut State,
+    _context: &RequestContext,
+    request: &DescribeClusterRequest,
+) -> DescribeClusterResponse {
+    let (host, port) = &state.settings.advertised;
+    let broker = DescribeClusterBroker::default()
+        .with_broker_id(BrokerId(NODE_ID))
+        .with_host(text(host))
+        .with_port(i32::from(*port));
+    let mut response = DescribeClusterResponse::default()
+        .with_endpoint_type(request.endpoint_type)
+        .with_cluster_id(text(CLUSTER_ID))
+        .with_controller_id(BrokerId(NODE_ID))
+        .with_brokers(vec![broker]);
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+    }
+    response
+}
+
+fn create_if_missing(state: &mut State, asked: &MetadataRequestTopic) -> Result<(), Refusal> {
+    match &asked.name {
+        Some(name) if state.topics.get(name).is_none() => {
+            let config = state.default_config();
+            state.create_topic(name, state.settings.default_partitions, config)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn topic_asked_for(
+    state: &State,
+    context: &RequestContext,
+    asked: &MetadataRequestTopic,
+) -> MetadataResponseTopic {
+    let Some(name) = &asked.name else {
+        return topic_by_id(state, context, asked.topic_id);
+    };
+    if let Some(topic) = state.topics.get(name) {
+        return describe_topic(name, topic);
+    }
+    let error = match crate::topics::name::check(name) {
+        Ok(()) => ResponseError::UnknownTopicOrPartition,
+        Err(refusal) => refusal.error,
+    };
+    unknown_topic(error).with_name(Some(name.clone()))
+}
+
+fn topic_by_id(state: &State, context: &RequestContext, id: Uuid) -> MetadataResponseTopic {
+    let found = state.topics.name_of(id).and_then(|name| Some((name, state.topics.get(name)?)));
+    if let Some((name, topic)) = found {
+        return describe_topic(name, topic);
+    }
+    let no_name = (context.api_version < NULLABLE_NAME_VERSION).then(|| topic_name(""));
+    unknown_topic(ResponseError::UnknownTopicId).with_name(no_name).with_topic_id(id)
+}
+
+fn unknown_topic(error: ResponseError) -> MetadataResponseTopic {
+    MetadataResponseTopic::default().with_error_code(error.code())
+}
+
+fn describe_topic(name: &str, topic: &Topic) -> MetadataResponseTopic {
+    let partition = |index| {
+        MetadataResponsePartition::default()
+            .with_partition_index(index)
+            .with_leader_id(BrokerId(NODE_ID))
+            .with_leader_epoch(LEADER_EPOCH)
+            .with_replica_nodes(vec![BrokerId(NODE_ID)])
+            .with_isr_nodes(vec![BrokerId(NODE_ID)])
+    };
+    MetadataResponseTopic::default()
+        .with_name(Some(topic_name(name)))
+        .with_topic_id(topic.id)
+        .with_partitions((0..topic.partition_count()).map(partition).collect())
+}

@@ -1,0 +1,63 @@
+//! One client connection: requests are taken one at a time and answered in order.
+//!
+//! As on a real broker the next request is not even read while one is held back, a `JoinGroup` for instance.
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::broker::dispatch::{CallError, dispatch};
+use crate::broker::owner::Owner;
+
+/// The largest request read, as `socket.request.max.bytes` of a real broker.
+const REQUEST_BYTES_MAX: usize = 100 * 1024 * 1024;
+
+/// Why a connection ended before the client closed it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    /// The socket failed.
+    #[error("socket failed")]
+    Socket(#[from] std::io::Error),
+    /// The request cannot be answered.
+    #[error("request cannot be answered")]
+    Call(#[from] CallError),
+    /// The size in front of a request is impossible.
+    #[error("request size {size} is not in 0..={REQUEST_BYTES_MAX}")]
+    Size {
+        /// The size as sent.
+        size: i32,
+    },
+}
+
+/// Serves a connection until the client closes it.
+///
+/// # Errors
+/// [`ConnectionError`]; the connection is to be closed.
+pub(crate) async fn serve(
+    owner: &Owner,
+    client_host: &str,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+) -> Result<(), ConnectionError> {
+    while let Some(request) = read_request(&mut stream).await? {
+        if let Some(mut response) = dispatch(owner, client_host, request).await? {
+            stream.write_all_buf(&mut response).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn read_request(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<Bytes>, ConnectionError> {
+    let size = match stream.read_i32().await {
+        Ok(size) => size,
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let bytes = usize::try_from(size)
+        .ok()
+        .filter(|bytes| *bytes <= REQUEST_BYTES_MAX)
+        .ok_or(ConnectionError::Size { size })?;
+    let mut request = vec![0; bytes];
+    stream.read_exact(&mut request).await?;
+    Ok(Some(Bytes::from(request)))
+}

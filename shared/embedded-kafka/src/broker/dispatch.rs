@@ -1,0 +1,257 @@
+//! From the bytes of a request to the bytes of its response.
+
+use bytes::{Buf, Bytes};
+use kafka_protocol::messages::RequestHeader;
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    DescribeGroupsRequest, FetchRequest, FetchResponse, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    ResponseHeader, SyncGroupRequest,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
+use tokio::time::{Instant, sleep_until};
+
+use crate::api::{
+    self, RequestContext, configs, create_topics, fetch, find_coordinator, group_admin,
+    group_membership, group_offsets, list_offsets, metadata, owned, produce,
+};
+use crate::broker::owner::Owner;
+use crate::frame::{Frame, FrameWriter, Lengths};
+use crate::groups::member::{Reply, SyncAnswer};
+use crate::refusal::Refusal;
+use crate::state::State;
+
+/// The shortest header: API key, version, correlation id.
+const HEADER_BYTES_MIN: usize = 8;
+
+/// Why a request is not answered and its connection closed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The bytes are not what the schema says.
+    #[error("malformed {what}")]
+    Malformed {
+        /// The part that could not be read or written.
+        what: &'static str,
+        /// What the codec says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The request ends before its header does.
+    #[error("request of {bytes} bytes is too short")]
+    TooShort {
+        /// The size of the request.
+        bytes: usize,
+    },
+    /// The API or the version is not served.
+    #[error("API {key} is not served in version {version}")]
+    Unsupported {
+        /// The API key.
+        key: i16,
+        /// The version asked for.
+        version: i16,
+    },
+    /// A client that does not wait for answers has to learn that a record was refused.
+    #[error("produce with acks=0 was refused")]
+    Refused(#[source] Refusal),
+    /// The group that held the request back is gone.
+    #[error("the group was deleted while a request waited")]
+    Abandoned,
+}
+
+/// A request whose header has been read.
+struct Call {
+    context: RequestContext,
+    correlation_id: i32,
+    body: Bytes,
+}
+
+/// Handles one request and returns its response, `None` when the client expects none.
+///
+/// # Errors
+/// [`CallError`]; the connection has to be closed.
+pub(crate) async fn dispatch(
+    owner: &Owner,
+    client_host: &str,
+    request: Bytes,
+) -> Result<Option<Frame>, CallError> {
+    if request.len() < HEADER_BYTES_MIN {
+        return Err(CallError::TooShort { bytes: request.len() });
+    }
+    let mut front = request.slice(..HEADER_BYTES_MIN);
+    let (key, version, correlation_id) = (front.get_i16(), front.get_i16(), front.get_i32());
+    if !api::is_supported(key, version) {
+        if key == ApiVersionsRequest::KEY {
+            return encode(correlation_id, 0, &api::api_versions_unsupported()).map(Some);
+        }
+        return Err(CallError::Unsupported { key, version });
+    }
+    let mut body = request;
+    let header_version = ApiKey::try_from(key)
+        .map_err(|()| CallError::Unsupported { key, version })?
+        .request_header_version(version);
+    let header = RequestHeader::decode(&mut body, header_version)
+        .map_err(|error| malformed("request header", error))?;
+    let context = RequestContext {
+        now: std::time::Duration::ZERO,
+        api_version: version,
+        client_id: owned(header.client_id.as_ref()).unwrap_or_default(),
+        client_host: client_host.to_owned(),
+    };
+    let call = Call { context, correlation_id, body };
+    match key {
+        ProduceRequest::KEY => produce(owner, call),
+        FetchRequest::KEY => fetch(owner, call).await.map(Some),
+        JoinGroupRequest::KEY => join_group(owner, call).await.map(Some),
+        SyncGroupRequest::KEY => sync_group(owner, call).await.map(Some),
+        _ => answer_at_once(owner, key, call).map(Some),
+    }
+}
+
+/// Handles the requests that are answered from the state as it is.
+fn answer_at_once(owner: &Owner, key: i16, call: Call) -> Result<Frame, CallError> {
+    match key {
+        ApiVersionsRequest::KEY => answer(owner, call, api::api_versions),
+        MetadataRequest::KEY => answer(owner, call, metadata::metadata),
+        DescribeClusterRequest::KEY => answer(owner, call, metadata::describe_cluster),
+        CreateTopicsRequest::KEY => answer(owner, call, create_topics::create_topics),
+        CreatePartitionsRequest::KEY => answer(owner, call, create_topics::create_partitions),
+        DeleteTopicsRequest::KEY => answer(owner, call, create_topics::delete_topics),
+        DescribeConfigsRequest::KEY => answer(owner, call, configs::describe_configs),
+        IncrementalAlterConfigsRequest::KEY => {
+            answer(owner, call, configs::incremental_alter_configs)
+        }
+        InitProducerIdRequest::KEY => answer(owner, call, produce::init_producer_id),
+        ListOffsetsRequest::KEY => answer(owner, call, list_offsets::list_offsets),
+        DeleteRecordsRequest::KEY => answer(owner, call, list_offsets::delete_records),
+        OffsetForLeaderEpochRequest::KEY => {
+            answer(owner, call, list_offsets::offset_for_leader_epoch)
+        }
+        FindCoordinatorRequest::KEY => answer(owner, call, find_coordinator::find_coordinator),
+        HeartbeatRequest::KEY => answer(owner, call, group_membership::heartbeat),
+        LeaveGroupRequest::KEY => answer(owner, call, group_membership::leave_group),
+        OffsetCommitRequest::KEY => answer(owner, call, group_offsets::offset_commit),
+        OffsetFetchRequest::KEY => answer(owner, call, group_offsets::offset_fetch),
+        OffsetDeleteRequest::KEY => answer(owner, call, group_offsets::offset_delete),
+        DescribeGroupsRequest::KEY => answer(owner, call, group_admin::describe_groups),
+        ListGroupsRequest::KEY => answer(owner, call, group_admin::list_groups),
+        DeleteGroupsRequest::KEY => answer(owner, call, group_admin::delete_groups),
+        _ => Err(CallError::Unsupported { key, version: call.context.api_version }),
+    }
+}
+
+fn answer<R: Request>(
+    owner: &Owner,
+    mut call: Call,
+    handle: fn(&mut State, &RequestContext, &R) -> R::Response,
+) -> Result<Frame, CallError> {
+    let request = call.decode::<R>()?;
+    let context = &mut call.context;
+    let response = owner.with_state(|state, now| {
+        context.now = now;
+        handle(state, context, &request)
+    });
+    encode(call.correlation_id, call.context.api_version, &response)
+}
+
+fn produce(owner: &Owner, mut call: Call) -> Result<Option<Frame>, CallError> {
+    let request = call.decode::<ProduceRequest>()?;
+    let produced = owner.with_state(|state, _| produce::produce(state, &call.context, request));
+    match produced {
+        produce::Produced::Answer(response) => {
+            encode(call.correlation_id, call.context.api_version, &response).map(Some)
+        }
+        produce::Produced::Silence => Ok(None),
+        produce::Produced::Failure(refusal) => Err(CallError::Refused(refusal)),
+    }
+}
+
+/// Answers a fetch as soon as there is enough, and at the latest when the client's patience ends.
+async fn fetch(owner: &Owner, mut call: Call) -> Result<Frame, CallError> {
+    let version = call.context.api_version;
+    let request = call.decode::<FetchRequest>()?;
+    let max_wait = u64::try_from(request.max_wait_ms).unwrap_or(0);
+    let deadline = Instant::now() + std::time::Duration::from_millis(max_wait);
+    let mut log_changes = owner.log_changes();
+    loop {
+        // Marked as seen before looking: a change that comes while looking ends the wait at once.
+        log_changes.borrow_and_update();
+        let fetched = owner.with_state(|state, _| fetch::fetch(state, version, &request));
+        if fetched.is_enough(request.min_bytes) || (deadline <= Instant::now()) {
+            let mut frame = FrameWriter::new(fetch::lengths(version));
+            encode_header::<FetchResponse>(call.correlation_id, version, &mut frame)?;
+            fetch::write(fetched, version, &mut frame);
+            return Ok(frame.finish());
+        }
+        tokio::select! {
+            () = sleep_until(deadline) => {}
+            changed = log_changes.changed() => {
+                if changed.is_err() {
+                    return Err(CallError::Abandoned);
+                }
+            }
+        }
+    }
+}
+
+async fn join_group(owner: &Owner, mut call: Call) -> Result<Frame, CallError> {
+    let request = call.decode::<JoinGroupRequest>()?;
+    let request = group_membership::join_request(&call.context, &request);
+    let (reply, answer) = Reply::channel();
+    owner.with_state(|state, now| state.groups.join(now, request, reply));
+    let answer = answer.await.map_err(|_| CallError::Abandoned)?;
+    let response = group_membership::join_response(&call.context, answer);
+    encode(call.correlation_id, call.context.api_version, &response)
+}
+
+async fn sync_group(owner: &Owner, mut call: Call) -> Result<Frame, CallError> {
+    let request = call.decode::<SyncGroupRequest>()?;
+    let answer = match group_membership::sync_request(&call.context, &request) {
+        Ok(request) => {
+            let (reply, answer) = Reply::channel();
+            owner.with_state(|state, now| state.groups.sync(now, request, reply));
+            answer.await.map_err(|_| CallError::Abandoned)?
+        }
+        Err(error) => SyncAnswer::refused(error),
+    };
+    let response = group_membership::sync_response(answer);
+    encode(call.correlation_id, call.context.api_version, &response)
+}
+
+impl Call {
+    fn decode<R: Request>(&mut self) -> Result<R, CallError> {
+        R::decode(&mut self.body, self.context.api_version)
+            .map_err(|error| malformed("request", error))
+    }
+}
+
+fn encode<R: Encodable + HeaderVersion>(
+    correlation_id: i32,
+    version: i16,
+    response: &R,
+) -> Result<Frame, CallError> {
+    let mut frame = FrameWriter::new(Lengths::Fixed);
+    encode_header::<R>(correlation_id, version, &mut frame)?;
+    response.encode(frame.meta(), version).map_err(|error| malformed("response", error))?;
+    Ok(frame.finish())
+}
+
+fn encode_header<R: HeaderVersion>(
+    correlation_id: i32,
+    version: i16,
+    frame: &mut FrameWriter,
+) -> Result<(), CallError> {
+    ResponseHeader::default()
+        .with_correlation_id(correlation_id)
+        .encode(frame.meta(), R::header_version(version))
+        .map_err(|error| malformed("response header", error))
+}
+
+fn malformed(
+    what: &'static str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> CallError {
+    CallError::Malformed { what, source: source.into() }
+}

@@ -1,0 +1,60 @@
+//! Accepting connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::broker::connection;
+use crate::broker::owner::Owner;
+
+/// How many clients can be connected; more wait in the operating system's queue.
+const CONNECTIONS_MAX: usize = 4096;
+/// How long nothing is accepted after accepting failed, which it does when file descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections and serves each in a task of its own, for ever.
+///
+/// # Cancel safety
+/// Dropping the future closes all connections.
+pub(crate) async fn accept(owner: Arc<Owner>, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        let has_room = connections.len() < CONNECTIONS_MAX;
+        tokio::select! {
+            accepted = listener.accept(), if has_room => match accepted {
+                Ok((stream, peer)) => {
+                    connections.spawn(serve(Arc::clone(&owner), stream, peer));
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    warn!(%error, "connection task failed");
+                }
+            }
+        }
+    }
+}
+
+async fn serve(owner: Arc<Owner>, stream: TcpStream, peer: SocketAddr) {
+    debug!(%peer, "client connected");
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%peer, %error, "cannot set TCP_NODELAY");
+    }
+    let client_host = format!("/{}", peer.ip());
+    match connection::serve(&owner, &client_host, stream).await {
+        Ok(()) => debug!(%peer, "client disconnected"),
+        Err(connection::ConnectionError::Socket(error)) => debug!(%peer, %error, "connection lost"),
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            warn!(%peer, error, "connection closed");
+        }
+    }
+}

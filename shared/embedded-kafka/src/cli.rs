@@ -1,0 +1,54 @@
+//! The command line.
+
+mod child;
+mod demo;
+mod output;
+mod serve;
+mod signals;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+/// A Kafka broker and schema registry in one process, in memory, for demonstrations and tests.
+#[derive(Debug, clap::Parser)]
+#[command(name = "embedded-kafka", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run a broker and a schema registry until SIGINT or SIGTERM.
+    Serve(serve::ServeArgs),
+    /// Run a broker, a schema registry, one generator and several processors until SIGINT or SIGTERM.
+    Demo(demo::DemoArgs),
+}
+
+/// Runs the command and returns the exit code of the process: 0 when all went well, else 1.
+pub(crate) async fn run(cli: Cli) -> ExitCode {
+    log_to_stderr();
+    let result = match cli.command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+    };
+    result.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Logs what is wrong; `EMBEDDED_KAFKA_LOG` asks for more, in the syntax of `RUST_LOG`, which belongs to the services.
+fn log_to_stderr() {
+    let filter = EnvFilter::builder()
+        .with_env_var("EMBEDDED_KAFKA_LOG")
+        .try_from_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}

@@ -1,0 +1,244 @@
+//! `embedded-kafka demo`: the whole product in one terminal.
+//!
+//! ```text
+//!            all children run        signal, or nothing left to see
+//!   start ─────────▶ watching ───────────────────────▶ draining the generator ──▶ draining the processors ──▶ end
+//!                                                              └── second signal, or no end in sight: kill ──┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use embedded_kafka::registry::EmbeddedRegistry;
+use embedded_kafka::{BrokerOptions, EmbeddedKafka};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::cli::child::{self, Remote};
+use crate::cli::output::{Voice, voices};
+use crate::cli::signals::StopSignals;
+
+/// Where clients look for a broker when nobody tells them.
+const BROKER_PORT: u16 = 9092;
+/// Where clients look for a schema registry when nobody tells them.
+const REGISTRY_PORT: u16 = 8081;
+/// `retention.bytes` of the broker: a generator without a rate must not fill the memory.
+const RETENTION_BYTES: usize = 256 << 20;
+/// How long the children have to drain before they are killed.
+const DRAIN_DEADLINE: Duration = Duration::from_mins(1);
+/// How long the killed have to be gone.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+/// The rate of simulated errors, unless the environment has another.
+const ERROR_SIMULATION_RATE: (&str, &str) = ("ERROR_SIMULATION_RATE", "0.1");
+
+const GENERATOR: &str = "generator";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// The order-generator to run.
+    #[arg(long, value_name = "PATH")]
+    generator: PathBuf,
+    /// The order-processor to run.
+    #[arg(long, value_name = "PATH")]
+    processor: PathBuf,
+    /// How many processors share the orders.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16), value_name = "COUNT")]
+    processors: u8,
+}
+
+/// Runs everything until a signal, or until nothing is left to see.
+pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    let mut signals = StopSignals::listen()?;
+    let processors: Vec<String> =
+        (1..=args.processors).map(|number| format!("processor-{number}")).collect();
+    let names: Vec<&str> =
+        ["demo", GENERATOR].into_iter().chain(processors.iter().map(String::as_str)).collect();
+    let mut voices = voices(names.iter().copied()).into_iter();
+    let supervisor = voices.next().context("give the supervisor a voice")?;
+    let (broker, registry) = start_platform(&supervisor).await?;
+    let mut demo = Demo::new(supervisor);
+    for ((index, name), voice) in names.into_iter().skip(1).enumerate().zip(voices) {
+        let program = if index == 0 { &args.generator } else { &args.processor };
+        let environment = environment(name, &broker, &registry);
+        let environment: Vec<(&str, &OsStr)> =
+            environment.iter().map(|(name, value)| (*name, value.as_os_str())).collect();
+        demo.start(name, program, &environment, voice)?;
+    }
+    demo.say("Ctrl-C stops everything: first the generator, then the processors")?;
+    demo.watch(&mut signals).await?;
+    demo.drain(&mut signals).await?;
+    broker.stop().await;
+    registry.stop().await;
+    Ok(if demo.has_failures { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn start_platform(voice: &Voice) -> anyhow::Result<(EmbeddedKafka, EmbeddedRegistry)> {
+    let preferred = SocketAddr::from((Ipv4Addr::LOCALHOST, BROKER_PORT));
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let options = |listen| BrokerOptions {
+        listen,
+        default_partitions: 3,
+        retention_bytes: Some(RETENTION_BYTES),
+        ..BrokerOptions::default()
+    };
+    let broker = match EmbeddedKafka::start(options(preferred)).await {
+        Ok(broker) => broker,
+        Err(error) => {
+            voice.say(format!("{error}: the broker takes another port"))?;
+            EmbeddedKafka::start(options(any)).await.context("start the broker")?
+        }
+    };
+    let preferred = SocketAddr::from((Ipv4Addr::LOCALHOST, REGISTRY_PORT));
+    let registry = match EmbeddedRegistry::start(preferred).await {
+        Ok(registry) => registry,
+        Err(error) => {
+            voice.say(format!("{error}: the schema registry takes another port"))?;
+            EmbeddedRegistry::start(any).await.context("start the schema registry")?
+        }
+    };
+    voice.say(format!("BOOTSTRAP_SERVERS={}", broker.bootstrap_servers()))?;
+    voice.say(format!("SCHEMA_REGISTRY_URL={}", registry.url()))?;
+    Ok((broker, registry))
+}
+
+/// Returns what a child gets over the environment of this process.
+fn environment(
+    name: &str,
+    broker: &EmbeddedKafka,
+    registry: &EmbeddedRegistry,
+) -> Vec<(&'static str, OsString)> {
+    let mut environment = vec![
+        ("BOOTSTRAP_SERVERS", broker.bootstrap_servers().into()),
+        ("SCHEMA_REGISTRY_URL", registry.url().into()),
+    ];
+    let (variable, rate) = ERROR_SIMULATION_RATE;
+    if std::env::var_os(variable).is_none_or(|value| value.is_empty()) {
+        environment.push((variable, rate.into()));
+    }
+    // All of them would listen on the same port.
+    if name != "processor-1" {
+        environment.push(("HTTP_ADDR", "off".into()));
+    }
+    environment
+}
+
+/// The children and what has become of them.
+struct Demo {
+    voice: Voice,
+    running: BTreeMap<String, Remote>,
+    endings: JoinSet<(String, std::io::Result<ExitStatus>)>,
+    is_draining: bool,
+    has_failures: bool,
+}
+
+impl Demo {
+    fn new(voice: Voice) -> Self {
+        Self {
+            voice,
+            running: BTreeMap::new(),
+            endings: JoinSet::new(),
+            is_draining: false,
+            has_failures: false,
+        }
+    }
+
+    fn say(&self, line: &str) -> std::io::Result<()> {
+        self.voice.say(line)
+    }
+
+    fn start(
+        &mut self,
+        name: &str,
+        program: &std::path::Path,
+        environment: &[(&str, &OsStr)],
+        voice: Voice,
+    ) -> anyhow::Result<()> {
+        let (child, remote) = child::start(program, environment, voice)?;
+        let name = name.to_owned();
+        self.running.insert(name.clone(), remote);
+        self.endings.spawn(async move { (name, child.look_after().await) });
+        Ok(())
+    }
+
+    /// Waits for a signal or for the end of what there is to see: a generator that failed, or no processor left.
+    async fn watch(&mut self, signals: &mut StopSignals) -> anyhow::Result<()> {
+        while self.running.keys().any(|name| name != GENERATOR) {
+            tokio::select! {
+                () = signals.next() => {
+                    self.say("stopping; once more to stop at once")?;
+                    return Ok(());
+                }
+                ended = self.next_ending() => {
+                    let (name, has_failed) = ended?;
+                    if has_failed && (name == GENERATOR) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops the generator, then the processors, waiting for each.
+    async fn drain(&mut self, signals: &mut StopSignals) -> anyhow::Result<()> {
+        self.is_draining = true;
+        let deadline = Instant::now() + DRAIN_DEADLINE;
+        let generators: fn(&str) -> bool = |name| name == GENERATOR;
+        let everybody: fn(&str) -> bool = |_| true;
+        for are_meant in [generators, everybody] {
+            self.remotes(are_meant).for_each(Remote::terminate);
+            while self.remotes(are_meant).next().is_some() {
+                tokio::select! {
+                    ended = self.next_ending() => { ended?; }
+                    () = signals.next() => return self.kill("as asked").await,
+                    () = sleep_until(deadline) => return self.kill("because they do not drain").await,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn kill(&mut self, reason: &str) -> anyhow::Result<()> {
+        self.has_failures = true;
+        let names: Vec<&str> = self.running.keys().map(String::as_str).collect();
+        self.say(&format!("killing {} {reason}", names.join(", ")))?;
+        self.running.values().for_each(Remote::kill);
+        let deadline = Instant::now() + KILL_DEADLINE;
+        while !self.running.is_empty() {
+            tokio::select! {
+                ended = self.next_ending() => { ended?; }
+                () = sleep_until(deadline) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn remotes(&self, are_meant: fn(&str) -> bool) -> impl Iterator<Item = &Remote> {
+        self.running.iter().filter(move |(name, _)| are_meant(name)).map(|(_, remote)| remote)
+    }
+
+    /// Waits for the next child to end, says how, and returns its name and whether it failed.
+    async fn next_ending(&mut self) -> anyhow::Result<(String, bool)> {
+        let ending = self.endings.join_next().await.context("wait for a child that runs")?;
+        let (name, status) = ending.context("look after a child")?;
+        let status = status.with_context(|| format!("wait for {name}"))?;
+        self.running.remove(&name);
+        let has_failed = !status.success();
+        self.has_failures |= has_failed;
+        if has_failed {
+            self.say(&format!("{name} died: {status}"))?;
+        } else if self.is_draining {
+            self.say(&format!("{name} has drained"))?;
+        } else if name == GENERATOR {
+            self.say("generator has finished; the processors go on until Ctrl-C")?;
+        } else {
+            self.say(&format!("{name} has ended"))?;
+        }
+        Ok((name, has_failed))
+    }
+}

@@ -1,0 +1,250 @@
+//! The group coordinator: the classic consumer group protocol, without sockets and without a clock.
+//!
+//! Every call is handed `now`, the time since the broker started. A request that has to wait, `JoinGroup` until all members
+//! are there and `SyncGroup` until the leader has assigned, leaves its [`Reply`] here and is answered by a later call.
+//! [`Groups::expire`] has to be called when [`Groups::next_deadline`] is reached.
+//!
+//! Behaviour is that of Apache Kafka's coordinator; see KIP-62 (rebalance timeout), KIP-134 (initial rebalance delay),
+//! KIP-345 (static members), KIP-394 (member ids) and KIP-814 (static leaders).
+
+pub(crate) mod group;
+mod join;
+pub(crate) mod member;
+pub(crate) mod offsets;
+mod subscription;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kafka_protocol::error::ResponseError;
+
+use crate::groups::group::{Group, GroupState};
+use crate::groups::member::{Claim, JoinAnswer, JoinRequest, Reply, SyncAnswer, SyncRequest};
+use crate::groups::offsets::CommittedOffset;
+
+/// The limits a coordinator sets its members.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GroupSettings {
+    /// The shortest session timeout a member may ask for.
+    pub(crate) min_session_timeout: Duration,
+    /// The longest session timeout a member may ask for.
+    pub(crate) max_session_timeout: Duration,
+    /// How long the first rebalance of an empty group waits for more members.
+    pub(crate) initial_rebalance_delay: Duration,
+}
+
+/// A member that leaves a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    /// The member's id; empty to remove a static member.
+    pub(crate) member_id: String,
+    /// The id of a static member.
+    pub(crate) group_instance_id: Option<String>,
+}
+
+/// An `OffsetCommit` request, with offsets for partitions that exist.
+#[derive(Debug, Clone)]
+pub(crate) struct CommitRequest {
+    /// The group.
+    pub(crate) group_id: String,
+    /// Who commits.
+    pub(crate) claim: Claim,
+    /// The offsets by topic and partition.
+    pub(crate) offsets: Vec<(String, i32, CommittedOffset)>,
+    /// What a generation of a group that does not exist is answered with; it depends on the version of the request.
+    pub(crate) no_group_error: ResponseError,
+}
+
+/// All groups of the broker.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    settings: GroupSettings,
+    groups: BTreeMap<String, Group>,
+}
+
+impl Groups {
+    /// Creates a coordinator without groups.
+    pub(crate) fn new(settings: GroupSettings) -> Self {
+        Self { settings, groups: BTreeMap::new() }
+    }
+
+    /// Returns the coordinator as it comes back after a restart of the broker.
+    pub(crate) fn restarted(self, now: Duration) -> Self {
+        let restarted = |(id, group): (String, Group)| (id, group.restarted(now));
+        Self { settings: self.settings, groups: self.groups.into_iter().map(restarted).collect() }
+    }
+
+    /// Returns all groups in the order of their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
+        self.groups.iter().map(|(id, group)| (id.as_str(), group))
+    }
+
+    /// Returns a group.
+    pub(crate) fn get(&self, group_id: &str) -> Option<&Group> {
+        self.groups.get(group_id)
+    }
+
+    /// Returns when [`Groups::expire`] has something to do next.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.groups.values().filter_map(Group::next_deadline).min()
+    }
+
+    /// Does everything that is due at `now`.
+    pub(crate) fn expire(&mut self, now: Duration) {
+        for group in self.groups.values_mut() {
+            group.expire(now);
+        }
+    }
+
+    /// Takes a `JoinGroup` request; the answer may come at once or later.
+    pub(crate) fn join(&mut self, now: Duration, request: JoinRequest, reply: Reply<JoinAnswer>) {
+        self.expire(now);
+        let allowed = self.settings.min_session_timeout..=self.settings.max_session_timeout;
+        if request.group_id.is_empty() {
+            let error = ResponseError::InvalidGroupId;
+            reply.send(JoinAnswer::refused(error, request.member_id));
+        } else if !allowed.contains(&request.session_timeout) {
+            let error = ResponseError::InvalidSessionTimeout;
+            reply.send(JoinAnswer::refused(error, request.member_id));
+        } else if request.member_id.is_empty() {
+            self.get_or_create(&request.group_id).join(now, request, reply);
+        } else if let Some(group) = self.groups.get_mut(&request.group_id) {
+            group.join(now, request, reply);
+        } else {
+            let error = ResponseError::UnknownMemberId;
+            reply.send(JoinAnswer::refused(error, request.member_id));
+        }
+    }
+
+    /// Takes a `SyncGroup` request; the answer may come at once or later.
+    pub(crate) fn sync(&mut self, now: Duration, request: SyncRequest, reply: Reply<SyncAnswer>) {
+        self.expire(now);
+        match self.find(&request.group_id) {
+            Ok(group) => group.sync(now, request, reply),
+            Err(error) => reply.send(SyncAnswer::refused(error)),
+        }
+    }
+
+    /// Takes a heartbeat.
+    ///
+    /// # Errors
+    /// `INVALID_GROUP_ID`, `UNKNOWN_MEMBER_ID`, and what [`Group::heartbeat`] refuses.
+    pub(crate) fn heartbeat(
+        &mut self,
+        now: Duration,
+        group_id: &str,
+        claim: &Claim,
+    ) -> Result<(), ResponseError> {
+        self.expire(now);
+        self.find(group_id)?.heartbeat(now, claim)
+    }
+
+    /// Lets members leave and returns what became of each.
+    ///
+    /// # Errors
+    /// `INVALID_GROUP_ID` for the request as a whole.
+    pub(crate) fn leave(
+        &mut self,
+        now: Duration,
+        group_id: &str,
+        leaving: &[Leaving],
+    ) -> Result<Vec<Option<ResponseError>>, ResponseError> {
+        self.expire(now);
+        if group_id.is_empty() {
+            return Err(ResponseError::InvalidGroupId);
+        }
+        let Some(group) = self.groups.get_mut(group_id) else {
+            return Ok(vec![Some(ResponseError::UnknownMemberId); leaving.len()]);
+        };
+        let results: Vec<_> = leaving
+            .iter()
+            .map(|member| group.leave(&member.member_id, member.group_instance_id.as_deref()).err())
+            .collect();
+        if results.iter().any(Option::is_none) {
+            group.rebalance_without_the_gone(now);
+        }
+        Ok(results)
+    }
+
+    /// Commits offsets and returns what became of each; committing without a generation creates the group.
+    ///
+    /// # Errors
+    /// What [`Group::check_commit`] refuses, `no_group_error` of the request, for the request as a whole.
+    pub(crate) fn commit(
+        &mut self,
+        now: Duration,
+        request: CommitRequest,
+    ) -> Result<Vec<Option<ResponseError>>, ResponseError> {
+        self.expire(now);
+        if !self.groups.contains_key(&request.group_id) && (0 <= request.claim.generation_id) {
+            return Err(request.no_group_error);
+        }
+        let group = self.get_or_create(&request.group_id);
+        group.check_commit(now, &request.claim)?;
+        let commit = |(topic, partition, committed): (String, i32, CommittedOffset)| {
+            if !committed.fits() {
+                return Some(ResponseError::OffsetMetadataTooLarge);
+            }
+            group.offsets.commit(&topic, partition, committed);
+            None
+        };
+        Ok(request.offsets.into_iter().map(commit).collect())
+    }
+
+    /// Returns a group whose offsets are to be deleted.
+    ///
+    /// # Errors
+    /// `INVALID_GROUP_ID`, `GROUP_ID_NOT_FOUND`, `NON_EMPTY_GROUP` when it has members that are not consumers.
+    pub(crate) fn for_offset_deletion(
+        &mut self,
+        now: Duration,
+        group_id: &str,
+    ) -> Result<&mut Group, ResponseError> {
+        self.expire(now);
+        if group_id.is_empty() {
+            return Err(ResponseError::InvalidGroupId);
+        }
+        let group = self.groups.get_mut(group_id).ok_or(ResponseError::GroupIdNotFound)?;
+        if (group.state() != GroupState::Empty) && !group.has_consumers() {
+            return Err(ResponseError::NonEmptyGroup);
+        }
+        Ok(group)
+    }
+
+    /// Deletes a group without members, with its offsets.
+    ///
+    /// # Errors
+    /// `GROUP_ID_NOT_FOUND`, `NON_EMPTY_GROUP`.
+    pub(crate) fn delete(&mut self, now: Duration, group_id: &str) -> Result<(), ResponseError> {
+        self.expire(now);
+        let group = self.groups.get(group_id).ok_or(ResponseError::GroupIdNotFound)?;
+        if group.state() != GroupState::Empty {
+            return Err(ResponseError::NonEmptyGroup);
+        }
+        self.groups.remove(group_id);
+        Ok(())
+    }
+
+    /// Forgets all committed offsets of a topic that was deleted.
+    pub(crate) fn delete_topic(&mut self, topic: &str) {
+        for group in self.groups.values_mut() {
+            group.offsets.delete_topic(topic);
+        }
+    }
+
+    fn get_or_create(&mut self, group_id: &str) -> &mut Group {
+        let delay = self.settings.initial_rebalance_delay;
+        self.groups.entry(group_id.to_owned()).or_insert_with(|| Group::new(delay))
+    }
+
+    fn find(&mut self, group_id: &str) -> Result<&mut Group, ResponseError> {
+        if group_id.is_empty() {
+            return Err(ResponseError::InvalidGroupId);
+        }
+        self.groups.get_mut(group_id).ok_or(ResponseError::UnknownMemberId)
+    }
+}

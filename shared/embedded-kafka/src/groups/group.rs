@@ -1,0 +1,307 @@
+//! The state of one group: members, leader, generation, and which states follow which.
+//!
+//! ```text
+//!            first member joins              all have joined, or the rebalance timeout
+//!   Empty ───────────────────▶ PreparingRebalance ───────────────────▶ CompletingRebalance
+//!     ▲                          ▲   │      ▲                            │      │
+//!     └──────── all have left ───┼───┘      └── a member joins or goes ──┘      │ the leader
+//!                                └──── a member joins, changes or goes ─── Stable ◀┘ assigns
+//! ```
+//!
+//! Joining is in [`super::join`], assigning in [`super::sync`], timeouts in [`super::timers`], committed offsets in
+//! [`super::offsets`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kafka_protocol::error::ResponseError;
+
+use crate::groups::member::{JoinAnswer, JoinedMember, Member, Protocol, StoredMember};
+use crate::groups::offsets::Offsets;
+
+/// The states of a group, with the names `DescribeGroups` uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum GroupState {
+    /// No members; offsets may be there.
+    #[default]
+    Empty,
+    /// Waiting for all members to join.
+    PreparingRebalance,
+    /// Waiting for the leader's assignment.
+    CompletingRebalance,
+    /// Everybody has an assignment.
+    Stable,
+}
+
+impl GroupState {
+    /// Returns the name clients know.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::PreparingRebalance => "PreparingRebalance",
+            Self::CompletingRebalance => "CompletingRebalance",
+            Self::Stable => "Stable",
+        }
+    }
+}
+
+/// When the phase of waiting for `JoinGroup` requests ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct JoinDeadline {
+    /// When.
+    pub(crate) at: Duration,
+    /// For the first rebalance of a group, by how much it can still be put off when more members come.
+    pub(crate) extendable_by: Duration,
+}
+
+/// One group.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(super) state: GroupState,
+    /// Whether the current rebalance began with an empty group and waits a moment for more members.
+    pub(super) is_first_rebalance: bool,
+    pub(super) has_newcomer: bool,
+    pub(super) generation_id: i32,
+    pub(super) protocol_type: Option<String>,
+    pub(super) protocol_name: Option<String>,
+    pub(super) leader: Option<String>,
+    pub(super) members: BTreeMap<String, Member>,
+    /// Member ids by the id of the static member.
+    pub(super) static_members: BTreeMap<String, String>,
+    /// Ids given out with `MEMBER_ID_REQUIRED`, until when they can be used.
+    pub(super) pending_members: BTreeMap<String, Duration>,
+    /// Members that have joined the generation and have not sent `SyncGroup`.
+    pub(super) pending_sync: BTreeSet<String>,
+    pub(super) join_deadline: Option<JoinDeadline>,
+    pub(super) sync_deadline: Option<Duration>,
+    pub(super) initial_rebalance_delay: Duration,
+    /// Committed offsets.
+    pub(crate) offsets: Offsets,
+    stored: StoredGroup,
+}
+
+/// What a broker writes into its `__consumer_offsets` topic of a group, and so what is left of it after a restart.
+#[derive(Debug, Clone, Default)]
+struct StoredGroup {
+    generation_id: i32,
+    protocol_type: Option<String>,
+    protocol_name: Option<String>,
+    leader: Option<String>,
+    members: Vec<(String, StoredMember, Protocol)>,
+}
+
+impl Group {
+    /// Creates an empty group.
+    pub(crate) fn new(initial_rebalance_delay: Duration) -> Self {
+        Self { initial_rebalance_delay, ..Self::default() }
+    }
+
+    /// Returns the state.
+    pub(crate) fn state(&self) -> GroupState {
+        self.state
+    }
+
+    /// Returns the protocol type, `None` for a group that only ever committed offsets.
+    pub(crate) fn protocol_type(&self) -> Option<&str> {
+        self.protocol_type.as_deref()
+    }
+
+    /// Returns the protocol selected for the generation.
+    pub(crate) fn protocol_name(&self) -> Option<&str> {
+        self.protocol_name.as_deref()
+    }
+
+    /// Returns the members in the order of their ids.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&str, &Member)> {
+        self.members.iter().map(|(id, member)| (id.as_str(), member))
+    }
+
+    /// Checks that a request comes from a member.
+    ///
+    /// # Errors
+    /// `FENCED_INSTANCE_ID` when another member has taken the place of the static member, `UNKNOWN_MEMBER_ID`.
+    pub(super) fn check_member(
+        &self,
+        member_id: &str,
+        group_instance_id: Option<&str>,
+    ) -> Result<(), ResponseError> {
+        if let Some(instance) = group_instance_id {
+            match self.static_members.get(instance) {
+                None => return Err(ResponseError::UnknownMemberId),
+                Some(current) if current != member_id => {
+                    return Err(ResponseError::FencedInstanceId);
+                }
+                Some(_) => {}
+            }
+        }
+        if self.members.contains_key(member_id) {
+            Ok(())
+        } else {
+            Err(ResponseError::UnknownMemberId)
+        }
+    }
+
+    pub(super) fn is_leader(&self, member_id: &str) -> bool {
+        self.leader.as_deref() == Some(member_id)
+    }
+
+    /// Returns whether a member offering `protocols` can be in the group without leaving it without a common one.
+    pub(super) fn can_agree_on(&self, protocol_type: &str, protocols: &[Protocol]) -> bool {
+        if self.state == GroupState::Empty {
+            return !protocol_type.is_empty() && !protocols.is_empty();
+        }
+        (self.protocol_type.as_deref() == Some(protocol_type))
+            && protocols.iter().any(|protocol| self.all_offer(&protocol.name))
+    }
+
+    pub(super) fn all_have_joined(&self) -> bool {
+        self.pending_members.is_empty()
+            && self.members.values().all(|member| member.awaiting_join.is_some())
+    }
+
+    pub(super) fn add(&mut self, member_id: String, protocol_type: String, member: Member) {
+        if self.members.is_empty() {
+            self.protocol_type = Some(protocol_type);
+        }
+        if let Some(instance) = &member.stored.group_instance_id {
+            self.static_members.insert(instance.clone(), member_id.clone());
+        }
+        self.leader.get_or_insert_with(|| member_id.clone());
+        self.pending_members.remove(&member_id);
+        self.members.insert(member_id, member);
+    }
+
+    pub(super) fn remove(&mut self, member_id: &str) {
+        if let Some(member) = self.members.remove(member_id)
+            && let Some(instance) = member.stored.group_instance_id
+        {
+            self.static_members.remove(&instance);
+        }
+        if self.is_leader(member_id) {
+            self.leader = self.members.keys().next().cloned();
+        }
+        self.pending_members.remove(member_id);
+        self.pending_sync.remove(member_id);
+    }
+
+    /// Makes sure that the leader is a member that has joined, and returns whether there is one.
+    pub(super) fn elect_joined_leader(&mut self) -> bool {
+        let has_joined = |member: &Member| member.awaiting_join.is_some();
+        let leader = self.leader.as_ref().and_then(|leader| self.members.get(leader));
+        if leader.is_some_and(has_joined) {
+            return true;
+        }
+        let successor = self.members.iter().find(|(_, member)| has_joined(member));
+        match successor.map(|(id, _)| id.clone()) {
+            Some(id) => {
+                self.leader = Some(id);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Returns the longest rebalance timeout of the members.
+    pub(super) fn rebalance_timeout(&self) -> Duration {
+        let timeouts = self.members.values().map(|member| member.stored.rebalance_timeout);
+        timeouts.max().unwrap_or_default()
+    }
+
+    /// Begins the next generation: `CompletingRebalance` with members, else `Empty`.
+    pub(super) fn begin_generation(&mut self) {
+        self.generation_id += 1;
+        self.pending_sync.clear();
+        self.is_first_rebalance = false;
+        if self.members.is_empty() {
+            self.protocol_name = None;
+            self.state = GroupState::Empty;
+        } else {
+            self.protocol_name = self.select_protocol();
+            self.state = GroupState::CompletingRebalance;
+        }
+    }
+
+    /// Returns the protocol most members prefer among those all offer.
+    pub(super) fn select_protocol(&self) -> Option<String> {
+        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
+        for member in self.members.values() {
+            let preferred = member.protocols.iter().find(|protocol| self.all_offer(&protocol.name));
+            if let Some(protocol) = preferred {
+                *votes.entry(&protocol.name).or_default() += 1;
+            }
+        }
+        let most = votes.values().max().copied()?;
+        votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.to_owned())
+    }
+
+    /// Returns the answer that tells a member about the current generation; the leader alone is told all members.
+    pub(super) fn joined(&self, member_id: &str) -> JoinAnswer {
+        let members = if self.is_leader(member_id) { self.joined_members() } else { Vec::new() };
+        JoinAnswer {
+            error: None,
+            member_id: member_id.to_owned(),
+            generation_id: self.generation_id,
+            protocol_type: self.protocol_type.clone(),
+            protocol_name: self.protocol_name.clone(),
+            leader: self.leader.clone().unwrap_or_default(),
+            skip_assignment: false,
+            members,
+        }
+    }
+
+    /// Keeps the group as it is for a restart of the broker.
+    pub(super) fn store(&mut self) {
+        let protocol = self.protocol_name.clone().unwrap_or_default();
+        let stored_member = |(id, member): (&String, &Member)| {
+            let offered = Protocol { name: protocol.clone(), metadata: member.metadata(&protocol) };
+            (id.clone(), member.stored.clone(), offered)
+        };
+        self.stored = StoredGroup {
+            generation_id: self.generation_id,
+            protocol_type: self.protocol_type.clone(),
+            protocol_name: self.protocol_name.clone(),
+            leader: self.leader.clone(),
+            members: self.members.iter().map(stored_member).collect(),
+        };
+    }
+
+    /// Returns the group as a broker finds it when it starts: as it was stored last, all sessions beginning.
+    pub(crate) fn restarted(self, now: Duration) -> Self {
+        let stored = self.stored;
+        let state = if stored.members.is_empty() { GroupState::Empty } else { GroupState::Stable };
+        let mut group = Self {
+            state,
+            generation_id: stored.generation_id,
+            protocol_type: stored.protocol_type.clone(),
+            protocol_name: stored.protocol_name.clone(),
+            leader: stored.leader.clone(),
+            offsets: self.offsets,
+            initial_rebalance_delay: self.initial_rebalance_delay,
+            ..Self::default()
+        };
+        for (id, member, protocol) in &stored.members {
+            if let Some(instance) = &member.group_instance_id {
+                group.static_members.insert(instance.clone(), id.clone());
+            }
+            group
+                .members
+                .insert(id.clone(), Member::restored(member.clone(), protocol.clone(), now));
+        }
+        group.stored = stored;
+        group
+    }
+
+    fn all_offer(&self, protocol: &str) -> bool {
+        self.members.values().all(|member| member.offers(protocol))
+    }
+
+    fn joined_members(&self) -> Vec<JoinedMember> {
+        let protocol = self.protocol_name.as_deref().unwrap_or_default();
+        let joined = |(id, member): (&String, &Member)| JoinedMember {
+            member_id: id.clone(),
+            group_instance_id: member.stored.group_instance_id.clone(),
+            metadata: member.metadata(protocol),
+        };
+        self.members.iter().map(joined).collect()
+    }
+}

@@ -1,0 +1,102 @@
+//! Who may commit when.
+
+use super::*;
+
+const NOBODY: i32 = -1;
+
+#[test]
+fn without_a_generation_only_a_group_without_members_takes_commits() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.commit(&claim("", NOBODY)), Ok(()), "the commit creates the group");
+    lab.is_in(GroupState::Empty);
+    assert_eq!(lab.commit(&claim("anybody", NOBODY)), Ok(()));
+    let members = lab.stable(1);
+    assert_eq!(lab.commit(&claim("", NOBODY)), Err(ResponseError::UnknownMemberId));
+    let own_id = claim(&members[0].member_id, NOBODY);
+    assert_eq!(lab.commit(&own_id), Err(ResponseError::IllegalGeneration));
+    lab.leave(&members[0].member_id, None);
+    assert_eq!(lab.commit(&claim("", NOBODY)), Ok(()));
+}
+
+#[test]
+fn a_generation_of_an_unknown_group_is_refused_as_the_version_says() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.commit(&claim("x", 1)), Err(ResponseError::GroupIdNotFound));
+    assert!(lab.groups.get(GROUP).is_none());
+}
+
+#[test]
+fn members_commit_in_their_generation_and_while_the_next_is_prepared_but_not_before_it_is_assigned()
+{
+    let mut lab = Lab::new();
+    let members = lab.stable(2);
+    let stale = claim(&members[0].member_id, members[0].generation_id - 1);
+    let stranger = claim("x", members[0].generation_id);
+    assert_eq!(lab.commit(&members[0]), Ok(()));
+    assert_eq!(lab.commit(&stale), Err(ResponseError::IllegalGeneration));
+    assert_eq!(lab.commit(&stranger), Err(ResponseError::UnknownMemberId));
+
+    let mut leader = lab.rejoin(&members[0].member_id);
+    lab.is_in(GroupState::PreparingRebalance);
+    assert_eq!(lab.commit(&members[0]), Ok(()), "the generation that ends");
+    assert_eq!(lab.commit(&members[1]), Ok(()), "the generation that ends");
+
+    drop(lab.rejoin(&members[1].member_id));
+    lab.is_in(GroupState::CompletingRebalance);
+    let leader = claim_of(&leader.answer());
+    assert_eq!(lab.commit(&leader), Err(ResponseError::RebalanceInProgress));
+    assert_eq!(lab.commit(&members[0]), Err(ResponseError::IllegalGeneration));
+
+    drop(lab.sync(&leader, &[]));
+    lab.is_in(GroupState::Stable);
+    assert_eq!(lab.commit(&leader), Ok(()));
+    assert_eq!(lab.commit(&members[0]), Err(ResponseError::IllegalGeneration));
+}
+
+#[test]
+fn metadata_of_4096_characters_is_kept_and_longer_is_refused() {
+    let mut lab = Lab::new();
+    let longest = "é".repeat(4096);
+    assert_eq!(lab.commit_offset(&claim("", NOBODY), 1, &longest), Ok(None));
+    let too_long = Ok(Some(ResponseError::OffsetMetadataTooLarge));
+    assert_eq!(lab.commit_offset(&claim("", NOBODY), 2, &"é".repeat(4097)), too_long);
+    // Outside the basic plane a character counts twice.
+    assert_eq!(lab.commit_offset(&claim("", NOBODY), 2, &"🦀".repeat(2049)), too_long);
+    assert_eq!(lab.commit_offset(&claim("", NOBODY), 3, &"🦀".repeat(2048)), Ok(None));
+    let committed = lab.groups.get(GROUP).unwrap().offsets.get("orders", 0).unwrap();
+    assert_eq!((committed.offset, committed.metadata.chars().count()), (3, 2048));
+}
+
+#[test]
+fn offsets_go_with_their_topic() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.commit(&claim("", NOBODY)), Ok(()));
+    lab.groups.delete_topic("orders");
+    let group = lab.groups.get(GROUP).unwrap();
+    assert_eq!(group.offsets.get("orders", 0), None);
+    assert_eq!(group.offsets.iter().count(), 0);
+}
+
+#[test]
+fn offsets_are_deleted_of_topics_nobody_in_the_group_subscribes_to() {
+    let mut lab = Lab::new();
+    let now = lab.now;
+    assert_eq!(
+        lab.groups.for_offset_deletion(now, GROUP).err(),
+        Some(ResponseError::GroupIdNotFound)
+    );
+    // Version 0 of a subscription: version, one topic, no user data.
+    let subscription = b"\x00\x00\x00\x00\x00\x01\x00\x06orders\xff\xff\xff\xff";
+    let protocol =
+        Protocol { name: "range".to_owned(), metadata: Bytes::from_static(subscription) };
+    let given = lab.rejoin("").answer().member_id;
+    let request = JoinRequest { protocols: vec![protocol], ..lab.request(&given) };
+    let member = claim_of(&lab.join(request).answer());
+    drop(lab.sync(&member, &[]));
+    let group = lab.groups.for_offset_deletion(now, GROUP).unwrap();
+    assert!(group.is_subscribed_to("orders"));
+    assert!(!group.is_subscribed_to("orders-dlq"));
+    lab.leave(&given, None);
+    let group = lab.groups.for_offset_deletion(now, GROUP).unwrap();
+    assert!(!group.is_subscribed_to("orders"));
+}

@@ -1,0 +1,106 @@
+//! What happens in a group when nothing arrives: sessions end, rebalances stop waiting.
+
+use std::time::Duration;
+
+use tracing::info;
+
+use crate::groups::group::{Group, GroupState, JoinDeadline};
+
+/// Something that is due in a group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// A member has been silent for its session timeout.
+    Session(String),
+    /// An id given out with `MEMBER_ID_REQUIRED` has not been used.
+    PendingMember(String),
+    /// The wait for `JoinGroup` requests is over.
+    Join,
+    /// The wait for `SyncGroup` requests is over.
+    Sync,
+}
+
+impl Group {
+    /// Returns when [`Group::expire`] has something to do next.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.next_due().map(|(at, _)| at)
+    }
+
+    /// Does everything that is due at `now`, in the order in which it became due.
+    pub(crate) fn expire(&mut self, now: Duration) {
+        while let Some((at, due)) = self.next_due() {
+            if now < at {
+                break;
+            }
+            match due {
+                Due::Session(member_id) => self.end_session(now, &member_id),
+                Due::PendingMember(member_id) => {
+                    self.pending_members.remove(&member_id);
+                    self.complete_join_if_nobody_is_missing(now);
+                }
+                Due::Join => self.end_join_phase(now),
+                Due::Sync => self.end_sync_phase(now),
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<(Duration, Due)> {
+        let sessions = self.members.iter().filter_map(|(id, member)| {
+            member.session_ends.map(|at| (at, Due::Session(id.clone())))
+        });
+        let pending =
+            self.pending_members.iter().map(|(id, until)| (*until, Due::PendingMember(id.clone())));
+        let join = self.join_deadline.map(|deadline| (deadline.at, Due::Join));
+        let sync = self.sync_deadline.map(|at| (at, Due::Sync));
+        sessions.chain(pending).chain(join).chain(sync).min()
+    }
+
+    fn end_session(&mut self, now: Duration, member_id: &str) {
+        let Some(member) = self.members.get_mut(member_id) else {
+            return;
+        };
+        member.session_ends = None;
+        if member.is_excused() {
+            return;
+        }
+        info!(member_id, "member has been silent too long and is removed");
+        self.remove_member(member_id);
+        match self.state {
+            GroupState::Stable | GroupState::CompletingRebalance => {
+                self.prepare_rebalance(now, "a member has been silent too long");
+            }
+            GroupState::PreparingRebalance => self.complete_join_if_nobody_is_missing(now),
+            GroupState::Empty => {}
+        }
+    }
+
+    /// Ends the wait for members, unless it is the first rebalance of a group and more have come in the meantime.
+    fn end_join_phase(&mut self, now: Duration) {
+        let extendable_by = self.join_deadline.map(|deadline| deadline.extendable_by);
+        let extendable_by = extendable_by.unwrap_or_default();
+        if self.has_newcomer && !extendable_by.is_zero() {
+            self.has_newcomer = false;
+            let extension = self.initial_rebalance_delay.min(extendable_by);
+            self.join_deadline = Some(JoinDeadline {
+                at: now + extension,
+                extendable_by: extendable_by.saturating_sub(extension),
+            });
+        } else {
+            self.complete_join(now);
+        }
+    }
+
+    /// Removes the members that have not sent `SyncGroup` within the rebalance timeout.
+    fn end_sync_phase(&mut self, now: Duration) {
+        self.sync_deadline = None;
+        match self.state {
+            GroupState::CompletingRebalance | GroupState::Stable => {
+                for member_id in std::mem::take(&mut self.pending_sync) {
+                    info!(member_id, "member has not fetched its assignment and is removed");
+                    self.remove_member(&member_id);
+                }
+                self.prepare_rebalance(now, "a member has not fetched its assignment");
+            }
+            GroupState::Empty | GroupState::PreparingRebalance => {}
+        }
+    }
+}

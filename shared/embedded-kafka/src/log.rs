@@ -1,0 +1,242 @@
+//! The log of one partition: record batches in memory, in offset order.
+//!
+//! A batch is kept as the bytes that came in the produce request. The fields only the broker knows, base offset and
+//! partition leader epoch, are not written into it but put in front when it is sent ([`Batch::rewritten`]), so that a batch
+//! is never copied between a producer's socket and a consumer's.
+
+pub(crate) mod batch;
+pub(crate) mod producers;
+pub(crate) mod records;
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, Bytes};
+use kafka_protocol::error::ResponseError;
+
+use crate::log::batch::{BatchHeader, REWRITTEN_BYTES};
+use crate::log::producers::Producers;
+use crate::log::records::RecordWalker;
+use crate::refusal::Refusal;
+
+/// The leader epoch of every partition: a single broker never loses leadership.
+pub(crate) const LEADER_EPOCH: i32 = 0;
+
+/// What a topic's configuration says about its logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogLimits {
+    /// `max.message.bytes`: the largest record batch accepted.
+    pub(crate) batch_bytes_max: usize,
+    /// `retention.bytes`: the oldest batches go when a partition holds more; `None` keeps all.
+    pub(crate) retention_bytes: Option<usize>,
+    /// Whether `cleanup.policy` has `compact`, which makes keys mandatory. Logs are not compacted.
+    pub(crate) compacted: bool,
+}
+
+/// A record batch at its place in the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    base_offset: i64,
+    header: BatchHeader,
+    bytes: Bytes,
+}
+
+impl Batch {
+    /// Returns the offset of the batch's last record.
+    fn last_offset(&self) -> i64 {
+        self.base_offset + i64::from(self.header.last_offset_delta)
+    }
+
+    /// Returns the size on the wire in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Returns the fields the broker rewrites and, shared, the bytes that follow them.
+    pub(crate) fn rewritten(&self) -> ([u8; REWRITTEN_BYTES], Bytes) {
+        let mut front = [0; REWRITTEN_BYTES];
+        let mut fields = &mut front[..];
+        fields.put_i64(self.base_offset);
+        fields.put_slice(self.bytes.get(8..12).unwrap_or_default());
+        fields.put_i32(LEADER_EPOCH);
+        (front, self.bytes.slice(REWRITTEN_BYTES..))
+    }
+}
+
+/// The offset and timestamp a search found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimestampedOffset {
+    /// The offset of the record found.
+    pub(crate) offset: i64,
+    /// Its timestamp in milliseconds since the epoch.
+    pub(crate) timestamp: i64,
+}
+
+/// The log of one partition.
+#[derive(Debug, Default)]
+pub(crate) struct PartitionLog {
+    batches: VecDeque<Batch>,
+    log_start_offset: i64,
+    log_end_offset: i64,
+    bytes: usize,
+    producers: Producers,
+}
+
+impl PartitionLog {
+    /// Returns the first offset that can be fetched.
+    pub(crate) fn log_start_offset(&self) -> i64 {
+        self.log_start_offset
+    }
+
+    /// Returns the offset of the next record; with a single replica also the high watermark and the last stable offset.
+    pub(crate) fn log_end_offset(&self) -> i64 {
+        self.log_end_offset
+    }
+
+    /// Appends the batch of a produce request and returns the offset of its first record.
+    ///
+    /// A batch its idempotent producer has sent before is not written again and answered with its first offset.
+    ///
+    /// # Errors
+    /// What [`batch::validate`], [`batch::validate_records`] and [`Producers::check`] refuse.
+    pub(crate) fn append(&mut self, bytes: Bytes, limits: &LogLimits) -> Result<i64, Refusal> {
+        let header = batch::validate(&bytes, limits.batch_bytes_max)?;
+        batch::validate_records(&bytes, &header, limits)?;
+        let is_idempotent = 0 <= header.producer_id;
+        if is_idempotent && let Some(offset) = self.producers.check(&header)? {
+            return Ok(offset);
+        }
+        let base_offset = self.log_end_offset;
+        self.log_end_offset += i64::from(header.record_count);
+        self.bytes += bytes.len();
+        if is_idempotent {
+            self.producers.record(&header, base_offset);
+        }
+        self.batches.push_back(Batch { base_offset, header, bytes });
+        if let Some(retention_bytes) = limits.retention_bytes {
+            self.retain(retention_bytes);
+        }
+        Ok(base_offset)
+    }
+
+    /// Returns the batches from the one that holds `offset` on, as many as fit `max_bytes`.
+    ///
+    /// With `at_least_one` the first batch is returned even when it does not fit, so that a consumer makes progress.
+    ///
+    /// # Errors
+    /// `OFFSET_OUT_OF_RANGE` outside log start … log end.
+    pub(crate) fn read(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: AtLeastOne,
+    ) -> Result<Vec<Batch>, ResponseError> {
+        if !(self.log_start_offset..=self.log_end_offset).contains(&offset) {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        let first = self.batches.partition_point(|batch| batch.last_offset() < offset);
+        let mut budget = max_bytes;
+        let mut batches = Vec::new();
+        for batch in self.batches.range(first..) {
+            let is_free = batches.is_empty() && (at_least_one == AtLeastOne::Yes);
+            if (budget < batch.len()) && !is_free {
+                break;
+            }
+            budget = budget.saturating_sub(batch.len());
+            batches.push(batch.clone());
+        }
+        Ok(batches)
+    }
+
+    /// Moves the log start to `offset` and drops the batches that lie below it entirely.
+    ///
+    /// An offset below the log start changes nothing.
+    ///
+    /// # Errors
+    /// `OFFSET_OUT_OF_RANGE` beyond the log end.
+    pub(crate) fn delete_records_before(&mut self, offset: i64) -> Result<(), ResponseError> {
+        if !(0..=self.log_end_offset).contains(&offset) {
+            return Err(ResponseError::OffsetOutOfRange);
+        }
+        self.log_start_offset = self.log_start_offset.max(offset);
+        while self.batches.front().is_some_and(|batch| batch.last_offset() < self.log_start_offset)
+        {
+            self.drop_oldest();
+        }
+        Ok(())
+    }
+
+    /// Finds the first record at or after the log start whose timestamp is at least `timestamp`.
+    pub(crate) fn first_at_or_after(&self, timestamp: i64) -> Option<TimestampedOffset> {
+        self.batches
+            .iter()
+            .filter(|batch| timestamp <= batch.header.max_timestamp)
+            .find_map(|batch| self.first_in(batch, |found| timestamp <= found))
+    }
+
+    /// Finds the first record with the largest timestamp of the log.
+    pub(crate) fn largest_timestamp(&self) -> Option<TimestampedOffset> {
+        let largest = self.batches.iter().map(|batch| batch.header.max_timestamp).max()?;
+        self.batches
+            .iter()
+            .filter(|batch| batch.header.max_timestamp == largest)
+            .find_map(|batch| self.first_in(batch, |found| found == largest))
+    }
+
+    /// Finds the first record of a batch whose timestamp is wanted.
+    ///
+    /// A compressed batch is not opened: its first record stands for it, so that nothing wanted is skipped.
+    fn first_in(
+        &self,
+        batch: &Batch,
+        is_wanted: impl Fn(i64) -> bool,
+    ) -> Option<TimestampedOffset> {
+        if batch.header.is_compressed() {
+            return Some(TimestampedOffset {
+                offset: batch.base_offset.max(self.log_start_offset),
+                timestamp: batch.header.max_timestamp,
+            });
+        }
+        RecordWalker::new(&batch.bytes, &batch.header)
+            .map_while(Result::ok)
+            .map(|record| TimestampedOffset {
+                offset: batch.base_offset + record.offset_delta,
+                timestamp: record.timestamp,
+            })
+            .find(|found| (self.log_start_offset <= found.offset) && is_wanted(found.timestamp))
+    }
+
+    fn retain(&mut self, retention_bytes: usize) {
+        while (retention_bytes < self.bytes) && (1 < self.batches.len()) {
+            self.drop_oldest();
+            let oldest =
+                self.batches.front().map_or(self.log_end_offset, |batch| batch.base_offset);
+            self.log_start_offset = self.log_start_offset.max(oldest);
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(batch) = self.batches.pop_front() {
+            self.bytes -= batch.len();
+        }
+    }
+}
+
+/// Checks the leader epoch a client believes in; −1 if it does not say.
+///
+/// # Errors
+/// `UNKNOWN_LEADER_EPOCH` when the client is ahead.
+pub(crate) fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
+    if LEADER_EPOCH < epoch { Err(ResponseError::UnknownLeaderEpoch) } else { Ok(()) }
+}
+
+/// Whether a read returns a batch that is larger than what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtLeastOne {
+    /// The first batch is returned whatever its size.
+    Yes,
+    /// Nothing is returned when the first batch does not fit.
+    No,
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,14 @@
+//! `embedded-kafka serve` runs the broker and the schema registry; `embedded-kafka demo` runs the whole product on them.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    cli::run(Cli::parse()).await
+}
