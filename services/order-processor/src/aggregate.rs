@@ -100,8 +100,8 @@ impl Aggregate {
             }
             (ours, theirs) => ours.or(theirs),
         };
-        for sale in other.recent.iter() {
-            self.recent.insert(*sale);
+        for sale in other.recent.sales() {
+            self.recent.insert(sale);
         }
     }
 
@@ -217,7 +217,7 @@ mod tests {
         let price = prop_oneof![4 => 5.0_f32..1500.0, 1 => Just(-0.0), 1 => 0.0_f32..=1e12];
         let timestamp =
             prop_oneof![6 => 1_700_000_000_000_i64..1_700_000_001_000, 1 => any::<i64>()];
-        proptest::collection::vec((timestamp, price), 0..300)
+        proptest::collection::vec((timestamp, price), 0..900)
     }
 
     fn aggregate(orders: &[(i64, f32)]) -> Aggregate {
@@ -263,7 +263,19 @@ mod tests {
         );
     }
 
+    #[test]
+    fn recent_orders_are_the_latest_ones_after_each_order() {
+        // 401 is prime, so the times are in no order; those of the second half lie between those of the first.
+        let time = |index: u16| 2 * (i64::from(index) * 171 % 401) + i64::from(index > 401);
+        let orders: Vec<_> = (1..802).map(|index| (time(index), f32::from(index))).collect();
+        for count in 0..orders.len() {
+            let orders = &orders[..count];
+            assert_eq!(aggregate(orders).recent_average(), plain_recent_average(orders), "{count}");
+        }
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn the_order_in_which_records_complete_changes_nothing(
             (orders, shuffled) in orders().prop_flat_map(|o| (Just(o.clone()), Just(o).prop_shuffle())),

@@ -5,7 +5,7 @@
 //! worst case, and the completion map gets what the others leave, which bounds how far dispatching runs ahead. Of the
 //! 3,069 bytes that 4096 characters hold, identity and offsets take at most 39, numbers 77, recent prices 870, producers
 //! 313; the attempts are promised 64. That leaves 1,706 for the map: a record is dispatched while at most 1,050 are
-//! incomplete within 2,097,151 offsets, or any number within 13,600.
+//! incomplete within 2,097,151 offsets, or any number within 13,593.
 //!
 //! ```text
 //! oc1: base64url( body, CRC-32C of the body in 4 bytes, lowest first )
@@ -143,7 +143,7 @@ const _: () = {
     assert!(IDENTITY_BYTES_MAX == 39 && Aggregate::BYTES_MAX == 77 + 870);
     assert!(ProducerTable::BYTES_MAX == 313 && METADATA_CHARS_MIN == 1_992);
     let window = Capacity::DEFAULT.window;
-    assert!(window.incomplete_max() == 1_050 && window.dense_span() == 13_600);
+    assert!(window.incomplete_max() == 1_050 && window.dense_span() == 13_593);
 };
 
 /// Returns how many characters `bytes` take as a text.

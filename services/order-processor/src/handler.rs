@@ -7,7 +7,7 @@
 //! struct Invoices;
 //!
 //! impl Handler for Invoices {
-//!     async fn handle(&self, order: &Order, attempt: Attempt) -> Outcome {
+//!     async fn handle(&self, order: &Order, _attempt: Attempt<'_>) -> Outcome {
 //!         if order.price == 0.0 {
 //!             return Outcome::Permanent { reason: "there is nothing to invoice".into() };
 //!         }

@@ -8,6 +8,7 @@
 //!                                                                                └─ Lost ─► gone, nothing committed
 //! ```
 
+mod committing;
 mod loading;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,20 +19,20 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kafka_client::cluster::Cluster;
 use kafka_client::membership::Membership;
-use kafka_client::offsets::{GroupOffsets, OffsetCommit};
+use kafka_client::offsets::GroupOffsets;
 use kafka_client::reader::{Reader, ReaderConfig};
 use kafka_group::TopicPartition;
-use kafka_group::member::{CommitIdentity, CommitPermission, Event, MemberConfig};
-use kafka_protocol::ResponseError;
+use kafka_group::member::{CommitPermission, Event, MemberConfig};
 use service_runtime::Check;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::Handler;
 use crate::settings::ProcessorSettings;
-use crate::worker::{self, Mishap, Notice, Request, Snapshot};
+use crate::worker::{self, Mishap, Notice, Request};
+use committing::Committed;
 use loading::{Loaded, Loader};
 
 /// Fetches that wait for a worker: one at work, one ready, one on its way.
@@ -42,12 +43,8 @@ const REQUESTS_MAX: usize = 4;
 const NOTICES_MAX: usize = 256;
 /// The least time between two commits, however often partitions catch up.
 const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(50);
-/// Pause before a commit that the coordinator did not take is made again.
-const COMMIT_RETRY: Duration = Duration::from_millis(100);
 /// Pause before a partition that could not be read is looked at again.
 const OUT_OF_PLACE_PAUSE: Duration = Duration::from_millis(200);
-/// How often a coordinator that takes no commits is reported.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long after a drain its commit may take, coordinator moves included.
 const FINAL_COMMIT: Duration = Duration::from_secs(5);
 /// How often the numbers of partitions of other replicas are read, at least; more partitions, less often.
@@ -63,16 +60,6 @@ struct Working {
     revision: Arc<AtomicU64>,
     /// The last revision that is committed; `None` before the first commit is due.
     committed: Option<u64>,
-}
-
-/// What became of one round of commits.
-struct Committed {
-    offsets: GroupOffsets,
-    /// The generation it was made in.
-    generation: i32,
-    /// For each partition its epoch, the revision that was sent, and the coordinator's error.
-    results: Vec<(TopicPartition, u64, u64, Option<ResponseError>)>,
-    failure: Option<String>,
 }
 
 /// A running membership with its workers.
@@ -166,7 +153,7 @@ impl<H: Handler> Session<H> {
         let mut tick = interval(self.settings.commit.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut view = Box::pin(sleep(Duration::ZERO));
-        let mut lines = interval(Duration::from_secs(1));
+        let mut each_second = interval(Duration::from_secs(1));
         loop {
             let soon = (self.last_commit + COMMIT_PAUSE_MIN).max(Instant::now());
             tokio::select! {
@@ -181,7 +168,7 @@ impl<H: Handler> Session<H> {
                 Some(ended) = self.workers.join_next() => ended.context("work on a partition")??,
                 Some(notice) = self.notices.1.recv() => self.on_notice(notice).await?,
                 _ = tick.tick() => self.commit(),
-                () = tokio::time::sleep_until(soon), if self.commit_soon && self.committing.is_empty() => {
+                () = sleep_until(soon), if self.commit_soon && self.committing.is_empty() => {
                     self.commit();
                 }
                 Some(committed) = self.committing.join_next() => {
@@ -192,7 +179,10 @@ impl<H: Handler> Session<H> {
                     let partitions = seen.context("read the group's numbers")?;
                     view.as_mut().reset(Instant::now() + view_pause(partitions));
                 }
-                _ = lines.tick() => self.shared.reporter.tick(),
+                _ = each_second.tick() => {
+                    self.shared.reporter.tick();
+                    self.judge_health();
+                }
             }
         }
     }
@@ -206,7 +196,7 @@ impl<H: Handler> Session<H> {
                     partitions = owned,
                     "joined the group"
                 );
-                self.kafka.ready();
+                self.judge_health();
             }
             Event::Assigned(partitions) => {
                 tracing::info!(partitions = %list(&partitions), "partitions assigned");
@@ -222,7 +212,7 @@ impl<H: Handler> Session<H> {
                     partitions = %list(&partitions),
                     "partitions lost: another member may have them, what was not committed is done again"
                 );
-                self.kafka.not_ready("joining the group again");
+                self.judge_health();
                 for tp in &partitions {
                     self.forget(tp);
                 }
@@ -236,6 +226,21 @@ impl<H: Handler> Session<H> {
             }
         }
         Ok(())
+    }
+
+    /// Says whether this member is of use to its group: joined, and in touch with the coordinator.
+    fn judge_health(&self) {
+        let status = self.membership.status().borrow().clone();
+        let silence = status.last_contact.map(|at| at.elapsed());
+        match (status.permission, silence) {
+            (CommitPermission::Denied, _) | (_, None) => self.kafka.not_ready("joining the group"),
+            (_, Some(silence)) if silence > self.settings.group.session_timeout => {
+                let seconds = silence.as_secs();
+                self.kafka
+                    .not_ready(format!("the group coordinator has been silent for {seconds} s"));
+            }
+            (CommitPermission::Granted(_) | CommitPermission::Wait, Some(_)) => self.kafka.ready(),
+        }
     }
 
     /// Begins to read where newly assigned partitions go on.
@@ -325,56 +330,6 @@ impl<H: Handler> Session<H> {
         self.working.values().any(Working::is_dirty)
     }
 
-    /// Begins to commit where every changed partition stands, unless that is under way or not allowed now.
-    fn commit(&mut self) {
-        if !self.committing.is_empty() || !self.is_dirty() {
-            self.commit_soon &= !self.committing.is_empty();
-            return;
-        }
-        let identity = match self.membership.status().borrow().permission.clone() {
-            CommitPermission::Granted(identity) => identity,
-            CommitPermission::Wait | CommitPermission::Denied => return,
-        };
-        let Some(offsets) = self.offsets.take() else { return };
-        self.last_commit = Instant::now();
-        self.commit_soon = false;
-        let asked = self
-            .working
-            .iter()
-            .filter(|(_, working)| working.is_dirty())
-            .map(|(tp, working)| (tp.clone(), working.epoch, working.requests.clone()))
-            .collect();
-        let instance_id = self.settings.group.instance_id.clone();
-        self.committing.spawn(commit(offsets, identity, instance_id, asked));
-    }
-
-    async fn on_committed(&mut self, committed: Committed) {
-        self.offsets = Some(committed.offsets);
-        match committed.failure {
-            None => self.commit_failure_reported = None,
-            Some(error) => {
-                let reported = self.commit_failure_reported;
-                if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-                    tracing::warn!(error, "could not commit, will commit again");
-                    self.commit_failure_reported = Some(Instant::now());
-                }
-            }
-        }
-        for (tp, epoch, revision, error) in committed.results {
-            match error {
-                None => {
-                    if let Some(working) = self.working.get_mut(&tp).filter(|w| w.epoch == epoch) {
-                        working.committed = working.committed.max(Some(revision));
-                    }
-                }
-                Some(error) => {
-                    tracing::debug!(partition = %tp, ?error, "commit not taken");
-                    self.membership.commit_failed(error, committed.generation).await;
-                }
-            }
-        }
-    }
-
     /// Drains `partitions` and commits where they stand.
     async fn revoke(&mut self, partitions: &BTreeSet<TopicPartition>) -> anyhow::Result<()> {
         let deadline = Instant::now() + self.settings.group.drain_timeout;
@@ -405,67 +360,6 @@ impl<H: Handler> Session<H> {
             }
         }
         self.reap_workers()
-    }
-
-    /// Waits for the commit that is under way.
-    async fn finish_committing(&mut self) {
-        while let Some(committed) = self.committing.join_next().await {
-            match committed {
-                Ok(committed) => self.on_committed(committed).await,
-                Err(error) => tracing::error!(%error, "a commit failed"),
-            }
-        }
-    }
-
-    /// Commits drained partitions, again and again until all are committed, fenced, or the time is up.
-    async fn commit_finally(&mut self, mut commits: Vec<OffsetCommit>, until: Instant) {
-        let mut status = self.membership.status();
-        while !commits.is_empty() {
-            let permission = status.borrow_and_update().permission.clone();
-            let identity = match permission {
-                CommitPermission::Granted(identity) => identity,
-                CommitPermission::Denied => break,
-                CommitPermission::Wait => match timeout_at(until, status.changed()).await {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(_)) | Err(_) => break,
-                },
-            };
-            let Some(mut offsets) = self.offsets.take() else { break };
-            let instance_id = self.settings.group.instance_id.as_deref();
-            let outcome = timeout_at(until, offsets.commit(&identity, instance_id, &commits)).await;
-            self.offsets = Some(offsets);
-            match outcome {
-                Err(_elapsed) => break,
-                Ok(Err(error)) => {
-                    tracing::debug!(error = %kafka_client::error::chain(&error), "final commit")
-                }
-                Ok(Ok(results)) => {
-                    commits.retain(|commit| {
-                        !matches!(
-                            results.get(&commit.partition),
-                            Some(
-                                None | Some(
-                                    ResponseError::UnknownMemberId
-                                        | ResponseError::IllegalGeneration
-                                        | ResponseError::FencedInstanceId
-                                )
-                            )
-                        )
-                    });
-                }
-            }
-            if !commits.is_empty() && timeout_at(until, sleep(COMMIT_RETRY)).await.is_err() {
-                break;
-            }
-        }
-        if !commits.is_empty() {
-            let partitions: BTreeSet<_> =
-                commits.into_iter().map(|commit| commit.partition).collect();
-            tracing::warn!(
-                partitions = %list(&partitions),
-                "could not commit where these partitions stand: what is not committed is done again"
-            );
-        }
     }
 
     /// Takes note of workers that have ended.
@@ -503,40 +397,6 @@ impl Working {
     fn is_dirty(&self) -> bool {
         Some(self.revision.load(Atomic::Relaxed)) > self.committed
     }
-}
-
-/// Asks every worker where it stands and commits the answers.
-async fn commit(
-    mut offsets: GroupOffsets,
-    identity: CommitIdentity,
-    instance_id: Option<String>,
-    asked: Vec<(TopicPartition, u64, mpsc::Sender<Request>)>,
-) -> Committed {
-    let mut snapshots: Vec<(TopicPartition, u64, Snapshot)> = Vec::new();
-    for (tp, epoch, requests) in asked {
-        let (answer, answered) = oneshot::channel();
-        if requests.send(Request::Checkpoint(answer)).await.is_ok()
-            && let Ok(snapshot) = answered.await
-        {
-            snapshots.push((tp, epoch, snapshot));
-        }
-    }
-    let commits: Vec<OffsetCommit> =
-        snapshots.iter().filter_map(|(_, _, snapshot)| snapshot.commit.clone()).collect();
-    let generation = identity.generation;
-    let (answers, failure) = match offsets.commit(&identity, instance_id.as_deref(), &commits).await
-    {
-        Ok(answers) => (answers, None),
-        Err(error) => (BTreeMap::new(), Some(kafka_client::error::chain(&error))),
-    };
-    let results = snapshots
-        .into_iter()
-        .filter_map(|(tp, epoch, snapshot)| {
-            let error = *answers.get(&tp)?;
-            Some((tp, epoch, snapshot.revision, error))
-        })
-        .collect();
-    Committed { offsets, generation, results, failure }
 }
 
 fn view_pause(partitions: anyhow::Result<usize>) -> Duration {

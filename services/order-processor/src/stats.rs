@@ -43,16 +43,8 @@ pub enum Times {
 /// The group's numbers at one moment.
 #[derive(Debug, Serialize)]
 struct GroupStats {
-    orders: u64,
-    sum: String,
-    average: Option<f64>,
-    recent_average: Option<f64>,
-    min: Option<f32>,
-    max: Option<f32>,
-    retries: u64,
-    dead_letters: u64,
-    duplicates: u64,
-    replayed: u64,
+    #[serde(flatten)]
+    numbers: Numbers,
     /// Records between the committed offsets and the ends of the logs.
     lag: i64,
     /// Whether the numbers cover everything below the committed offsets that the logs still hold.
@@ -65,7 +57,21 @@ struct GroupStats {
 struct PartitionStats {
     topic: String,
     partition: i32,
+    #[serde(flatten)]
+    numbers: Numbers,
+    lag: i64,
+    complete: bool,
+    /// The first offset that the numbers cover; absent before anything was committed.
+    since: Option<i64>,
+    committed_offset: Option<i64>,
+    log_end: i64,
+}
+
+/// What an aggregate shows.
+#[derive(Debug, Serialize)]
+struct Numbers {
     orders: u64,
+    /// A decimal number with at most six places, exact.
     sum: String,
     average: Option<f64>,
     recent_average: Option<f64>,
@@ -75,12 +81,23 @@ struct PartitionStats {
     dead_letters: u64,
     duplicates: u64,
     replayed: u64,
-    lag: i64,
-    complete: bool,
-    /// The first offset that the numbers cover; absent before anything was committed.
-    since: Option<i64>,
-    committed_offset: Option<i64>,
-    log_end: i64,
+}
+
+impl Numbers {
+    fn of(aggregate: &Aggregate) -> Self {
+        Self {
+            orders: aggregate.orders(),
+            sum: aggregate.sum().to_string(),
+            average: aggregate.average().map(Micros::as_f64),
+            recent_average: aggregate.recent_average().map(Micros::as_f64),
+            min: aggregate.min(),
+            max: aggregate.max(),
+            retries: aggregate.retries(),
+            dead_letters: aggregate.dead_letters(),
+            duplicates: aggregate.duplicates(),
+            replayed: aggregate.replayed(),
+        }
+    }
 }
 
 /// What the cluster says about the group.
@@ -204,16 +221,7 @@ fn summarize(reading: &Reading) -> anyhow::Result<GroupStats> {
         partitions.push(PartitionStats {
             topic: tp.topic.to_string(),
             partition: tp.partition,
-            orders: aggregate.orders(),
-            sum: aggregate.sum().to_string(),
-            average: aggregate.average().map(Micros::as_f64),
-            recent_average: aggregate.recent_average().map(Micros::as_f64),
-            min: aggregate.min(),
-            max: aggregate.max(),
-            retries: aggregate.retries(),
-            dead_letters: aggregate.dead_letters(),
-            duplicates: aggregate.duplicates(),
-            replayed: aggregate.replayed(),
+            numbers: Numbers::of(&aggregate),
             lag: (log_end - committed_offset.unwrap_or(log_start).max(log_start)).max(0),
             complete: state.as_ref().is_none_or(|state| state.since() <= log_start),
             since: state.as_ref().map(PartitionState::since),
@@ -222,16 +230,7 @@ fn summarize(reading: &Reading) -> anyhow::Result<GroupStats> {
         });
     }
     Ok(GroupStats {
-        orders: group.orders(),
-        sum: group.sum().to_string(),
-        average: group.average().map(Micros::as_f64),
-        recent_average: group.recent_average().map(Micros::as_f64),
-        min: group.min(),
-        max: group.max(),
-        retries: group.retries(),
-        dead_letters: group.dead_letters(),
-        duplicates: group.duplicates(),
-        replayed: group.replayed(),
+        numbers: Numbers::of(&group),
         lag: partitions.iter().map(|partition| partition.lag).sum(),
         complete: partitions.iter().all(|partition| partition.complete),
         partitions,
@@ -242,23 +241,24 @@ fn table(stats: &GroupStats) -> String {
     use std::fmt::Write as _;
     let money =
         |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+    let numbers = &stats.numbers;
     let mut text = String::new();
     let mut line = |words: std::fmt::Arguments<'_>| {
         // Writing to a string cannot fail.
         writeln!(text, "{words}").unwrap_or_default();
     };
-    line(format_args!("orders          {}", stats.orders));
-    line(format_args!("revenue         {}", stats.sum));
-    line(format_args!("average         {}", money(stats.average)));
-    line(format_args!("last 100        {}", money(stats.recent_average)));
+    line(format_args!("orders          {}", numbers.orders));
+    line(format_args!("revenue         {}", numbers.sum));
+    line(format_args!("average         {}", money(numbers.average)));
+    line(format_args!("last 100        {}", money(numbers.recent_average)));
     line(format_args!(
         "cheapest        {}   dearest {}",
-        money(stats.min.map(f64::from)),
-        money(stats.max.map(f64::from))
+        money(numbers.min.map(f64::from)),
+        money(numbers.max.map(f64::from))
     ));
     line(format_args!(
         "retries {}   dead letters {}   duplicates {}   replayed {}   lag {}",
-        stats.retries, stats.dead_letters, stats.duplicates, stats.replayed, stats.lag
+        numbers.retries, numbers.dead_letters, numbers.duplicates, numbers.replayed, stats.lag
     ));
     if !stats.complete {
         line(format_args!(
@@ -281,8 +281,8 @@ fn table(stats: &GroupStats) -> String {
             offset(partition.committed_offset),
             partition.log_end,
             partition.lag,
-            partition.orders,
-            money(partition.average)
+            partition.numbers.orders,
+            money(partition.numbers.average)
         ));
     }
     text

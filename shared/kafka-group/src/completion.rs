@@ -81,9 +81,11 @@ impl Window {
             return None;
         }
         let room = map_bytes - Self::HEADER_BYTES_MAX;
-        let dense_span = if room * 8 < SPAN_MAX { room * 8 } else { SPAN_MAX };
         // The lowest incomplete offset is the committed one and needs no gap.
         let incomplete_max = 1 + rice_count_max(room, SPAN_MAX);
+        // With the parameter 0 each of the other offsets takes a bit, be it complete or not.
+        let bitset_span = 1 + (room - 1) * 8;
+        let dense_span = if bitset_span < SPAN_MAX { bitset_span } else { SPAN_MAX };
         Some(Self { incomplete_max, dense_span })
     }
 

@@ -1,8 +1,5 @@
 //! The prices of the latest orders.
 
-use std::cmp::Ordering;
-use std::collections::VecDeque;
-
 use kafka_group::packing::{Unpacker, rice_bytes_max, varint_bytes_max, write_rice, write_varint};
 
 use super::{Micros, PriceBits};
@@ -14,11 +11,16 @@ pub const RECENT_MAX: usize = 100;
 const TIMESTAMP_BITS: usize = 42;
 const TIMESTAMP_MAX: i64 = (1 << TIMESTAMP_BITS) - 1;
 
+/// How many sales are collected before all but the recent ones are dropped. Sorting each one in would cost a multiple of
+/// that: at full speed hundreds have the same millisecond, and arrive in any order of places.
+const COLLECTED_MAX: usize = 4 * RECENT_MAX;
+
 /// An order's place among the others: by time, and within a millisecond by a scramble of the price. Which orders are
 /// recent then depends on no order of completion, and neither high nor low prices are favoured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Sale {
     timestamp_ms: u64,
+    scrambled_price: u32,
     price: PriceBits,
 }
 
@@ -26,69 +28,64 @@ impl Sale {
     /// Timestamps before 1970 or beyond [`TIMESTAMP_MAX`] count as those: only their place matters, and they have to fit.
     #[inline]
     pub(super) fn new(timestamp_ms: i64, price: PriceBits) -> Self {
-        Self { timestamp_ms: timestamp_ms.clamp(0, TIMESTAMP_MAX).cast_unsigned(), price }
-    }
-}
-
-impl Ord for Sale {
-    #[inline]
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_time = self.timestamp_ms.cmp(&other.timestamp_ms);
-        by_time.then_with(|| scramble(self.price).cmp(&scramble(other.price)))
-    }
-}
-
-impl PartialOrd for Sale {
-    #[inline]
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+        let timestamp_ms = timestamp_ms.clamp(0, TIMESTAMP_MAX).cast_unsigned();
+        Self { timestamp_ms, scrambled_price: scramble(price), price }
     }
 }
 
 /// Maps prices to numbers without any order among them. Two prices never share a number, because every step can be
 /// undone: equal places are equal sales.
+#[inline]
 fn scramble(price: PriceBits) -> u32 {
     let mixed = (price.0 ^ (price.0 >> 16)).wrapping_mul(0x9e37_79b1);
     (mixed ^ (mixed >> 15)).wrapping_mul(0x85eb_ca6b)
 }
 
 /// The largest sales, at most [`RECENT_MAX`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RecentPrices {
-    /// Rising.
-    sales: VecDeque<Sale>,
+    /// Any order; the largest ones among them count.
+    collected: Vec<Sale>,
+    /// The smallest sale that can still be one of the largest.
+    smallest: Option<Sale>,
 }
 
 impl RecentPrices {
-    /// Puts a sale among the recent ones, unless it is older than all of them.
+    /// Puts a sale among the recent ones, unless all of them are later.
     #[inline]
     pub(super) fn insert(&mut self, sale: Sale) {
-        if self.sales.len() == RECENT_MAX {
-            if self.sales.front().is_some_and(|oldest| sale <= *oldest) {
-                return;
-            }
-            self.sales.pop_front();
+        if self.smallest.is_some_and(|smallest| sale <= smallest) {
+            return;
         }
-        match self.sales.back() {
-            Some(newest) if sale < *newest => {
-                let place = self.sales.partition_point(|earlier| *earlier <= sale);
-                self.sales.insert(place, sale);
-            }
-            Some(_) | None => self.sales.push_back(sale),
+        self.collected.push(sale);
+        if self.collected.len() == COLLECTED_MAX {
+            self.drop_smaller();
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Sale> {
-        self.sales.iter()
+    #[cold]
+    fn drop_smaller(&mut self) {
+        let (_, smallest, _) =
+            self.collected.select_nth_unstable_by(RECENT_MAX - 1, |a, b| b.cmp(a));
+        self.smallest = Some(*smallest);
+        self.collected.truncate(RECENT_MAX);
+    }
+
+    /// Returns the recent sales, rising.
+    pub(super) fn sales(&self) -> Vec<Sale> {
+        let mut sales = self.collected.clone();
+        sales.sort_unstable();
+        sales.split_off(sales.len().saturating_sub(RECENT_MAX))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.sales.len()
+        self.collected.len().min(RECENT_MAX)
     }
 
     pub(super) fn average(&self) -> Option<Micros> {
-        let prices = self.sales.iter().map(|sale| Micros::of_price(sale.price.price()));
-        let count = u64::try_from(self.len()).unwrap_or(u64::MAX);
+        let sales = self.sales();
+        let prices = sales.iter().map(|sale| Micros::of_price(sale.price.price()));
+        let count = u64::try_from(sales.len()).unwrap_or(u64::MAX);
         prices.fold(Micros::default(), |sum, price| sum + price).divided_by(count)
     }
 
@@ -99,14 +96,16 @@ impl RecentPrices {
         + RECENT_MAX * size_of::<u32>();
 
     pub(super) fn write(&self, into: &mut Vec<u8>) {
-        write_varint(u64::try_from(self.len()).unwrap_or(u64::MAX), into);
-        let Some(oldest) = self.sales.front() else { return };
+        let sales = self.sales();
+        write_varint(u64::try_from(sales.len()).unwrap_or(u64::MAX), into);
+        let Some(oldest) = sales.first() else { return };
         write_varint(oldest.timestamp_ms, into);
-        let times = self.sales.iter().map(|sale| sale.timestamp_ms);
-        let gaps: Vec<_> =
-            times.clone().zip(times.skip(1)).map(|(time, next)| next - time).collect();
+        let gaps: Vec<_> = sales
+            .windows(2)
+            .map(|pair| pair[0].timestamp_ms.abs_diff(pair[1].timestamp_ms))
+            .collect();
         write_rice(&gaps, into);
-        for sale in &self.sales {
+        for sale in &sales {
             into.extend_from_slice(&sale.price.0.to_le_bytes());
         }
     }
@@ -119,20 +118,31 @@ impl RecentPrices {
         if count > RECENT_MAX {
             return None;
         }
-        let mut timestamp_ms: u64 = from.varint()?;
+        let mut timestamp_ms: i64 = from.varint()?;
         let mut times = vec![timestamp_ms];
         for gap in from.rice(count - 1)? {
-            timestamp_ms = timestamp_ms.checked_add(gap)?;
+            timestamp_ms = timestamp_ms.checked_add_unsigned(gap)?;
             times.push(timestamp_ms);
+        }
+        if timestamp_ms > TIMESTAMP_MAX {
+            return None;
         }
         let mut recent = Self::default();
         for timestamp_ms in times {
             let price = PriceBits(u32::from_le_bytes(from.array()?));
-            recent.sales.push_back(Sale { timestamp_ms, price });
+            if !price.is_valid() {
+                return None;
+            }
+            recent.insert(Sale::new(timestamp_ms, price));
         }
-        let is_valid = timestamp_ms <= TIMESTAMP_MAX.cast_unsigned()
-            && recent.sales.iter().all(|sale| sale.price.is_valid())
-            && recent.sales.iter().is_sorted();
-        is_valid.then_some(recent)
+        Some(recent)
     }
 }
+
+impl PartialEq for RecentPrices {
+    fn eq(&self, other: &Self) -> bool {
+        self.sales() == other.sales()
+    }
+}
+
+impl Eq for RecentPrices {}

@@ -125,6 +125,14 @@ fn value_of_bytes<'a>(letter: &'a DeadLetter, name: &str) -> Option<&'a [u8]> {
 }
 
 #[test]
+fn headers_in_another_order_than_a_letter_has_come_back_in_theirs() {
+    let headers: [RawHeader<'_>; 3] = [(b"b", Some(b"1")), (b"a", Some(b"2")), (b"c", Some(b"3"))];
+    let letter = build(&headers);
+    assert_eq!(value_of(&letter, "dlq.original.headers"), Some("b=1&a=2&c=3"));
+    assert_eq!(original_headers(&raw(&letter)), owned(&headers));
+}
+
+#[test]
 fn headers_that_a_letter_cannot_carry_are_kept_exactly_in_one() {
     let headers: [RawHeader<'_>; 6] = [
         (b"z", Some(b"1")),

@@ -138,10 +138,10 @@ impl<H: Handler> Worker<'_, H> {
                 self.shared.reporter.retrying(&self.tp, offset, order, attempts, delay, &reason);
             }
             Outcome::Permanent { reason } => {
-                self.fail(offset, ErrorType::Rejected, reason.into_owned())
+                self.fail(offset, ErrorType::Rejected, reason.into_owned());
             }
             Outcome::Simulated { reason } => {
-                self.fail(offset, ErrorType::Simulated, reason.into_owned())
+                self.fail(offset, ErrorType::Simulated, reason.into_owned());
             }
         }
     }

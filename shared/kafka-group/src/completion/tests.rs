@@ -163,8 +163,8 @@ fn bytes_that_are_no_map_are_refused() {
         &[],
         &[5],
         &[5, 2],
-        &[5, 0],
-        &[5, 0, 0x70],           // The committed offset is not incomplete.
+        &[5, 0], // The committed offset is not incomplete.
+        &[5, 0, 0x70],
         &[2, 2, 0, 0b1000_0000], // The second offset lies beyond the span.
         &[5, 6, 0, 0],           // There are more incomplete offsets than the span has.
     ];

@@ -1,0 +1,178 @@
+//! Committing where partitions stand: now and then while they are worked on, and once more when they are given up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kafka_client::error::chain;
+use kafka_client::offsets::{GroupOffsets, OffsetCommit};
+use kafka_group::TopicPartition;
+use kafka_group::member::{CommitIdentity, CommitPermission};
+use kafka_protocol::ResponseError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{Session, list};
+use crate::handler::Handler;
+use crate::worker::{Request, Snapshot};
+
+/// Pause before a commit that the coordinator did not take is made again.
+const COMMIT_RETRY: Duration = Duration::from_millis(100);
+/// How often a coordinator that takes no commits is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What became of one round of commits.
+pub(super) struct Committed {
+    offsets: GroupOffsets,
+    /// The generation it was made in.
+    generation: i32,
+    /// For each partition its epoch, the revision that was sent, and the coordinator's error.
+    results: Vec<(TopicPartition, u64, u64, Option<ResponseError>)>,
+    failure: Option<String>,
+}
+
+impl<H: Handler> Session<H> {
+    /// Begins to commit where every changed partition stands, unless that is under way or not allowed now.
+    pub(super) fn commit(&mut self) {
+        if !self.committing.is_empty() || !self.is_dirty() {
+            self.commit_soon &= !self.committing.is_empty();
+            return;
+        }
+        let identity = match self.membership.status().borrow().permission.clone() {
+            CommitPermission::Granted(identity) => identity,
+            CommitPermission::Wait | CommitPermission::Denied => return,
+        };
+        let Some(offsets) = self.offsets.take() else { return };
+        self.last_commit = Instant::now();
+        self.commit_soon = false;
+        let asked = self
+            .working
+            .iter()
+            .filter(|(_, working)| working.is_dirty())
+            .map(|(tp, working)| (tp.clone(), working.epoch, working.requests.clone()))
+            .collect();
+        let instance_id = self.settings.group.instance_id.clone();
+        self.committing.spawn(commit(offsets, identity, instance_id, asked));
+    }
+
+    pub(super) async fn on_committed(&mut self, committed: Committed) {
+        self.offsets = Some(committed.offsets);
+        match committed.failure {
+            None => self.commit_failure_reported = None,
+            Some(error) => {
+                let reported = self.commit_failure_reported;
+                if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                    tracing::warn!(error, "could not commit, will commit again");
+                    self.commit_failure_reported = Some(Instant::now());
+                }
+            }
+        }
+        for (tp, epoch, revision, error) in committed.results {
+            match error {
+                None => {
+                    if let Some(working) = self.working.get_mut(&tp).filter(|w| w.epoch == epoch) {
+                        working.committed = working.committed.max(Some(revision));
+                    }
+                }
+                Some(error) => {
+                    tracing::debug!(partition = %tp, ?error, "commit not taken");
+                    self.membership.commit_failed(error, committed.generation).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for the commit that is under way.
+    pub(super) async fn finish_committing(&mut self) {
+        while let Some(committed) = self.committing.join_next().await {
+            match committed {
+                Ok(committed) => self.on_committed(committed).await,
+                Err(error) => tracing::error!(%error, "a commit failed"),
+            }
+        }
+    }
+
+    /// Commits drained partitions, again and again until all are committed, fenced, or the time is up.
+    pub(super) async fn commit_finally(&mut self, mut commits: Vec<OffsetCommit>, until: Instant) {
+        let mut status = self.membership.status();
+        while !commits.is_empty() {
+            let permission = status.borrow_and_update().permission.clone();
+            let identity = match permission {
+                CommitPermission::Granted(identity) => identity,
+                CommitPermission::Denied => break,
+                CommitPermission::Wait => match timeout_at(until, status.changed()).await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(_)) | Err(_) => break,
+                },
+            };
+            let Some(mut offsets) = self.offsets.take() else { break };
+            let instance_id = self.settings.group.instance_id.as_deref();
+            let outcome = timeout_at(until, offsets.commit(&identity, instance_id, &commits)).await;
+            self.offsets = Some(offsets);
+            match outcome {
+                Err(_elapsed) => break,
+                Ok(Err(error)) => {
+                    tracing::debug!(error = %chain(&error), "final commit");
+                }
+                Ok(Ok(results)) => {
+                    commits.retain(|commit| {
+                        !matches!(
+                            results.get(&commit.partition),
+                            Some(
+                                None | Some(
+                                    ResponseError::UnknownMemberId
+                                        | ResponseError::IllegalGeneration
+                                        | ResponseError::FencedInstanceId
+                                )
+                            )
+                        )
+                    });
+                }
+            }
+            if !commits.is_empty() && timeout_at(until, sleep(COMMIT_RETRY)).await.is_err() {
+                break;
+            }
+        }
+        if !commits.is_empty() {
+            let partitions: BTreeSet<_> =
+                commits.into_iter().map(|commit| commit.partition).collect();
+            tracing::warn!(
+                partitions = %list(&partitions),
+                "could not commit where these partitions stand: what is not committed is done again"
+            );
+        }
+    }
+}
+
+/// Asks every worker where it stands and commits the answers.
+async fn commit(
+    mut offsets: GroupOffsets,
+    identity: CommitIdentity,
+    instance_id: Option<String>,
+    asked: Vec<(TopicPartition, u64, mpsc::Sender<Request>)>,
+) -> Committed {
+    let mut snapshots: Vec<(TopicPartition, u64, Snapshot)> = Vec::new();
+    for (tp, epoch, requests) in asked {
+        let (answer, answered) = oneshot::channel();
+        if requests.send(Request::Checkpoint(answer)).await.is_ok()
+            && let Ok(snapshot) = answered.await
+        {
+            snapshots.push((tp, epoch, snapshot));
+        }
+    }
+    let commits: Vec<OffsetCommit> =
+        snapshots.iter().filter_map(|(_, _, snapshot)| snapshot.commit.clone()).collect();
+    let generation = identity.generation;
+    let (answers, failure) = match offsets.commit(&identity, instance_id.as_deref(), &commits).await
+    {
+        Ok(answers) => (answers, None),
+        Err(error) => (BTreeMap::new(), Some(chain(&error))),
+    };
+    let results = snapshots
+        .into_iter()
+        .filter_map(|(tp, epoch, snapshot)| {
+            let error = *answers.get(&tp)?;
+            Some((tp, epoch, snapshot.revision, error))
+        })
+        .collect();
+    Committed { offsets, generation, results, failure }
+}
