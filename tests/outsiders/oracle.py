@@ -1,0 +1,285 @@
+#!/usr/bin/env python3
+"""Says what a group of order processors must have counted, from the topics alone and with none of the product's code.
+
+    oracle.py verdict --orders TOPIC --dead-letters TOPIC --simulation-rate 0.1 --max-retries 3
+    oracle.py self-check
+
+`verdict` reads the topic of orders from its beginning to its end as a read_committed consumer does (librdkafka), removes
+repeats by the headers `producer-id` and `sequence`, decodes the orders (fastavro), and tells which of them the failure
+simulation lets fail for good. It reads the dead-letter topic in the same way, removing repeats by the coordinates of
+the failed record. One JSON object on standard output:
+
+    records, repeats        what the topic of orders holds
+    misplaced               how many of them Kafka's default partitioner would have put elsewhere by their keys
+    orders, sum_micros, min, max, retries
+                            what the processors must show; sum_micros is the exact sum in millionths
+    recent_average_min, recent_average_max
+                            between which the average of the hundred latest orders must be: orders of one millisecond may
+                            be taken in any order
+    expected_dead, poison   how many records must be dead letters, and how many of them are no readable order
+    dead_letters, dead_letter_repeats
+                            what the dead-letter topic holds
+    missing_dead, unexpected_dead
+                            the differences by coordinates, "partition:offset", empty when all is well
+    dead_order_ids_digest   SHA-256 over the sorted order ids of the dead letters: equal for equal sets
+
+BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL say where.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import random
+import struct
+import sys
+import time
+from fractions import Fraction
+
+import confluent_kafka
+
+import orders as avro_orders
+
+READ_DEADLINE_SECONDS = 60
+RECENT_PRICES = 100
+
+
+def read_topic(bootstrap_servers, topic):
+    """Yields every record that a read_committed consumer sees in `topic`, in the order of each partition."""
+    consumer = confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": f"oracle-{os.getpid()}",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+        }
+    )
+    partitions = partitions_of(consumer, topic)
+    beginning = confluent_kafka.OFFSET_BEGINNING
+    consumer.assign([confluent_kafka.TopicPartition(topic, partition, beginning) for partition in partitions])
+    unfinished = set(partitions)
+    last_answer = time.monotonic()
+    while unfinished:
+        messages = consumer.consume(num_messages=10_000, timeout=0.2)
+        if messages:
+            last_answer = time.monotonic()
+        elif time.monotonic() - last_answer > READ_DEADLINE_SECONDS:
+            raise SystemExit(f"oracle.py: {topic}: no answer within {READ_DEADLINE_SECONDS} s")
+        for message in messages:
+            if message.error() is None:
+                yield message
+            elif message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF:
+                unfinished.discard(message.partition())
+            else:
+                raise SystemExit(f"oracle.py: {topic}: {message.error().str()}")
+    consumer.close()
+
+
+def partitions_of(client, topic):
+    metadata = client.list_topics(topic, timeout=30).topics[topic]
+    if metadata.error is not None:
+        raise SystemExit(f"oracle.py: {topic}: {metadata.error.str()}")
+    return list(metadata.partitions)
+
+
+class Simulation:
+    """The failure simulation: which orders fail, and how often, follows from the order id alone."""
+
+    def __init__(self, rate, retries_max):
+        self.rate = rate
+        self.retries_max = retries_max
+
+    def outcome(self, order_id):
+        """Returns whether the order ends as a dead letter and how often it is retried."""
+        hash_ = avro_orders.murmur2(order_id.encode()) & 0x7FFFFFFF
+        share = hash_ / 2**31
+        if share < self.rate / 2:
+            return True, 0
+        if share < self.rate:
+            failures = 1 + (hash_ >> 8) % (self.retries_max + 1)
+            return failures > self.retries_max, min(failures, self.retries_max)
+        return False, 0
+
+
+class Expectation:
+    """What the processors must have counted after the records that were added."""
+
+    def __init__(self, decoder, simulation, partition_count):
+        self.decoder = decoder
+        self.simulation = simulation
+        self.partition_count = partition_count
+        self.values = {}
+        self.records = self.repeats = self.misplaced = self.orders = self.poison = self.retries = self.sum_micros = 0
+        self.min, self.max = math.inf, -math.inf
+        self.processed = []
+        self.dead = {}
+
+    def add(self, message):
+        self.records += 1
+        if message.key() is not None:
+            home = avro_orders.partition_of(message.key(), self.partition_count)
+            self.misplaced += message.partition() != home
+        if self.is_repeat(message):
+            self.repeats += 1
+            return
+        order = self.decoder.decode(message.value())
+        place = f"{message.partition()}:{message.offset()}"
+        if order is None or not 0 <= order["price"] <= 1e12:
+            self.poison += 1
+            self.dead[place] = None
+            return
+        is_dead, retries = self.simulation.outcome(order["orderId"])
+        self.retries += retries
+        if is_dead:
+            self.dead[place] = order["orderId"]
+        else:
+            self.add_processed(message.timestamp()[1], order["price"])
+
+    def is_repeat(self, message):
+        headers = dict(message.headers() or [])
+        identity = (headers.get("producer-id"), headers.get("sequence"))
+        if None in identity:
+            return False
+        if identity not in self.values:
+            self.values[identity] = message.value()
+            return False
+        if self.values[identity] != message.value():
+            raise SystemExit(f"oracle.py: two different orders bear the producer id and sequence {identity}")
+        return True
+
+    def add_processed(self, timestamp, price):
+        self.orders += 1
+        self.sum_micros += avro_orders.micro_units(price)
+        self.min, self.max = min(self.min, price), max(self.max, price)
+        self.processed.append((timestamp, price))
+
+    def recent_average(self, of_equal_times):
+        """Returns the average of the latest prices; the sign says which of equal times count as later."""
+        latest = sorted(self.processed, key=lambda sale: (sale[0], of_equal_times * sale[1]))[-RECENT_PRICES:]
+        return sum(price for _timestamp, price in latest) / len(latest) if latest else None
+
+    def verdict(self):
+        return {
+            "records": self.records,
+            "repeats": self.repeats,
+            "misplaced": self.misplaced,
+            "orders": self.orders,
+            "sum_micros": self.sum_micros,
+            "min": self.min if self.orders else None,
+            "max": self.max if self.orders else None,
+            "recent_average_min": self.recent_average(of_equal_times=-1),
+            "recent_average_max": self.recent_average(of_equal_times=1),
+            "retries": self.retries,
+            "expected_dead": len(self.dead),
+            "poison": self.poison,
+        }
+
+
+def dead_letters(messages):
+    """Returns the keys of the dead letters by the coordinates of the failed record, and the number of repeats."""
+    found, repeats = {}, 0
+    for message in messages:
+        headers = dict(message.headers() or [])
+        place = f"{headers['original_partition'].decode()}:{headers['original_offset'].decode()}"
+        repeats += place in found
+        found[place] = message.key()
+    return found, repeats
+
+
+def verdict(given):
+    bootstrap_servers = os.environ["BOOTSTRAP_SERVERS"]
+    decoder = avro_orders.Decoder(os.environ["SCHEMA_REGISTRY_URL"])
+    simulation = Simulation(given.simulation_rate, given.max_retries)
+    admin = confluent_kafka.Producer({"bootstrap.servers": bootstrap_servers})
+    expectation = Expectation(decoder, simulation, len(partitions_of(admin, given.orders)))
+    for message in read_topic(bootstrap_servers, given.orders):
+        expectation.add(message)
+    found, repeats = dead_letters(read_topic(bootstrap_servers, given.dead_letters))
+    order_ids = sorted(order_id for place, order_id in expectation.dead.items() if order_id and place in found)
+    return {
+        **expectation.verdict(),
+        "dead_letters": len(found),
+        "dead_letter_repeats": repeats,
+        "missing_dead": sorted(expectation.dead.keys() - found.keys()),
+        "unexpected_dead": sorted(found.keys() - expectation.dead.keys()),
+        "dead_order_ids_digest": hashlib.sha256("\n".join(order_ids).encode()).hexdigest(),
+    }
+
+
+def check(name, found, expected):
+    if found != expected:
+        raise SystemExit(f"oracle.py: self-check: {name}: {found!r} instead of {expected!r}")
+
+
+class FakeMessage:
+    def __init__(self, offset, value, sequence):
+        self.fields = offset, value, [("producer-id", b"p"), ("sequence", sequence)]
+
+    def partition(self):
+        return 0
+
+    def offset(self):
+        return self.fields[0]
+
+    def key(self):
+        return b"foobar"
+
+    def value(self):
+        return self.fields[1]
+
+    def headers(self):
+        return self.fields[2]
+
+    def timestamp(self):
+        return 1, 1_700_000_000_000
+
+
+def self_check():
+    """Holds the oracle's own arithmetic against values that come from elsewhere."""
+    # The vectors of Kafka's own unit test of its hash.
+    for text, expected in (("21", -973932308), ("foobar", -790332482), ("a-little-bit-long-string", -985981536)):
+        check(f"murmur2 of {text}", avro_orders.murmur2(text.encode()), expected & 0xFFFFFFFF)
+    source = random.Random(1)
+    for _ in range(10_000):
+        (price,) = struct.unpack("<f", struct.pack("<f", source.uniform(0, 10 ** source.randint(-7, 12))))
+        check(f"millionths of {price}", avro_orders.micro_units(price), round(Fraction(price) * 1_000_000))
+    # 0.1 as a 32-bit float is 0.100000001490116…; 2^-7 is 7812.5 millionths and halves go to the even neighbour.
+    check("millionths of 2^-7", avro_orders.micro_units(2.0**-7), 7812)
+
+    decoder = avro_orders.Decoder("unused")
+    decoder.writer_schemas[7] = avro_orders.PARSED_SCHEMA
+    everything_fails, nothing_fails = Simulation(2.0, 3), Simulation(0.0, 3)
+    values = [avro_orders.encode(7, "1001", "Item1", 12.5), avro_orders.encode(7, "1002", "Item2", 2.5)]
+    for simulation, orders, sum_micros, dead in ((nothing_fails, 2, 15_000_000, 1), (everything_fails, 0, 0, 3)):
+        # "foobar" belongs on partition 2 of 4, and these records lie on partition 0.
+        expectation = Expectation(decoder, simulation, 4)
+        for offset, (value, sequence) in enumerate(zip(values + values[:1] + [b"\x00\x00"], (b"1", b"2", b"1", b"3"))):
+            expectation.add(FakeMessage(offset, value, sequence))
+        told = expectation.verdict()
+        names = ("records", "repeats", "misplaced", "orders", "sum_micros", "expected_dead", "poison")
+        check("verdict", tuple(told[name] for name in names), (4, 1, 4, orders, sum_micros, dead, 1))
+    print("oracle.py: self-check passed")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("self-check")
+    read = verbs.add_parser("verdict")
+    read.add_argument("--orders", required=True)
+    read.add_argument("--dead-letters", required=True)
+    read.add_argument("--simulation-rate", type=float, default=0.0)
+    read.add_argument("--max-retries", type=int, default=3)
+    given = parser.parse_args()
+    if given.verb == "self-check":
+        self_check()
+    else:
+        json.dump(verdict(given), sys.stdout)
+        print()
+
+
+if __name__ == "__main__":
+    main()

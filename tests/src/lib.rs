@@ -1,0 +1,23 @@
+//! What the end-to-end suites stand on: a place to run in, the services as processes, and judges from outside.
+//!
+//! A test opens a [`Scenario`]: topics and a consumer group that nobody else uses, on the platform that the environment
+//! variable `TEST_PLATFORM` names. It starts the services' binaries as processes ([`Service`]), does to them what it is
+//! about, and compares what they tell ([`Stats`]) with what the topics hold ([`Verdict`]). The suites themselves are in
+//! the `tests` folder beside this crate's sources.
+//!
+//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`verdict`], [`topic`], [`proxy`], [`outsiders`].
+
+pub mod outsiders;
+pub mod platform;
+pub mod proxy;
+pub mod scenario;
+pub mod service;
+pub mod stats;
+pub mod topic;
+pub mod verdict;
+
+pub use platform::Platform;
+pub use scenario::Scenario;
+pub use service::Service;
+pub use stats::Stats;
+pub use verdict::Verdict;

@@ -1,0 +1,125 @@
+//! Where a suite runs: on a broker and a registry inside the test, or on a real Kafka with a real registry.
+//!
+//! `TEST_PLATFORM=embedded` (the default) needs nothing. `TEST_PLATFORM=kafka` needs `BOOTSTRAP_SERVERS` and
+//! `SCHEMA_REGISTRY_URL`; without them a test fails. `KAFKA_INSTANCE` names the instance of `tests/kafka/kafka.py` that
+//! they belong to, where there is one: only then can a test stop the broker itself.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use embedded_kafka::registry::EmbeddedRegistry;
+use embedded_kafka::{BrokerOptions, EmbeddedKafka};
+
+/// A broker and a schema registry.
+#[derive(Debug)]
+pub enum Platform {
+    /// Both inside this process.
+    Embedded(Box<Embedded>),
+    /// Apache Kafka and a registry elsewhere.
+    Kafka(Kafka),
+}
+
+/// A broker and a registry of this process's own.
+#[derive(Debug)]
+pub struct Embedded {
+    /// Absent only while it is being restarted.
+    broker: Option<EmbeddedKafka>,
+    _registry: EmbeddedRegistry,
+    bootstrap_servers: String,
+    registry_url: String,
+}
+
+impl Embedded {
+    async fn start() -> Result<Self> {
+        let options = BrokerOptions { auto_create_topics: false, ..BrokerOptions::default() };
+        let broker = EmbeddedKafka::start(options).await.context("start the embedded broker")?;
+        let registry = EmbeddedRegistry::start((Ipv4Addr::LOCALHOST, 0).into()).await;
+        let registry = registry.context("start the embedded registry")?;
+        Ok(Self {
+            bootstrap_servers: broker.bootstrap_servers(),
+            registry_url: registry.url(),
+            broker: Some(broker),
+            _registry: registry,
+        })
+    }
+
+    /// Stops the broker, cutting all connections, and starts it again with what it held.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn restart_broker(&mut self) -> Result<()> {
+        let stopped = self.broker.take().context("the embedded broker is gone")?.stop().await;
+        self.broker = Some(stopped.start().await.context("start the embedded broker again")?);
+        Ok(())
+    }
+}
+
+/// The addresses of a real Kafka and a real registry.
+#[derive(Debug)]
+pub struct Kafka {
+    bootstrap_servers: String,
+    registry_url: String,
+    instance: Option<String>,
+}
+
+impl Kafka {
+    /// Returns the name of the instance of `tests/kafka/kafka.py` that this is, where it is one.
+    pub fn instance(&self) -> Option<&str> {
+        self.instance.as_deref()
+    }
+}
+
+impl Platform {
+    /// Starts or finds the platform that `TEST_PLATFORM` names.
+    ///
+    /// # Errors
+    /// When there is no such platform, or its addresses are not given.
+    pub async fn start() -> Result<Self> {
+        match variable("TEST_PLATFORM").as_deref() {
+            None | Some("embedded") => Ok(Self::Embedded(Box::new(Embedded::start().await?))),
+            Some("kafka") => Ok(Self::Kafka(Kafka {
+                bootstrap_servers: required("BOOTSTRAP_SERVERS")?,
+                registry_url: required("SCHEMA_REGISTRY_URL")?,
+                instance: variable("KAFKA_INSTANCE"),
+            })),
+            Some(other) => bail!("TEST_PLATFORM is {other:?}; embedded and kafka exist"),
+        }
+    }
+
+    /// Returns the broker's address, as `BOOTSTRAP_SERVERS` takes it.
+    pub fn bootstrap_servers(&self) -> &str {
+        match self {
+            Self::Embedded(embedded) => &embedded.bootstrap_servers,
+            Self::Kafka(kafka) => &kafka.bootstrap_servers,
+        }
+    }
+
+    /// Returns the registry's address, as `SCHEMA_REGISTRY_URL` takes it.
+    pub fn registry_url(&self) -> &str {
+        match self {
+            Self::Embedded(embedded) => &embedded.registry_url,
+            Self::Kafka(kafka) => &kafka.registry_url,
+        }
+    }
+}
+
+/// Returns the repository's root folder.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Returns an environment variable; an empty one counts as unset.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the make targets choose the platform by environment variables"
+)]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn required(name: &str) -> Result<String> {
+    variable(name).with_context(|| {
+        format!("{name} is not set: `make test-kafka` starts a broker and sets it")
+    })
+}

@@ -1,0 +1,299 @@
+//! A relay of Kafka's requests and answers that loses or delays some of them.
+//!
+//! Every request is taken to have an answer: producers with acks=0 cannot be relayed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{self, ApiKey, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+/// Requests of one connection whose answers are outstanding: far more than any client sends ahead.
+const PIPELINED_MAX: usize = 64;
+
+/// What happens to the requests of one API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection is cut before the broker gets the request.
+    LoseRequest,
+    /// The broker applies the request; the connection is cut in place of its answer.
+    LoseAnswer,
+    /// The answer is held back for a time, and with it all later ones of its connection.
+    DelayAnswer(Duration),
+}
+
+/// Relays one broker's connections, with faults.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    _relay: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    address: SocketAddr,
+    upstream: String,
+    is_open: watch::Sender<bool>,
+    refused: watch::Sender<u32>,
+    /// How many requests of each API, by its number in the protocol, have come.
+    requests: watch::Sender<BTreeMap<i16, u64>>,
+    rules: Mutex<Vec<Rule>>,
+}
+
+/// A fault that waits for its requests.
+#[derive(Debug)]
+struct Rule {
+    api: ApiKey,
+    fault: Fault,
+    /// How many requests pass before it.
+    skipped: u32,
+    /// How many requests it is to hit after those.
+    remaining: u32,
+    hits: u32,
+}
+
+impl Proxy {
+    /// Starts a proxy of the broker at `upstream` (`host:port`).
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn start(upstream: &str) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("bind a proxy's port")?;
+        let shared = Arc::new(Shared {
+            address: listener.local_addr()?,
+            upstream: upstream.to_owned(),
+            is_open: watch::Sender::new(true),
+            refused: watch::Sender::new(0),
+            requests: watch::Sender::default(),
+            rules: Mutex::default(),
+        });
+        let mut relay = JoinSet::new();
+        relay.spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { shared, _relay: relay })
+    }
+
+    /// Returns the proxy's `host:port`: the bootstrap server of its clients.
+    pub fn address(&self) -> String {
+        self.shared.address.to_string()
+    }
+
+    /// Lets `fault` happen to `count` requests of `api`, after `skipped` more of them have passed.
+    pub fn inject(&self, api: ApiKey, fault: Fault, skipped: u32, count: u32) {
+        self.shared.rules().push(Rule { api, fault, skipped, remaining: count, hits: 0 });
+    }
+
+    /// Returns how often a fault has happened to requests of `api`.
+    pub fn hits(&self, api: ApiKey) -> u32 {
+        self.shared.rules().iter().filter(|rule| rule.api == api).map(|rule| rule.hits).sum()
+    }
+
+    /// Returns how many requests of `api` have come so far.
+    pub fn requests(&self, api: ApiKey) -> u64 {
+        self.shared.requests.borrow().get(&code(api)).copied().unwrap_or(0)
+    }
+
+    /// Waits until `count` more requests of `api` have come.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn more_requests(&self, api: ApiKey, count: u64) {
+        let reached = self.requests(api) + count;
+        let mut requests = self.shared.requests.subscribe();
+        // The sender lives as long as this borrow of it, so the wait cannot fail.
+        drop(
+            requests
+                .wait_for(|requests| requests.get(&code(api)).is_some_and(|seen| *seen >= reached))
+                .await,
+        );
+    }
+
+    /// Cuts all connections and refuses new ones, as a broker that is down.
+    pub fn close(&self) {
+        self.shared.is_open.send_replace(false);
+    }
+
+    /// Lets connections through again.
+    pub fn open(&self) {
+        self.shared.is_open.send_replace(true);
+    }
+
+    /// Waits until `count` connections have been refused since the proxy was started.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn refused(&self, count: u32) {
+        let mut refused = self.shared.refused.subscribe();
+        // The sender lives as long as this borrow of it, so the wait cannot fail.
+        drop(refused.wait_for(|refused| *refused >= count).await);
+    }
+}
+
+impl Shared {
+    fn rules(&self) -> MutexGuard<'_, Vec<Rule>> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the fault that the next request of `api` has to suffer.
+    fn fault(&self, api: ApiKey) -> Option<Fault> {
+        let mut rules = self.rules();
+        let rule = rules.iter_mut().find(|rule| (rule.api == api) && (rule.remaining > 0))?;
+        if rule.skipped > 0 {
+            rule.skipped -= 1;
+            return None;
+        }
+        rule.remaining -= 1;
+        rule.hits += 1;
+        Some(rule.fault)
+    }
+}
+
+/// A request that the broker has and that is not answered yet.
+#[derive(Clone, Copy, Debug)]
+struct Outstanding {
+    api: ApiKey,
+    version: i16,
+    fault: Option<Fault>,
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut relays = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        while relays.try_join_next().is_some() {}
+        if *shared.is_open.borrow() {
+            relays.spawn(relay(client, Arc::clone(&shared)));
+        } else {
+            shared.refused.send_modify(|refused| *refused += 1);
+        }
+    }
+}
+
+/// Relays one connection until either side, a fault or a closed proxy ends it.
+async fn relay(client: TcpStream, shared: Arc<Shared>) {
+    let Ok(server) = TcpStream::connect(&shared.upstream).await else { return };
+    if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
+        return;
+    }
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let (outstanding_tx, outstanding_rx) = mpsc::channel(PIPELINED_MAX);
+    let mut is_open = shared.is_open.subscribe();
+    tokio::select! {
+        _ended = relay_requests(from_client, to_server, outstanding_tx, &shared) => {}
+        _ended = relay_answers(from_server, to_client, outstanding_rx, &shared) => {}
+        _closed = is_open.wait_for(|is_open| !is_open) => {}
+    }
+}
+
+async fn relay_requests(
+    mut client: OwnedReadHalf,
+    mut server: OwnedWriteHalf,
+    outstanding: mpsc::Sender<Outstanding>,
+    shared: &Shared,
+) -> io::Result<()> {
+    loop {
+        let frame = read_frame(&mut client).await?;
+        let mut header = frame.clone();
+        let api =
+            ApiKey::try_from(header.try_get_i16()?).map_err(|()| io::ErrorKind::InvalidData)?;
+        let version = header.try_get_i16()?;
+        shared.requests.send_modify(|requests| *requests.entry(code(api)).or_default() += 1);
+        let fault = shared.fault(api);
+        if fault == Some(Fault::LoseRequest) {
+            return Ok(());
+        }
+        // In the queue before the broker has the request: its answer cannot come before.
+        outstanding.send(Outstanding { api, version, fault }).await.map_err(io::Error::other)?;
+        write_frame(&mut server, &frame).await?;
+    }
+}
+
+async fn relay_answers(
+    mut server: OwnedReadHalf,
+    mut client: OwnedWriteHalf,
+    mut outstanding: mpsc::Receiver<Outstanding>,
+    shared: &Shared,
+) -> io::Result<()> {
+    loop {
+        let frame = read_frame(&mut server).await?;
+        let request = outstanding.try_recv().map_err(io::Error::other)?;
+        match request.fault {
+            Some(Fault::LoseAnswer) => return Ok(()),
+            Some(Fault::DelayAnswer(delay)) => sleep(delay).await,
+            Some(Fault::LoseRequest) | None => {}
+        }
+        write_frame(&mut client, &with_proxy_address(frame, request, shared.address)?).await?;
+    }
+}
+
+#[expect(clippy::as_conversions, reason = "the numbers of the APIs are the enum's discriminants")]
+fn code(api: ApiKey) -> i16 {
+    api as i16
+}
+
+async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
+    let size = usize::try_from(stream.read_i32().await?).map_err(io::Error::other)?;
+    let mut frame = BytesMut::zeroed(size);
+    stream.read_exact(&mut frame).await?;
+    Ok(frame.freeze())
+}
+
+async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
+    let mut sized = BytesMut::with_capacity(4 + frame.len());
+    sized.put_u32(u32::try_from(frame.len()).map_err(io::Error::other)?);
+    sized.put_slice(frame);
+    stream.write_all(&sized).await
+}
+
+/// Returns an answer with the proxy in place of every broker that it names.
+fn with_proxy_address(frame: Bytes, request: Outstanding, proxy: SocketAddr) -> io::Result<Bytes> {
+    let host = StrBytes::from_string(proxy.ip().to_string());
+    let port = i32::from(proxy.port());
+    if request.api == ApiKey::Metadata {
+        return rewrite::<messages::MetadataResponse>(frame, request.version, |response| {
+            for broker in &mut response.brokers {
+                broker.host = host.clone();
+                broker.port = port;
+            }
+        });
+    }
+    if request.api == ApiKey::FindCoordinator {
+        return rewrite::<messages::FindCoordinatorResponse>(frame, request.version, |response| {
+            // Versions up to 3 name one coordinator outside the list, and refuse to be written with it in later ones.
+            if request.version < 4 {
+                response.host = host.clone();
+                response.port = port;
+            }
+            for coordinator in &mut response.coordinators {
+                coordinator.host = host.clone();
+                coordinator.port = port;
+            }
+        });
+    }
+    Ok(frame)
+}
+
+fn rewrite<T: Decodable + Encodable + HeaderVersion>(
+    mut frame: Bytes,
+    version: i16,
+    change: impl FnOnce(&mut T),
+) -> io::Result<Bytes> {
+    let header_version = T::header_version(version);
+    let header = ResponseHeader::decode(&mut frame, header_version).map_err(io::Error::other)?;
+    let mut response = T::decode(&mut frame, version).map_err(io::Error::other)?;
+    change(&mut response);
+    let mut rewritten = BytesMut::new();
+    header.encode(&mut rewritten, header_version).map_err(io::Error::other)?;
+    response.encode(&mut rewritten, version).map_err(io::Error::other)?;
+    Ok(rewritten.freeze())
+}

@@ -1,0 +1,58 @@
+//! The faults really happen: a test whose fault does not would prove nothing.
+
+use std::time::Duration;
+
+use embedded_kafka::{BrokerOptions, EmbeddedKafka};
+use tokio::time::Instant;
+
+use super::*;
+use crate::topic;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_leaves_the_record_written_and_a_lost_request_does_not() {
+    for (fault, written) in [(Fault::LoseAnswer, 2), (Fault::LoseRequest, 1)] {
+        let (broker, proxy) = start().await;
+        proxy.inject(ApiKey::Produce, fault, 0, 1);
+        // rskafka sends a record again when it got no answer.
+        topic::write(&proxy.address(), "t", 0, None, Some(b"v"))
+            .await
+            .expect("the second attempt succeeds");
+        let records =
+            topic::read(&broker.bootstrap_servers(), "t").await.expect("the topic is there");
+        assert_eq!((records.len(), proxy.hits(ApiKey::Produce)), (written, 1), "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_answer_comes_later() {
+    const DELAY: Duration = Duration::from_millis(300);
+    let (_broker, proxy) = start().await;
+    proxy.inject(ApiKey::Produce, Fault::DelayAnswer(DELAY), 1, 1);
+    for is_late in [false, true] {
+        let started = Instant::now();
+        topic::write(&proxy.address(), "t", 0, None, Some(b"v")).await.expect("the broker answers");
+        assert!(!is_late || (started.elapsed() >= DELAY));
+        assert_eq!(proxy.hits(ApiKey::Produce), u32::from(is_late));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_stay_with_the_proxy_and_come_back_when_it_opens() {
+    let (broker, proxy) = start().await;
+    proxy.close();
+    let address = proxy.address();
+    let writing = tokio::join!(topic::write(&address, "t", 0, None, Some(b"v")), async {
+        proxy.refused(2).await;
+        let unwritten = topic::partition_count(&broker.bootstrap_servers(), "t").await;
+        proxy.open();
+        unwritten
+    });
+    assert_eq!(writing.1.expect("the broker itself is there"), None, "written around the proxy");
+    writing.0.expect("written after the proxy has opened");
+}
+
+async fn start() -> (EmbeddedKafka, Proxy) {
+    let broker = EmbeddedKafka::start(BrokerOptions::default()).await.expect("a port is free");
+    let proxy = Proxy::start(&broker.bootstrap_servers()).await.expect("a port is free");
+    (broker, proxy)
+}

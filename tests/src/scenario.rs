@@ -1,0 +1,308 @@
+//! One test's own corner of a platform: topics and a consumer group that nobody else uses.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use schema_registry::{RegistryConfig, SchemaRegistry};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::outsiders;
+use crate::platform::Platform;
+use crate::proxy::Proxy;
+use crate::service::{PATIENCE, ServiceCommand, target_folder};
+use crate::stats::Stats;
+use crate::verdict::{ORDER_SCHEMA, Simulation, Verdict};
+
+/// How long a test waits between two looks at the group's statistics.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How many refused connections make an outage.
+const REFUSALS_OF_AN_OUTAGE: u32 = 10;
+
+/// A test's topics, group, services and judges.
+#[derive(Debug)]
+pub struct Scenario {
+    platform: Platform,
+    proxy: Option<Proxy>,
+    environment: BTreeMap<String, String>,
+    log_folder: PathBuf,
+}
+
+impl Scenario {
+    /// Opens a scenario whose names begin with `name`.
+    ///
+    /// # Errors
+    /// When the platform is not there, or the folder for the logs cannot be made.
+    pub async fn open(name: &str) -> Result<Self> {
+        let platform = Platform::start().await?;
+        let id = format!("{name}-{}", Uuid::new_v4().simple());
+        let log_folder = target_folder()?.join("end-to-end-logs").join(&id);
+        std::fs::create_dir_all(&log_folder)
+            .with_context(|| format!("create {}", log_folder.display()))?;
+        let environment = [
+            ("BOOTSTRAP_SERVERS", platform.bootstrap_servers().to_owned()),
+            ("SCHEMA_REGISTRY_URL", platform.registry_url().to_owned()),
+            ("ORDERS_TOPIC", id.clone()),
+            ("ORDERS_DLQ_TOPIC", format!("{id}-dlq")),
+            ("CONSUMER_GROUP_ID", format!("{id}-group")),
+            ("HTTP_ADDR", "off".to_owned()),
+            ("LOG_FORMAT", "json".to_owned()),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value)).into();
+        Ok(Self { platform, proxy: None, environment, log_folder })
+    }
+
+    /// Opens a scenario whose services reach the broker through a fault proxy only.
+    ///
+    /// # Errors
+    /// As [`Scenario::open`].
+    pub async fn open_behind_proxy(name: &str) -> Result<Self> {
+        let scenario = Self::open(name).await?;
+        let proxy = Proxy::start(scenario.platform.bootstrap_servers()).await?;
+        let scenario = scenario.with("BOOTSTRAP_SERVERS", &proxy.address());
+        Ok(Self { proxy: Some(proxy), ..scenario })
+    }
+
+    /// Opens a scenario whose broker [`Scenario::restart_broker`] can restart.
+    ///
+    /// # Errors
+    /// As [`Scenario::open`].
+    pub async fn open_restartable(name: &str) -> Result<Self> {
+        let scenario = Self::open(name).await?;
+        match &scenario.platform {
+            // A broker that is not this project's to kill is made unreachable instead.
+            Platform::Kafka(kafka) if kafka.instance().is_none() => {
+                Self::open_behind_proxy(name).await
+            }
+            Platform::Kafka(_) | Platform::Embedded(_) => Ok(scenario),
+        }
+    }
+
+    /// Kills the broker and starts it again; one that cannot be killed is unreachable until its clients have noticed.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn restart_broker(&mut self) -> Result<()> {
+        if let Some(proxy) = &self.proxy {
+            proxy.close();
+            proxy.refused(REFUSALS_OF_AN_OUTAGE).await;
+            proxy.open();
+            return Ok(());
+        }
+        match &mut self.platform {
+            Platform::Embedded(embedded) => embedded.restart_broker().await,
+            Platform::Kafka(_) => {
+                outsiders::control(self).args(["kill", "broker"]).output().await?;
+                outsiders::control(self).args(["start", "broker"]).output().await?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sets a variable for all services of this scenario.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Returns the platform.
+    pub fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// Returns the proxy in front of the broker.
+    ///
+    /// # Errors
+    /// When the scenario was opened without one.
+    pub fn proxy(&self) -> Result<&Proxy> {
+        self.proxy.as_ref().context("this scenario has no proxy")
+    }
+
+    /// Returns the value of a variable that the services of this scenario get.
+    ///
+    /// # Errors
+    /// When none of them gets it.
+    pub fn variable(&self, name: &str) -> Result<&str> {
+        self.environment.get(name).map(String::as_str).with_context(|| format!("find {name}"))
+    }
+
+    /// Returns the topic of orders.
+    ///
+    /// # Errors
+    /// Never, unless a test removes the variable.
+    pub fn orders_topic(&self) -> Result<&str> {
+        self.variable("ORDERS_TOPIC")
+    }
+
+    /// Returns the dead-letter topic.
+    ///
+    /// # Errors
+    /// Never, unless a test removes the variable.
+    pub fn dead_letter_topic(&self) -> Result<&str> {
+        self.variable("ORDERS_DLQ_TOPIC")
+    }
+
+    /// Returns the consumer group.
+    ///
+    /// # Errors
+    /// Never, unless a test removes the variable.
+    pub fn group(&self) -> Result<&str> {
+        self.variable("CONSUMER_GROUP_ID")
+    }
+
+    /// Returns the command of a generator, named `name` in failures and logs.
+    ///
+    /// # Errors
+    /// When the binary was not built.
+    pub fn generator(&self, name: &str) -> Result<ServiceCommand> {
+        self.service("order-generator", name)
+    }
+
+    /// Returns the command of a processor, named `name` in failures and logs.
+    ///
+    /// # Errors
+    /// When the binary was not built.
+    pub fn processor(&self, name: &str) -> Result<ServiceCommand> {
+        self.service("order-processor", name)
+    }
+
+    fn service(&self, binary: &str, name: &str) -> Result<ServiceCommand> {
+        Ok(ServiceCommand::of_workspace(binary, self.environment.clone(), &self.log_folder)?
+            .named(name))
+    }
+
+    /// Returns the command of a program that is no part of the product, in this scenario's environment.
+    pub fn outsider(&self, program: &str, name: &str) -> ServiceCommand {
+        ServiceCommand::of_system(program, self.environment.clone(), &self.log_folder).named(name)
+    }
+
+    /// Returns the group's statistics, as `order-processor stats --json` tells them.
+    ///
+    /// They are asked of the broker itself, not through the proxy.
+    ///
+    /// # Errors
+    /// When the command fails or tells something else.
+    pub async fn stats(&self) -> Result<Stats> {
+        let command =
+            self.processor("stats")?.env("BOOTSTRAP_SERVERS", self.platform.bootstrap_servers());
+        Stats::parse(&command.args(["stats", "--json"]).output().await?)
+    }
+
+    /// Waits until the statistics are as `is_reached` wants them, and returns them; `what` says what is waited for.
+    ///
+    /// # Errors
+    /// When nothing in the statistics has changed for [`PATIENCE`]; the error holds the last ones.
+    pub async fn stats_when(
+        &self,
+        what: &str,
+        is_reached: impl Fn(&Stats) -> bool + Send + Sync,
+    ) -> Result<Stats> {
+        let mut last = None;
+        let mut last_change = Instant::now();
+        loop {
+            let looked = self.stats().await;
+            if let Ok(stats) = &looked
+                && is_reached(stats)
+            {
+                return looked;
+            }
+            let seen = format!("{looked:?}");
+            if last.as_ref() != Some(&seen) {
+                last = Some(seen);
+                last_change = Instant::now();
+            }
+            if last_change.elapsed() > PATIENCE {
+                bail!(
+                    "{what} was not reached, the last look was {looked:#?}; the logs are in {}",
+                    self.log_folder.display()
+                );
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Waits until the group has accounted for `records` records and has no lag.
+    ///
+    /// # Errors
+    /// As [`Scenario::stats_when`].
+    pub async fn stats_at_end(&self, records: u64) -> Result<Stats> {
+        let what = format!("the end of {records} records");
+        self.stats_when(&what, |stats| (stats.lag == 0) && (stats.accounted() >= records)).await
+    }
+
+    /// Waits until the group has accounted for `records` records and has no lag, and checks its numbers against the judge.
+    ///
+    /// # Errors
+    /// When that is not reached, or when any number differs.
+    pub async fn check_exact(
+        &self,
+        records: u64,
+        simulation: Simulation,
+    ) -> Result<(Stats, Verdict)> {
+        let stats = self.stats_at_end(records).await?;
+        let verdict = self.verdict(simulation).await?;
+        verdict
+            .check(&stats)
+            .with_context(|| format!("the logs are in {}", self.log_folder.display()))?;
+        Ok((stats, verdict))
+    }
+
+    /// Returns the folder that holds the logs of this scenario's services.
+    pub fn log_folder(&self) -> &Path {
+        &self.log_folder
+    }
+
+    /// Registers the orders' schema, as the services do, and returns its id.
+    ///
+    /// # Errors
+    /// When the registry does not take it.
+    pub async fn register_order_schema(&self) -> Result<u32> {
+        self.register_schema(&format!("{}-value", self.orders_topic()?), ORDER_SCHEMA).await
+    }
+
+    /// Registers a later version of the orders' schema, with a text `note` after the other fields, and returns its id.
+    ///
+    /// # Errors
+    /// When the registry does not take it.
+    pub async fn register_later_schema(&self) -> Result<u32> {
+        let mut schema: Value = serde_json::from_str(ORDER_SCHEMA)?;
+        let fields = schema.get_mut("fields").and_then(Value::as_array_mut);
+        let note = json!({"name": "note", "type": "string", "default": ""});
+        fields.context("find the schema's fields")?.push(note);
+        self.register_schema(&format!("{}-value", self.orders_topic()?), &schema.to_string()).await
+    }
+
+    /// Registers a schema and returns its id.
+    ///
+    /// # Errors
+    /// When the registry does not take it.
+    pub async fn register_schema(&self, subject: &str, schema: &str) -> Result<u32> {
+        let registry = SchemaRegistry::new(RegistryConfig::new(self.platform.registry_url()))?;
+        Ok(registry.register(subject, schema).await?)
+    }
+
+    /// Works out what the group must have counted.
+    ///
+    /// # Errors
+    /// When the topics cannot be read, or the judge says why not.
+    pub async fn verdict(&self, simulation: Simulation) -> Result<Verdict> {
+        match self.platform {
+            Platform::Embedded(_) => {
+                let servers = self.platform.bootstrap_servers();
+                Verdict::of_topics(
+                    servers,
+                    self.orders_topic()?,
+                    self.dead_letter_topic()?,
+                    simulation,
+                )
+                .await
+            }
+            Platform::Kafka(_) => outsiders::verdict(self, simulation).await,
+        }
+    }
+}

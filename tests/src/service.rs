@@ -1,0 +1,418 @@
+//! The services' binaries as processes: started with an environment, followed by their log, stopped by signals.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// How long a test waits for a log line or for the end of a process before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How many of a process's last lines a failure shows.
+const SHOWN_LINES: usize = 40;
+
+/// A service that is about to be started.
+#[derive(Clone, Debug)]
+pub struct ServiceCommand {
+    name: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
+    log_folder: PathBuf,
+}
+
+impl ServiceCommand {
+    /// Names the binary `binary` of this workspace, with `environment` as its whole environment.
+    ///
+    /// # Errors
+    /// When the binary was not built.
+    pub fn of_workspace(
+        binary: &str,
+        environment: BTreeMap<String, String>,
+        log_folder: &Path,
+    ) -> Result<Self> {
+        let program = target_folder()?.join(binary);
+        ensure!(
+            program.exists(),
+            "{} does not exist: run `cargo build --workspace`",
+            program.display()
+        );
+        Ok(Self {
+            name: binary.to_owned(),
+            program,
+            arguments: Vec::new(),
+            environment,
+            log_folder: log_folder.to_owned(),
+        })
+    }
+
+    /// Names any other program, with `environment` added to the test's own.
+    pub fn of_system(
+        program: &str,
+        environment: BTreeMap<String, String>,
+        log_folder: &Path,
+    ) -> Self {
+        let name = Path::new(program)
+            .file_name()
+            .map_or_else(|| program.to_owned(), |name| name.to_string_lossy().into_owned());
+        let mut whole: BTreeMap<String, String> = std::env::vars().collect();
+        whole.extend(environment);
+        Self {
+            name,
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: whole,
+            log_folder: log_folder.to_owned(),
+        }
+    }
+
+    /// Sets the name under which the process appears in failures and in the log folder.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Adds command line arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item = S>, S: Into<String>>(mut self, arguments: I) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Starts the process. It is killed when the returned value is dropped.
+    ///
+    /// # Errors
+    /// When the program cannot be run or its log file cannot be written.
+    pub fn start(&self) -> Result<Service> {
+        let mut child = Command::new(&self.program)
+            .args(&self.arguments)
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("start {}", self.program.display()))?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let log_path = self.log_folder.join(format!("{}.log", self.name));
+        let log = Arc::new(Log::create(&log_path, 2)?);
+        let mut readers = JoinSet::new();
+        if let Some(stdout) = child.stdout.take() {
+            readers.spawn(follow(stdout, Arc::clone(&log)));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            readers.spawn(follow(stderr, Arc::clone(&log)));
+        }
+        Ok(Service {
+            name: self.name.clone(),
+            pid: pid.context("the process has no id")?,
+            child,
+            log,
+            readers,
+            log_path,
+        })
+    }
+
+    /// Runs the process to its end and returns what it wrote to standard output.
+    ///
+    /// # Errors
+    /// When it cannot be run, does not end within [`PATIENCE`], or ends with another code than 0; the error holds what it
+    /// wrote to standard error.
+    pub async fn output(&self) -> Result<String> {
+        let running = Command::new(&self.program)
+            .args(&self.arguments)
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = timeout(PATIENCE, running)
+            .await
+            .with_context(|| {
+                format!("{} {:?} did not end within {PATIENCE:?}", self.name, self.arguments)
+            })?
+            .with_context(|| format!("run {}", self.program.display()))?;
+        ensure!(
+            output.status.success(),
+            "{} {:?} ended with {}:\n{}{}",
+            self.name,
+            self.arguments,
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        String::from_utf8(output.stdout)
+            .with_context(|| format!("read the output of {}", self.name))
+    }
+}
+
+/// Returns the folder that holds the workspace's binaries: the test binaries are in its `deps`.
+///
+/// # Errors
+/// When this binary is not where cargo puts tests.
+pub fn target_folder() -> Result<PathBuf> {
+    let this = std::env::current_exe().context("find this test's own binary")?;
+    let folder = this.parent().and_then(Path::parent);
+    Ok(folder.context("this test's binary is in no target folder")?.to_owned())
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct Service {
+    name: String,
+    pid: Pid,
+    child: Child,
+    log: Arc<Log>,
+    readers: JoinSet<Result<()>>,
+    log_path: PathBuf,
+}
+
+impl Service {
+    /// Waits for the first line, from the start of the log, that contains `text`, and returns it.
+    ///
+    /// # Errors
+    /// When there is none within [`PATIENCE`] or the log ends without it; the error shows the last lines.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn line(&self, text: &str) -> Result<String> {
+        self.line_after(0, text).await
+    }
+
+    /// Waits for the first line after the first `skipped` ones that contains `text`, and returns it.
+    ///
+    /// # Errors
+    /// As [`Service::line`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn line_after(&self, skipped: usize, text: &str) -> Result<String> {
+        match timeout(PATIENCE, self.log.find(skipped, text)).await {
+            Ok(Some(line)) => Ok(line),
+            Ok(None) => bail!("{} ended without a line with {text:?}{}", self.name, self.excerpt()),
+            Err(_elapsed) => bail!("{} logged no line with {text:?}{}", self.name, self.excerpt()),
+        }
+    }
+
+    /// Returns how many lines were logged so far: the mark for [`Service::line_after`].
+    pub fn line_count(&self) -> usize {
+        self.log.state().lines.len()
+    }
+
+    /// Returns all lines logged so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.log.state().lines.clone()
+    }
+
+    /// Sends SIGTERM.
+    ///
+    /// # Errors
+    /// When there is no such process any more.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    ///
+    /// # Errors
+    /// When there is no such process any more.
+    pub fn interrupt(&self) -> Result<()> {
+        self.signal(Signal::INT)
+    }
+
+    /// Sends SIGSTOP: the process stands still, its connections stay open.
+    ///
+    /// # Errors
+    /// When there is no such process any more.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Sends SIGCONT.
+    ///
+    /// # Errors
+    /// When there is no such process any more.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(self.pid, signal).with_context(|| format!("send {signal:?} to {}", self.name))
+    }
+
+    /// Kills the process with SIGKILL and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe for the log, which may miss its last lines.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.child.kill().await.with_context(|| format!("kill {}", self.name))?;
+        self.finish_log().await
+    }
+
+    /// Waits until the process has ended by itself or by a signal, with its whole log read.
+    ///
+    /// # Errors
+    /// When it does not end within [`PATIENCE`].
+    ///
+    /// # Cancel safety
+    /// Not cancel safe for the log, which may miss its last lines.
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
+        let Ok(status) = timeout(PATIENCE, self.child.wait()).await else {
+            bail!("{} did not end within {PATIENCE:?}{}", self.name, self.excerpt());
+        };
+        self.finish_log().await?;
+        status.with_context(|| format!("wait for {}", self.name))
+    }
+
+    /// Waits until the process has ended and checks its exit code.
+    ///
+    /// # Errors
+    /// When it does not end within [`PATIENCE`] or with another code; the error shows the last lines.
+    ///
+    /// # Cancel safety
+    /// As [`Service::wait`].
+    pub async fn expect_exit(&mut self, code: i32) -> Result<()> {
+        let status = self.wait().await?;
+        ensure!(
+            status.code() == Some(code),
+            "{} ended with {status} instead of exit code {code}{}",
+            self.name,
+            self.excerpt()
+        );
+        Ok(())
+    }
+
+    /// Stops the service with SIGTERM and checks that it says it has drained: exit code 0 and final statistics.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn drain(mut self) -> Result<()> {
+        self.terminate()?;
+        self.expect_exit(0).await?;
+        self.line("final statistics").await?;
+        Ok(())
+    }
+
+    async fn finish_log(&mut self) -> Result<()> {
+        while let Some(reader) = self.readers.join_next().await {
+            reader.context("join a log reader")??;
+        }
+        Ok(())
+    }
+
+    fn excerpt(&self) -> String {
+        let lines = self.lines();
+        let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+        format!("\n--- the end of {}\n{}\n---", self.log_path.display(), shown.join("\n"))
+    }
+}
+
+/// Returns a field of a log line in `LOG_FORMAT=json`.
+///
+/// # Errors
+/// When the line is no such line, or has no such field.
+pub fn field(line: &str, name: &str) -> Result<Value> {
+    let parsed: Value =
+        serde_json::from_str(line).with_context(|| format!("read this line: {line}"))?;
+    let fields = parsed.get("fields").unwrap_or(&parsed);
+    fields.get(name).cloned().with_context(|| format!("find {name} in this line: {line}"))
+}
+
+/// What a process has written so far, in memory for waiting and in a file for people.
+#[derive(Debug)]
+struct Log {
+    state: Mutex<LogState>,
+    grown: Notify,
+}
+
+#[derive(Debug)]
+struct LogState {
+    lines: Vec<String>,
+    file: File,
+    /// Standard output and standard error, as long as the process holds them open.
+    open_streams: usize,
+}
+
+impl Log {
+    fn create(path: &Path, open_streams: usize) -> Result<Self> {
+        let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+        let state = LogState { lines: Vec::new(), file, open_streams };
+        Ok(Self { state: Mutex::new(state), grown: Notify::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the first line after `skipped` that contains `text`, waiting for it as long as anything can be written.
+    async fn find(&self, skipped: usize, text: &str) -> Option<String> {
+        let mut seen = skipped;
+        loop {
+            // Registered before the lines are looked at: a line that comes between wakes the wait below.
+            let grown = self.grown.notified();
+            {
+                let state = self.state();
+                let rest = state.lines.get(seen..).unwrap_or_default();
+                if let Some(line) = rest.iter().find(|line| line.contains(text)) {
+                    return Some(line.clone());
+                }
+                if state.open_streams == 0 {
+                    return None;
+                }
+                seen = seen.max(state.lines.len());
+            }
+            grown.await;
+        }
+    }
+
+    fn push(&self, line: String) -> Result<()> {
+        let mut state = self.state();
+        writeln!(state.file, "{line}").context("write a log file")?;
+        state.lines.push(line);
+        self.grown.notify_waiters();
+        Ok(())
+    }
+
+    fn close_stream(&self) {
+        self.state().open_streams -= 1;
+        self.grown.notify_waiters();
+    }
+}
+
+async fn follow(stream: impl AsyncRead + Unpin, log: Arc<Log>) -> Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let mut outcome = Ok(());
+    while outcome.is_ok() {
+        outcome = match lines.next_line().await {
+            Ok(Some(line)) => log.push(line),
+            Ok(None) => break,
+            Err(error) => Err(error).context("read a process's output"),
+        };
+    }
+    log.close_stream();
+    outcome
+}

@@ -1,0 +1,94 @@
+//! What `order-processor stats --json` tells.
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Digits behind the decimal point of a sum.
+const SUM_DECIMALS: usize = 6;
+
+/// The group-wide numbers.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Stats {
+    /// Orders processed.
+    pub orders: u64,
+    /// The exact sum of their prices, as a decimal number.
+    pub sum: String,
+    /// The average price of all of them, absent before the first.
+    pub average: Option<f64>,
+    /// The average price of the last hundred, absent before the first.
+    pub recent_average: Option<f64>,
+    /// The lowest price.
+    pub min: Option<f64>,
+    /// The highest price.
+    pub max: Option<f64>,
+    /// Attempts after the first ones.
+    pub retries: u64,
+    /// Records dead-lettered.
+    pub dead_letters: u64,
+    /// Repeats that were recognised.
+    pub duplicates: u64,
+    /// Records that came from a replay.
+    pub replayed: u64,
+    /// Records between the committed offsets and the ends of the logs.
+    pub lag: i64,
+    /// Whether the numbers cover all that the group ever committed.
+    pub complete: bool,
+    /// The same for each partition.
+    pub partitions: Vec<Value>,
+}
+
+impl Stats {
+    /// Reads the JSON text.
+    ///
+    /// # Errors
+    /// When a key is missing or has another type; the error holds the text.
+    pub fn parse(json: &str) -> Result<Self> {
+        serde_json::from_str(json).with_context(|| format!("read these statistics: {json}"))
+    }
+
+    /// Returns the sum in millionths.
+    ///
+    /// # Errors
+    /// When it is no decimal number with at most six places.
+    pub fn sum_micros(&self) -> Result<i128> {
+        let (whole, fraction) = self.sum.split_once('.').unwrap_or((&self.sum, ""));
+        ensure!(fraction.len() <= SUM_DECIMALS, "the sum {} has too many decimal places", self.sum);
+        let digits = format!("{whole}{fraction:0<SUM_DECIMALS$}");
+        digits.parse().with_context(|| format!("read the sum {}", self.sum))
+    }
+
+    /// Returns how many records the numbers account for.
+    pub fn accounted(&self) -> u64 {
+        self.orders + self.dead_letters + self.duplicates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_sum(sum: &str) -> Stats {
+        let json = format!(
+            r#"{{"orders":2,"sum":"{sum}","average":null,"recent_average":1.5,"min":1.0,"max":2.0,"retries":0,
+            "dead_letters":1,"duplicates":3,"replayed":0,"lag":0,"complete":true,"partitions":[]}}"#
+        );
+        Stats::parse(&json).expect("the statistics are well formed")
+    }
+
+    #[test]
+    fn sums_are_read_in_millionths() {
+        for (sum, micros) in
+            [("0", 0), ("3", 3_000_000), ("3.5", 3_500_000), ("12.000001", 12_000_001)]
+        {
+            assert_eq!(with_sum(sum).sum_micros().expect("a sum"), micros);
+        }
+        assert!(with_sum("1.0000001").sum_micros().is_err());
+        assert!(with_sum("NaN").sum_micros().is_err());
+    }
+
+    #[test]
+    fn every_record_is_accounted_for_once() {
+        assert_eq!(with_sum("1").accounted(), 6);
+    }
+}

@@ -1,0 +1,156 @@
+//! Topics read and written by a client that is not the product's: rskafka, which every machine with cargo has.
+//!
+//! It cannot read transactions and keeps one header of each name, which is enough for what the generator writes. What
+//! needs more is judged by librdkafka and Java ([`crate::outsiders`]).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use chrono::Utc;
+use rskafka::BackoffConfig;
+use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling};
+use rskafka::client::{Client, ClientBuilder};
+use rskafka::record::Record;
+
+/// How many bytes one fetch asks for.
+const FETCH_BYTES_MAX: i32 = 4 * 1024 * 1024;
+
+/// How long a fetch waits for data, in milliseconds.
+const FETCH_WAIT_MS: i32 = 500;
+
+/// How long a request is tried again before a test fails.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A record as it stands in a topic.
+#[derive(Clone, Debug)]
+pub struct TopicRecord {
+    /// The partition.
+    pub partition: i32,
+    /// The offset in it.
+    pub offset: i64,
+    /// The record's time in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value.
+    pub value: Option<Vec<u8>>,
+    /// The headers, the last one of each name.
+    pub headers: BTreeMap<String, Vec<u8>>,
+}
+
+impl TopicRecord {
+    /// Returns the coordinates as `partition:offset`.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.partition, self.offset)
+    }
+
+    /// Returns the header `name` as text, where there is one.
+    pub fn header_text(&self, name: &str) -> Option<String> {
+        self.headers.get(name).map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+}
+
+/// Reads all that `topic` holds, partition by partition.
+///
+/// # Errors
+/// When the topic does not exist or the broker does not answer.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn read(bootstrap_servers: &str, topic: &str) -> Result<Vec<TopicRecord>> {
+    let client = connect(bootstrap_servers).await?;
+    let mut records = Vec::new();
+    for partition in partitions(&client, topic).await? {
+        let reader = open(&client, topic, partition).await?;
+        let end = reader.get_offset(OffsetAt::Latest).await?;
+        let mut position = reader.get_offset(OffsetAt::Earliest).await?;
+        while position < end {
+            let (fetched, _) =
+                reader.fetch_records(position, 1..FETCH_BYTES_MAX, FETCH_WAIT_MS).await?;
+            position = fetched.last().map_or(position, |last| last.offset + 1);
+            records.extend(fetched.into_iter().map(|found| TopicRecord {
+                partition,
+                offset: found.offset,
+                timestamp_ms: found.record.timestamp.timestamp_millis(),
+                key: found.record.key,
+                value: found.record.value,
+                headers: found.record.headers,
+            }));
+        }
+    }
+    Ok(records)
+}
+
+/// Returns how many partitions `topic` has, or `None` if there is no such topic.
+///
+/// # Errors
+/// When the broker does not answer.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn partition_count(bootstrap_servers: &str, topic: &str) -> Result<Option<usize>> {
+    let topics = connect(bootstrap_servers).await?.list_topics().await?;
+    Ok(topics.into_iter().find(|found| found.name == topic).map(|found| found.partitions.len()))
+}
+
+/// Appends one record, with the time of writing, to one partition.
+///
+/// # Errors
+/// When the broker does not take it.
+///
+/// # Cancel safety
+/// Not cancel safe: the record may have been written.
+pub async fn write(
+    bootstrap_servers: &str,
+    topic: &str,
+    partition: i32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+) -> Result<i64> {
+    let client = connect(bootstrap_servers).await?;
+    let record = Record {
+        key: key.map(<[u8]>::to_vec),
+        value: value.map(<[u8]>::to_vec),
+        headers: BTreeMap::new(),
+        timestamp: Utc::now(),
+    };
+    let writer = open(&client, topic, partition).await?;
+    let offsets = writer.produce(vec![record], Compression::NoCompression).await?;
+    offsets.first().copied().context("the broker gave the record no offset")
+}
+
+/// Returns an order in Confluent's wire format.
+///
+/// # Errors
+/// When a text is longer than 63 bytes.
+pub fn order_value(schema_id: u32, order_id: &str, product: &str, price: f32) -> Result<Vec<u8>> {
+    let mut value = vec![0];
+    value.extend(schema_id.to_be_bytes());
+    for text in [order_id, product] {
+        // A length is zigzag-coded, and up to 63 that is one byte.
+        let length = i8::try_from(text.len()).ok().and_then(|length| length.checked_mul(2));
+        value.push(length.with_context(|| format!("{text} is too long"))?.cast_unsigned());
+        value.extend(text.as_bytes());
+    }
+    value.extend(price.to_le_bytes());
+    Ok(value)
+}
+
+async fn connect(bootstrap_servers: &str) -> Result<Client> {
+    let servers = bootstrap_servers.split(',').map(str::to_owned).collect();
+    let backoff = BackoffConfig { deadline: Some(DEADLINE), ..BackoffConfig::default() };
+    let client = ClientBuilder::new(servers).backoff_config(backoff).build().await;
+    client.with_context(|| format!("connect to {bootstrap_servers}"))
+}
+
+async fn partitions(client: &Client, topic: &str) -> Result<Vec<i32>> {
+    let topics = client.list_topics().await.context("list the topics")?;
+    let found = topics.into_iter().find(|found| found.name == topic);
+    Ok(found.with_context(|| format!("find topic {topic}"))?.partitions.into_iter().collect())
+}
+
+async fn open(client: &Client, topic: &str, partition: i32) -> Result<PartitionClient> {
+    let opened = client.partition_client(topic, partition, UnknownTopicHandling::Retry).await;
+    opened.with_context(|| format!("open {topic}-{partition}"))
+}

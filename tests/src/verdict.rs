@@ -1,0 +1,394 @@
+//! What the processors must have counted, worked out from the topics alone.
+//!
+//! On a real Kafka the judge is `outsiders/oracle.py`: librdkafka reads, fastavro decodes, Python counts. Where only
+//! cargo is at hand this module does the same sums over what rskafka reads and apache-avro decodes. Neither uses the
+//! product's reader, its Avro code or its arithmetic; the second one shares Kafka's hash with it.
+
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use anyhow::{Context, Result, ensure};
+use apache_avro::Schema;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value;
+use kafka_group::murmur2::positive_murmur2;
+use serde::Deserialize;
+
+use crate::stats::Stats;
+use crate::topic::{self, TopicRecord};
+
+/// The failure simulation that the processors ran with.
+#[derive(Clone, Copy, Debug)]
+pub struct Simulation {
+    /// `ERROR_SIMULATION_RATE`.
+    pub rate: f64,
+    /// `MAX_RETRIES`.
+    pub retries_max: u32,
+}
+
+impl Simulation {
+    /// Nothing fails on purpose.
+    pub const OFF: Self = Self { rate: 0.0, retries_max: 3 };
+}
+
+/// What a group of processors must show, and what its dead-letter topic holds. Coordinates are `partition:offset`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub struct Verdict {
+    /// Records in the topic of orders.
+    pub records: u64,
+    /// Those of them that repeat an earlier one.
+    pub repeats: u64,
+    /// Those of them that lie on another partition than Kafka's default partitioner chooses by their keys.
+    pub misplaced: u64,
+    /// Orders that had to be processed.
+    pub orders: u64,
+    /// Their exact sum in millionths.
+    pub sum_micros: i128,
+    /// The lowest price among them.
+    pub min: Option<f64>,
+    /// The highest price among them.
+    pub max: Option<f64>,
+    /// The lowest average that the hundred latest of them can have: those of one millisecond may come in any order.
+    pub recent_average_min: Option<f64>,
+    /// The highest average that they can have.
+    pub recent_average_max: Option<f64>,
+    /// Attempts after the first ones.
+    pub retries: u64,
+    /// Records that must be dead letters.
+    pub expected_dead: u64,
+    /// Those of them that are no readable order.
+    pub poison: u64,
+    /// Dead letters found, repeats removed.
+    pub dead_letters: u64,
+    /// Repeats among the dead letters.
+    pub dead_letter_repeats: u64,
+    /// Records that must be dead letters and are not.
+    pub missing_dead: Vec<String>,
+    /// Dead letters of records that must be none.
+    pub unexpected_dead: Vec<String>,
+    /// Equal for equal sets of dead order ids.
+    pub dead_order_ids_digest: String,
+}
+
+impl Verdict {
+    /// Works the verdict out of what the two topics hold.
+    ///
+    /// # Errors
+    /// When they cannot be read, or when a repeat differs from what it repeats.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn of_topics(
+        bootstrap_servers: &str,
+        orders_topic: &str,
+        dead_letter_topic: &str,
+        simulation: Simulation,
+    ) -> Result<Self> {
+        let schema = Schema::parse_str(ORDER_SCHEMA)?;
+        let partitions = topic::partition_count(bootstrap_servers, orders_topic).await?;
+        let partitions = partitions.and_then(|count| u32::try_from(count).ok());
+        let mut judge =
+            Judge::new(&schema, simulation, partitions.context("find the topic of orders")?)?;
+        for record in topic::read(bootstrap_servers, orders_topic).await? {
+            judge.add(&record)?;
+        }
+        judge.finish(&topic::read(bootstrap_servers, dead_letter_topic).await?)
+    }
+
+    /// Checks that `stats` tells exactly this, once the group has caught up.
+    ///
+    /// # Errors
+    /// With all of both sides where they differ in anything.
+    pub fn check(&self, stats: &Stats) -> Result<()> {
+        let told = (stats.orders, stats.sum_micros()?, stats.dead_letters, stats.duplicates);
+        let found = (self.orders, self.sum_micros, self.expected_dead, self.repeats);
+        ensure!(told == found, "{told:?} was told, {found:?} is true:\n{stats:#?}\n{self:#?}");
+        ensure!(
+            (stats.retries, stats.lag, stats.complete) == (self.retries, 0, true),
+            "retries, lag or completeness is wrong:\n{stats:#?}\n{self:#?}"
+        );
+        ensure!(
+            self.missing_dead.is_empty() && self.unexpected_dead.is_empty(),
+            "the dead letters are not those that they have to be:\n{self:#?}"
+        );
+        ensure!(self.misplaced == 0, "{} orders lie on the wrong partition", self.misplaced);
+        for (name, told, lowest, highest) in [
+            ("min", stats.min, self.min, self.min),
+            ("max", stats.max, self.max, self.max),
+            (
+                "recent_average",
+                stats.recent_average,
+                self.recent_average_min,
+                self.recent_average_max,
+            ),
+        ] {
+            let is_right = match (told, lowest, highest) {
+                (None, None, None) => true,
+                (Some(told), Some(lowest), Some(highest)) => {
+                    (lowest - DISPLAY_ERROR..=highest + DISPLAY_ERROR).contains(&told)
+                }
+                _ => false,
+            };
+            ensure!(is_right, "{name} is {told:?} and must be from {lowest:?} to {highest:?}");
+        }
+        Ok(())
+    }
+}
+
+/// How far a price in a JSON number may be from the price itself.
+const DISPLAY_ERROR: f64 = 1e-4;
+
+/// How many prices the recent average covers.
+const RECENT_PRICES: usize = 100;
+
+/// The highest price that is taken for one.
+const PRICE_MAX: f32 = 1e12;
+
+/// Magic byte and schema id, in front of every value in Confluent's wire format.
+const WIRE_HEADER_BYTES: usize = 5;
+
+/// The order's schema, as every client of these topics has it.
+pub(crate) const ORDER_SCHEMA: &str = include_str!("../../avro/order.avsc");
+
+/// Adds up what a topic of orders holds.
+struct Judge<'s> {
+    simulation: Simulation,
+    partitions: u32,
+    reader: GenericDatumReader<'s>,
+    verdict: Verdict,
+    /// The values by producer id and sequence.
+    values: BTreeMap<(Vec<u8>, Vec<u8>), Vec<u8>>,
+    /// The order ids of the expected dead letters by coordinates; poison has none.
+    dead: BTreeMap<String, Option<String>>,
+    /// Timestamp in milliseconds and price of every processed order.
+    processed: Vec<(i64, f64)>,
+}
+
+impl<'s> Judge<'s> {
+    fn new(schema: &'s Schema, simulation: Simulation, partitions: u32) -> Result<Self> {
+        Ok(Self {
+            simulation,
+            partitions,
+            reader: GenericDatumReader::builder(schema).build()?,
+            verdict: Verdict::default(),
+            values: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            processed: Vec::new(),
+        })
+    }
+
+    fn add(&mut self, record: &TopicRecord) -> Result<()> {
+        self.verdict.records += 1;
+        if let Some(key) = &record.key {
+            let home = positive_murmur2(key) % self.partitions;
+            self.verdict.misplaced += u64::from(i32::try_from(home)? != record.partition);
+        }
+        if self.is_repeat(record)? {
+            self.verdict.repeats += 1;
+            return Ok(());
+        }
+        let Some((order_id, price)) = self.decode(record) else {
+            self.verdict.poison += 1;
+            self.dead.insert(record.place(), None);
+            return Ok(());
+        };
+        let (is_dead, retries) = outcome(self.simulation, &order_id);
+        self.verdict.retries += u64::from(retries);
+        if is_dead {
+            self.dead.insert(record.place(), Some(order_id));
+        } else {
+            self.add_processed(record, price);
+        }
+        Ok(())
+    }
+
+    fn is_repeat(&mut self, record: &TopicRecord) -> Result<bool> {
+        let header = |name: &str| record.headers.get(name).cloned();
+        let (Some(producer_id), Some(sequence)) = (header("producer-id"), header("sequence"))
+        else {
+            return Ok(false);
+        };
+        let value = record.value.clone().unwrap_or_default();
+        match self.values.entry((producer_id, sequence)) {
+            Entry::Vacant(free) => {
+                free.insert(value);
+                Ok(false)
+            }
+            Entry::Occupied(known) => {
+                ensure!(
+                    *known.get() == value,
+                    "{} differs from the order it repeats",
+                    record.place()
+                );
+                Ok(true)
+            }
+        }
+    }
+
+    fn decode(&self, record: &TopicRecord) -> Option<(String, f32)> {
+        let value = record.value.as_deref()?;
+        let mut datum = value.get(WIRE_HEADER_BYTES..).filter(|_| value[0] == 0)?;
+        let Value::Record(fields) = self.reader.read_value(&mut datum).ok()? else { return None };
+        let fields: BTreeMap<String, Value> = fields.into_iter().collect();
+        let (Value::String(order_id), Value::Float(price)) =
+            (fields.get("orderId")?, fields.get("price")?)
+        else {
+            return None;
+        };
+        let is_price = (0.0..=PRICE_MAX).contains(price);
+        (is_price && datum.is_empty()).then(|| (order_id.clone(), *price))
+    }
+
+    fn add_processed(&mut self, record: &TopicRecord, price: f32) {
+        let wide = f64::from(price);
+        self.verdict.orders += 1;
+        self.verdict.sum_micros += micro_units(price);
+        self.verdict.min = Some(self.verdict.min.map_or(wide, |min| min.min(wide)));
+        self.verdict.max = Some(self.verdict.max.map_or(wide, |max| max.max(wide)));
+        self.processed.push((record.timestamp_ms, wide));
+    }
+
+    /// Returns the average of the latest prices, where those of one time come in rising order of `rank`.
+    fn recent_average(&self, rank: impl Fn(f64) -> f64) -> Option<f64> {
+        let mut sales = self.processed.clone();
+        sales.sort_by(|(a_time, a), (b_time, b)| {
+            b_time.cmp(a_time).then_with(|| rank(*b).total_cmp(&rank(*a)))
+        });
+        sales.truncate(RECENT_PRICES);
+        let count = u32::try_from(sales.len()).ok().filter(|count| *count > 0)?;
+        Some(sales.iter().map(|(_, price)| price).sum::<f64>() / f64::from(count))
+    }
+
+    /// Compares what must be dead with the dead letters found, and closes the sums.
+    fn finish(self, dead_letters: &[TopicRecord]) -> Result<Verdict> {
+        let mut found = BTreeSet::new();
+        let mut repeats = 0;
+        for letter in dead_letters {
+            let coordinate =
+                |name| letter.header_text(name).with_context(|| format!("find header {name}"));
+            let place =
+                format!("{}:{}", coordinate("original_partition")?, coordinate("original_offset")?);
+            repeats += u64::from(!found.insert(place));
+        }
+        let expected: BTreeSet<String> = self.dead.keys().cloned().collect();
+        let order_ids: BTreeSet<&String> = self
+            .dead
+            .iter()
+            .filter(|(place, _)| found.contains(*place))
+            .filter_map(|(_, id)| id.as_ref())
+            .collect();
+        let mut digest = DefaultHasher::new();
+        order_ids.hash(&mut digest);
+        Ok(Verdict {
+            recent_average_min: self.recent_average(|price| -price),
+            recent_average_max: self.recent_average(|price| price),
+            expected_dead: u64::try_from(expected.len())?,
+            dead_letters: u64::try_from(found.len())?,
+            dead_letter_repeats: repeats,
+            missing_dead: expected.difference(&found).cloned().collect(),
+            unexpected_dead: found.difference(&expected).cloned().collect(),
+            dead_order_ids_digest: format!("{:016x}", digest.finish()),
+            ..self.verdict
+        })
+    }
+}
+
+/// Returns whether the simulation makes an order a dead letter, and how often it is retried.
+fn outcome(simulation: Simulation, order_id: &str) -> (bool, u32) {
+    let hash = positive_murmur2(order_id.as_bytes());
+    let share = f64::from(hash) / 2f64.powi(31);
+    if share < simulation.rate / 2.0 {
+        return (true, 0);
+    }
+    if share < simulation.rate {
+        let failures = 1 + (hash >> 8) % (simulation.retries_max + 1);
+        return (failures > simulation.retries_max, failures.min(simulation.retries_max));
+    }
+    (false, 0)
+}
+
+/// Returns a price in millionths, rounded half to even.
+///
+/// A 32-bit float has 24 significant bits and 1,000,000 = 2^6 × 15,625 adds 14: the product is exact in a 64-bit float.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    reason = "a price is below 1e12, its millionths below 2^63"
+)]
+fn micro_units(price: f32) -> i128 {
+    (f64::from(price) * 1e6).round_ties_even() as i128
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn millionths_are_exact_and_halves_go_to_the_even_neighbour() {
+        assert_eq!(micro_units(0.1), 100_000);
+        assert_eq!(micro_units(999.99), 999_989_990);
+        assert_eq!(micro_units(2f32.powi(-7)), 7_812);
+        assert_eq!(micro_units(3.0 * 2f32.powi(-7)), 23_438);
+    }
+
+    #[test]
+    fn repeats_poison_and_failures_are_told_apart() {
+        let schema = Schema::parse_str(ORDER_SCHEMA).expect("the schema is valid");
+        for (rate, processed, dead) in [(0.0, 2, 1), (2.0, 0, 3)] {
+            let simulation = Simulation { rate, retries_max: 3 };
+            let mut judge = Judge::new(&schema, simulation, 4).expect("the schema resolves");
+            for (offset, sequence, order) in
+                [(0, "1", "a"), (1, "2", "b"), (2, "1", "a"), (3, "3", "")]
+            {
+                judge.add(&record(offset, sequence, order)).expect("no repeat differs");
+            }
+            assert!(judge.add(&record(4, "2", "not b")).is_err());
+            let verdict =
+                judge.finish(&[letter(0), letter(3), letter(3)]).expect("the letters are whole");
+            assert_eq!((verdict.orders, verdict.repeats, verdict.poison), (processed, 1, 1));
+            // "foobar" belongs on partition 2 of 4, and these five records lie on partition 0.
+            assert_eq!(verdict.misplaced, 5);
+            assert_eq!((verdict.expected_dead, verdict.dead_letters), (dead, 2));
+            assert_eq!(verdict.dead_letter_repeats, 1);
+            assert_eq!(verdict.missing_dead.len() + verdict.unexpected_dead.len(), 1);
+            assert_eq!(verdict.sum_micros, 12_500_000 * i128::from(processed));
+        }
+    }
+
+    fn record(offset: i64, sequence: &str, order_id: &str) -> TopicRecord {
+        let mut value = vec![0, 0, 0, 0, 1];
+        if !order_id.is_empty() {
+            value.push(u8::try_from(order_id.len() * 2).expect("short"));
+            value.extend(order_id.as_bytes());
+            value.extend([2, b'p']);
+            value.extend(12.5_f32.to_le_bytes());
+        }
+        let headers = [("producer-id", "p"), ("sequence", sequence)];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+        TopicRecord {
+            partition: 0,
+            offset,
+            timestamp_ms: 1,
+            key: Some(b"foobar".to_vec()),
+            value: Some(value),
+            headers: headers.into(),
+        }
+    }
+
+    fn letter(original_offset: i64) -> TopicRecord {
+        let headers = [
+            ("original_partition", "0".to_owned()),
+            ("original_offset", original_offset.to_string()),
+        ];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.into_bytes()));
+        TopicRecord {
+            partition: 0,
+            offset: 0,
+            timestamp_ms: 1,
+            key: None,
+            value: None,
+            headers: headers.into(),
+        }
+    }
+}

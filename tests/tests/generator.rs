@@ -1,0 +1,71 @@
+//! The generator tells exactly what became of its orders, however it ends.
+
+use anyhow::{Result, ensure};
+use end_to_end::service::field;
+use end_to_end::{Scenario, Service, topic};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_at_an_interrupt_is_in_the_topic() -> Result<()> {
+    let scenario = Scenario::open("interrupted").await?;
+    let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
+    generator.line("more deliveries").await?;
+    generator.interrupt()?;
+    generator.expect_exit(0).await?;
+    let [acknowledged, failed, unknown] = outcome(&generator).await?;
+    assert_eq!((failed, unknown), (0, 0));
+    let servers = scenario.platform().bootstrap_servers();
+    let written = topic::read(servers, scenario.orders_topic()?).await?.len();
+    assert_eq!(u64::try_from(written)?, acknowledged);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_cannot_be_delivered_are_reported_and_the_exit_code_is_1() -> Result<()> {
+    let scenario =
+        Scenario::open_behind_proxy("given-up").await?.with("DELIVERY_TIMEOUT_MS", "2000");
+    let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "500").start()?;
+    generator.line("more deliveries").await?;
+    scenario.proxy()?.close();
+    generator.line("waiting for Kafka").await?;
+    generator.expect_exit(1).await?;
+    let [acknowledged, failed, unknown] = outcome(&generator).await?;
+    ensure!(failed + unknown > 0, "orders vanished silently: {:?}", generator.lines().last());
+    let servers = scenario.platform().bootstrap_servers();
+    let written = u64::try_from(topic::read(servers, scenario.orders_topic()?).await?.len())?;
+    // An order of unknown outcome may have been written or not; a failed one has not.
+    ensure!(
+        (acknowledged..=acknowledged + unknown).contains(&written),
+        "{written} written, {acknowledged} acknowledged, {unknown} unknown"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_seed_gives_the_same_orders_on_the_same_partitions() -> Result<()> {
+    let mut runs = Vec::new();
+    for seed in ["7", "7", "8"] {
+        let scenario = Scenario::open("seed").await?.with("SEED", seed).with("ORDER_COUNT", "1000");
+        let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
+        generator.expect_exit(0).await?;
+        let servers = scenario.platform().bootstrap_servers();
+        let records = topic::read(servers, scenario.orders_topic()?).await?;
+        // The schema's id differs between subjects and stands before the order itself.
+        let order = |value: Option<Vec<u8>>| value.map(|value| value[5..].to_vec());
+        runs.push(
+            records
+                .into_iter()
+                .map(|record| (record.partition, record.offset, record.key, order(record.value)))
+                .collect::<Vec<_>>(),
+        );
+    }
+    assert_eq!(runs[0], runs[1]);
+    assert_ne!(runs[0], runs[2]);
+    Ok(())
+}
+
+/// Returns how many orders were acknowledged, failed and have an unknown outcome, by the final statistics.
+async fn outcome(generator: &Service) -> Result<[u64; 3]> {
+    let line = generator.line("final statistics").await?;
+    let count = |name| Ok::<_, anyhow::Error>(field(&line, name)?.as_u64().unwrap_or(u64::MAX));
+    Ok([count("acknowledged")?, count("failed")?, count("unknown")?])
+}

@@ -1,0 +1,167 @@
+//! The broker or the registry is away, at the start or in the middle: the services say so, wait without spinning, lose
+//! nothing, and go on by themselves.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use end_to_end::proxy::{ApiKey, Fault, Gate};
+use end_to_end::verdict::Simulation;
+use end_to_end::{Scenario, topic};
+use tokio::time::Instant;
+
+/// Connections that are refused before the server comes back, and how long so many take at the very least unless the
+/// service tries again without a pause.
+const REFUSALS: u32 = 8;
+const REFUSALS_TAKE: Duration = Duration::from_millis(500);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_wait_for_a_registry_that_is_down_at_the_start() -> Result<()> {
+    let scenario = Scenario::open("registry-down-at-start").await?;
+    let (gate, registry_url) = registry_gate(&scenario).await?;
+    gate.close();
+    let scenario = scenario.with("SCHEMA_REGISTRY_URL", &registry_url).with("ORDER_COUNT", "500");
+    let started = Instant::now();
+    let processor = scenario.processor("processor")?.start()?;
+    let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
+    for service in [&processor, &generator] {
+        service.line("waiting for the schema registry").await?;
+    }
+    gate.refused(REFUSALS).await;
+    assert!(started.elapsed() > REFUSALS_TAKE, "the services try again without a pause");
+
+    gate.open();
+    generator.expect_exit(0).await?;
+    scenario.check_exact(500, Simulation::OFF).await?;
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_with_an_unknown_schema_wait_while_the_registry_is_down() -> Result<()> {
+    let scenario = Scenario::open("registry-down-in-the-middle").await?.with("ORDER_COUNT", "100");
+    let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
+    generator.expect_exit(0).await?;
+    let (gate, registry_url) = registry_gate(&scenario).await?;
+    let processor =
+        scenario.processor("processor")?.env("SCHEMA_REGISTRY_URL", &registry_url).start()?;
+    scenario.stats_at_end(100).await?;
+
+    gate.close();
+    let schema_id = scenario.register_later_schema().await?;
+    let mut order = topic::order_value(schema_id, "another-1", "Item1", 12.5)?;
+    order.extend([2, b'n']);
+    let servers = scenario.platform().bootstrap_servers();
+    topic::write(servers, scenario.orders_topic()?, 0, None, Some(&order)).await?;
+    processor.line("waiting for the schema registry").await?;
+    gate.refused(2).await;
+    let waiting = scenario.stats().await?;
+    assert_eq!((waiting.orders, waiting.dead_letters, waiting.lag), (100, 0, 1));
+
+    gate.open();
+    let stats = scenario.stats_at_end(101).await?;
+    assert_eq!((stats.orders, stats.dead_letters), (101, 0));
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_wait_for_a_broker_that_is_down_at_the_start() -> Result<()> {
+    let scenario =
+        Scenario::open_behind_proxy("broker-down-at-start").await?.with("ORDER_COUNT", "500");
+    scenario.proxy()?.close();
+    let started = Instant::now();
+    let processor = scenario.processor("processor")?.start()?;
+    let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
+    for service in [&processor, &generator] {
+        service.line("waiting for Kafka").await?;
+    }
+    scenario.proxy()?.refused(REFUSALS).await;
+    assert!(started.elapsed() > REFUSALS_TAKE, "the services try again without a pause");
+
+    scenario.proxy()?.open();
+    generator.expect_exit(0).await?;
+    scenario.check_exact(500, Simulation::OFF).await?;
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_the_broker_goes_away_in_the_middle() -> Result<()> {
+    const ORDERS: u64 = 5_000;
+    let scenario = Scenario::open_behind_proxy("broker-down-in-the-middle")
+        .await?
+        .with("ORDER_COUNT", &ORDERS.to_string())
+        .with("ORDER_RATE", "1000");
+    let processors =
+        [scenario.processor("processor-1")?.start()?, scenario.processor("processor-2")?.start()?];
+    let mut generator = scenario.generator("generator")?.start()?;
+    scenario.stats_when("a fifth of the orders", |stats| stats.orders > ORDERS / 5).await?;
+
+    let closed = Instant::now();
+    scenario.proxy()?.close();
+    generator.line("waiting for Kafka").await?;
+    scenario.proxy()?.refused(REFUSALS).await;
+    assert!(closed.elapsed() > REFUSALS_TAKE / 2, "the services try again without a pause");
+    scenario.proxy()?.open();
+
+    generator.expect_exit(0).await?;
+    let (stats, _) = scenario.check_exact(ORDERS, Simulation::OFF).await?;
+    assert_eq!(stats.orders, ORDERS);
+    for processor in processors {
+        processor.drain().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_are_counted_once_when_acknowledgements_are_lost() -> Result<()> {
+    const ORDERS: u64 = 3_000;
+    const LOST: u32 = 5;
+    let scenario = Scenario::open_behind_proxy("acknowledgements-lost")
+        .await?
+        .with("ORDER_COUNT", &ORDERS.to_string())
+        .with("ORDER_RATE", "1000");
+    let processor = scenario.processor("processor")?.start()?;
+    for _ in 0..LOST {
+        scenario.proxy()?.inject(ApiKey::Produce, Fault::LoseAnswer, 20, 1);
+    }
+    let mut generator = scenario.generator("generator")?.start()?;
+    generator.expect_exit(0).await?;
+    let (stats, verdict) = scenario.check_exact(ORDERS, Simulation::OFF).await?;
+    assert_eq!(scenario.proxy()?.hits(ApiKey::Produce), LOST);
+    ensure!(verdict.repeats > 0, "no acknowledgement of a written batch was lost: {verdict:#?}");
+    assert_eq!((stats.orders, stats.duplicates), (ORDERS, verdict.repeats));
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_that_stood_still_past_its_session_does_no_harm() -> Result<()> {
+    const ORDERS: u64 = 20_000;
+    let scenario = Scenario::open("frozen")
+        .await?
+        .with("SESSION_TIMEOUT_MS", "6000")
+        .with("ORDER_COUNT", &ORDERS.to_string())
+        .with("ORDER_RATE", "1500");
+    let frozen = scenario.processor("processor-1-frozen")?.start()?;
+    let other = scenario.processor("processor-2")?.start()?;
+    let mut generator = scenario.generator("generator")?.start()?;
+    scenario.stats_when("a tenth of the orders", |stats| stats.orders > ORDERS / 10).await?;
+    frozen.freeze()?;
+    // The other one can only finish alone, after the group has given it the partitions of the frozen one.
+    generator.expect_exit(0).await?;
+    scenario.stats_at_end(ORDERS).await?;
+    let before = frozen.line_count();
+    frozen.thaw()?;
+    frozen.line_after(before, "lost").await?;
+    let (stats, _) = scenario.check_exact(ORDERS, Simulation::OFF).await?;
+    assert_eq!(stats.orders, ORDERS);
+    frozen.drain().await?;
+    other.drain().await
+}
+
+/// Puts a gate in front of the registry and returns it with the URL that leads through it.
+async fn registry_gate(scenario: &Scenario) -> Result<(Gate, String)> {
+    let url = scenario.platform().registry_url();
+    let rest = url.strip_prefix("http://").unwrap_or(url);
+    let address = rest.split('/').next().unwrap_or(rest);
+    let gate = Gate::start(address).await?;
+    let gated = url.replacen(address, &gate.address(), 1);
+    Ok((gate, gated))
+}

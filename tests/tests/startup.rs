@@ -1,0 +1,89 @@
+//! What happens before the first order: settings are checked, missing topics created.
+
+use anyhow::Result;
+use end_to_end::{Scenario, topic};
+
+/// `EX_USAGE` of sysexits.h.
+const BAD_CONFIGURATION: i32 = 64;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_setting_is_named_before_the_exit() -> Result<()> {
+    let scenario = Scenario::open("bad-configuration").await?;
+    let generator = scenario.generator("generator")?;
+    let generator =
+        [("ORDER_RATE", "fast"), ("TOPIC_PARTITIONS", "0"), ("SCHEMA_REGISTRY_URL", "registry")]
+            .into_iter()
+            .fold(generator, |generator, (name, value)| generator.env(name, value));
+    let processor = scenario.processor("processor")?;
+    let processor = [
+        ("MAX_RETRIES", "-1"),
+        ("ASSIGNOR", "fair"),
+        ("ERROR_SIMULATION_RATE", "2"),
+        ("ORDERS_TOPIC", "a b"),
+    ]
+    .into_iter()
+    .fold(processor, |processor, (name, value)| processor.env(name, value));
+
+    let expectations = [
+        (generator, vec!["ORDER_RATE", "fast", "TOPIC_PARTITIONS", "SCHEMA_REGISTRY_URL"]),
+        (
+            processor,
+            vec![
+                "MAX_RETRIES",
+                "-1",
+                "ASSIGNOR",
+                "fair",
+                "ERROR_SIMULATION_RATE",
+                "ORDERS_TOPIC",
+                "a b",
+            ],
+        ),
+    ];
+    for (command, expected) in expectations {
+        let mut service = command.start()?;
+        service.expect_exit(BAD_CONFIGURATION).await?;
+        let told = service.lines().join("\n");
+        for text in expected {
+            assert!(told.contains(text), "{text} is not named in:\n{told}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_variable_counts_as_unset() -> Result<()> {
+    let scenario =
+        Scenario::open("empty-variable").await?.with("ORDER_COUNT", "3").with("SEED", "");
+    let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
+    generator.expect_exit(0).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_topics_are_created_as_configured() -> Result<()> {
+    let scenario =
+        Scenario::open("topics").await?.with("TOPIC_PARTITIONS", "5").with("DLQ_PARTITIONS", "2");
+    let servers = scenario.platform().bootstrap_servers();
+    let orders = scenario.orders_topic()?;
+    assert_eq!(topic::partition_count(servers, orders).await?, None);
+
+    let processor = scenario.processor("processor")?.start()?;
+    processor.line("partitions assigned").await?;
+    assert_eq!(topic::partition_count(servers, orders).await?, Some(5));
+    assert_eq!(topic::partition_count(servers, scenario.dead_letter_topic()?).await?, Some(2));
+    let replay = format!("{orders}.{}.replay", scenario.group()?);
+    assert_eq!(topic::partition_count(servers, &replay).await?, Some(5));
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_processor_runs_on_although_its_port_is_taken() -> Result<()> {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let scenario = Scenario::open("port-taken").await?.with("ORDER_COUNT", "10");
+    let address = taken.local_addr()?.to_string();
+    let processor = scenario.processor("processor")?.env("HTTP_ADDR", &address).start()?;
+    processor.line(&address).await?;
+    let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
+    generator.expect_exit(0).await?;
+    scenario.stats_at_end(10).await?;
+    processor.drain().await
+}
