@@ -20,6 +20,7 @@
 //! [KIP-394](https://cwiki.apache.org/confluence/x/jGkYBg), static membership:
 //! [KIP-345](https://cwiki.apache.org/confluence/x/kRg0BQ).
 
+mod answers;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -33,15 +34,12 @@ use kafka_protocol::messages;
 
 use crate::TopicPartition;
 use crate::assignor::{Assignor, MemberSubscription};
-use crate::consumer_protocol::{ConsumerProtocolError, Implementation};
-use crate::error_code::{Disposition, disposition};
+use crate::consumer_protocol::ConsumerProtocolError;
 
 pub use requests::Request;
 
 /// Pause before a request that failed is sent again.
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);
-/// How often in a row an unexplained error is retried before it is fatal.
-const UNEXPLAINED_ERRORS_MAX: u32 = 10;
 
 /// What a member needs to know about its group and itself.
 #[derive(Clone, Debug)]
@@ -334,124 +332,6 @@ impl Member {
         }
     }
 
-    /// Takes the answer to a JoinGroup.
-    pub fn on_join(&mut self, response: &messages::JoinGroupResponse, now: Instant) {
-        if !matches!(self.state, State::Joining) {
-            return;
-        }
-        if let Some(error) = ResponseError::try_from_code(response.error_code) {
-            if disposition(error) == Disposition::MemberIdAssigned {
-                self.member_id = response.member_id.to_string();
-                self.state = State::Unjoined { not_before: now };
-            } else {
-                self.on_error("JoinGroup", error, now);
-            }
-            return;
-        }
-        self.unexplained_errors = 0;
-        self.member_id = response.member_id.to_string();
-        self.generation = response.generation_id;
-        self.is_leader = response.leader == response.member_id;
-        if !self.is_leader || response.skip_assignment {
-            self.state = State::ReadyToSync { not_before: now, assignments: Vec::new() };
-            return;
-        }
-        match requests::read_subscriptions(response) {
-            Ok(members) => {
-                let guests: Vec<String> = members
-                    .iter()
-                    .filter(|member| member.subscription.implementation == Implementation::Other)
-                    .map(|member| member.member_id.clone())
-                    .collect();
-                if !guests.is_empty() {
-                    self.events.push_back(Event::Guests(guests));
-                }
-                self.state = State::Assigning { members };
-            }
-            Err(source) => {
-                self.stop(MemberError::Protocol { what: "a member's subscription", source });
-            }
-        }
-    }
-
-    /// Takes the answer to a SyncGroup.
-    pub fn on_sync(&mut self, response: &messages::SyncGroupResponse, now: Instant) {
-        if !matches!(self.state, State::Syncing) {
-            return;
-        }
-        if let Some(error) = ResponseError::try_from_code(response.error_code) {
-            self.on_error("SyncGroup", error, now);
-            return;
-        }
-        self.unexplained_errors = 0;
-        let assigned = match requests::read_assignment(response) {
-            Ok(assigned) => assigned,
-            Err(source) => {
-                self.stop(MemberError::Protocol { what: "the assignment", source });
-                return;
-            }
-        };
-        let added: BTreeSet<_> = assigned.difference(&self.owned).cloned().collect();
-        let revoked: BTreeSet<_> = self.owned.difference(&assigned).cloned().collect();
-        self.owned.extend(added.iter().cloned());
-        self.events.push_back(Event::Joined {
-            generation: self.generation,
-            is_leader: self.is_leader,
-            owned: assigned.len(),
-        });
-        if !revoked.is_empty() {
-            self.draining.clone_from(&revoked);
-            self.events.push_back(Event::Revoked(revoked.clone()));
-        }
-        if !added.is_empty() {
-            self.events.push_back(Event::Assigned(added));
-        }
-        // After a revocation the member joins again, so that the next generation can hand on what it gave up.
-        self.state = State::Stable {
-            next_heartbeat: now + self.config.heartbeat_interval,
-            rejoin: !revoked.is_empty(),
-        };
-    }
-
-    /// Takes the answer to a Heartbeat.
-    pub fn on_heartbeat(&mut self, response: &messages::HeartbeatResponse, now: Instant) {
-        self.heartbeat_in_flight = false;
-        let Some(error) = ResponseError::try_from_code(response.error_code) else {
-            self.unexplained_errors = 0;
-            return;
-        };
-        match (disposition(error), &mut self.state) {
-            (Disposition::Rejoin, State::Stable { rejoin, .. }) => {
-                *rejoin = true;
-                self.revoke_all_if_eager();
-            }
-            (_, State::Stable { .. }) => self.on_error("Heartbeat", error, now),
-            // An answer to a heartbeat of a state that has passed says nothing about the present one.
-            _ => {}
-        }
-    }
-
-    /// Takes an error that the coordinator answered to an OffsetCommit sent in `generation`.
-    ///
-    /// An error about an earlier generation is stale: the commit is repeated with the present identity.
-    pub fn on_commit_error(&mut self, error: ResponseError, generation: i32, now: Instant) {
-        if disposition(error) == Disposition::FindCoordinator {
-            self.needs_coordinator = true;
-            return;
-        }
-        if generation != self.generation || !matches!(self.state, State::Stable { .. }) {
-            return;
-        }
-        match disposition(error) {
-            Disposition::Fenced | Disposition::Fatal => self.on_error("OffsetCommit", error, now),
-            Disposition::Rejoin
-            | Disposition::Retry
-            | Disposition::RetryBounded
-            | Disposition::FindCoordinator
-            | Disposition::MemberIdAssigned => {}
-        }
-    }
-
     /// Notes that the connection to the coordinator broke, or that a request on it missed its deadline.
     pub fn on_disconnected(&mut self, now: Instant) {
         self.needs_coordinator = true;
@@ -542,60 +422,6 @@ impl Member {
         }
         self.draining.clone_from(&self.owned);
         self.events.push_back(Event::Revoked(self.owned.clone()));
-    }
-
-    fn on_error(&mut self, request: &'static str, error: ResponseError, now: Instant) {
-        let again = State::Unjoined { not_before: now + RETRY_BACKOFF };
-        match disposition(error) {
-            Disposition::Retry => self.retry(now),
-            Disposition::FindCoordinator => {
-                self.needs_coordinator = true;
-                self.retry(now);
-            }
-            Disposition::Rejoin => self.state = again,
-            Disposition::Fenced => {
-                // An illegal generation leaves the member id valid; an unknown member needs a new one.
-                if error != ResponseError::IllegalGeneration {
-                    self.member_id.clear();
-                }
-                self.lose_everything();
-                self.state = State::Unjoined { not_before: now };
-            }
-            Disposition::MemberIdAssigned | Disposition::RetryBounded => {
-                self.unexplained_errors += 1;
-                if self.unexplained_errors < UNEXPLAINED_ERRORS_MAX {
-                    self.retry(now);
-                } else {
-                    self.stop(MemberError::Refused { request, error });
-                }
-            }
-            Disposition::Fatal => {
-                let identity_taken = matches!(
-                    error,
-                    ResponseError::FencedInstanceId | ResponseError::UnreleasedInstanceId
-                );
-                match self.config.instance_id.clone().filter(|_| identity_taken) {
-                    Some(instance_id) => {
-                        self.stop(MemberError::FencedInstance { instance_id, error });
-                    }
-                    None => self.stop(MemberError::Refused { request, error }),
-                }
-            }
-        }
-    }
-
-    /// Schedules the request that failed once more.
-    fn retry(&mut self, now: Instant) {
-        match &mut self.state {
-            State::Stable { next_heartbeat, .. } => *next_heartbeat = now + RETRY_BACKOFF,
-            // The group may have moved on while SyncGroup was under way, so the way back leads through JoinGroup.
-            State::Unjoined { .. }
-            | State::Joining
-            | State::Assigning { .. }
-            | State::ReadyToSync { .. }
-            | State::Syncing => self.state = State::Unjoined { not_before: now + RETRY_BACKOFF },
-            State::Stopped => {}
-        }
     }
 
     fn lose_everything(&mut self) {

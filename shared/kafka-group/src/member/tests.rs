@@ -308,7 +308,7 @@ fn a_lost_connection_costs_no_partition_in_any_state() {
 #[test]
 fn an_error_that_nobody_can_explain_ends_the_membership_after_some_tries() {
     let mut bench = Bench::stable(Assignor::CooperativeSticky);
-    for _ in 0..super::UNEXPLAINED_ERRORS_MAX - 1 {
+    for _ in 0..super::answers::UNEXPLAINED_ERRORS_MAX - 1 {
         bench.heartbeat(ResponseError::UnknownServerError.code());
     }
     assert_eq!(bench.events(), []);
