@@ -45,12 +45,6 @@ use crate::startup;
 /// How many orders of a partition may wait for the batch before them; making orders waits beyond.
 const QUEUE_ORDERS_MAX: usize = 8192;
 
-/// How long a broker may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a broker may take to answer a request that does not wait for anything.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How often the progress bar moves.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -89,12 +83,8 @@ impl Publisher {
     async fn start(settings: GeneratorSettings, context: Context) -> anyhow::Result<Self> {
         let registry_check = context.health.check("registry");
         let kafka_check = context.health.check("kafka");
-        let brokers = BrokerConfig {
-            bootstrap_servers: settings.connection.bootstrap_servers.clone(),
-            client_id: "order-generator".to_owned(),
-            connect_timeout: CONNECT_TIMEOUT,
-            request_timeout: REQUEST_TIMEOUT,
-        };
+        let servers = settings.connection.bootstrap_servers.clone();
+        let brokers = BrokerConfig::new(servers, env!("CARGO_PKG_NAME"));
         let registry_url = settings.connection.schema_registry_url.reveal();
         let registry = SchemaRegistry::new(RegistryConfig::new(registry_url))
             .context("use SCHEMA_REGISTRY_URL")?;

@@ -104,6 +104,14 @@ struct Source {
     not_before: Option<Instant>,
 }
 
+/// One partition of a request.
+#[derive(Clone, Debug)]
+struct Wanted {
+    topic_id: Uuid,
+    position: i64,
+    addition: u64,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     sources: Mutex<BTreeMap<TopicPartition, Source>>,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::response::{self, Outcome};
-use super::{Fetched, ReaderConfig, Shared};
+use super::{Fetched, ReaderConfig, Shared, Wanted};
 use crate::api::Call;
 use crate::cluster::{Cluster, NodeId, topic_name};
 use crate::connection::Connection;
@@ -27,14 +27,6 @@ const READ_COMMITTED: i8 = 1;
 const STARVED_WAIT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 /// Pause before a broker is connected to again, first and at most.
 const CONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-
-/// One partition of a request.
-#[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub(super) topic_id: Uuid,
-    pub(super) position: i64,
-    pub(super) addition: u64,
-}
 
 /// What the next request asks for, and what it leaves out.
 #[derive(Debug, Default)]

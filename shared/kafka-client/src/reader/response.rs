@@ -9,8 +9,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 use uuid::Uuid;
 
-use super::FetchedBatches;
-use super::broker::Wanted;
+use super::{FetchedBatches, Wanted};
 
 /// Pause after an error about one partition that only time or an operator can heal.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
