@@ -264,13 +264,16 @@ mod tests {
     }
 
     #[test]
-    fn recent_orders_are_the_latest_ones_after_each_order() {
-        // 401 is prime, so the times are in no order; those of the second half lie between those of the first.
-        let time = |index: u16| 2 * (i64::from(index) * 171 % 401) + i64::from(index > 401);
-        let orders: Vec<_> = (1..802).map(|index| (time(index), f32::from(index))).collect();
-        for count in 0..orders.len() {
-            let orders = &orders[..count];
-            assert_eq!(aggregate(orders).recent_average(), plain_recent_average(orders), "{count}");
+    fn an_order_takes_its_place_among_the_recent_ones_whenever_it_comes() {
+        for count in [99, 100, 400, 401] {
+            // 457 is prime, so the times are all different, and in no order.
+            let times = (1..=count).map(|index| 2 * (index * 171 % 457));
+            let orders: Vec<_> = times.map(|time| (time, 1.0)).collect();
+            for time in (1..915).step_by(2) {
+                let with_another = [orders.as_slice(), &[(time, 2.0)]].concat();
+                let recent_average = aggregate(&with_another).recent_average();
+                assert_eq!(recent_average, plain_recent_average(&with_another), "{count} {time}");
+            }
         }
     }
 

@@ -20,6 +20,7 @@ pub mod simulation;
 pub mod start;
 pub mod stats;
 
+mod group_numbers;
 mod letters;
 mod report;
 mod session;

@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kafka_client::cluster::{Cluster, TopicMetadata};
-use kafka_client::config::BrokerConfig;
 use kafka_client::error::{ClientError, chain};
 use kafka_client::topics::{NewTopic, ensure_topics};
 use kafka_client::writer::Writer;
 use order_avro::ORDER_SCHEMA;
 use schema_registry::{RegistryConfig, SchemaRegistry};
 use service_runtime::Context;
-use service_runtime::settings::ConnectionSettings;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -28,10 +26,6 @@ use crate::settings::ProcessorSettings;
 use crate::simulation::Simulation;
 use crate::worker;
 
-/// How long a TCP connection to a broker may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a broker may take to answer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before the cluster is tried again at start, at first and at most.
 const START_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// How often a cluster that cannot be reached is reported.
@@ -69,7 +63,7 @@ pub async fn run_with<H: Handler>(
     let registry = context.health.check("registry");
     kafka.not_ready("connecting");
 
-    let cluster = connect(&settings.connection);
+    let cluster = settings.cluster();
     let schemas =
         SchemaRegistry::new(RegistryConfig::new(settings.connection.schema_registry_url.reveal()))
             .context("set up the schema registry's client")?;
@@ -113,16 +107,6 @@ pub async fn run_with<H: Handler>(
     shared.reporter.finish();
     letter_tasks.shutdown().await;
     outcome
-}
-
-/// Names the cluster of the settings; nothing is connected yet.
-pub(crate) fn connect(connection: &ConnectionSettings) -> Cluster {
-    Cluster::new(BrokerConfig {
-        bootstrap_servers: connection.bootstrap_servers.clone(),
-        client_id: env!("CARGO_PKG_NAME").to_owned(),
-        connect_timeout: CONNECT_TIMEOUT,
-        request_timeout: REQUEST_TIMEOUT,
-    })
 }
 
 /// Waits for `future` unless told to stop.

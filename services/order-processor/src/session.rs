@@ -385,7 +385,7 @@ impl<H: Handler> Session<H> {
         let settings = self.settings.clone();
         let shared = Arc::clone(&self.shared);
         self.viewing.spawn(async move {
-            let group = crate::stats::read_group(&cluster, &settings).await?;
+            let group = crate::group_numbers::read(&cluster, &settings).await?;
             let partitions = group.len();
             shared.reporter.committed(group);
             Ok(partitions)

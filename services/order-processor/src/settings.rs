@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::checkpoint::{Capacity, METADATA_CHARS_DEFAULT, METADATA_CHARS_MIN};
+use kafka_client::cluster::Cluster;
+use kafka_client::config::BrokerConfig;
 use kafka_client::topics::sanitize_topic_name;
 use kafka_group::assignor::Assignor;
 use order_avro::PayloadFormat;
@@ -98,6 +100,12 @@ pub struct ProcessorSettings {
 }
 
 impl ProcessorSettings {
+    /// Names the cluster; nothing is connected yet.
+    pub fn cluster(&self) -> Cluster {
+        let servers = self.connection.bootstrap_servers.clone();
+        Cluster::new(BrokerConfig::new(servers, env!("CARGO_PKG_NAME")))
+    }
+
     /// Returns the topic that replayed dead letters of this group come back through.
     pub fn replay_topic(&self) -> String {
         sanitize_topic_name(&format!("{}.{}.replay", self.topics.orders_topic, self.group.group_id))

@@ -14,9 +14,8 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::aggregate::{Aggregate, Micros};
-use crate::checkpoint::Capacity;
-use crate::checkpoint::PartitionState;
-use crate::service;
+use crate::checkpoint::{Capacity, PartitionState};
+use crate::group_numbers;
 use crate::settings::ProcessorSettings;
 
 /// Pause between two readings with `--watch`.
@@ -118,7 +117,7 @@ pub async fn run(
     format: Format,
     times: Times,
 ) -> anyhow::Result<()> {
-    let cluster = service::connect(&settings.connection);
+    let cluster = settings.cluster();
     loop {
         let reading =
             read(&cluster, &settings).await.context("read the group's committed offsets")?;
@@ -138,52 +137,8 @@ pub async fn run(
     }
 }
 
-/// Reads the committed numbers of every partition of the group's topics.
-///
-/// # Errors
-/// As [`run`].
-pub(crate) async fn read_group(
-    cluster: &Cluster,
-    settings: &ProcessorSettings,
-) -> anyhow::Result<BTreeMap<TopicPartition, Aggregate>> {
-    let partitions = partitions(cluster, settings).await?;
-    let names: Vec<TopicPartition> = partitions.keys().cloned().collect();
-    let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
-    let committed = offsets.committed(&names).await?;
-    let mut group = BTreeMap::new();
-    for (tp, committed) in committed {
-        let Some(topic_id) = partitions.get(&tp) else { continue };
-        let restored = PartitionState::restore(
-            &committed.metadata,
-            *topic_id,
-            committed.offset,
-            Capacity::DEFAULT,
-        )?;
-        group.insert(tp, restored.state.aggregate().clone());
-    }
-    Ok(group)
-}
-
-/// Returns the partitions of the orders' and the replay topic with their topics' ids.
-async fn partitions(
-    cluster: &Cluster,
-    settings: &ProcessorSettings,
-) -> anyhow::Result<BTreeMap<TopicPartition, Uuid>> {
-    let replay = settings.replay_topic();
-    let described = cluster.metadata(&[&settings.topics.orders_topic, &replay]).await?;
-    Ok(described
-        .into_iter()
-        .flat_map(|(name, topic)| {
-            let indexes: Vec<i32> = topic.leaders.into_keys().collect();
-            indexes
-                .into_iter()
-                .map(move |index| (TopicPartition::new(name.as_str(), index), topic.topic_id))
-        })
-        .collect())
-}
-
 async fn read(cluster: &Cluster, settings: &ProcessorSettings) -> anyhow::Result<Reading> {
-    let partitions = partitions(cluster, settings).await?;
+    let partitions = group_numbers::partitions(cluster, settings).await?;
     let names: Vec<TopicPartition> = partitions.keys().cloned().collect();
     let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
     let (committed, log_starts, log_ends) = tokio::try_join!(
