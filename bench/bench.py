@@ -9,6 +9,9 @@ reader reads them all, in turn, RUNS times (5), each time as a new consumer grou
     rdkafka + apache-avro   decodes, adds up, commits (peers/rdkafka)
     confluent + fastavro    decodes, adds up, commits, in batches (peers/confluent_fastavro.py)
 
+The last two, on librdkafka, run twice: as they come, where librdkafka does not fetch for a second whenever its queue is
+full, and tuned, with fetch.queue.backoff.ms=10.
+
 A reader's rate is the orders over the time from the assignment of its partitions to the commit of the last order
 (ConsumerPerformance: its own figure without the rebalance). CPU seconds, user and system, and the peak of the resident
 memory are those of the whole process.
@@ -47,6 +50,7 @@ COORDINATOR_IS_COMING = (
     confluent_kafka.KafkaError.COORDINATOR_NOT_AVAILABLE,
     confluent_kafka.KafkaError.NOT_COORDINATOR,
 )
+TUNING = ["fetch.queue.backoff.ms=10"]
 LATENCY_RATE = 1_000
 LATENCY_WARM_UP_SECONDS = 10
 LATENCY_SECONDS = 60
@@ -194,15 +198,22 @@ class Bench:
             raise SystemExit(f"bench.py: ConsumerPerformance did not reach the end: {columns}")
         return self.reading(float(columns[-1]), usage)
 
-    def peer(self, command, group):
-        usage, output = Process([*command, self.servers, self.topic, group, self.orders]).wait()
+    def peer(self, command, tuning, group):
+        usage, output = Process([*command, self.servers, self.topic, group, self.orders, *tuning]).wait()
         return self.reading(self.orders / json.loads(output.strip().splitlines()[-1])["seconds"], usage)
 
-    def rdkafka(self, group):
-        return self.peer([self.target / "peers" / "release" / "rdkafka-peer"], group)
-
-    def confluent_fastavro(self, group):
-        return self.peer([sys.executable, ROOT / "bench" / "peers" / "confluent_fastavro.py"], group)
+    def readers(self):
+        """Returns what reads the topic as a given group, by name."""
+        rdkafka = [self.target / "peers" / "release" / "rdkafka-peer"]
+        fastavro = [sys.executable, ROOT / "bench" / "peers" / "confluent_fastavro.py"]
+        return {
+            "order-processor": self.processor,
+            "ConsumerPerformance": self.consumer_performance,
+            "rdkafka + apache-avro, tuned": lambda group: self.peer(rdkafka, TUNING, group),
+            "rdkafka + apache-avro": lambda group: self.peer(rdkafka, [], group),
+            "confluent + fastavro, tuned": lambda group: self.peer(fastavro, TUNING, group),
+            "confluent + fastavro": lambda group: self.peer(fastavro, [], group),
+        }
 
     def idle_memory(self):
         """Returns what a processor holds in memory that has nothing to do, in MiB."""
@@ -340,12 +351,7 @@ def main():
     say(f"writing {given.orders:,} orders to {bench.topic}")
     generator = bench.generate()
     say(f"order-generator: {generator}")
-    readers = {
-        "order-processor": bench.processor,
-        "ConsumerPerformance": bench.consumer_performance,
-        "rdkafka + apache-avro": bench.rdkafka,
-        "confluent + fastavro": bench.confluent_fastavro,
-    }
+    readers = bench.readers()
     readings = {name: [] for name in readers}
     for run in range(given.runs):
         for name, read in readers.items():

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What the benchmark measures the processor against: confluent-kafka with fastavro, consuming in batches.
 
-    confluent_fastavro.py BOOTSTRAP_SERVERS TOPIC GROUP ORDERS
+    confluent_fastavro.py BOOTSTRAP_SERVERS TOPIC GROUP ORDERS [SETTING=VALUE...]
 
-Every order is decoded and added up, progress committed twice a second and at the end. Prints one JSON object: the orders,
+The settings are librdkafka's. Every order is decoded and added up, progress committed twice a second and at the end. Prints one JSON object: the orders,
 their sum, and the seconds from the assignment to the last commit.
 """
 
@@ -23,7 +23,7 @@ COMMIT_INTERVAL_SECONDS = 0.5
 
 
 def main():
-    servers, topic, group, orders = sys.argv[1:]
+    servers, topic, group, orders, *tuning = sys.argv[1:]
     expected = int(orders)
     assigned = []
     consumer = confluent_kafka.Consumer(
@@ -32,6 +32,7 @@ def main():
             "group.id": group,
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
+            **dict(setting.split("=") for setting in tuning),
         }
     )
     consumer.subscribe([topic], on_assign=lambda *_: assigned.append(time.monotonic()))

@@ -47,8 +47,8 @@ pub async fn verdict(scenario: &Scenario, simulation: Simulation) -> Result<Verd
     let command = python(scenario, "oracle.py")?
         .env("BOOTSTRAP_SERVERS", scenario.platform().bootstrap_servers())
         .env("SCHEMA_REGISTRY_URL", scenario.platform().registry_url())
-        .args(["verdict", "--orders", scenario.orders_topic()?])
-        .args(["--dead-letters", scenario.dead_letter_topic()?])
+        .args(["verdict", "--orders", scenario.orders_topic()])
+        .args(["--dead-letters", scenario.dead_letter_topic()])
         .args(["--simulation-rate", &rate, "--max-retries", &retries_max]);
     let told = command.output().await?;
     serde_json::from_str(&told).with_context(|| format!("read this verdict: {told}"))

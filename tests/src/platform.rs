@@ -7,7 +7,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use embedded_kafka::registry::EmbeddedRegistry;
 use embedded_kafka::{BrokerOptions, EmbeddedKafka};
 
@@ -78,11 +78,16 @@ impl Platform {
     pub async fn start() -> Result<Self> {
         match variable("TEST_PLATFORM").as_deref() {
             None | Some("embedded") => Ok(Self::Embedded(Box::new(Embedded::start().await?))),
-            Some("kafka") => Ok(Self::Kafka(Kafka {
-                bootstrap_servers: required("BOOTSTRAP_SERVERS")?,
-                registry_url: required("SCHEMA_REGISTRY_URL")?,
-                instance: variable("KAFKA_INSTANCE"),
-            })),
+            Some("kafka") => {
+                let bootstrap_servers = required("BOOTSTRAP_SERVERS")?;
+                let is_one = !bootstrap_servers.contains(',');
+                ensure!(is_one, "BOOTSTRAP_SERVERS names several: the fault proxy stands for one");
+                Ok(Self::Kafka(Kafka {
+                    bootstrap_servers,
+                    registry_url: required("SCHEMA_REGISTRY_URL")?,
+                    instance: variable("KAFKA_INSTANCE"),
+                }))
+            }
             Some(other) => bail!("TEST_PLATFORM is {other:?}; embedded and kafka exist"),
         }
     }

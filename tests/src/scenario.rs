@@ -28,6 +28,9 @@ const REFUSALS_OF_AN_OUTAGE: u32 = 10;
 pub struct Scenario {
     platform: Platform,
     proxy: Option<Proxy>,
+    orders_topic: String,
+    dead_letter_topic: String,
+    group: String,
     environment: BTreeMap<String, String>,
     log_folder: PathBuf,
 }
@@ -43,17 +46,26 @@ impl Scenario {
         let log_folder = target_folder()?.join("end-to-end-logs").join(&id);
         std::fs::create_dir_all(&log_folder)
             .with_context(|| format!("create {}", log_folder.display()))?;
+        let (dead_letter_topic, group) = (format!("{id}-dlq"), format!("{id}-group"));
         let environment = [
-            ("BOOTSTRAP_SERVERS", platform.bootstrap_servers().to_owned()),
-            ("SCHEMA_REGISTRY_URL", platform.registry_url().to_owned()),
-            ("ORDERS_TOPIC", id.clone()),
-            ("ORDERS_DLQ_TOPIC", format!("{id}-dlq")),
-            ("CONSUMER_GROUP_ID", format!("{id}-group")),
-            ("HTTP_ADDR", "off".to_owned()),
-            ("LOG_FORMAT", "json".to_owned()),
+            ("BOOTSTRAP_SERVERS", platform.bootstrap_servers()),
+            ("SCHEMA_REGISTRY_URL", platform.registry_url()),
+            ("ORDERS_TOPIC", &id),
+            ("ORDERS_DLQ_TOPIC", &dead_letter_topic),
+            ("CONSUMER_GROUP_ID", &group),
+            ("HTTP_ADDR", "off"),
+            ("LOG_FORMAT", "json"),
         ];
-        let environment = environment.map(|(name, value)| (name.to_owned(), value)).into();
-        Ok(Self { platform, proxy: None, environment, log_folder })
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Ok(Self {
+            platform,
+            proxy: None,
+            orders_topic: id,
+            dead_letter_topic,
+            group,
+            environment: environment.into(),
+            log_folder,
+        })
     }
 
     /// Opens a scenario whose services reach the broker through a fault proxy only.
@@ -123,36 +135,24 @@ impl Scenario {
         self.proxy.as_ref().context("this scenario has no proxy")
     }
 
-    /// Returns the value of a variable that the services of this scenario get.
-    ///
-    /// # Errors
-    /// When none of them gets it.
-    pub fn variable(&self, name: &str) -> Result<&str> {
-        self.environment.get(name).map(String::as_str).with_context(|| format!("find {name}"))
-    }
-
     /// Returns the topic of orders.
-    ///
-    /// # Errors
-    /// Never, unless a test removes the variable.
-    pub fn orders_topic(&self) -> Result<&str> {
-        self.variable("ORDERS_TOPIC")
+    pub fn orders_topic(&self) -> &str {
+        &self.orders_topic
     }
 
     /// Returns the dead-letter topic.
-    ///
-    /// # Errors
-    /// Never, unless a test removes the variable.
-    pub fn dead_letter_topic(&self) -> Result<&str> {
-        self.variable("ORDERS_DLQ_TOPIC")
+    pub fn dead_letter_topic(&self) -> &str {
+        &self.dead_letter_topic
+    }
+
+    /// Returns the topic that replayed orders of the group come back through.
+    pub fn replay_topic(&self) -> String {
+        format!("{}.{}.replay", self.orders_topic, self.group)
     }
 
     /// Returns the consumer group.
-    ///
-    /// # Errors
-    /// Never, unless a test removes the variable.
-    pub fn group(&self) -> Result<&str> {
-        self.variable("CONSUMER_GROUP_ID")
+    pub fn group(&self) -> &str {
+        &self.group
     }
 
     /// Returns the command of a generator, named `name` in failures and logs.
@@ -262,7 +262,7 @@ impl Scenario {
     /// # Errors
     /// When the registry does not take it.
     pub async fn register_order_schema(&self) -> Result<u32> {
-        self.register_schema(&format!("{}-value", self.orders_topic()?), ORDER_SCHEMA).await
+        self.register_schema(&format!("{}-value", self.orders_topic()), ORDER_SCHEMA).await
     }
 
     /// Registers a later version of the orders' schema, with a text `note` after the other fields, and returns its id.
@@ -274,7 +274,7 @@ impl Scenario {
         let fields = schema.get_mut("fields").and_then(Value::as_array_mut);
         let note = json!({"name": "note", "type": "string", "default": ""});
         fields.context("find the schema's fields")?.push(note);
-        self.register_schema(&format!("{}-value", self.orders_topic()?), &schema.to_string()).await
+        self.register_schema(&format!("{}-value", self.orders_topic()), &schema.to_string()).await
     }
 
     /// Registers a schema and returns its id.
@@ -296,8 +296,8 @@ impl Scenario {
                 let servers = self.platform.bootstrap_servers();
                 Verdict::of_topics(
                     servers,
-                    self.orders_topic()?,
-                    self.dead_letter_topic()?,
+                    self.orders_topic(),
+                    self.dead_letter_topic(),
                     simulation,
                 )
                 .await

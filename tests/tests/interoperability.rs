@@ -28,7 +28,7 @@ async fn orders_behind_an_open_transaction_wait_for_its_end() -> Result<()> {
     let scenario =
         Scenario::open_behind_proxy("open-transaction").await?.with("TOPIC_PARTITIONS", "1");
     let processor = ready_processor(&scenario).await?;
-    let topic = scenario.orders_topic()?;
+    let topic = scenario.orders_topic();
     let producer = python(&scenario, "producer.py")?.args([
         "--topic",
         topic,
@@ -93,7 +93,7 @@ async fn the_group_is_described_and_reset_as_any_other() -> Result<()> {
     let (first, _) = scenario.check_exact(ORDERS, simulation).await?;
 
     let described = consumer_groups(&scenario, &["--describe"]).await?;
-    let rows = rows_of(&described, scenario.orders_topic()?);
+    let rows = rows_of(&described, scenario.orders_topic());
     assert_eq!(rows.len(), 3, "{described}");
     for row in &rows {
         // GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG CONSUMER-ID HOST CLIENT-ID
@@ -176,9 +176,9 @@ async fn shared_group(name: &str, assignor: &str) -> Result<Scenario> {
 
 /// Starts a librdkafka consumer in the group, with the same subscription as our processors.
 fn start_guest(scenario: &Scenario, strategy: &str) -> Result<Service> {
-    let orders = scenario.orders_topic()?;
-    let replay = format!("{orders}.{}.replay", scenario.group()?);
-    let arguments = ["--group", scenario.group()?, "--strategy", strategy, orders, &replay];
+    let orders = scenario.orders_topic();
+    let replay = scenario.replay_topic();
+    let arguments = ["--group", scenario.group(), "--strategy", strategy, orders, &replay];
     python(scenario, "guest.py")?.args(arguments).start()
 }
 
@@ -229,7 +229,7 @@ async fn the_dead_letter_topic_has_the_configuration_that_it_needs() -> Result<(
     let scenario = Scenario::open("topic-configuration").await?;
     let processor = ready_processor(&scenario).await?;
     let command = kafka_tool(&scenario, CONFIGS);
-    let topic = scenario.dead_letter_topic()?;
+    let topic = scenario.dead_letter_topic();
     let told = command
         .args(["--describe", "--entity-type", "topics", "--entity-name", topic])
         .output()
@@ -251,7 +251,7 @@ async fn ready_processor(scenario: &Scenario) -> Result<Service> {
 async fn write_orders(scenario: &Scenario, codec: &str, steps: &[&str]) -> Result<Value> {
     let command = python(scenario, "producer.py")?.args([
         "--topic",
-        scenario.orders_topic()?,
+        scenario.orders_topic(),
         "--codec",
         codec,
     ]);
@@ -272,7 +272,7 @@ async fn write_java_orders(scenario: &Scenario, codec: &str, count: u64) -> Resu
     let told = kafka_tool(scenario, "org.apache.kafka.tools.ProducerPerformance")
         .args([
             "--topic",
-            scenario.orders_topic()?,
+            scenario.orders_topic(),
             "--throughput",
             "-1",
             "--num-records",
@@ -287,7 +287,7 @@ async fn write_java_orders(scenario: &Scenario, codec: &str, count: u64) -> Resu
 }
 
 async fn consumer_groups(scenario: &Scenario, arguments: &[&str]) -> Result<String> {
-    let command = kafka_tool(scenario, CONSUMER_GROUPS).args(["--group", scenario.group()?]);
+    let command = kafka_tool(scenario, CONSUMER_GROUPS).args(["--group", scenario.group()]);
     command.args(arguments.iter().copied()).output().await
 }
 

@@ -19,7 +19,7 @@ async fn every_kind_of_poison_is_dead_lettered_with_its_reason() -> Result<()> {
     processor.line("partitions assigned").await?;
     let schema_id = scenario.register_order_schema().await?;
     let other_id = scenario
-        .register_schema(&format!("{}-parcels", scenario.orders_topic()?), OTHER_SCHEMA)
+        .register_schema(&format!("{}-parcels", scenario.orders_topic()), OTHER_SCHEMA)
         .await?;
     let order = |price: f32| topic::order_value(schema_id, "1001", "Item1", price);
     let good = order(12.5)?;
@@ -39,7 +39,7 @@ async fn every_kind_of_poison_is_dead_lettered_with_its_reason() -> Result<()> {
         ("tombstone", None),
     ];
     let servers = scenario.platform().bootstrap_servers();
-    let orders = scenario.orders_topic()?;
+    let orders = scenario.orders_topic();
     let mut expected = BTreeMap::new();
     for (reason, value) in poison {
         let key = format!("key of {reason}").into_bytes();
@@ -53,7 +53,7 @@ async fn every_kind_of_poison_is_dead_lettered_with_its_reason() -> Result<()> {
     assert_eq!(stats.sum_micros()?, 12_500_000 * i128::from(written));
 
     let mut found = BTreeMap::new();
-    for letter in topic::read(servers, scenario.dead_letter_topic()?).await? {
+    for letter in topic::read(servers, scenario.dead_letter_topic()).await? {
         let header = |name| letter.header_text(name).with_context(|| format!("find header {name}"));
         assert_eq!(
             (header("original_topic")?.as_str(), header("dlq.error.class")?.as_str()),

@@ -63,14 +63,14 @@ async fn missing_topics_are_created_as_configured() -> Result<()> {
     let scenario =
         Scenario::open("topics").await?.with("TOPIC_PARTITIONS", "5").with("DLQ_PARTITIONS", "2");
     let servers = scenario.platform().bootstrap_servers();
-    let orders = scenario.orders_topic()?;
+    let orders = scenario.orders_topic();
     assert_eq!(topic::partition_count(servers, orders).await?, None);
 
     let processor = scenario.processor("processor")?.start()?;
     processor.line("partitions assigned").await?;
     assert_eq!(topic::partition_count(servers, orders).await?, Some(5));
-    assert_eq!(topic::partition_count(servers, scenario.dead_letter_topic()?).await?, Some(2));
-    let replay = format!("{orders}.{}.replay", scenario.group()?);
+    assert_eq!(topic::partition_count(servers, scenario.dead_letter_topic()).await?, Some(2));
+    let replay = scenario.replay_topic();
     assert_eq!(topic::partition_count(servers, &replay).await?, Some(5));
     processor.drain().await
 }

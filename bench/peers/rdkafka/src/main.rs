@@ -1,8 +1,8 @@
 //! Consumes a topic of orders to its end, as a careful user of rdkafka and apache-avro would: one consumer in a group,
 //! every order decoded and added up, progress committed twice a second and at the end.
 //!
-//! `rdkafka-peer BOOTSTRAP_SERVERS TOPIC GROUP ORDERS` prints one JSON object: the orders, their sum, and the seconds from
-//! the assignment to the last commit.
+//! `rdkafka-peer BOOTSTRAP_SERVERS TOPIC GROUP ORDERS [SETTING=VALUE...]`, with settings of librdkafka, prints one JSON
+//! object: the orders, their sum, and the seconds from the assignment to the last commit.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -49,11 +49,18 @@ impl ConsumerContext for Clock {
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [servers, topic, group, orders] = arguments.as_slice() else {
-        anyhow::bail!("usage: rdkafka-peer BOOTSTRAP_SERVERS TOPIC GROUP ORDERS");
+    let [servers, topic, group, orders, tuning @ ..] = arguments.as_slice() else {
+        anyhow::bail!(
+            "usage: rdkafka-peer BOOTSTRAP_SERVERS TOPIC GROUP ORDERS [SETTING=VALUE...]"
+        );
     };
     let expected: u64 = orders.parse().context("read the number of orders")?;
-    let consumer: BaseConsumer<Clock> = ClientConfig::new()
+    let mut config = ClientConfig::new();
+    for setting in tuning {
+        let (name, value) = setting.split_once('=').context("read a setting of the client")?;
+        config.set(name, value);
+    }
+    let consumer: BaseConsumer<Clock> = config
         .set("bootstrap.servers", servers)
         .set("group.id", group)
         .set("auto.offset.reset", "earliest")
