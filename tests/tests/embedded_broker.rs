@@ -1,5 +1,7 @@
 //! The embedded broker is a Kafka to clients that know nothing of it: kcat, on librdkafka.
 
+#![cfg(feature = "outsiders")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! Kafka's own tools and clients on librdkafka and Java work with our topics and our group, and ours with theirs.
 
+#![cfg(feature = "outsiders")]
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
