@@ -26,6 +26,73 @@ demo: ## Run a broker, a registry, a generator and two processors in this termin
 	exec $(TARGET_DIR)/debug/embedded-kafka demo \
 		--generator $(TARGET_DIR)/debug/order-generator --processor $(TARGET_DIR)/debug/order-processor
 
+# The container stack. Its settings are taken from the shell and from .env, as compose does: ORDER_RATE=100 make up
+COMPOSE := docker compose
+KAFKA_TOOL := $(COMPOSE) exec kafka /opt/kafka/bin
+# The group's name is looked up where compose takes it from.
+GROUP_TOOL = $(KAFKA_TOOL)/kafka-consumer-groups.sh --bootstrap-server localhost:9092 --group \
+	$(or $(shell $(COMPOSE) config --environment | sed -n 's/^CONSUMER_GROUP_ID=//p'),order-processor-group)
+
+.PHONY: up
+up: engine ## Build and start the container stack and wait until it is ready
+	$(COMPOSE) up --detach --build
+	@deploy/wait.sh
+	@echo 'The averages: make logs. The numbers: make stats. More replicas: make scale N=3. The end: make down.'
+
+.PHONY: logs
+logs: engine ## Follow the logs of generator and processors
+	$(COMPOSE) logs --follow --tail 20 generator processor
+
+.PHONY: scale
+scale: engine ## Run N processors: make scale N=3
+	@[[ '$(N)' =~ ^[0-9]+$$ ]] || { echo 'how many? make scale N=3' >&2; exit 1; }
+	$(COMPOSE) up --detach --no-recreate --scale processor=$(N) processor
+	@deploy/wait.sh
+
+.PHONY: ps
+ps: engine ## List the containers of the stack
+	$(COMPOSE) ps --all
+
+.PHONY: stats
+stats: engine ## Print the group's numbers; make stats ARGS=--watch
+	$(COMPOSE) run --rm --no-deps processor stats $(ARGS)
+
+.PHONY: topics
+topics: engine ## Describe the topics
+	$(KAFKA_TOOL)/kafka-topics.sh --bootstrap-server localhost:9092 --describe --exclude-internal
+
+.PHONY: lag
+lag: engine ## Describe the consumer group: members, offsets, lag
+	$(GROUP_TOOL) --describe
+
+.PHONY: reset
+reset: engine ## Have the group count every order again, from the earliest; asks first
+	@read -r -p 'Stop the processors, forget the numbers, count all orders again? [y/N] ' answer; \
+		if [[ $$answer != [yY]* ]]; then echo 'Nothing was changed.'; exit; fi; \
+		set -x; \
+		$(COMPOSE) stop processor; \
+		$(GROUP_TOOL) --reset-offsets --to-earliest --all-topics --execute; \
+		$(COMPOSE) start processor
+
+.PHONY: down
+down: engine ## Stop and remove the containers; the broker's volume stays
+	$(COMPOSE) --profile '*' down
+
+.PHONY: clean
+clean: engine ## Stop and remove the containers and the broker's volume
+	$(COMPOSE) --profile '*' down --volumes
+
+.PHONY: images
+images: engine ## Build the images of both services
+	$(COMPOSE) build
+	@docker images --filter dangling=false --filter label=org.opencontainers.image.title --format 'table {{.Repository}}:{{.Tag}}\t{{.Size}}'
+
+.PHONY: engine
+engine:
+	@docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 || { \
+		echo 'This needs a running Docker engine with Compose v2; `docker info` says what is missing.'; \
+		echo '`make demo` runs the whole thing with nothing but cargo.'; exit 1; } >&2
+
 .PHONY: test
 test: ## Run every test that needs nothing but cargo
 	cargo build --workspace
@@ -38,11 +105,19 @@ test-kafka: $(PYTHON_READY) ## Run the suites on a real Kafka and registry: BOOT
 	TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) $(WITH_KAFKA) \
 		cargo test --workspace --features end-to-end/outsiders --test '*'
 
+.PHONY: test-stack
+test-stack: engine images $(PYTHON_READY) ## Run the suite of the container stack on a Docker engine
+	cargo build --package order-processor
+	TEST_PYTHON=$(abspath $(PYTHON)) cargo test --package end-to-end --features engine --test stack
+
 .PHONY: bench
-bench: $(PYTHON_READY) ## Measure both services and their peers on a real Kafka: ORDERS=10000000 RUNS=5
+bench: $(PYTHON_READY) ## Measure both services and their peers on a real Kafka: ORDERS=10000000 RUNS=5 IMAGE=order-processor
 	cargo build --release -p order-generator -p order-processor
 	cargo build --release --manifest-path bench/peers/rdkafka/Cargo.toml --target-dir $(TARGET_DIR)/peers
-	$(WITH_KAFKA) $(PYTHON) bench/bench.py --target-dir $(TARGET_DIR)
+	$(if $(IMAGE),container=$$(docker create $(IMAGE)) && \
+		docker cp --quiet $$container:/bin/order-processor $(TARGET_DIR)/image-processor && docker rm $$container)
+	$(WITH_KAFKA) $(PYTHON) bench/bench.py --target-dir $(TARGET_DIR) \
+		$(if $(IMAGE),--image-binary $(TARGET_DIR)/image-processor)
 
 .PHONY: check
 check: ## Check format, lints, documentation and, where cargo-deny is installed, the dependencies
