@@ -92,6 +92,11 @@ impl Platform {
         }
     }
 
+    /// Names a real Kafka and a real registry that a test has started itself.
+    pub fn at(bootstrap_servers: String, registry_url: String) -> Self {
+        Self::Kafka(Kafka { bootstrap_servers, registry_url, instance: None })
+    }
+
     /// Returns the broker's address, as `BOOTSTRAP_SERVERS` takes it.
     pub fn bootstrap_servers(&self) -> &str {
         match self {

@@ -41,7 +41,14 @@ impl Scenario {
     /// # Errors
     /// When the platform is not there, or the folder for the logs cannot be made.
     pub async fn open(name: &str) -> Result<Self> {
-        let platform = Platform::start().await?;
+        Self::open_on(Platform::start().await?, name)
+    }
+
+    /// Opens a scenario on a platform that may only come up later.
+    ///
+    /// # Errors
+    /// When the folder for the logs cannot be made.
+    pub fn open_on(platform: Platform, name: &str) -> Result<Self> {
         let id = format!("{name}-{}", Uuid::new_v4().simple());
         let log_folder = target_folder()?.join("end-to-end-logs").join(&id);
         std::fs::create_dir_all(&log_folder)

@@ -30,6 +30,7 @@ pub struct ServiceCommand {
     program: PathBuf,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
+    folder: PathBuf,
     log_folder: PathBuf,
 }
 
@@ -54,6 +55,7 @@ impl ServiceCommand {
             program,
             arguments: Vec::new(),
             environment,
+            folder: PathBuf::from("."),
             log_folder: log_folder.to_owned(),
         })
     }
@@ -74,6 +76,7 @@ impl ServiceCommand {
             program: program.into(),
             arguments: Vec::new(),
             environment: whole,
+            folder: PathBuf::from("."),
             log_folder: log_folder.to_owned(),
         }
     }
@@ -99,6 +102,13 @@ impl ServiceCommand {
         self
     }
 
+    /// Sets the folder that the process works in.
+    #[must_use]
+    pub fn in_folder(mut self, folder: &Path) -> Self {
+        folder.clone_into(&mut self.folder);
+        self
+    }
+
     /// Starts the process. It is killed when the returned value is dropped.
     ///
     /// # Errors
@@ -108,6 +118,7 @@ impl ServiceCommand {
             .args(&self.arguments)
             .env_clear()
             .envs(&self.environment)
+            .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -144,6 +155,7 @@ impl ServiceCommand {
             .args(&self.arguments)
             .env_clear()
             .envs(&self.environment)
+            .current_dir(&self.folder)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
