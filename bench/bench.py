@@ -4,7 +4,7 @@
 The generator writes ORDERS orders (10 million unless set) with its headers, uncompressed, to 3 partitions. Then every
 reader reads them all, in turn, RUNS times (5), each time as a new consumer group:
 
-    order-processor         decodes, adds up exactly, checkpoints
+    order-processor         decodes, adds up exactly, checkpoints; with --image-binary, the image's static one as well
     ConsumerPerformance     Kafka's own tool: counts bytes, decodes nothing, commits every 5 s
     rdkafka + apache-avro   decodes, adds up, commits (peers/rdkafka)
     confluent + fastavro    decodes, adds up, commits, in batches (peers/confluent_fastavro.py)
@@ -131,14 +131,15 @@ def log_line(text, message):
 
 
 class Bench:
-    def __init__(self, orders, target):
+    def __init__(self, orders, target, image_binary=None):
         self.orders = orders
         self.target = target
+        self.image_binary = image_binary
         self.servers = os.environ["BOOTSTRAP_SERVERS"]
         self.topic = f"bench-{uuid.uuid4().hex[:8]}"
 
-    def service(self, binary, topic=None, **environment):
-        """Starts one of the services as it is, its log for machines."""
+    def service(self, binary, topic=None, path=None, **environment):
+        """Starts one of the services as it is, its log for machines; `path` names another build of it."""
         shared = {
             "ORDERS_TOPIC": topic or self.topic,
             "ORDERS_DLQ_TOPIC": f"{self.topic}-dlq",
@@ -146,7 +147,7 @@ class Bench:
             "HTTP_ADDR": "off",
             "LOG_FORMAT": "json",
         }
-        return Process([self.target / "release" / binary], {**shared, **environment})
+        return Process([path or self.target / "release" / binary], {**shared, **environment})
 
     def reading(self, rate, usage):
         return Reading(rate, usage.cpu_seconds / (self.orders / 1e6), usage.rss_mib)
@@ -174,8 +175,8 @@ class Bench:
 
         return committed
 
-    def processor(self, group):
-        process = self.service("order-processor", CONSUMER_GROUP_ID=group)
+    def processor(self, group, path=None):
+        process = self.service("order-processor", path=path, CONSUMER_GROUP_ID=group)
         committed = self.committed(group)
         deadline = time.time() + DEADLINE_SECONDS
         while committed() < self.orders:
@@ -206,8 +207,10 @@ class Bench:
         """Returns what reads the topic as a given group, by name."""
         rdkafka = [self.target / "peers" / "release" / "rdkafka-peer"]
         fastavro = [sys.executable, ROOT / "bench" / "peers" / "confluent_fastavro.py"]
+        image = {"order-processor of the image": lambda group: self.processor(group, self.image_binary)}
         return {
             "order-processor": self.processor,
+            **(image if self.image_binary else {}),
             "ConsumerPerformance": self.consumer_performance,
             "rdkafka + apache-avro, tuned": lambda group: self.peer(rdkafka, TUNING, group),
             "rdkafka + apache-avro": lambda group: self.peer(rdkafka, [], group),
@@ -344,10 +347,11 @@ def report(bench, runs, generator, readings):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target-dir", type=Path, required=True, help="cargo's target folder with the release binaries")
+    parser.add_argument("--image-binary", type=Path, help="the order-processor of the image, to be measured as well")
     parser.add_argument("--orders", type=int, default=int(os.environ.get("ORDERS") or 10_000_000))
     parser.add_argument("--runs", type=int, default=int(os.environ.get("RUNS") or 5))
     given = parser.parse_args()
-    bench = Bench(given.orders, given.target_dir.resolve())
+    bench = Bench(given.orders, given.target_dir.resolve(), given.image_binary)
     say(f"writing {given.orders:,} orders to {bench.topic}")
     generator = bench.generate()
     say(f"order-generator: {generator}")
