@@ -18,7 +18,7 @@ WITH_KAFKA := $(if $(BOOTSTRAP_SERVERS),env,tests/kafka/kafka.py run)
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Run a broker, a registry, a generator and two processors in this terminal; Ctrl-C stops them
@@ -126,6 +126,11 @@ check: ## Check format, lints, documentation and, where cargo-deny is installed,
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
 		else echo 'cargo-deny is not installed: licences and advisories of the dependencies were not checked'; fi
+
+.PHONY: check-kubernetes
+check-kubernetes: ## Check deploy/kubernetes against schemas and binaries, without a cluster; needs Go
+	cargo build -p order-generator -p order-processor
+	tests/kubernetes/check.py --binaries $(TARGET_DIR)/debug
 
 $(PYTHON_READY): tests/outsiders/requirements.txt
 	python3 -m venv $(CACHE_DIR)/venv
