@@ -18,3 +18,17 @@ fn the_compose_file_names_every_setting_of_the_processor() {
         assert_eq!(is_named, setting.name != LEFT_OUT, "{} in deploy/compose.yaml", setting.name);
     }
 }
+
+#[test]
+fn the_readme_lists_every_variable_of_the_compose_file_with_its_default() {
+    let compose = include_str!("../../../deploy/compose.yaml");
+    let readme = include_str!("../../../README.md");
+    let variables = compose.split("${").skip(1);
+    let variables: Vec<_> = variables.filter_map(|text| text.split_once('}')).collect();
+    assert!(!variables.is_empty());
+    for (variable, _) in variables {
+        let (name, default) = variable.split_once(":-").unwrap();
+        let row = format!("| `{name}` | `{default}` |");
+        assert!(readme.contains(&row), "README.md should list {row}");
+    }
+}
