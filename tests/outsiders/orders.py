@@ -20,6 +20,7 @@ SCHEMA = {
 }
 PARSED_SCHEMA = fastavro.parse_schema(SCHEMA)
 REGISTRY_JSON = "application/vnd.schemaregistry.v1+json"
+SINGLE_OBJECT_MARKER = b"\xc3\x01"
 WIRE_HEADER = struct.Struct(">bI")
 
 
@@ -37,11 +38,28 @@ def register(registry_url, subject, schema=None):
     return call_registry(f"{registry_url}/subjects/{subject}/versions", body)["id"]
 
 
-def encode(schema_id, order_id, product, price):
-    """Returns an order in Confluent's wire format."""
+def named(full_name):
+    """Returns the order's schema as a team has it that calls the record `full_name`: the same fields, no aliases."""
+    namespace, _, name = full_name.rpartition(".")
+    schema = {"type": "record", "name": name, "fields": SCHEMA["fields"]}
+    return {**schema, "namespace": namespace} if namespace else schema
+
+
+def encode(order, wire_format, schema=None, schema_id=None):
+    """Returns an order in one of the wire formats: confluent, bare, container or single-object."""
+    schema = fastavro.parse_schema(schema) if schema else PARSED_SCHEMA
     out = io.BytesIO()
-    out.write(WIRE_HEADER.pack(0, schema_id))
-    fastavro.schemaless_writer(out, PARSED_SCHEMA, {"orderId": order_id, "product": product, "price": price})
+    if wire_format == "container":
+        fastavro.writer(out, schema, [order])
+        return out.getvalue()
+    if wire_format == "confluent":
+        out.write(WIRE_HEADER.pack(0, schema_id))
+    elif wire_format == "single-object":
+        fingerprint = fastavro.schema.fingerprint(fastavro.schema.to_parsing_canonical_form(schema), "CRC-64-AVRO")
+        out.write(SINGLE_OBJECT_MARKER + bytes.fromhex(fingerprint))
+    elif wire_format != "bare":
+        raise ValueError(f"no such wire format: {wire_format}")
+    fastavro.schemaless_writer(out, schema, order)
     return out.getvalue()
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes orders with librdkafka, as another team's producer would: compressed, in transactions, committed or aborted.
+"""Writes orders with librdkafka, as another team's producer would: in its wire format, under its name of the record, with
+its keys; compressed, in transactions, committed or aborted.
 
-    producer.py --topic TOPIC [--codec zstd] STEP...
+    producer.py --topic TOPIC [--codec zstd] [--format bare] [--record order.OrderRecord] [--keys none] STEP...
 
 A step is `plain:N` (N orders outside transactions), `commit:N` or `abort:N` (N orders in a transaction that ends so), or
 `hold:N` (N orders in a transaction that stays open until this program gets SIGTERM, and is then committed; the steps
@@ -26,16 +27,23 @@ DEADLINE_SECONDS = 60
 class OrderSource:
     """Random orders, the same in every run."""
 
-    def __init__(self, schema_id):
-        self.schema_id = schema_id
+    def __init__(self, given):
+        self.given = given
+        self.schema = orders.named(given.record) if given.record else orders.SCHEMA
+        self.schema_id = None
+        if given.format == "confluent":
+            subject = f"{given.topic}-value"
+            self.schema_id = orders.register(os.environ["SCHEMA_REGISTRY_URL"], subject, self.schema)
         self.random = random.Random(1)
 
     def next(self):
         """Returns an order's key, its value and its price in millionths."""
         order_id = str(self.random.getrandbits(64))
         (price,) = struct.unpack("<f", struct.pack("<f", self.random.uniform(9.99, 999.99)))
-        value = orders.encode(self.schema_id, order_id, f"Item{self.random.randint(1, 9)}", price)
-        return order_id.encode(), value, orders.micro_units(price)
+        order = {"orderId": order_id, "product": f"Item{self.random.randint(1, 9)}", "price": price}
+        value = orders.encode(order, self.given.format, self.schema, self.schema_id)
+        key = order_id.encode() if self.given.keys == "order-id" else None
+        return key, value, orders.micro_units(price)
 
 
 class Writer:
@@ -101,11 +109,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--codec", default="none")
+    parser.add_argument("--format", default="confluent", choices=["confluent", "bare", "container", "single-object"])
+    parser.add_argument("--record", help="the record's full name, the order's own unless given")
+    parser.add_argument("--keys", default="order-id", choices=["order-id", "none"])
     parser.add_argument("steps", nargs="+")
     given = parser.parse_args()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    schema_id = orders.register(os.environ["SCHEMA_REGISTRY_URL"], f"{given.topic}-value")
-    writer = Writer(given, OrderSource(schema_id))
+    writer = Writer(given, OrderSource(given))
     held = [writer.run(step, number) for number, step in enumerate(given.steps)]
     held = [producer for producer in held if producer]
     if held:

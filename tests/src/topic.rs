@@ -19,6 +19,9 @@ const FETCH_BYTES_MAX: i32 = 4 * 1024 * 1024;
 /// How long a fetch waits for data, in milliseconds.
 const FETCH_WAIT_MS: i32 = 500;
 
+/// How long a new topic's partitions may take to have leaders, in milliseconds.
+const CREATION_WAIT_MS: i32 = 10_000;
+
 /// How long a request is tried again before a test fails.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -92,6 +95,19 @@ pub async fn read(bootstrap_servers: &str, topic: &str) -> Result<Vec<TopicRecor
 pub async fn partition_count(bootstrap_servers: &str, topic: &str) -> Result<Option<usize>> {
     let topics = connect(bootstrap_servers).await?.list_topics().await?;
     Ok(topics.into_iter().find(|found| found.name == topic).map(|found| found.partitions.len()))
+}
+
+/// Creates a topic with one replica of each partition.
+///
+/// # Errors
+/// When it exists already or the broker does not answer.
+///
+/// # Cancel safety
+/// Not cancel safe: the topic may have been created.
+pub async fn create(bootstrap_servers: &str, topic: &str, partitions: i32) -> Result<()> {
+    let controller = connect(bootstrap_servers).await?.controller_client()?;
+    let created = controller.create_topic(topic, partitions, 1, CREATION_WAIT_MS).await;
+    created.with_context(|| format!("create the topic {topic}"))
 }
 
 /// Appends one record, with the time of writing, to one partition.
