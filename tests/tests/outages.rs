@@ -132,6 +132,32 @@ async fn orders_are_counted_once_when_acknowledgements_are_lost() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn orders_are_counted_once_when_a_batch_lands_after_newer_ones() -> Result<()> {
+    const ORDERS: u64 = 3_000;
+    let scenario = Scenario::open_behind_proxy("batch-lands-late")
+        .await?
+        .with("ORDER_COUNT", &ORDERS.to_string())
+        .with("ORDER_RATE", "1000");
+    let proxy = scenario.proxy()?;
+    let broker = scenario.platform().bootstrap_servers();
+    let processor = scenario.processor("processor")?.env("BOOTSTRAP_SERVERS", broker).start()?;
+    proxy.inject(ApiKey::Produce, Fault::Hold, 20, 1);
+    let mut generator = scenario.generator("generator")?.start()?;
+    proxy.hit(ApiKey::Produce, 1).await;
+    // The generator loses all connections, so it sends the batch again over a client of its own making.
+    proxy.close();
+    proxy.open();
+    generator.expect_exit(0).await?;
+    scenario.stats_at_end(ORDERS).await?;
+    assert_eq!(proxy.deliver_held().await?, 1);
+
+    let (stats, verdict) = scenario.check_exact(ORDERS + 1, Simulation::OFF).await?;
+    ensure!(verdict.repeats > 0, "the held batch has not landed: {verdict:#?}");
+    assert_eq!((stats.orders, stats.duplicates), (ORDERS, verdict.repeats));
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_processor_that_stood_still_past_its_session_does_no_harm() -> Result<()> {
     const ORDERS: u64 = 20_000;
     let scenario = Scenario::open("frozen")

@@ -31,6 +31,8 @@ pub enum Fault {
     LoseAnswer,
     /// The answer is held back for a time, and with it all later ones of its connection.
     DelayAnswer(Duration),
+    /// The broker gets the request only when the test says so, by [`Proxy::deliver_held`]; its connection stands still.
+    Hold,
 }
 
 /// Relays one broker's connections, with faults.
@@ -49,6 +51,9 @@ struct Shared {
     /// How many requests of each API, by its number in the protocol, have come.
     requests: watch::Sender<BTreeMap<i16, u64>>,
     rules: Mutex<Vec<Rule>>,
+    /// Changes with every fault that happens.
+    happened: watch::Sender<u32>,
+    held: Mutex<Vec<Bytes>>,
 }
 
 /// A fault that waits for its requests.
@@ -77,6 +82,8 @@ impl Proxy {
             refused: watch::Sender::new(0),
             requests: watch::Sender::default(),
             rules: Mutex::default(),
+            happened: watch::Sender::new(0),
+            held: Mutex::default(),
         });
         let mut relay = JoinSet::new();
         relay.spawn(accept(listener, Arc::clone(&shared)));
@@ -96,6 +103,30 @@ impl Proxy {
     /// Returns how often a fault has happened to requests of `api`.
     pub fn hits(&self, api: ApiKey) -> u32 {
         self.shared.rules().iter().filter(|rule| rule.api == api).map(|rule| rule.hits).sum()
+    }
+
+    /// Waits until faults have happened to `count` requests of `api` since the proxy was started.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn hit(&self, api: ApiKey, count: u32) {
+        let mut happened = self.shared.happened.subscribe();
+        // The sender lives as long as this borrow of it, so the wait cannot fail.
+        drop(happened.wait_for(|_| self.hits(api) >= count).await);
+    }
+
+    /// Gives the broker every request that is held, whatever has become of its client, and returns how many those were.
+    ///
+    /// # Errors
+    /// When the broker does not answer one.
+    pub async fn deliver_held(&self) -> Result<usize> {
+        let held = std::mem::take(&mut *self.shared.held());
+        for frame in &held {
+            let mut broker = TcpStream::connect(&self.shared.upstream).await?;
+            write_frame(&mut broker, frame).await?;
+            read_frame(&mut broker).await.context("wait for the answer to a held request")?;
+        }
+        Ok(held.len())
     }
 
     /// Returns how many requests of `api` have come so far.
@@ -142,6 +173,10 @@ impl Proxy {
 impl Shared {
     fn rules(&self) -> MutexGuard<'_, Vec<Rule>> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<Bytes>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the fault that the next request of `api` has to suffer.
@@ -209,8 +244,16 @@ async fn relay_requests(
         let version = header.try_get_i16()?;
         shared.requests.send_modify(|requests| *requests.entry(code(api)).or_default() += 1);
         let fault = shared.fault(api);
-        if fault == Some(Fault::LoseRequest) {
-            return Ok(());
+        if fault == Some(Fault::Hold) {
+            shared.held().push(frame.clone());
+        }
+        if fault.is_some() {
+            shared.happened.send_modify(|happened| *happened += 1);
+        }
+        match fault {
+            Some(Fault::LoseRequest) => return Ok(()),
+            Some(Fault::Hold) => std::future::pending().await,
+            Some(Fault::LoseAnswer | Fault::DelayAnswer(_)) | None => {}
         }
         // In the queue before the broker has the request: its answer cannot come before.
         outstanding.send(Outstanding { api, version, fault }).await.map_err(io::Error::other)?;
@@ -230,7 +273,7 @@ async fn relay_answers(
         match request.fault {
             Some(Fault::LoseAnswer) => return Ok(()),
             Some(Fault::DelayAnswer(delay)) => sleep(delay).await,
-            Some(Fault::LoseRequest) | None => {}
+            Some(Fault::LoseRequest | Fault::Hold) | None => {}
         }
         write_frame(&mut client, &with_proxy_address(frame, request, shared.address)?).await?;
     }

@@ -24,6 +24,24 @@ async fn a_lost_answer_leaves_the_record_written_and_a_lost_request_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_held_request_reaches_the_broker_after_its_client_has_gone() {
+    let (broker, proxy) = start().await;
+    let servers = broker.bootstrap_servers();
+    topic::write(&servers, "t", 0, None, Some(b"early")).await.expect("the broker takes it");
+    proxy.inject(ApiKey::Produce, Fault::Hold, 0, 1);
+    let address = proxy.address();
+    tokio::select! {
+        _written = topic::write(&address, "t", 0, None, Some(b"late")) => panic!("nothing was held"),
+        () = proxy.hit(ApiKey::Produce, 1) => {}
+    }
+    for written in [1, 2] {
+        let records = topic::read(&servers, "t").await.expect("the topic is there");
+        assert_eq!(records.len(), written);
+        assert_eq!(proxy.deliver_held().await.expect("the broker answers"), 2 - written);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_answer_comes_later() {
     const DELAY: Duration = Duration::from_millis(300);
     let (_broker, proxy) = start().await;
