@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use kafka_client::cluster::{Cluster, TopicMetadata};
-use kafka_client::error::{ClientError, chain};
+use kafka_client::error::chain;
+use kafka_client::patience::until_reached;
 use kafka_client::topics::{NewTopic, ensure_topics};
 use kafka_client::writer::Writer;
 use order_avro::ORDER_SCHEMA;
 use schema_registry::{RegistryConfig, SchemaRegistry};
-use service_runtime::Context;
+use service_runtime::{Check, Context, Waiting};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::{Handler, SimulatedHandler};
@@ -26,10 +25,6 @@ use crate::settings::ProcessorSettings;
 use crate::simulation::Simulation;
 use crate::worker;
 
-/// Pause before the cluster is tried again at start, at first and at most.
-const START_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// How often a cluster that cannot be reached is reported.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Room that a dead letter needs beside the record it is about, in bytes.
 const LETTER_OVERHEAD_BYTES: u64 = 64 * 1024;
 /// The broker's default of `message.max.bytes`.
@@ -71,7 +66,7 @@ pub async fn run_with<H: Handler>(
     let prepared = async {
         tokio::try_join!(
             register(&schemas, &subject, &registry),
-            create_topics(&cluster, &settings),
+            create_topics(&cluster, &settings, &kafka),
         )
     };
     let Some(prepared) = unless(&stop, prepared).await else { return Ok(()) };
@@ -119,18 +114,16 @@ async fn unless<T>(stop: &CancellationToken, future: impl Future<Output = T>) ->
 
 /// Registers the orders' schema, waiting for the registry if it must. A subject whose compatibility rule forbids the
 /// schema ends the start in the registry's own words.
-async fn register(
-    schemas: &SchemaRegistry,
-    subject: &str,
-    check: &service_runtime::Check,
-) -> anyhow::Result<()> {
+async fn register(schemas: &SchemaRegistry, subject: &str, check: &Check) -> anyhow::Result<()> {
     check.not_ready("registering the schema");
-    let never = std::future::pending();
-    let registered = schemas.register_when_available(subject, ORDER_SCHEMA, never).await;
-    if let Some(id) = registered.with_context(|| format!("register the schema of {subject}"))? {
-        tracing::info!(subject, schema_id = id, "schema registered");
-        check.ready();
-    }
+    let mut waiting = Waiting::new("the schema registry", check);
+    let id = schemas
+        .register_when_available(subject, ORDER_SCHEMA, |error| waiting.goes_on(error))
+        .await
+        .with_context(|| format!("register the schema of {subject}"))?;
+    waiting.over();
+    tracing::info!(subject, schema_id = id, "schema registered");
+    check.ready();
     Ok(())
 }
 
@@ -139,20 +132,26 @@ async fn register(
 async fn create_topics(
     cluster: &Cluster,
     settings: &ProcessorSettings,
+    check: &Check,
 ) -> anyhow::Result<BTreeMap<String, i32>> {
-    let topics = topics(cluster, settings).await?;
-    let described = until_reached(|| ensure_topics(cluster, &topics)).await?;
-    Ok(described.into_iter().map(|(name, topic)| (name, topic.partition_count())).collect())
-}
-
-async fn topics(cluster: &Cluster, settings: &ProcessorSettings) -> anyhow::Result<Vec<NewTopic>> {
+    let mut waiting = Waiting::new("Kafka", check);
+    // The replay topic mirrors the orders' partitions, so that a replayed order finds the partition it came from.
     let orders = settings.topics.orders_topic.as_str();
     let names = [orders];
-    let existing = until_reached(|| cluster.metadata(&names)).await?;
-    // The replay topic mirrors the orders' partitions, so that a replayed order finds the partition it came from.
+    let existing =
+        until_reached(|| cluster.metadata(&names), |error| waiting.goes_on(chain(error))).await?;
     let partitions = existing
         .get(orders)
         .map_or(settings.topics.topic_partitions, TopicMetadata::partition_count);
+    let topics = topics(settings, partitions);
+    let described =
+        until_reached(|| ensure_topics(cluster, &topics), |error| waiting.goes_on(chain(error)))
+            .await?;
+    waiting.over();
+    Ok(described.into_iter().map(|(name, topic)| (name, topic.partition_count())).collect())
+}
+
+fn topics(settings: &ProcessorSettings, replay_partitions: i32) -> Vec<NewTopic> {
     let retention_ms =
         settings.dlq_retention.map_or_else(|| "-1".to_owned(), |kept| kept.as_millis().to_string());
     let topic = |name: &str, partitions: i32, configs: BTreeMap<String, String>| NewTopic {
@@ -170,32 +169,9 @@ async fn topics(cluster: &Cluster, settings: &ProcessorSettings) -> anyhow::Resu
         ("cleanup.policy".to_owned(), "delete".to_owned()),
         ("retention.ms".to_owned(), "-1".to_owned()),
     ]);
-    Ok(vec![
-        topic(orders, settings.topics.topic_partitions, BTreeMap::new()),
-        topic(&settings.replay_topic(), partitions, kept),
+    vec![
+        topic(&settings.topics.orders_topic, settings.topics.topic_partitions, BTreeMap::new()),
+        topic(&settings.replay_topic(), replay_partitions, kept),
         topic(&settings.dlq_topic, settings.dlq_partitions, dlq_configs),
-    ])
-}
-
-/// Repeats a call until the cluster answers it, saying what it waits for.
-async fn until_reached<T, F>(mut call: impl FnMut() -> F) -> anyhow::Result<T>
-where
-    F: Future<Output = Result<T, ClientError>>,
-{
-    let mut backoff = START_BACKOFF.0;
-    let mut reported: Option<Instant> = None;
-    loop {
-        match call().await {
-            Ok(value) => return Ok(value),
-            Err(error) if error.is_retriable() => {
-                if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-                    tracing::warn!(error = %chain(&error), "waiting for Kafka");
-                    reported = Some(Instant::now());
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
-        sleep(backoff).await;
-        backoff = (backoff * 2).min(START_BACKOFF.1);
-    }
+    ]
 }

@@ -1,8 +1,8 @@
 //! Connections to Kafka: a group's coordinator, a reader, a writer, topics and offsets.
 //!
 //! Reading order: [`config`] and [`api`] say how brokers are spoken to, [`connection`] speaks to one, [`cluster`] to
-//! all of them. On these stand [`topics`], [`offsets`], [`membership`] (with the state machine of `kafka-group`), and
-//! [`reader`]. Writing goes through rskafka, which only the writer names.
+//! all of them, and [`patience`] waits for them. On these stand [`topics`], [`offsets`], [`membership`] (with the state
+//! machine of `kafka-group`), and [`reader`]. Writing goes through rskafka, which only the writer names.
 
 pub mod api;
 pub mod cluster;
@@ -11,6 +11,7 @@ pub mod connection;
 pub mod error;
 pub mod membership;
 pub mod offsets;
+pub mod patience;
 pub mod reader;
 pub mod topics;
 pub mod writer;

@@ -1,22 +1,18 @@
 //! The calls a service makes.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures_util::future::{Either, FutureExt as _, select};
+use futures_util::future::FutureExt as _;
 use order_avro::WriterSchema;
 use reqwest::Method;
 use serde::Deserialize;
 use tokio::time::Instant;
-use tracing::{info, warn};
 
 use crate::{
     RegistryConfig, RegistryError,
     cache::{Cache, Lookup},
     transport::{Call, Transport, chain},
 };
-
-/// How often a wait for the registry is logged.
-const WAITING_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A client of one schema registry; clones share connections and cache.
 #[derive(Clone)]
@@ -129,10 +125,8 @@ impl SchemaRegistry {
         }
     }
 
-    /// Registers a schema as [`Self::register`] does, waiting for the registry as long as it takes.
-    ///
-    /// Every wait is logged as a warning, though not more often than once in 10 s. Returns nothing if `stop`
-    /// completes first.
+    /// Registers a schema as [`Self::register`] does, waiting for the registry as long as it takes; `in_vain` is told
+    /// of every round of attempts before that.
     ///
     /// # Errors
     /// As [`Self::register`], but never [`RegistryError::Unavailable`].
@@ -143,31 +137,13 @@ impl SchemaRegistry {
         &self,
         subject: &str,
         schema: &str,
-        stop: impl Future<Output = ()> + Send,
-    ) -> Result<Option<u32>, RegistryError> {
-        match select(pin!(self.register_patiently(subject, schema)), pin!(stop)).await {
-            Either::Left((registered, _)) => registered.map(Some),
-            Either::Right(((), _)) => Ok(None),
-        }
-    }
-
-    async fn register_patiently(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
+        mut in_vain: impl FnMut(&RegistryError) + Send,
+    ) -> Result<u32, RegistryError> {
         let mut rounds = 0;
-        let mut logged: Option<Instant> = None;
         loop {
             match self.register(subject, schema).await {
-                Err(error) if error.is_unavailable() => {
-                    if logged.is_none_or(|at| at.elapsed() >= WAITING_LOG_INTERVAL) {
-                        warn!(subject, %error, "waiting for the schema registry");
-                        logged = Some(Instant::now());
-                    }
-                }
-                result => {
-                    if logged.is_some() {
-                        info!(subject, "the schema registry answers");
-                    }
-                    return result;
-                }
+                Err(error) if error.is_unavailable() => in_vain(&error),
+                outcome => return outcome,
             }
             rounds += 1;
             tokio::time::sleep(self.inner.transport.config().backoff(rounds)).await;

@@ -19,7 +19,7 @@ pub struct RegistryConfig {
     /// An id that the registry does not know is asked for once more after this time.
     pub retry_backoff: Duration,
     /// The longest of these waits, also between the rounds of
-    /// [`register_when_available`](crate::SchemaRegistry::register_when_available). Default 5 s.
+    /// [`register_when_available`](crate::SchemaRegistry::register_when_available). Default 1 s.
     pub retry_backoff_max: Duration,
 }
 
@@ -31,7 +31,7 @@ impl RegistryConfig {
             request_timeout: Duration::from_secs(5),
             attempts_max: 3,
             retry_backoff: Duration::from_millis(100),
-            retry_backoff_max: Duration::from_secs(5),
+            retry_backoff_max: Duration::from_secs(1),
         }
     }
 
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_longest() {
         let config = RegistryConfig::new("http://localhost:8081");
-        let waits = [1, 2, 3, 6, 7, u32::MAX].map(|attempts| config.backoff(attempts).as_millis());
-        assert_eq!(waits, [100, 200, 400, 3200, 5000, 5000]);
+        let waits = [1, 2, 3, 4, 5, u32::MAX].map(|attempts| config.backoff(attempts).as_millis());
+        assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
     }
 }

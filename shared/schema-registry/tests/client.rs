@@ -273,22 +273,17 @@ async fn registering_waits_for_the_registry() {
     let fake =
         Fake::start([answer(503, ""), answer(503, ""), answer(503, ""), ok(r#"{"id": 4}"#)]).await;
     let client = fake.client_with(|config| config.attempts_max = 1);
-    let registered = client.register_when_available("s", "{}", std::future::pending()).await;
-    assert_eq!(registered, Ok(Some(4)));
+    let mut in_vain = 0;
+    let registered = client.register_when_available("s", "{}", |_error| in_vain += 1).await;
+    assert_eq!((registered, in_vain), (Ok(4), 3));
 }
 
 #[tokio::test]
 async fn registering_does_not_wait_for_another_verdict() {
     let fake = Fake::start([answer(409, r#"{"error_code": 409, "message": "no"}"#)]).await;
-    let registered = fake.client().register_when_available("s", "{}", std::future::pending()).await;
+    let in_vain = |error: &RegistryError| panic!("{error}");
+    let registered = fake.client().register_when_available("s", "{}", in_vain).await;
     assert!(matches!(registered, Err(RegistryError::Incompatible { .. })), "{registered:?}");
-}
-
-#[tokio::test]
-async fn registering_ends_when_it_is_told_to_stop() {
-    let fake = Fake::start([]).await;
-    let registered = fake.client().register_when_available("s", "{}", fake.arrived()).await;
-    assert_eq!(registered, Ok(None));
 }
 
 /// A registry on a real port that gives each request the next of its answers, and none when it has no more.

@@ -31,6 +31,7 @@ pub use line_limit::LineLimit;
 pub use metrics::Metrics;
 pub use run::{Context, healthcheck, run, run_tool};
 pub use telemetry::Console;
+pub use waiting::Waiting;
 
 pub mod settings;
 
@@ -44,3 +45,4 @@ mod probe;
 mod run;
 mod signals;
 mod telemetry;
+mod waiting;

@@ -111,45 +111,48 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_lines_of_a_second_are_admitted_and_the_others_counted() {
-        let log = Log::capture();
+        let log = Captured::default();
+        let _subscriber = log.subscribe();
         let limit = LineLimit::new("deliveries", 10);
 
         assert_eq!(limit.admit(7), 7);
         advance(Duration::from_millis(999)).await;
         assert_eq!(limit.admit(4_214), 3);
         assert_eq!(limit.admit(1), 0);
-        assert_eq!(log.lines(), "");
+        assert_eq!(log.text(), "");
 
         advance(Duration::from_millis(1)).await;
         assert_eq!(limit.admit(11), 10);
-        assert!(log.lines().ends_with("… and 4,212 more deliveries in this second\n"));
+        assert!(log.text().ends_with("… and 4,212 more deliveries in this second\n"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_count_is_reported_once_when_nothing_follows() {
-        let log = Log::capture();
+        let log = Captured::default();
+        let _subscriber = log.subscribe();
         let limit = LineLimit::new("deliveries", 1);
         limit.admit(3);
 
         limit.tick();
-        assert_eq!(log.lines(), "");
+        assert_eq!(log.text(), "");
         advance(Duration::from_secs(1)).await;
         limit.tick();
         limit.tick();
         limit.flush();
 
-        assert_eq!(log.lines().matches("… and 2 more").count(), 1);
+        assert_eq!(log.text().matches("… and 2 more").count(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_flush_reports_within_the_second() {
-        let log = Log::capture();
+        let log = Captured::default();
+        let _subscriber = log.subscribe();
         let limit = LineLimit::new("deliveries", 1);
         limit.admit(3);
 
         limit.flush();
 
-        assert!(log.lines().contains("… and 2 more deliveries"));
+        assert!(log.text().contains("… and 2 more deliveries"));
     }
 
     #[test]
@@ -157,24 +160,5 @@ mod tests {
         let texts = [7, 100, 1_000, 99_999, 123_456, 1_234_567].map(grouped);
 
         assert_eq!(texts, ["7", "100", "1,000", "99,999", "123,456", "1,234,567"]);
-    }
-
-    /// The lines written on this thread.
-    struct Log {
-        captured: Captured,
-        _subscriber: tracing::subscriber::DefaultGuard,
-    }
-
-    impl Log {
-        fn capture() -> Self {
-            let captured = Captured::default();
-            let subscriber =
-                tracing_subscriber::fmt().with_ansi(false).with_writer(captured.clone()).finish();
-            Self { captured, _subscriber: tracing::subscriber::set_default(subscriber) }
-        }
-
-        fn lines(&self) -> String {
-            self.captured.text()
-        }
     }
 }

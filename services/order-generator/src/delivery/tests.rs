@@ -132,7 +132,10 @@ async fn readiness_shows_what_is_waited_for_until_it_is_acknowledged() {
     let waiting = health.report()["kafka"].clone();
     outage.acknowledged(&target);
 
-    assert_eq!(waiting.as_deref(), Some("no broker for orders-0: connection refused"));
+    assert_eq!(
+        waiting.as_deref(),
+        Some("waiting for Kafka: no broker for orders-0: connection refused")
+    );
     assert_eq!(health.report()["kafka"], None);
 }
 
