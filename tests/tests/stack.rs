@@ -34,8 +34,7 @@ async fn live_through_everything(stack: &Stack) -> Result<()> {
     stack.make(["up"]).await?;
     let processors = stack.compose(["logs", "--follow", "--no-log-prefix", "processor"]).start()?;
     let processed = processors.line("\"message\":\"processed\"").await?;
-    let average = field(&processed, "average")?;
-    let average: f64 = average.as_str().context("find an average")?.parse()?;
+    let average = field(&processed, "average")?.as_f64().context("find an average")?;
     ensure!(average > 0.0, "no average in {processed}");
     ensure!(
         stack

@@ -1,6 +1,7 @@
 //! What happens before the first order: settings are checked, missing topics created.
 
 use anyhow::Result;
+use end_to_end::service::field;
 use end_to_end::{Scenario, topic};
 
 /// `EX_USAGE` of sysexits.h.
@@ -48,6 +49,25 @@ async fn every_bad_setting_is_named_before_the_exit() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_in_json_have_prices_and_averages_as_numbers() -> Result<()> {
+    let scenario = Scenario::open("json").await?.with("PRICE_MIN", "883.73");
+    let scenario = scenario.with("PRICE_MAX", "883.73").with("ORDER_COUNT", "1");
+    let mut generator = scenario.generator("generator")?.start()?;
+    generator.expect_exit(0).await?;
+    let processor = scenario.processor("processor")?.start()?;
+    for (line, name) in [
+        (generator.line("\"acknowledged\"").await?, "price"),
+        (generator.line("final statistics").await?, "average_price"),
+        (processor.line("\"processed\"").await?, "price"),
+        (processor.line("\"processed\"").await?, "average"),
+        (processor.line("\"processed\"").await?, "recent_average"),
+    ] {
+        assert_eq!(field(&line, name)?, 883.73, "{name} in {line}");
+    }
+    processor.drain().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,7 +49,12 @@ impl Cents {
     #[expect(clippy::as_conversions, reason = "the nearest f32 to a decimal is what is meant")]
     #[expect(clippy::cast_possible_truncation, reason = "a u32 of cents is far below f32::MAX")]
     pub(crate) fn to_f32(self) -> f32 {
-        (f64::from(self.0) / 100.0) as f32
+        self.to_f64() as f32
+    }
+
+    /// Returns the price in whole units, for people.
+    pub(crate) fn to_f64(self) -> f64 {
+        f64::from(self.0) / 100.0
     }
 }
 

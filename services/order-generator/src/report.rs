@@ -5,11 +5,11 @@ use std::time::Duration;
 use kafka_client::writer::ProduceError;
 use kafka_group::TopicPartition;
 use prometheus_client::metrics::counter::Counter;
-use service_runtime::{LineLimit, Metrics};
+use service_runtime::{LineLimit, Metrics, two_decimals};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::orders::{Cents, DrawnOrder};
+use crate::orders::DrawnOrder;
 
 /// How many deliveries, and how many failures, are logged in a second; the others are counted.
 const LINES_PER_SECOND: usize = 10;
@@ -84,8 +84,7 @@ impl Report {
         let lines = self.deliveries.admit(orders.len());
         let partition = target.partition;
         for (offset, DrawnOrder { id, product, price }) in (base_offset..).zip(orders).take(lines) {
-            let price = Price(*price);
-            info!(order_id = %id, product, %price, partition, offset, "acknowledged");
+            info!(order_id = %id, product, price = price.to_f64(), partition, offset, "acknowledged");
         }
     }
 
@@ -93,8 +92,7 @@ impl Report {
     pub(crate) fn failed(&self, orders: &[DrawnOrder], error: &ProduceError) {
         self.failed.inc_by(to_u64(orders.len()));
         for DrawnOrder { id, product, price } in self.worst(orders) {
-            let price = Price(*price);
-            error!(order_id = %id, product, %price, "order failed: {error}");
+            error!(order_id = %id, product, price = price.to_f64(), "order failed: {error}");
         }
     }
 
@@ -102,8 +100,7 @@ impl Report {
     pub(crate) fn unknown(&self, orders: &[DrawnOrder], error: &ProduceError) {
         self.unknown.inc_by(to_u64(orders.len()));
         for DrawnOrder { id, product, price } in self.worst(orders) {
-            let price = Price(*price);
-            error!(order_id = %id, product, %price, "order may be lost: {error}");
+            error!(order_id = %id, product, price = price.to_f64(), "order may be lost: {error}");
         }
     }
 
@@ -145,9 +142,9 @@ impl Report {
             failed = shortfall.failed,
             unknown = shortfall.unknown,
             resent = self.resent.get(),
-            seconds = %format_args!("{:.3}", elapsed.as_secs_f64()),
-            orders_per_second = %format_args!("{:.1}", per(acknowledged, elapsed.as_secs_f64())),
-            average_price = %format_args!("{:.4}", self.average_price()),
+            seconds = two_decimals(elapsed.as_secs_f64()),
+            orders_per_second = two_decimals(per(acknowledged, elapsed.as_secs_f64())),
+            average_price = two_decimals(self.average_price()),
             "final statistics"
         );
         shortfall
@@ -166,16 +163,6 @@ pub(crate) struct Shortfall {
     pub(crate) failed: u64,
     /// Orders that may have been written or not.
     pub(crate) unknown: u64,
-}
-
-/// Shows a price with its cents.
-struct Price(Cents);
-
-impl std::fmt::Display for Price {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self(Cents(cents)) = self;
-        write!(f, "{}.{:02}", cents / 100, cents % 100)
-    }
 }
 
 /// Returns a quotient for people, 0 when there is nothing to divide by.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kafka_group::TopicPartition;
 use order_avro::Order;
-use service_runtime::LineLimit;
+use service_runtime::{LineLimit, two_decimals};
 use tracing::field::display;
 
 use crate::aggregate::{Aggregate, Micros};
@@ -113,19 +113,19 @@ impl Reporter {
     ) {
         self.update(tp, aggregate);
         let group = self.group();
-        let average = shown(group.average());
-        let recent_average = shown(group.recent_average());
+        let average = group.average().map(shown);
+        let recent_average = group.recent_average().map(shown);
         let partition = tp.partition;
         let (order_id, product) = (&order.order_id, &order.product);
-        let price = format_args!("{:.2}", order.price);
+        let price = two_decimals(f64::from(order.price));
         if attempts > 1 {
             tracing::info!(
-                %order_id, product, %price, partition, offset, %average, %recent_average, attempts,
+                %order_id, product, price, partition, offset, average, recent_average, attempts,
                 "processed after a retry"
             );
         } else {
             tracing::info!(
-                %order_id, product, %price, partition, offset, %average, %recent_average,
+                %order_id, product, price, partition, offset, average, recent_average,
                 "processed"
             );
         }
@@ -250,14 +250,14 @@ impl Reporter {
             dead_lettered = totals.dead_letters,
             duplicates = totals.duplicates,
             revenue = %totals.revenue,
-            average_order_value = %shown(totals.revenue.divided_by(totals.processed)),
+            average_order_value = totals.revenue.divided_by(totals.processed).map(shown),
             "final statistics of this replica"
         );
         tracing::info!(
             orders = group.orders(),
             revenue = %group.sum(),
-            average = %shown(group.average()),
-            recent_average = %shown(group.recent_average()),
+            average = group.average().map(shown),
+            recent_average = group.recent_average().map(shown),
             dead_letters = group.dead_letters(),
             "final statistics of the group, as far as this replica knows"
         );
@@ -268,7 +268,7 @@ impl Reporter {
     }
 }
 
-/// Writes an average to look at.
-fn shown(average: Option<Micros>) -> String {
-    average.map_or_else(|| "-".to_owned(), |average| format!("{:.2}", average.as_f64()))
+/// Returns an average as people are shown it.
+fn shown(average: Micros) -> f64 {
+    two_decimals(average.as_f64())
 }

@@ -30,7 +30,7 @@ pub use health::{Check, Health};
 pub use line_limit::LineLimit;
 pub use metrics::Metrics;
 pub use run::{Context, healthcheck, run, run_tool};
-pub use telemetry::Console;
+pub use telemetry::{Console, two_decimals};
 pub use waiting::Waiting;
 
 pub mod settings;

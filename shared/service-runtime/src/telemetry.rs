@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::settings::LogFormat;
-use text::TextFormat;
+use text::{TextFields, TextFormat};
 
 mod text;
 
@@ -28,7 +28,10 @@ pub(crate) fn start(filter: &str, format: LogFormat, console: Console) {
         .with_ansi(colours)
         .log_internal_errors(false);
     let started = match format {
-        LogFormat::Text => builder.event_format(TextFormat).with_writer(console).try_init(),
+        LogFormat::Text => {
+            let builder = builder.event_format(TextFormat).fmt_fields(TextFields);
+            builder.with_writer(console).try_init()
+        }
         LogFormat::Json => builder.json().flatten_event(true).with_writer(console).try_init(),
     };
     if started.is_err() {
@@ -38,6 +41,12 @@ pub(crate) fn start(filter: &str, format: LogFormat, console: Console) {
 
 /// Writes a line while whatever else is drawn on the terminal is out of the way.
 type Around = dyn Fn(&mut dyn FnMut()) + Send + Sync;
+
+/// Rounds a number for a log line, which shows two decimals as text, and as JSON otherwise all that an `f64` has: 883.73
+/// as a 32-bit float is 883.7299804688.
+pub fn two_decimals(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
 
 /// The place of the log lines; cheap to clone.
 #[derive(Clone)]

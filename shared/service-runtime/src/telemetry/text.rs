@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::field::{RecordFields, VisitOutput};
+use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -48,6 +50,37 @@ where
     }
 }
 
+/// Fields as tracing shows them, but fractional numbers with two decimals: a price is `9.50`, where JSON has `9.5`.
+pub(super) struct TextFields;
+
+impl<'writer> FormatFields<'writer> for TextFields {
+    fn format_fields<R: RecordFields>(&self, line: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut visitor = TwoDecimals(DefaultVisitor::new(line, true));
+        fields.record(&mut visitor);
+        visitor.0.finish()
+    }
+}
+
+struct TwoDecimals<'a>(DefaultVisitor<'a>);
+
+impl Visit for TwoDecimals<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.0.record_debug(field, &format_args!("{value:.2}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.record_str(field, value);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.0.record_error(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.record_debug(field, value);
+    }
+}
+
 fn colour_of(level: Level) -> &'static str {
     match level {
         Level::ERROR => "\x1b[31m",
@@ -81,7 +114,7 @@ mod tests {
     fn a_line_has_time_level_message_and_fields_and_ends_with_those_of_its_spans() {
         let lines = lines_of(false, || {
             let _span = info_span!("partition", topic = "orders", partition = 2).entered();
-            info!(order_id = "1001", price = 12.5, "acknowledged");
+            info!(order_id = "1001", price = 12.5, "acknowledged {}", 1.5);
         });
 
         let (time, rest) = lines.split_at("00:00:00.000".len());
@@ -92,7 +125,7 @@ mod tests {
             "{time}"
         );
         let expected =
-            "  INFO acknowledged order_id=\"1001\" price=12.5 topic=\"orders\" partition=2\n";
+            "  INFO acknowledged 1.5 order_id=\"1001\" price=12.50 topic=\"orders\" partition=2\n";
         assert_eq!(rest, expected);
     }
 
@@ -128,6 +161,7 @@ mod tests {
             .with_max_level(Level::TRACE)
             .with_ansi(colours)
             .event_format(TextFormat)
+            .fmt_fields(TextFields)
             .with_writer(captured.clone())
             .finish();
         tracing::subscriber::with_default(subscriber, log);
