@@ -14,7 +14,7 @@ const ORDERS: u64 = 3_000;
 const SIMULATION: Simulation = Simulation { rate: 0.1, retries_max: 3 };
 
 /// An answer that never comes, as far as the processor can tell.
-const NEVER: Duration = Duration::from_secs(3600);
+const NEVER: Duration = Duration::from_hours(1);
 
 /// When a held request reaches the broker.
 #[derive(Clone, Copy, PartialEq, Eq)]
