@@ -2,15 +2,10 @@
 
 use std::{
     error::Error,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
-use reqwest::{Client, Method, Response, StatusCode, Url, header};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use reqwest::{Client, Method, StatusCode, Url, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Outage, RegistryConfig, RegistryError};
@@ -18,7 +13,7 @@ use crate::{Outage, RegistryConfig, RegistryError};
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 const ACCEPT: &str = "application/vnd.schemaregistry.v1+json, application/json";
 
-/// The largest answer that is read, in bytes.
+/// The largest answer that is read, in bytes; a longer JSON text ends early, which is noticed where it is parsed.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The length in characters to which the registry's words are cut.
@@ -73,10 +68,8 @@ impl Transport {
             url: bases.first().map(shown).unwrap_or_default(),
             reason,
         };
-        let encrypted = bases.iter().any(|base| base.scheme() == "https");
-        let tls = if encrypted { platform_tls() } else { unused_tls() };
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls.map_err(|error| unusable(error.to_string()))?)
+        let client = http_client::builder(&bases)
+            .map_err(|error| unusable(error.to_string()))?
             .timeout(config.request_timeout)
             .build()
             .map_err(|error| unusable(chain(&error)))?;
@@ -150,7 +143,7 @@ impl Transport {
         }
         let response = request.send().await.map_err(broken)?;
         let status = response.status();
-        let body = read(response).await.map_err(broken)?;
+        let body = http_client::read(response, ANSWER_BYTES_MAX).await.map_err(broken)?;
         if status.is_success() {
             return serde_json::from_slice(&body)
                 .map(Ok)
@@ -202,19 +195,6 @@ impl Rejection {
     }
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        // What is left out makes a JSON text end early, which is noticed where it is parsed.
-        let room = ANSWER_BYTES_MAX - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if room <= chunk.len() {
-            break;
-        }
-    }
-    Ok(body)
-}
-
 /// Parses a base URL.
 fn base(text: &str) -> Result<Url, RegistryError> {
     let unusable =
@@ -262,24 +242,6 @@ fn cut(text: &str) -> String {
     text.chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
-/// Returns a TLS configuration that trusts what the system trusts.
-fn platform_tls() -> Result<ClientConfig, rustls::Error> {
-    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_platform_verifier()?
-        .with_no_client_auth())
-}
-
-/// Returns a TLS configuration that trusts nobody, for URLs without TLS.
-///
-/// The system's certificates are not looked for, because a container may have none.
-fn unused_tls() -> Result<ClientConfig, rustls::Error> {
-    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,7 +283,6 @@ mod tests {
 
     #[test]
     fn a_url_without_tls_needs_no_certificates() {
-        assert!(unused_tls().is_ok());
         assert!(Transport::new(RegistryConfig::new("http://a, http://b/path/")).is_ok());
     }
 }
