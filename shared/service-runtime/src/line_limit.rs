@@ -42,15 +42,26 @@ impl LineLimit {
     ///
     /// A count that an earlier second has left is reported first.
     pub fn admit(&self, lines: usize) -> usize {
-        let now = Instant::now();
-        let withheld = self.with_window(|window| window.turn(now));
-        self.report(withheld);
+        let admitted = self.reserve(lines);
+        self.withhold(lines - admitted);
+        admitted
+    }
+
+    /// Returns how many of `lines` may be written, for a caller that counts the others by [`Self::withhold`].
+    ///
+    /// For lines whose number is known only afterwards.
+    pub fn reserve(&self, lines: usize) -> usize {
+        self.tick();
         self.with_window(|window| {
-            let admitted = lines.min(self.lines_per_second.saturating_sub(window.written));
-            window.written += admitted;
-            window.withheld += lines - admitted;
-            admitted
+            let reserved = lines.min(self.lines_per_second.saturating_sub(window.written));
+            window.written += reserved;
+            reserved
         })
+    }
+
+    /// Counts lines that were not written.
+    pub fn withhold(&self, lines: usize) {
+        self.with_window(|window| window.withheld += lines);
     }
 
     /// Reports the count of a second that is over; to be called about once a second, for when no more lines come.
@@ -141,6 +152,17 @@ mod tests {
         limit.flush();
 
         assert_eq!(log.text().matches("… and 2 more").count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_come_to_nothing_are_not_counted() {
+        let log = Log::capture();
+        let limit = LineLimit::new("deliveries", 10);
+        assert_eq!(limit.reserve(100), 10);
+        limit.withhold(3);
+        limit.flush();
+
+        assert!(log.lines().contains("… and 3 more deliveries"));
     }
 
     #[tokio::test(start_paused = true)]

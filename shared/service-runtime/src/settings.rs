@@ -266,6 +266,12 @@ impl Settings {
         self.parsed(name, SecretUrl::new(default), allowed, meaning, SecretUrl::parse)
     }
 
+    /// Returns an `http` or `https` URL as [`Settings::url`] does, or `None` while it is not set.
+    pub fn optional_url(&mut self, name: &'static str, meaning: &'static str) -> Option<SecretUrl> {
+        let allowed = "a URL such as http://host:8080/orders, https and user:password@ possible";
+        self.optional_parsed(name, allowed, meaning, SecretUrl::parse)
+    }
+
     /// Notes a violation when a rule between several settings does not hold.
     ///
     /// A rule over a setting that is already known to be wrong is not judged: it would only repeat that one.
