@@ -18,7 +18,7 @@ mod names;
 mod original_headers;
 
 pub use self::error_type::{ErrorClass, ErrorType, Stage};
-pub use self::identity::{Identity, ParseReplayOfError, ReplayOf};
+pub use self::identity::{Identity, ParseIdentityError, ParseReplayOfError, ReplayOf};
 pub use self::names::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
 pub use self::original_headers::original_headers;
 

@@ -11,6 +11,7 @@
 pub mod aggregate;
 pub mod checkpoint;
 pub mod dead_letter;
+pub mod dlq;
 pub mod handler;
 pub mod producer_table;
 pub mod retry;

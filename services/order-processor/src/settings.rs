@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::checkpoint::{Capacity, METADATA_CHARS_DEFAULT, METADATA_CHARS_MIN};
+use crate::dlq::actions::actions_topic;
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::topics::sanitize_topic_name;
@@ -104,6 +105,11 @@ impl ProcessorSettings {
     pub fn cluster(&self) -> Cluster {
         let servers = self.connection.bootstrap_servers.clone();
         Cluster::new(BrokerConfig::new(servers, env!("CARGO_PKG_NAME")))
+    }
+
+    /// Returns the topic that holds what operators have decided about this group's dead letters.
+    pub fn actions_topic(&self) -> String {
+        actions_topic(&self.topics.orders_topic, &self.group.group_id)
     }
 
     /// Returns the topic that replayed dead letters of this group come back through.

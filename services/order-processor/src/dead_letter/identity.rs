@@ -9,6 +9,8 @@ use super::RawHeader;
 use super::names::{self, REPLAY_COUNT_HEADER};
 
 /// What makes two letters the same one: a crash between writing a letter and committing its record writes it again.
+///
+/// As a text it is `<topic id>/<partition>/<offset>/<replay count>/<group>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     /// The id of the topic in which the order failed first.
@@ -38,6 +40,11 @@ pub struct ReplayOf {
     pub offset: i64,
 }
 
+/// A text that is no [`Identity`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the text is not of the form <topic id>/<partition>/<offset>/<replay count>/<group>")]
+pub struct ParseIdentityError;
+
 /// A text that is no [`ReplayOf`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the text is not of the form <topic>/<topic id>/<partition>/<offset>")]
@@ -61,6 +68,31 @@ impl Identity {
 pub(super) fn text_of<'a>(headers: &[RawHeader<'a>], name: &str) -> Option<&'a str> {
     let (_, value) = headers.iter().rfind(|(header, _)| *header == name.as_bytes())?;
     str::from_utf8((*value)?).ok()
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic_id, partition, offset, group, replay_count } = self;
+        write!(f, "{topic_id}/{partition}/{offset}/{replay_count}/{group}")
+    }
+}
+
+impl FromStr for Identity {
+    type Err = ParseIdentityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // The group is last because it may have slashes in it.
+        let mut parts = text.splitn(5, '/');
+        let mut next = || parts.next().ok_or(ParseIdentityError);
+        let (topic_id, partition, offset, replay_count) = (next()?, next()?, next()?, next()?);
+        Ok(Self {
+            topic_id: topic_id.parse().map_err(|_no_id| ParseIdentityError)?,
+            partition: partition.parse().map_err(|_no_number| ParseIdentityError)?,
+            offset: offset.parse().map_err(|_no_number| ParseIdentityError)?,
+            replay_count: replay_count.parse().map_err(|_no_number| ParseIdentityError)?,
+            group: next()?.to_owned(),
+        })
+    }
 }
 
 impl fmt::Display for ReplayOf {

@@ -1,0 +1,3 @@
+//! `order-processor dlq`: the dead-letter queue as a place to work.
+
+pub mod actions;

@@ -1,0 +1,263 @@
+//! The actions topic: what operators have decided about a group's dead letters.
+//!
+//! The topic is compacted and has one partition: the last record of a key is what holds, a record without a value takes
+//! it back. Keys and values are texts, values JSON.
+//!
+//! | key | value | means |
+//! |---|---|---|
+//! | `dismissed/<identity>` | `{"reason":"…","at_ms":…,"by":"…"}` | nobody has to work on this letter any more |
+//! | `release` | `{"at_ms":…,"by":"…"}` | partitions that the guard paused before go on |
+//! | `lock/<run>` | `{"claim":…,"at_ms":…,"by":"…"}` | this run replays, or wants to |
+//! | `to-source/<topic id>/<partition>` | `{"from":…}` | replays are in the orders' own topic, none below this offset |
+//!
+//! What this version does not know is skipped, so that a later one can add to it.
+
+use kafka_client::topics::sanitize_topic_name;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::dead_letter::Identity;
+
+const DISMISSED: &str = "dismissed/";
+const RELEASE: &str = "release";
+const LOCK: &str = "lock/";
+const TO_SOURCE: &str = "to-source/";
+
+/// Returns the name of the topic that the group's actions are in.
+pub fn actions_topic(orders_topic: &str, group_id: &str) -> String {
+    sanitize_topic_name(&format!("{orders_topic}.{group_id}.dlq-actions"))
+}
+
+/// One record of the actions topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A dead letter was put aside.
+    Dismissed {
+        /// The letter.
+        identity: Identity,
+        /// Why, in the operator's words.
+        reason: String,
+        /// When, in milliseconds since 1970, by the operator's clock.
+        at_ms: i64,
+        /// Who did it.
+        by: String,
+    },
+    /// A dismissal was taken back.
+    Reopened {
+        /// The letter.
+        identity: Identity,
+    },
+    /// What the guard has paused may go on.
+    Released {
+        /// When, in milliseconds since 1970, by the operator's clock.
+        at_ms: i64,
+        /// Who did it.
+        by: String,
+    },
+    /// A run claims the right to replay, or shows that it is alive.
+    Lock {
+        /// The run.
+        run: Uuid,
+        /// The offset of the run's first such record; absent in that one.
+        claim: Option<i64>,
+        /// When, in milliseconds since 1970, by the operator's clock: for people only.
+        at_ms: i64,
+        /// Who runs it.
+        by: String,
+    },
+    /// A run has ended, or was declared dead.
+    Unlocked {
+        /// The run.
+        run: Uuid,
+    },
+    /// Dead letters are about to be replayed to the topic they came from.
+    SentToSource {
+        /// That topic.
+        topic_id: Uuid,
+        /// The partition.
+        partition: i32,
+        /// Where its log ended when that was done first: no replay is below.
+        from: i64,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Dismissal {
+    reason: String,
+    at_ms: i64,
+    by: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Release {
+    at_ms: i64,
+    by: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claim {
+    claim: Option<i64>,
+    at_ms: i64,
+    by: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Start {
+    from: i64,
+}
+
+impl Action {
+    /// Returns the record's key.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Dismissed { identity, .. } | Self::Reopened { identity } => {
+                format!("{DISMISSED}{identity}")
+            }
+            Self::Released { .. } => RELEASE.to_owned(),
+            Self::Lock { run, .. } | Self::Unlocked { run } => format!("{LOCK}{run}"),
+            Self::SentToSource { topic_id, partition, .. } => {
+                format!("{TO_SOURCE}{topic_id}/{partition}")
+            }
+        }
+    }
+
+    /// Returns the record's value; `None` takes back what the key had.
+    pub fn value(&self) -> Option<String> {
+        match self.clone() {
+            Self::Dismissed { reason, at_ms, by, .. } => json(&Dismissal { reason, at_ms, by }),
+            Self::Released { at_ms, by } => json(&Release { at_ms, by }),
+            Self::Lock { claim, at_ms, by, .. } => json(&Claim { claim, at_ms, by }),
+            Self::SentToSource { from, .. } => json(&Start { from }),
+            Self::Reopened { .. } | Self::Unlocked { .. } => None,
+        }
+    }
+
+    /// Reads a record; `None` where it is no action that this version knows.
+    pub fn parse(key: &[u8], value: Option<&[u8]>) -> Option<Self> {
+        let key = str::from_utf8(key).ok()?;
+        if let Some(identity) = key.strip_prefix(DISMISSED) {
+            let identity = identity.parse().ok()?;
+            let Some(value) = value else { return Some(Self::Reopened { identity }) };
+            let Dismissal { reason, at_ms, by } = from_json(value)?;
+            Some(Self::Dismissed { identity, reason, at_ms, by })
+        } else if let Some(run) = key.strip_prefix(LOCK) {
+            let run = run.parse().ok()?;
+            let Some(value) = value else { return Some(Self::Unlocked { run }) };
+            let Claim { claim, at_ms, by } = from_json(value)?;
+            Some(Self::Lock { run, claim, at_ms, by })
+        } else if let Some(source) = key.strip_prefix(TO_SOURCE) {
+            let (topic_id, partition) = source.split_once('/')?;
+            let Start { from } = from_json(value?)?;
+            Some(Self::SentToSource {
+                topic_id: topic_id.parse().ok()?,
+                partition: partition.parse().ok()?,
+                from,
+            })
+        } else if key == RELEASE {
+            let Release { at_ms, by } = from_json(value?)?;
+            Some(Self::Released { at_ms, by })
+        } else {
+            None
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Option<String> {
+    // Texts and numbers always can be written.
+    serde_json::to_string(value).ok()
+}
+
+fn from_json<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
+    serde_json::from_slice(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: Uuid = Uuid::from_u128(0xabc);
+
+    fn identity() -> Identity {
+        Identity {
+            topic_id: Uuid::from_u128(7),
+            partition: 2,
+            offset: 41,
+            group: "our/group".into(),
+            replay_count: 1,
+        }
+    }
+
+    fn check(action: &Action, key: &str, value: Option<&str>) {
+        assert_eq!((action.key().as_str(), action.value().as_deref()), (key, value));
+        assert_eq!(Action::parse(key.as_bytes(), value.map(str::as_bytes)).as_ref(), Some(action));
+    }
+
+    #[test]
+    fn every_action_has_its_key_and_value_and_is_read_back() {
+        let by = || "kim@night".to_owned();
+        check(
+            &Action::Dismissed {
+                identity: identity(),
+                reason: "a \"test\"".into(),
+                at_ms: 5,
+                by: by(),
+            },
+            "dismissed/00000000-0000-0000-0000-000000000007/2/41/1/our/group",
+            Some(r#"{"reason":"a \"test\"","at_ms":5,"by":"kim@night"}"#),
+        );
+        check(
+            &Action::Reopened { identity: identity() },
+            "dismissed/00000000-0000-0000-0000-000000000007/2/41/1/our/group",
+            None,
+        );
+        check(
+            &Action::Released { at_ms: 6, by: by() },
+            "release",
+            Some(r#"{"at_ms":6,"by":"kim@night"}"#),
+        );
+        check(
+            &Action::Lock { run: RUN, claim: None, at_ms: 7, by: by() },
+            "lock/00000000-0000-0000-0000-000000000abc",
+            Some(r#"{"claim":null,"at_ms":7,"by":"kim@night"}"#),
+        );
+        check(
+            &Action::Lock { run: RUN, claim: Some(12), at_ms: 8, by: by() },
+            "lock/00000000-0000-0000-0000-000000000abc",
+            Some(r#"{"claim":12,"at_ms":8,"by":"kim@night"}"#),
+        );
+        check(&Action::Unlocked { run: RUN }, "lock/00000000-0000-0000-0000-000000000abc", None);
+        check(
+            &Action::SentToSource { topic_id: RUN, partition: 3, from: 900 },
+            "to-source/00000000-0000-0000-0000-000000000abc/3",
+            Some(r#"{"from":900}"#),
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_action() {
+        for (key, value) in [
+            ("release", None),
+            ("release", Some("now")),
+            ("release/2", Some("{}")),
+            ("lock/1", None),
+            ("dismissed/1/2/3", None),
+            ("to-source/x/1", Some(r#"{"from":1}"#)),
+            ("to-source/00000000-0000-0000-0000-000000000abc/3", None),
+            ("", None),
+        ] {
+            assert_eq!(Action::parse(key.as_bytes(), value.map(str::as_bytes)), None, "{key}");
+        }
+        assert_eq!(Action::parse(b"\xff", None), None);
+        let later = br#"{"at_ms":1,"by":"x","why":"a field of a later version"}"#;
+        assert_eq!(
+            Action::parse(b"release", Some(later)),
+            Some(Action::Released { at_ms: 1, by: "x".into() })
+        );
+    }
+
+    #[test]
+    fn the_topic_belongs_to_the_group_and_has_a_legal_name() {
+        assert_eq!(actions_topic("orders", "night shift"), "orders.night-shift.dlq-actions");
+    }
+}
