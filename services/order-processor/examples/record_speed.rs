@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut counter = Counter::default();
     measure("stamp out of two headers", |_| Stamp::of(black_box(counter.next_headers())).is_some());
     let simulation = Simulation::new(0.1, None, None, 3);
-    measure("simulation of an order id", |_| simulation.answer(black_box(ORDER_ID), 10.0, 1));
+    measure("simulation of an order id", |_| simulation.failure(black_box(ORDER_ID), 10.0, 1));
 
     let mut state = PartitionState::empty(Uuid::max(), 0, Capacity::DEFAULT);
     let mut counter = Counter::default();

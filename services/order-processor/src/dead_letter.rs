@@ -167,7 +167,7 @@ struct Replay {
 impl Replay {
     fn of(headers: &[RawHeader<'_>]) -> Self {
         let text = |name| identity::text_of(headers, name);
-        let of: Option<ReplayOf> = text(REPLAY_OF_HEADER).and_then(|of| of.parse().ok());
+        let of = ReplayOf::of(headers);
         let is_replay = of.is_some();
         let count = text(REPLAY_COUNT_HEADER).and_then(|count| count.parse().ok()).unwrap_or(1);
         let original_timestamp = text(names::ORIGINAL_TIMESTAMP)
@@ -182,7 +182,7 @@ impl Replay {
 }
 
 /// Returns a time as RFC 3339 in UTC with milliseconds; times outside the years 0 to 9999 count as their edge.
-fn rfc3339(timestamp_ms: i64) -> String {
+pub(crate) fn rfc3339(timestamp_ms: i64) -> String {
     const EARLIEST_MS: i64 = -62_167_219_200_000;
     const LATEST_MS: i64 = 253_402_300_799_999;
     let time = DateTime::from_timestamp_millis(timestamp_ms.clamp(EARLIEST_MS, LATEST_MS));

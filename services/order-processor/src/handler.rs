@@ -1,4 +1,4 @@
-//! Your own work goes here: implement [`Handler`] and give it to [`crate::service::run`].
+//! Your own work on an order goes here: one trait, one async method.
 //!
 //! ```
 //! use order_avro::Order;
@@ -7,32 +7,50 @@
 //! struct Invoices;
 //!
 //! impl Handler for Invoices {
-//!     async fn handle(&self, order: &Order, _attempt: Attempt<'_>) -> Outcome {
+//!     async fn handle(&self, order: &Order, attempt: Attempt<'_>) -> Outcome {
 //!         if order.price == 0.0 {
-//!             return Outcome::Permanent { reason: "there is nothing to invoice".into() };
+//!             return Outcome::permanent("there is nothing to invoice");
 //!         }
-//!         Outcome::Done
+//!         match send_invoice(order, &attempt.idempotency_key()).await {
+//!             Ok(()) => Outcome::Done,
+//!             Err(error) => Outcome::transient(error.to_string()),
+//!         }
 //!     }
+//! }
+//!
+//! async fn send_invoice(order: &Order, key: &str) -> std::io::Result<()> {
+//!     Ok(())
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     service_runtime::run("invoices", |settings, context| {
+//!         order_processor::service::run_with(Invoices, settings, context)
+//!     })
 //! }
 //! ```
 //!
-//! One async method decides about one order. It may be called again for an order it has already seen (after a crash,
-//! or a rebalance that interrupted it), so what it does should be idempotent; [`Attempt`] carries coordinates that name the
-//! record for good. A handler that never waits costs no task and no allocation.
+//! What happens to an order is decided by the [`Outcome`]. The method may be called again for an order it has already
+//! seen: after a crash, a rebalance that interrupted it, a timeout, a replay of a dead letter. So what it does should be
+//! idempotent; [`Attempt::idempotency_key`] names the order for good. A handler that never waits costs no task and no
+//! allocation. One that waits should not block its thread while it does.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use order_avro::Order;
+use uuid::Uuid;
 
-use crate::simulation::{Answer, Simulation};
+use crate::simulation::SimulatedFailure;
 
 /// What became of one attempt at one order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The order is processed.
     Done,
-    /// It may succeed later: the processor tries again after a delay, at most `MAX_RETRIES` times.
+    /// It may succeed later: it is tried again after a delay, at most `MAX_RETRIES` times, and then dead-lettered.
+    ///
+    /// So is an attempt that takes longer than `HANDLER_TIMEOUT_MS`. When nothing but such failures comes back, the
+    /// dependency counts as down ([`crate::circuit`]).
     Transient {
         /// What went wrong, for people.
         reason: Cow<'static, str>,
@@ -44,56 +62,78 @@ pub enum Outcome {
         /// What went wrong, for people.
         reason: Cow<'static, str>,
     },
-    /// As [`Outcome::Permanent`], for failures on purpose.
-    Simulated {
-        /// What went wrong, for people.
+    /// Something the work needs is not there, whatever the order: all attempts pause but a probe now and then, and the
+    /// order is tried again. It is never dead-lettered for that, and the attempt does not count.
+    DependencyDown {
+        /// What is not there, for people.
         reason: Cow<'static, str>,
+        /// The least pause before the first probe, if the other side named one.
+        retry_after: Option<Duration>,
     },
+    /// A failure on purpose.
+    Simulated(SimulatedFailure),
+}
+
+impl Outcome {
+    /// Returns a failure that may heal.
+    pub fn transient(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Transient { reason: reason.into(), retry_after: None }
+    }
+
+    /// Returns a failure that cannot heal.
+    pub fn permanent(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Permanent { reason: reason.into() }
+    }
+
+    /// Returns an outage of something that all orders need.
+    pub fn dependency_down(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::DependencyDown { reason: reason.into(), retry_after: None }
+    }
 }
 
 /// Which attempt at which record this is.
+///
+/// A replayed dead letter has the coordinates of the record that failed first.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
-    /// Counts from 1.
+    /// Counts from 1, over restarts. An attempt that found a dependency down does not count: the next has its number.
     pub number: u32,
-    /// The topic the record was read from.
+    /// The record's topic.
     pub topic: &'a str,
-    /// The partition it was read from.
+    /// The id of that topic: one that is deleted and created again has another.
+    pub topic_id: Uuid,
+    /// The partition.
     pub partition: i32,
-    /// The record's offset in it.
+    /// The offset in it.
     pub offset: i64,
+    /// The record's timestamp, in milliseconds since 1970.
+    pub timestamp_ms: i64,
+}
+
+impl Attempt<'_> {
+    /// Returns `<topic id>-<partition>-<offset>`: the same for every attempt at this order, and for no other order.
+    ///
+    /// The topic's name would not do: a topic that is created anew begins at offset 0 again.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}-{}-{}", self.topic_id, self.partition, self.offset)
+    }
 }
 
 /// The work that is done for every order.
 pub trait Handler: Send + Sync + 'static {
     /// Processes one order.
     ///
-    /// The future is dropped when its partition is lost, or when draining takes longer than `DRAIN_TIMEOUT_MS`; the
-    /// order is then processed again, here or by another member.
+    /// The future is dropped when its time (`HANDLER_TIMEOUT_MS`) is over, when its partition is lost, or when draining
+    /// takes longer than `DRAIN_TIMEOUT_MS`; the order is then processed again, here or by another member.
     fn handle(&self, order: &Order, attempt: Attempt<'_>) -> impl Future<Output = Outcome> + Send;
 }
 
-/// The handler of the product as it comes: it counts every order as processed, except those that the settings make fail.
-#[derive(Clone, Debug)]
-pub struct SimulatedHandler {
-    simulation: Simulation,
-}
+/// The handler of the product as it comes: an order is done when it is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct CountOnly;
 
-impl SimulatedHandler {
-    /// Makes a handler that fails where `simulation` says so.
-    pub fn new(simulation: Simulation) -> Self {
-        Self { simulation }
-    }
-}
-
-impl Handler for SimulatedHandler {
-    async fn handle(&self, order: &Order, attempt: Attempt<'_>) -> Outcome {
-        match self.simulation.answer(&order.order_id, order.price, attempt.number) {
-            Answer::Ok => Outcome::Done,
-            Answer::Transient(reason) => {
-                Outcome::Transient { reason: Cow::Borrowed(reason), retry_after: None }
-            }
-            Answer::Permanent(reason) => Outcome::Simulated { reason: Cow::Borrowed(reason) },
-        }
+impl Handler for CountOnly {
+    async fn handle(&self, _order: &Order, _attempt: Attempt<'_>) -> Outcome {
+        Outcome::Done
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A letter is written when the broker has acknowledged it; until then its record is incomplete and nothing is
 //! committed past it. A dead-letter topic that cannot be written is waited for: letters are resent until they are
-//! taken, and whoever waits for one stops doing so by dropping its future.
+//! taken, and whoever waits for one stops doing so by dropping its future. Until then a partition works on within its
+//! window, as behind any record that waits; then it stops reading.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,9 @@ use kafka_protocol::ResponseError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+
+use crate::pauses::Pauses;
+use crate::watch::Watch;
 
 /// Letters that wait for their partition's queue; whoever has one more waits too.
 const QUEUE_MAX: usize = 1_000;
@@ -40,6 +44,16 @@ pub(crate) struct Letter {
     pub(crate) answer: oneshot::Sender<Result<(), LetterError>>,
 }
 
+/// What letters are written with.
+#[derive(Clone, Debug)]
+pub(crate) struct Desk {
+    pub(crate) writer: Writer,
+    /// Where a request is entered that is on its way.
+    pub(crate) watch: Arc<Watch>,
+    /// Where a topic that cannot be written is shown.
+    pub(crate) pauses: Pauses,
+}
+
 /// The dead-letter topic, ready to be written. Cloning shares the queues.
 #[derive(Clone, Debug)]
 pub(crate) struct Letters {
@@ -49,7 +63,7 @@ pub(crate) struct Letters {
 impl Letters {
     /// Starts one queue for each of the topic's `partitions`, in tasks that `tasks` owns.
     pub(crate) fn start(
-        writer: &Writer,
+        desk: &Desk,
         topic: &str,
         partitions: i32,
         tasks: &mut JoinSet<()>,
@@ -58,7 +72,7 @@ impl Letters {
             .map(|partition| {
                 let (sender, letters) = mpsc::channel(QUEUE_MAX);
                 let target = TopicPartition::new(topic, partition);
-                tasks.spawn(write(writer.clone(), target, letters));
+                tasks.spawn(write(desk.clone(), target, letters));
                 sender
             })
             .collect();
@@ -93,7 +107,7 @@ impl Letters {
 }
 
 /// Writes what arrives, in batches, until every sender is gone.
-async fn write(writer: Writer, target: TopicPartition, mut letters: mpsc::Receiver<Letter>) {
+async fn write(desk: Desk, target: TopicPartition, mut letters: mpsc::Receiver<Letter>) {
     let mut batch = Vec::new();
     let mut next = None;
     loop {
@@ -114,18 +128,22 @@ async fn write(writer: Writer, target: TopicPartition, mut letters: mpsc::Receiv
             }
             batch.push(letter);
         }
-        write_batch(&writer, &target, std::mem::take(&mut batch)).await;
+        // Nobody waits for a letter of a partition that was given up: whoever has it next writes one.
+        batch.retain(|letter| !letter.answer.is_closed());
+        if !batch.is_empty() {
+            write_batch(&desk, &target, std::mem::take(&mut batch)).await;
+        }
     }
 }
 
 /// Sends one batch until it is taken; one that is too large goes letter by letter.
-async fn write_batch(writer: &Writer, target: &TopicPartition, batch: Vec<Letter>) {
+async fn write_batch(desk: &Desk, target: &TopicPartition, batch: Vec<Letter>) {
     let records: Vec<OutgoingRecord> = batch.iter().map(|letter| letter.record.clone()).collect();
-    match resend(writer, target, &records).await {
+    match resend(desk, target, &records).await {
         Ok(()) => answer(batch, Ok(())),
         Err(LetterError::TooLarge) if batch.len() > 1 => {
             for (letter, record) in batch.into_iter().zip(records) {
-                let outcome = resend(writer, target, &[record]).await;
+                let outcome = resend(desk, target, &[record]).await;
                 answer(vec![letter], outcome);
             }
         }
@@ -142,24 +160,36 @@ fn answer(batch: Vec<Letter>, outcome: Result<(), LetterError>) {
 }
 
 async fn resend(
-    writer: &Writer,
+    desk: &Desk,
     target: &TopicPartition,
     records: &[OutgoingRecord],
 ) -> Result<(), LetterError> {
     let mut backoff = BACKOFF.0;
     let mut reported: Option<Instant> = None;
+    let mut pause = None;
     loop {
-        let deadline = Instant::now() + PRODUCE_DEADLINE;
-        let error = match writer.produce(target, records, deadline).await {
-            Ok(_offset) => return Ok(()),
+        let produced = {
+            let _call = desk.watch.begin("a produce request", PRODUCE_DEADLINE);
+            desk.writer.produce(target, records, Instant::now() + PRODUCE_DEADLINE).await
+        };
+        let error = match produced {
+            Ok(_offset) => {
+                if pause.is_some() {
+                    tracing::info!(%target, "the dead-letter topic takes letters again");
+                }
+                return Ok(());
+            }
             Err(ProduceError::Refused {
                 error: ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge,
                 ..
             }) => return Err(LetterError::TooLarge),
             Err(error) => error,
         };
+        pause.get_or_insert_with(|| {
+            desk.pauses.begin(format!("waiting to write {target}: {error}"))
+        });
         if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-            tracing::warn!(%error, letters = records.len(), "waiting for the dead-letter topic");
+            tracing::warn!(%target, %error, letters = records.len(), "waiting for the dead-letter topic");
             reported = Some(Instant::now());
         }
         sleep(backoff).await;

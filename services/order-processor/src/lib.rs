@@ -1,17 +1,22 @@
 //! Keeps an exact running average of orders; retries what can heal, dead-letters what cannot.
 //!
-//! Reading order: [`handler`] is where your own work goes. [`service`] is `order-processor run`: it prepares, and runs
-//! the `session`, a group member that gives each assigned partition to a `worker`. A worker's numbers are a
-//! [`checkpoint::PartitionState`], committed together with the offset; [`start`] decides what a partition
-//! goes on from. [`stats`] reads the same checkpoints from outside.
+//! Reading order: [`handler`] is where your own work goes, and [`webhook`] is such a work. [`service`] is
+//! `order-processor run`: it prepares, and runs the `session`, a group member that gives each assigned partition to a
+//! `worker`. A worker's numbers are a [`checkpoint::PartitionState`], committed together with the offset; [`start`]
+//! decides what a partition goes on from. [`stats`] reads the same checkpoints from outside.
 //!
-//! What decides and computes is pure: [`aggregate`], [`checkpoint`], [`dead_letter`],
+//! What stops for a while does so in one of three places: [`circuit`] and its `gate` stop all attempts of a process,
+//! [`guard`] stops a partition that fills the dead-letter topic, and what is looked up or written is waited for.
+//!
+//! What decides and computes is pure: [`aggregate`], [`checkpoint`], [`circuit`], [`dead_letter`], [`guard`],
 //! [`producer_table`], [`retry`], [`simulation`] and [`start`] know no clock, runtime or connection.
 
 pub mod aggregate;
 pub mod checkpoint;
+pub mod circuit;
 pub mod dead_letter;
 pub mod dlq;
+pub mod guard;
 pub mod handler;
 pub mod producer_table;
 pub mod retry;
@@ -20,9 +25,14 @@ pub mod settings;
 pub mod simulation;
 pub mod start;
 pub mod stats;
+pub mod webhook;
 
+mod gate;
 mod group_numbers;
 mod letters;
+mod pauses;
+mod release;
 mod report;
 mod session;
+mod watch;
 mod worker;

@@ -97,9 +97,14 @@ impl Reporter {
         }
     }
 
-    /// Returns how many of `records` lines about processed orders may be written.
-    pub(crate) fn admit(&self, records: usize) -> usize {
-        self.processed.admit(records)
+    /// Returns how many lines about at most `records` processed orders may be written.
+    pub(crate) fn reserve(&self, records: usize) -> usize {
+        self.processed.reserve(records)
+    }
+
+    /// Counts processed orders about which no line was written.
+    pub(crate) fn withhold(&self, orders: usize) {
+        self.processed.withhold(orders);
     }
 
     /// Reports an order that was processed, with the group-wide average so far.

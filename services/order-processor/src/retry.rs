@@ -29,17 +29,21 @@ pub struct RetryPolicy {
     pub backoff_max: Duration,
     /// Whether delays are spread at random.
     pub jitter: Jitter,
+    /// How long after the first attempt the last one may be made; `None` is any time.
+    pub elapsed_max: Option<Duration>,
 }
 
 impl RetryPolicy {
-    /// Returns the delay before the next attempt when `attempts` were made, the last of which failed for a time.
+    /// Returns the delay before the next attempt when `attempts` were made, the first of them `elapsed` ago, and the last
+    /// of them failed for a time.
     ///
-    /// `None` means that the retries are used up. A `retry_after` that the other side named is waited for even where it is
+    /// `None` means that the retries are used up, or that the next one would be too late. A `retry_after` that the other side named is waited for even where it is
     /// longer than any backoff, up to [`RETRY_AFTER_MAX`]. `random` gives a number from 0 up to 1, and is only called with
     /// jitter.
     pub fn delay_after(
         &self,
         attempts: u32,
+        elapsed: Duration,
         retry_after: Option<Duration>,
         random: impl FnOnce() -> f64,
     ) -> Option<Duration> {
@@ -54,7 +58,9 @@ impl RetryPolicy {
                 first + computed.saturating_sub(first).mul_f64(random().clamp(0.0, 1.0))
             }
         };
-        Some(delay.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)))
+        let delay = delay.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX));
+        let is_too_late = self.elapsed_max.is_some_and(|max| elapsed.saturating_add(delay) > max);
+        (!is_too_late).then_some(delay)
     }
 
     /// Returns backoff × multiplier<sup>retry − 1</sup>, at most the longest one.
@@ -84,11 +90,14 @@ mod tests {
             multiplier: 2.0,
             backoff_max: Duration::from_mins(1),
             jitter: Jitter::Off,
+            elapsed_max: None,
         }
     }
 
     fn delays(policy: &RetryPolicy) -> Vec<Duration> {
-        (1..).map_while(|attempts| policy.delay_after(attempts, None, || 0.5)).collect()
+        (1..)
+            .map_while(|attempts| policy.delay_after(attempts, Duration::ZERO, None, || 0.5))
+            .collect()
     }
 
     fn seconds(seconds: &[f64]) -> Vec<Duration> {
@@ -113,29 +122,55 @@ mod tests {
         let capped = RetryPolicy { backoff_max: Duration::from_secs(3), ..policy() };
         assert_eq!(delays(&capped), seconds(&[1.0, 2.0, 3.0]));
         let many = RetryPolicy { retries_max: u32::MAX, multiplier: 100.0, ..policy() };
-        assert_eq!(many.delay_after(u32::MAX, None, || 0.0), Some(Duration::from_mins(1)));
+        assert_eq!(
+            many.delay_after(u32::MAX, Duration::ZERO, None, || 0.0),
+            Some(Duration::from_mins(1))
+        );
         let none = RetryPolicy { backoff: Duration::ZERO, ..many };
-        assert_eq!(none.delay_after(u32::MAX, None, || 0.0), Some(Duration::ZERO));
+        assert_eq!(none.delay_after(u32::MAX, Duration::ZERO, None, || 0.0), Some(Duration::ZERO));
     }
 
     #[test]
     fn what_the_other_side_asks_for_is_the_least_delay() {
-        let after = |seconds| policy().delay_after(2, Some(Duration::from_secs(seconds)), || 0.0);
+        let after = |seconds| {
+            policy().delay_after(2, Duration::ZERO, Some(Duration::from_secs(seconds)), || 0.0)
+        };
         assert_eq!(after(1), Some(Duration::from_secs(2)));
         assert_eq!(after(5), Some(Duration::from_secs(5)));
         assert_eq!(after(100), Some(Duration::from_secs(100)), "even over the longest backoff");
         assert_eq!(after(u64::MAX), Some(RETRY_AFTER_MAX));
-        assert_eq!(policy().delay_after(4, Some(Duration::from_secs(1)), || 0.0), None);
+        assert_eq!(
+            policy().delay_after(4, Duration::ZERO, Some(Duration::from_secs(1)), || 0.0),
+            None
+        );
+    }
+
+    #[test]
+    fn no_retry_is_made_later_than_the_settings_allow() {
+        let limited = RetryPolicy { elapsed_max: Some(Duration::from_secs(5)), ..policy() };
+        let after = |attempts, elapsed, retry_after| {
+            limited.delay_after(
+                attempts,
+                Duration::from_secs(elapsed),
+                Some(Duration::from_secs(retry_after)),
+                || 0.0,
+            )
+        };
+        assert_eq!(after(2, 3, 0), Some(Duration::from_secs(2)));
+        assert_eq!(after(2, 4, 0), None);
+        assert_eq!(after(1, 0, 5), Some(Duration::from_secs(5)));
+        assert_eq!(after(1, 0, 6), None, "also where the other side asks for more");
+        assert_eq!(after(1, u64::MAX, 0), None);
     }
 
     #[test]
     fn jitter_draws_between_the_first_delay_and_the_computed_one() {
         let jittered = RetryPolicy { jitter: Jitter::Full, ..policy() };
-        let third = |random| jittered.delay_after(3, None, || random);
+        let third = |random| jittered.delay_after(3, Duration::ZERO, None, || random);
         assert_eq!(third(0.0), Some(Duration::from_secs(1)));
         assert_eq!(third(0.5), Some(Duration::from_millis(2_500)));
         assert_eq!(third(1.0), Some(Duration::from_secs(4)));
-        policy().delay_after(1, None, || panic!("nothing is drawn without jitter"));
+        policy().delay_after(1, Duration::ZERO, None, || panic!("nothing is drawn without jitter"));
     }
 
     proptest! {
@@ -154,9 +189,10 @@ mod tests {
                 multiplier,
                 backoff_max: Duration::from_millis(backoff_ms + longer_ms),
                 jitter: if jittered { Jitter::Full } else { Jitter::Off },
+                elapsed_max: None,
             };
             let random = if random.is_nan() { 0.5 } else { random };
-            let delay = policy.delay_after(attempts, None, || random).unwrap();
+            let delay = policy.delay_after(attempts, Duration::ZERO, None, || random).unwrap();
             prop_assert!((policy.backoff..=policy.backoff_max).contains(&delay), "{delay:?}");
         }
     }

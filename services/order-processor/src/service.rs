@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use kafka_client::cluster::{Cluster, TopicMetadata};
@@ -16,21 +17,29 @@ use service_runtime::{Check, Context, Waiting};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::handler::{Handler, SimulatedHandler};
-use crate::letters::Letters;
+use crate::gate::Gate;
+use crate::handler::{CountOnly, Handler};
+use crate::letters::{Desk, Letters};
+use crate::pauses::Pauses;
+use crate::release::Releases;
 use crate::report::Reporter;
 use crate::retry::{Jitter, RetryPolicy};
-use crate::session::Session;
-use crate::settings::ProcessorSettings;
-use crate::simulation::Simulation;
+use crate::session::{self, Session};
+use crate::settings::{HandlerSettings, ProcessorSettings};
+use crate::simulation::{Simulated, Simulation};
+use crate::watch::Watch;
+use crate::webhook::Webhook;
 use crate::worker;
 
+/// How long a process in which something is stuck may take to leave the group, beyond what draining may take.
+const STUCK_GRACE: Duration = Duration::from_secs(5);
 /// Room that a dead letter needs beside the record it is about, in bytes.
 const LETTER_OVERHEAD_BYTES: u64 = 64 * 1024;
 /// The broker's default of `message.max.bytes`.
 const MESSAGE_BYTES_MAX: u64 = 1_048_588;
 
-/// Runs the processor as it comes, with the handler that only counts.
+/// Runs the processor as it comes: orders are posted to `HANDLER_URL`, or only counted, and some of them fail before that
+/// where the settings say so.
 ///
 /// # Errors
 /// When the group, the registry or a checkpoint makes going on impossible; outages are waited for.
@@ -41,7 +50,14 @@ pub async fn run(settings: ProcessorSettings, context: Context) -> anyhow::Resul
         settings.simulation.permanent_above,
         settings.retry.retries_max,
     );
-    run_with(SimulatedHandler::new(simulation), settings, context).await
+    match &settings.handler.url {
+        None => run_with(Simulated::new(simulation, CountOnly), settings, context).await,
+        Some(url) => {
+            let HandlerSettings { concurrency, timeout, .. } = settings.handler;
+            let webhook = Webhook::new(url.reveal(), concurrency, timeout)?;
+            run_with(Simulated::new(simulation, webhook), settings, context).await
+        }
+    }
 }
 
 /// Runs the processor with a handler of your own.
@@ -73,11 +89,27 @@ pub async fn run_with<H: Handler>(
     let ((), partitions) = prepared?;
     let dlq_partitions = partitions.get(&settings.dlq_topic).copied().unwrap_or(1);
 
-    let mut letter_tasks = JoinSet::new();
-    let writer = Writer::new(cluster.config().clone());
-    let letters = Letters::start(&writer, &settings.dlq_topic, dlq_partitions, &mut letter_tasks);
+    let mut tasks = JoinSet::new();
+    let pauses = Pauses::new(context.health.check("work"));
+    let watch = Arc::new(Watch::default());
+    let desk = Desk {
+        writer: Writer::new(cluster.config().clone()),
+        watch: Arc::clone(&watch),
+        pauses: pauses.clone(),
+    };
+    let letters = Letters::start(&desk, &settings.dlq_topic, dlq_partitions, &mut tasks);
+    let gate = Gate::new(settings.handler.concurrency, settings.handler.down_after, pauses.clone());
+    tasks.spawn(Arc::clone(&gate).keep());
+    let grace = settings.group.drain_timeout + session::FINAL_COMMIT + STUCK_GRACE;
+    let stuck = Watch::keep(&watch, pauses.clone(), grace).context("start the watch's thread")?;
     let shared = Arc::new(worker::Shared {
         handler,
+        attempt_timeout: settings.handler.timeout,
+        gate,
+        watch,
+        pauses,
+        dlq_guard: settings.dlq_guard,
+        releases: Releases::Topic { cluster: cluster.clone(), topic: settings.actions_topic() },
         group_id: settings.group.group_id.clone(),
         orders_topic: settings.topics.orders_topic.clone(),
         replay_topic: settings.replay_topic(),
@@ -87,6 +119,7 @@ pub async fn run_with<H: Handler>(
             multiplier: settings.retry.multiplier,
             backoff_max: settings.retry.backoff_max,
             jitter: if settings.retry.jitter { Jitter::Full } else { Jitter::Off },
+            elapsed_max: settings.retry.elapsed_max,
         },
         ordering: settings.retry.ordering,
         payload_format: settings.payload_format,
@@ -98,9 +131,9 @@ pub async fn run_with<H: Handler>(
         held_bytes_max: settings.retry.in_flight_bytes_max,
     });
     let session = Session::start(cluster, settings, Arc::clone(&shared), kafka, partitions);
-    let outcome = session.run(stop).await;
+    let outcome = session.run(stop, stuck).await;
     shared.reporter.finish();
-    letter_tasks.shutdown().await;
+    tasks.shutdown().await;
     outcome
 }
 
@@ -127,7 +160,7 @@ async fn register(schemas: &SchemaRegistry, subject: &str, check: &Check) -> any
     Ok(())
 }
 
-/// Creates what is missing of the orders', replay and dead-letter topics, waiting for the cluster if it must; returns
+/// Creates what is missing of the orders', replay, dead-letter and actions topics, waiting for the cluster if it must; returns
 /// how many partitions each has.
 async fn create_topics(
     cluster: &Cluster,
@@ -169,9 +202,11 @@ fn topics(settings: &ProcessorSettings, replay_partitions: i32) -> Vec<NewTopic>
         ("cleanup.policy".to_owned(), "delete".to_owned()),
         ("retention.ms".to_owned(), "-1".to_owned()),
     ]);
+    let compacted = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
     vec![
         topic(&settings.topics.orders_topic, settings.topics.topic_partitions, BTreeMap::new()),
         topic(&settings.replay_topic(), replay_partitions, kept),
         topic(&settings.dlq_topic, settings.dlq_partitions, dlq_configs),
+        topic(&settings.actions_topic(), 1, compacted),
     ]
 }

@@ -26,7 +26,7 @@ use kafka_group::member::{CommitPermission, Event, MemberConfig};
 use service_runtime::Check;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::Handler;
@@ -43,10 +43,12 @@ const REQUESTS_MAX: usize = 4;
 const NOTICES_MAX: usize = 256;
 /// The least time between two commits, however often partitions catch up.
 const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// How long a worker may take to say where it stands: longer than any batch of orders that are done at once.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Pause before a partition that could not be read is looked at again.
 const OUT_OF_PLACE_PAUSE: Duration = Duration::from_millis(200);
 /// How long after a drain its commit may take, coordinator moves included.
-const FINAL_COMMIT: Duration = Duration::from_secs(5);
+pub(crate) const FINAL_COMMIT: Duration = Duration::from_secs(5);
 /// How often the numbers of partitions of other replicas are read, at least; more partitions, less often.
 const VIEW_INTERVAL: Duration = Duration::from_secs(1);
 /// What each partition adds to that.
@@ -133,11 +135,15 @@ impl<H: Handler> Session<H> {
     /// Works until `stop`, then drains, commits and leaves the group.
     ///
     /// # Errors
-    /// When the membership ended for good, a checkpoint cannot be read, or a worker failed. The group is left, so that
-    /// other members take over at once.
-    pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+    /// When the membership ended for good, a checkpoint cannot be read, a worker failed, or `stuck` says what is stuck.
+    /// The group is left, so that other members take over at once.
+    pub(crate) async fn run(
+        mut self,
+        stop: CancellationToken,
+        stuck: mpsc::Receiver<String>,
+    ) -> anyhow::Result<()> {
         self.kafka.not_ready("joining the group");
-        let outcome = self.work(&stop).await;
+        let outcome = self.work(&stop, stuck).await;
         let drained = self.drain_everything().await;
         let keeps_membership =
             self.settings.group.instance_id.is_some() && !self.settings.group.leave_on_stop;
@@ -149,7 +155,11 @@ impl<H: Handler> Session<H> {
         outcome.and(drained)
     }
 
-    async fn work(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
+    async fn work(
+        &mut self,
+        stop: &CancellationToken,
+        mut stuck: mpsc::Receiver<String>,
+    ) -> anyhow::Result<()> {
         let mut tick = interval(self.settings.commit.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut view = Box::pin(sleep(Duration::ZERO));
@@ -158,6 +168,7 @@ impl<H: Handler> Session<H> {
             let soon = (self.last_commit + COMMIT_PAUSE_MIN).max(Instant::now());
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
+                Some(what) = stuck.recv() => anyhow::bail!("stuck: {what}"),
                 event = self.membership.next_event() => match event {
                     Some(event) => self.on_event(event).await?,
                     None => anyhow::bail!("the membership ended without a reason"),
@@ -346,7 +357,11 @@ impl<H: Handler> Session<H> {
         }
         let mut commits = Vec::new();
         for (tp, answered) in answers {
-            let Ok(snapshot) = answered.await else { continue };
+            // A worker that cannot answer is one whose thread the handler blocks.
+            let Ok(Ok(snapshot)) = timeout_at(deadline + ANSWER_MAX, answered).await else {
+                tracing::warn!(partition = %tp, "no answer from the work on this partition");
+                continue;
+            };
             let is_news =
                 self.working.get(&tp).is_some_and(|w| w.committed < Some(snapshot.revision));
             commits.extend(snapshot.commit.filter(|_| is_news));

@@ -11,7 +11,9 @@ use kafka_client::config::BrokerConfig;
 use kafka_client::topics::sanitize_topic_name;
 use kafka_group::assignor::Assignor;
 use order_avro::PayloadFormat;
-use service_runtime::settings::{ConnectionSettings, FromSettings, Settings, TopicSettings};
+use service_runtime::settings::{
+    ConnectionSettings, FromSettings, SecretUrl, Settings, TopicSettings,
+};
 
 /// Where a group without committed offsets starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +92,12 @@ pub struct ProcessorSettings {
     pub group: GroupSettings,
     /// Committing, and reading committed state back.
     pub commit: CommitSettings,
+    /// What is done for every order.
+    pub handler: HandlerSettings,
     /// Retries and what is in flight.
     pub retry: RetrySettings,
+    /// How many dead letters of one type a partition writes with no order processed between them; 0 is any number.
+    pub dlq_guard: u32,
     /// Failures on purpose.
     pub simulation: SimulationSettings,
     /// In which wire formats orders are accepted.
@@ -152,6 +158,19 @@ pub struct CommitSettings {
     pub on_mismatch: OnMismatch,
 }
 
+/// What is done for every order.
+#[derive(Clone, Debug)]
+pub struct HandlerSettings {
+    /// Where orders are posted to; `None` only counts them.
+    pub url: Option<SecretUrl>,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// How many attempts may run at once in this process.
+    pub concurrency: usize,
+    /// How many different orders have to fail for a time in a row before what they need counts as down; 0 is any number.
+    pub down_after: usize,
+}
+
 /// Retries and what may be in flight.
 #[derive(Clone, Debug)]
 pub struct RetrySettings {
@@ -165,6 +184,8 @@ pub struct RetrySettings {
     pub jitter: bool,
     /// Longest delay.
     pub backoff_max: Duration,
+    /// How long after an order's first attempt its last one may be made.
+    pub elapsed_max: Option<Duration>,
     /// What waits behind a waiting record.
     pub ordering: Ordering,
     /// Bytes of records that may wait or be worked on at once in this process.
@@ -204,7 +225,14 @@ impl FromSettings for ProcessorSettings {
                 .map(|hours| Duration::from_secs(hours * 3600)),
             group: read_group(s),
             commit: read_commit(s),
+            handler: read_handler(s),
             retry: read_retry(s),
+            dlq_guard: s.integer(
+                "DLQ_GUARD",
+                1_000,
+                0..=1_000_000_000,
+                "Dead letters of one type, with no order processed between them, after which a partition pauses until they are released; 0 never.",
+            ),
             simulation: read_simulation(s),
             payload_format: s.choice(
                 "PAYLOAD_FORMAT",
@@ -342,6 +370,33 @@ fn read_commit(s: &mut Settings) -> CommitSettings {
     }
 }
 
+fn read_handler(s: &mut Settings) -> HandlerSettings {
+    HandlerSettings {
+        url: s.optional_url(
+            "HANDLER_URL",
+            "Where every order is posted to as JSON; unset only counts the orders.",
+        ),
+        timeout: s.milliseconds(
+            "HANDLER_TIMEOUT_MS",
+            10_000,
+            10..=3_600_000,
+            "How long one attempt may take; a longer one is dropped and counts as a transient failure.",
+        ),
+        concurrency: s.integer(
+            "HANDLER_CONCURRENCY",
+            64,
+            1..=10_000,
+            "How many attempts may run at once in this process.",
+        ),
+        down_after: s.integer(
+            "HANDLER_DOWN_AFTER",
+            20,
+            0..=10_000,
+            "Different orders failing transiently in a row, with none answered between them, after which all pause until a probe is answered; 0 never.",
+        ),
+    }
+}
+
 fn read_retry(s: &mut Settings) -> RetrySettings {
     let retry = RetrySettings {
         retries_max: s.integer(
@@ -369,6 +424,15 @@ fn read_retry(s: &mut Settings) -> RetrySettings {
             0.0..=86_400.0,
             "Longest delay before a retry.",
         ),
+        elapsed_max: s
+            .optional_parsed(
+                "RETRY_MAX_ELAPSED_SECONDS",
+                "a number of seconds up to 31536000; unset or 0 is any time",
+                "How long after an order's first attempt its last one may be made.",
+                |text| text.parse().ok().filter(|seconds| (0.0..=31_536_000.0).contains(seconds)),
+            )
+            .map(Duration::from_secs_f64)
+            .filter(|elapsed| !elapsed.is_zero()),
         ordering: s.choice(
             "ORDERING",
             Ordering::Key,

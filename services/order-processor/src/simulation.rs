@@ -3,15 +3,39 @@
 use std::ops::Range;
 
 use kafka_group::murmur2::positive_murmur2;
+use order_avro::Order;
 
-/// What an attempt at an order comes to.
+use crate::handler::{Attempt, Handler, Outcome};
+
+/// A handler in front of which some orders fail on purpose; the others reach it.
+#[derive(Clone, Debug)]
+pub struct Simulated<H> {
+    simulation: Simulation,
+    handler: H,
+}
+
+impl<H> Simulated<H> {
+    /// Lets orders fail before they reach `handler`, where `simulation` says so.
+    pub fn new(simulation: Simulation, handler: H) -> Self {
+        Self { simulation, handler }
+    }
+}
+
+impl<H: Handler> Handler for Simulated<H> {
+    async fn handle(&self, order: &Order, attempt: Attempt<'_>) -> Outcome {
+        match self.simulation.failure(&order.order_id, order.price, attempt.number) {
+            None => self.handler.handle(order, attempt).await,
+            Some(failure) => Outcome::Simulated(failure),
+        }
+    }
+}
+
+/// How an attempt fails on purpose, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It succeeds.
-    Ok,
-    /// It fails, and a later attempt may succeed.
+pub enum SimulatedFailure {
+    /// A later attempt may succeed.
     Transient(&'static str),
-    /// It fails, and so will every other.
+    /// No attempt will.
     Permanent(&'static str),
 }
 
@@ -48,33 +72,34 @@ impl Simulation {
         self.error_rate <= 0.0 && self.transient_prices.is_none() && self.permanent_above.is_none()
     }
 
-    /// Returns what attempt number `attempt`, from 1, at an order comes to.
+    /// Returns how attempt number `attempt`, from 1, at an order fails, if it does.
     #[inline]
-    pub fn answer(&self, order_id: &str, price: f32, attempt: u32) -> Answer {
+    pub fn failure(&self, order_id: &str, price: f32, attempt: u32) -> Option<SimulatedFailure> {
         if self.is_off() {
-            return Answer::Ok;
+            return None;
         }
-        self.answer_by_hash(positive_murmur2(order_id.as_bytes()), f64::from(price), attempt)
+        self.failure_by_hash(positive_murmur2(order_id.as_bytes()), f64::from(price), attempt)
     }
 
-    fn answer_by_hash(&self, hash: u32, price: f64, attempt: u32) -> Answer {
+    fn failure_by_hash(&self, hash: u32, price: f64, attempt: u32) -> Option<SimulatedFailure> {
         const HASHES: f64 = 2_147_483_648.0;
         let drawn = f64::from(hash) / HASHES;
         if drawn < self.error_rate / 2.0 {
-            return Answer::Permanent("simulated permanent failure");
+            return Some(SimulatedFailure::Permanent("simulated permanent failure"));
         }
         if self.permanent_above.is_some_and(|limit| price > limit) {
-            return Answer::Permanent("simulated permanent failure: the price is above the limit");
+            let reason = "simulated permanent failure: the price is above the limit";
+            return Some(SimulatedFailure::Permanent(reason));
         }
         let reason = if drawn < self.error_rate {
             "simulated transient failure"
         } else if self.transient_prices.as_ref().is_some_and(|range| range.contains(&price)) {
             "simulated transient failure: the price is in the range"
         } else {
-            return Answer::Ok;
+            return None;
         };
         let failing_attempts = 1 + (hash >> 8) % self.retries_max.saturating_add(1);
-        if attempt <= failing_attempts { Answer::Transient(reason) } else { Answer::Ok }
+        (attempt <= failing_attempts).then_some(SimulatedFailure::Transient(reason))
     }
 }
 
@@ -88,11 +113,11 @@ mod tests {
         (hash & !0x3ff) | (rest << 8)
     }
 
-    fn kind(answer: Answer) -> &'static str {
-        match answer {
-            Answer::Ok => "ok",
-            Answer::Transient(_) => "transient",
-            Answer::Permanent(_) => "permanent",
+    fn kind(failure: Option<SimulatedFailure>) -> &'static str {
+        match failure {
+            None => "ok",
+            Some(SimulatedFailure::Transient(_)) => "transient",
+            Some(SimulatedFailure::Permanent(_)) => "permanent",
         }
     }
 
@@ -100,8 +125,8 @@ mod tests {
     fn without_settings_nothing_fails() {
         let simulation = Simulation::new(0.0, None, None, 3);
         assert!(simulation.is_off());
-        assert_eq!(simulation.answer_by_hash(0, 1e12, 1), Answer::Ok);
-        assert_eq!(simulation.answer("1014", 1e12, 1), Answer::Ok);
+        assert_eq!(simulation.failure_by_hash(0, 1e12, 1), None);
+        assert_eq!(simulation.failure("1014", 1e12, 1), None);
     }
 
     #[test]
@@ -116,14 +141,14 @@ mod tests {
             (0.999_9, "ok"),
         ] {
             assert_eq!(
-                kind(simulation.answer_by_hash(hash(share, 0), 10.0, 1)),
+                kind(simulation.failure_by_hash(hash(share, 0), 10.0, 1)),
                 expected,
                 "{share}"
             );
         }
         let always = Simulation::new(1.0, None, None, 3);
-        assert_eq!(kind(always.answer_by_hash(0x7fff_ffff, 10.0, 4)), "transient");
-        assert_eq!(kind(always.answer_by_hash(0x3fff_ffff, 10.0, 4)), "permanent");
+        assert_eq!(kind(always.failure_by_hash(0x7fff_ffff, 10.0, 4)), "transient");
+        assert_eq!(kind(always.failure_by_hash(0x3fff_ffff, 10.0, 4)), "permanent");
     }
 
     #[test]
@@ -131,7 +156,7 @@ mod tests {
         let simulation = Simulation::new(0.1, None, None, 3);
         for rest in 0..4 {
             for attempt in 1..6 {
-                let answer = simulation.answer_by_hash(hash(0.07, rest), 10.0, attempt);
+                let answer = simulation.failure_by_hash(hash(0.07, rest), 10.0, attempt);
                 let expected = if attempt <= rest + 1 { "transient" } else { "ok" };
                 assert_eq!(kind(answer), expected, "rest {rest}, attempt {attempt}");
             }
@@ -149,7 +174,7 @@ mod tests {
             (1000.0, "ok"),
             (1000.1, "permanent"),
         ] {
-            assert_eq!(kind(simulation.answer("order-1", price, 1)), expected, "{price}");
+            assert_eq!(kind(simulation.failure("order-1", price, 1)), expected, "{price}");
         }
     }
 
@@ -159,7 +184,7 @@ mod tests {
         let simulation = Simulation::new(0.3, None, None, 3);
         for (id, expected) in KNOWN {
             let answers: String = (1..=5)
-                .map(|attempt| kind(simulation.answer(id, 10.0, attempt)).chars().next().unwrap())
+                .map(|attempt| kind(simulation.failure(id, 10.0, attempt)).chars().next().unwrap())
                 .collect();
             assert_eq!(answers, *expected, "{id}");
         }

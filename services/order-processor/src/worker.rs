@@ -9,9 +9,14 @@
 //!                       ├─► poison ─► dead letter ─► in flight ─► written ─┤
 //!                       └─► parked behind its key          └─► transient ─► waiting ─► attempt
 //! ```
+//!
+//! An attempt needs a permit of the [`crate::gate`], so that not too many run at once, and none while what the handler
+//! needs is down. Many dead letters with nothing done between them stop the partition until they are released.
 
 mod dispatch;
+mod guarded;
 mod held;
+mod permits;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -19,6 +24,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering as Atomic};
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use kafka_client::offsets::OffsetCommit;
@@ -34,12 +40,19 @@ use uuid::Uuid;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::PartitionState;
+use crate::gate::Gate;
+use crate::guard::Guard;
 use crate::handler::{Handler, Outcome};
 use crate::letters::{LetterError, Letters};
+use crate::pauses::Pauses;
+use crate::release::Releases;
 use crate::report::Reporter;
 use crate::retry::RetryPolicy;
 use crate::settings::Ordering;
+use crate::watch::{Activity, Watch};
+use guarded::Guarded;
 use held::HeldRecords;
+use permits::{InFlight, Permits};
 
 /// Most bytes that one batch may unpack to: a compressed batch cannot claim more memory than this.
 const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -47,6 +60,14 @@ const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What all workers of a process share.
 pub(crate) struct Shared<H> {
     pub(crate) handler: H,
+    /// How long one attempt may take.
+    pub(crate) attempt_timeout: Duration,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) pauses: Pauses,
+    /// The dead letters of one type after which a partition stops.
+    pub(crate) dlq_guard: u32,
+    pub(crate) releases: Releases,
     pub(crate) group_id: String,
     pub(crate) orders_topic: String,
     pub(crate) replay_topic: String,
@@ -169,11 +190,17 @@ struct Worker<'a, H> {
     held: HeldRecords,
     /// The part of the process's held bytes that is this worker's.
     counted_bytes: usize,
-    in_flight: FuturesUnordered<ReusableBoxFuture<'a, Finished>>,
+    in_flight: FuturesUnordered<InFlight<'a>>,
     /// An allocation that the next attempt reuses, so that attempts that end at once make none.
     spare: Option<ReusableBoxFuture<'a, Finished>>,
     /// Held records whose next attempt may start.
     ready: VecDeque<i64>,
+    permits: Permits<'a>,
+    /// Counted up before and after each first poll.
+    activity: Arc<Activity>,
+    guard: Guard,
+    /// Set while the partition is stopped by its dead letters.
+    guarded: Option<Guarded>,
     /// The schema of the last order: most orders have the same.
     schema: Option<(u32, Arc<WriterSchema>)>,
     /// A schema id that the registry does not know, looked up for the record at hand.
@@ -181,7 +208,9 @@ struct Worker<'a, H> {
     draining: Option<Draining>,
     ended: bool,
     /// How many more lines about processed orders may be written.
-    lines_admitted: usize,
+    lines_reserved: usize,
+    /// About how many processed orders no line was written.
+    lines_withheld: usize,
 }
 
 /// Works on one partition until it is drained or its session is gone.
@@ -209,11 +238,16 @@ pub(crate) async fn run<H: Handler>(
         in_flight: FuturesUnordered::new(),
         spare: None,
         ready: VecDeque::new(),
+        permits: Permits::of(&shared.gate),
+        activity: shared.watch.activity(shared.attempt_timeout),
+        guard: Guard::new(shared.dlq_guard),
+        guarded: None,
         schema: None,
         unknown_schema: None,
         draining: None,
         ended: false,
-        lines_admitted: 0,
+        lines_reserved: 0,
+        lines_withheld: 0,
     };
     let outcome = worker.work().await;
     worker.release_bytes();
@@ -241,6 +275,8 @@ impl<H: Handler> Worker<'_, H> {
     ///
     /// Cancel safe: nothing is received and then dropped.
     async fn turn(&mut self, intake: Intake) -> Option<Fetched> {
+        let wants_permit = self.wants_permit();
+        self.permits.prepare(wants_permit);
         let is_open = intake == Intake::Open && self.draining.is_none();
         let due = self.held.next_due().filter(|_| self.draining.is_none());
         let deadline = self.draining.as_ref().map(|draining| draining.deadline);
@@ -248,6 +284,8 @@ impl<H: Handler> Worker<'_, H> {
             biased;
             request = self.requests.recv() => self.on_request(request),
             Some(finished) = self.in_flight.next(), if !self.in_flight.is_empty() => self.on_finished(finished),
+            word = guarded::word(&mut self.guarded), if self.guarded.is_some() => self.on_release(&word),
+            Some(permit) = self.permits.next(), if wants_permit => self.permits.arrive(permit),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.end_drain(),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.start_due(),
             fetched = self.fetched.recv(), if is_open => match fetched {
@@ -280,7 +318,7 @@ impl<H: Handler> Worker<'_, H> {
     async fn take(&mut self, fetched: FetchedBatches) -> anyhow::Result<()> {
         let mut aborted = AbortedTransactions::new(fetched.aborted);
         let records: i32 = fetched.batches.iter().map(|batch| batch.header().record_count).sum();
-        self.lines_admitted = self.shared.reporter.admit(usize::try_from(records).unwrap_or(0));
+        self.lines_reserved = self.shared.reporter.reserve(usize::try_from(records).unwrap_or(0));
         for raw in &fetched.batches {
             let batch = raw.open(UNPACKED_BYTES_MAX).map_err(|error| {
                 anyhow::Error::new(error).context(format!("read {} of the log", self.tp))
@@ -320,6 +358,7 @@ impl<H: Handler> Worker<'_, H> {
                 // with them, at the attempt the checkpoint names.
                 self.held.clear_waiting();
                 self.ready.clear();
+                self.permits.leave();
                 self.draining = Some(Draining { deadline, answer });
             }
         }
@@ -332,6 +371,9 @@ impl<H: Handler> Worker<'_, H> {
             self.end_drain();
         }
         self.count_bytes();
+        if self.lines_withheld > 0 {
+            self.shared.reporter.withhold(std::mem::take(&mut self.lines_withheld));
+        }
         self.revision.store(self.state.revision(), Atomic::Relaxed);
     }
 

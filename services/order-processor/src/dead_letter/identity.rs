@@ -6,7 +6,7 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 use super::RawHeader;
-use super::names::{self, REPLAY_COUNT_HEADER};
+use super::names::{self, REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
 
 /// What makes two letters the same one: a crash between writing a letter and committing its record writes it again.
 ///
@@ -61,6 +61,13 @@ impl Identity {
             group: text(names::GROUP)?.to_owned(),
             replay_count: text(REPLAY_COUNT_HEADER)?.parse().ok()?,
         })
+    }
+}
+
+impl ReplayOf {
+    /// Reads where a record failed first from its headers; `None` if it is no replay.
+    pub fn of(headers: &[RawHeader<'_>]) -> Option<Self> {
+        text_of(headers, REPLAY_OF_HEADER)?.parse().ok()
     }
 }
 

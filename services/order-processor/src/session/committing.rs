@@ -11,7 +11,7 @@ use kafka_protocol::ResponseError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Session, list};
+use super::{ANSWER_MAX, Session, list};
 use crate::handler::Handler;
 use crate::worker::{Request, Snapshot};
 
@@ -150,12 +150,18 @@ async fn commit(
     instance_id: Option<String>,
     asked: Vec<(TopicPartition, u64, mpsc::Sender<Request>)>,
 ) -> Committed {
-    let mut snapshots: Vec<(TopicPartition, u64, Snapshot)> = Vec::new();
+    let mut answers = Vec::new();
     for (tp, epoch, requests) in asked {
         let (answer, answered) = oneshot::channel();
-        if requests.send(Request::Checkpoint(answer)).await.is_ok()
-            && let Ok(snapshot) = answered.await
-        {
+        if requests.try_send(Request::Checkpoint(answer)).is_ok() {
+            answers.push((tp, epoch, answered));
+        }
+    }
+    // One that does not answer in time is asked again with the next commit, and holds up no other.
+    let until = Instant::now() + ANSWER_MAX;
+    let mut snapshots: Vec<(TopicPartition, u64, Snapshot)> = Vec::new();
+    for (tp, epoch, answered) in answers {
+        if let Ok(Ok(snapshot)) = timeout_at(until, answered).await {
             snapshots.push((tp, epoch, snapshot));
         }
     }

@@ -8,6 +8,7 @@ use schema_registry::RegistryError;
 use tokio::time::{Instant, sleep};
 
 use super::held::{HeldRecord, OwnedRecord, Work};
+use super::settle::{Place, first_place};
 use super::{Atomic, Intake, Worker};
 use crate::checkpoint::{Admission, CompletedOrder, Origin};
 use crate::dead_letter::ErrorType;
@@ -35,6 +36,10 @@ enum Block {
     Room,
     /// The writer's schema has to be looked up.
     Schema(u32),
+    /// No attempt may begin now.
+    Permit,
+    /// The partition is stopped.
+    Release,
 }
 
 /// Why a value gave no order.
@@ -71,14 +76,20 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     fn dispatch(&mut self, record: &Record<'_>) -> Dispatch {
-        if !self.has_room_for(record.offset) {
-            return Dispatch::Blocked(Block::Room);
+        if let Some(block) = self.block(record.offset) {
+            return Dispatch::Blocked(block);
         }
         let decoded = match self.decode(record.value) {
             Err(Undecoded::NeedsSchema(id)) => return Dispatch::Blocked(Block::Schema(id)),
             Err(Undecoded::Poison(poison)) => Err(poison),
             Ok(decoded) => Ok(decoded),
         };
+        let is_behind_its_key = self.shared.ordering == Ordering::Key
+            && record.key.is_some_and(|key| self.held.is_busy(key));
+        // Before the record is admitted: from there on there is no way back.
+        if decoded.is_ok() && !is_behind_its_key && !self.permits.allow() {
+            return Dispatch::Blocked(Block::Permit);
+        }
         let headers = || record.headers.iter().map(|header| (header.name, header.value));
         let stamp = if self.shared.dedupe { Stamp::of(headers()) } else { None };
         let attempts = match self.state.admit(record.offset, stamp) {
@@ -88,18 +99,13 @@ impl<H: Handler> Worker<'_, H> {
         let origin = if self.is_replay { Origin::of(headers()) } else { Origin::Produced };
         match decoded {
             Err(poison) => {
-                self.hold(
-                    record,
-                    Work { attempts, order: None, schema_id: poison.schema_id, origin },
-                );
+                self.hold(record, Work::new(attempts, None, poison.schema_id, origin));
                 self.dead_letter(record.offset, &poison);
             }
             Ok((order, schema_id)) => {
-                let is_behind_its_key = self.shared.ordering == Ordering::Key
-                    && record.key.is_some_and(|key| self.held.is_busy(key));
                 if is_behind_its_key {
                     let record = OwnedRecord::copy(record);
-                    let work = Work { attempts, order: Some(order), schema_id, origin };
+                    let work = Work::new(attempts, Some(order), schema_id, origin);
                     self.held.park(HeldRecord { record, work, keeps_key: true });
                 } else {
                     self.attempt_in_place(record, order, schema_id, attempts + 1, origin);
@@ -118,8 +124,17 @@ impl<H: Handler> Worker<'_, H> {
         attempts: u32,
         origin: Origin,
     ) {
-        match self.start(record.offset, order, attempts) {
+        let place = Place {
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            first: match origin {
+                Origin::Produced => None,
+                Origin::Replayed => first_place(record.headers.iter().map(|h| (h.name, h.value))),
+            },
+        };
+        match self.start(place, order, attempts) {
             Some((order, Ok(Outcome::Done))) => {
+                self.answered();
                 let timestamp_ms = record.timestamp_ms;
                 let completed =
                     CompletedOrder { timestamp_ms, price: order.price, attempts, origin };
@@ -127,11 +142,12 @@ impl<H: Handler> Worker<'_, H> {
                 self.processed(record.offset, &order, attempts);
             }
             Some((order, outcome)) => {
-                self.hold(record, Work { attempts, order: Some(order), schema_id, origin });
+                self.hold(record, Work::new(attempts, Some(order), schema_id, origin));
                 self.settle(record.offset, outcome);
             }
-            None => self.hold(record, Work { attempts, order: None, schema_id, origin }),
+            None => self.hold(record, Work::new(attempts, None, schema_id, origin)),
         }
+        self.permits.end_probe();
     }
 
     fn dispatch_undecodable(
@@ -140,8 +156,8 @@ impl<H: Handler> Worker<'_, H> {
         timestamp_ms: i64,
     ) -> Dispatch {
         let offset = piece.first_offset;
-        if !self.has_room_for(offset) {
-            return Dispatch::Blocked(Block::Room);
+        if let Some(block) = self.block(offset) {
+            return Dispatch::Blocked(block);
         }
         let attempts = match self.state.admit(offset, None) {
             Admission::Process { attempts } => attempts,
@@ -154,10 +170,7 @@ impl<H: Handler> Worker<'_, H> {
             value: Some(piece.raw),
             headers: Headers::EMPTY,
         };
-        self.hold(
-            &record,
-            Work { attempts, order: None, schema_id: None, origin: Origin::Produced },
-        );
+        self.hold(&record, Work::new(attempts, None, None, Origin::Produced));
         let mut message = piece.fault.as_str().to_owned();
         if piece.last_offset > offset {
             message = format!("{message}: stands for offsets {offset} to {}", piece.last_offset);
@@ -171,6 +184,15 @@ impl<H: Handler> Worker<'_, H> {
         // Poison is out of its key's order: nothing is done with it but writing it down.
         let keeps_key = work.attempts > 0 && self.shared.ordering == Ordering::Key;
         self.held.hold(HeldRecord { record: OwnedRecord::copy(record), work, keeps_key });
+    }
+
+    /// Returns what keeps any record from being taken.
+    #[inline]
+    fn block(&self, offset: i64) -> Option<Block> {
+        if !self.has_room_for(offset) {
+            return Some(Block::Room);
+        }
+        self.guarded.is_some().then_some(Block::Release)
     }
 
     /// Returns whether one more record may become incomplete: within the checkpoint's window and the memory bound.
@@ -224,17 +246,19 @@ impl<H: Handler> Worker<'_, H> {
     /// Waits until what blocks the record at hand may have gone; everything held goes on meanwhile.
     async fn unblock(&mut self, block: Block) {
         match block {
-            Block::Room => {
+            Block::Room | Block::Release => {
                 // Nothing is taken in, so the turn returns nothing.
                 self.turn(Intake::Closed).await;
             }
             Block::Schema(id) => self.look_up(id).await,
+            Block::Permit => self.wait_for_permit().await,
         }
     }
 
     /// Looks a schema up for as long as the registry cannot answer: the partition pauses, and nothing is dead-lettered.
     async fn look_up(&mut self, id: u32) {
         let mut reported: Option<Instant> = None;
+        let mut pause = None;
         loop {
             let schemas = self.shared.schemas.clone();
             let lookup = async move { schemas.schema_by_id(id).await };
@@ -249,6 +273,10 @@ impl<H: Handler> Worker<'_, H> {
                 }
                 Err(RegistryError::Unavailable { .. }) if self.is_ending() => return,
                 Err(error @ RegistryError::Unavailable { .. }) => {
+                    pause.get_or_insert_with(|| {
+                        let reason = format!("{} waits for the schema registry", self.tp);
+                        self.shared.pauses.begin(reason)
+                    });
                     if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
                         let error = kafka_client::error::chain(&error);
                         tracing::warn!(

@@ -3,6 +3,7 @@
 //! A record is copied out of its fetch before it is held: a slice of it would pin the whole response.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_group::record_batch::Record;
@@ -10,6 +11,7 @@ use order_avro::Order;
 use tokio::time::Instant;
 
 use crate::checkpoint::Origin;
+use crate::circuit::Streak;
 
 /// A record's headers in order, repeated names, null values and all.
 pub(crate) type Headers = Vec<(Bytes, Option<Bytes>)>;
@@ -70,6 +72,22 @@ pub(crate) struct Work {
     pub(crate) schema_id: Option<u32>,
     /// Whether it was produced or replayed.
     pub(crate) origin: Origin,
+    /// The uptime of the gate when an attempt failed first.
+    pub(crate) first_failure: Option<Duration>,
+    /// The streak of failures in which that was.
+    pub(crate) streak: Option<Streak>,
+}
+
+impl Work {
+    /// Returns what is known of a record at which no attempt has failed in this process.
+    pub(crate) fn new(
+        attempts: u32,
+        order: Option<Order>,
+        schema_id: Option<u32>,
+        origin: Origin,
+    ) -> Self {
+        Self { attempts, order, schema_id, origin, first_failure: None, streak: None }
+    }
 }
 
 /// One held record with what is known about it.
@@ -181,8 +199,6 @@ impl HeldRecords {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn record(offset: i64, key: Option<&'static str>) -> HeldRecord {
@@ -193,11 +209,7 @@ mod tests {
             value: None,
             headers: Vec::new(),
         };
-        HeldRecord {
-            record,
-            work: Work { attempts: 0, order: None, schema_id: None, origin: Origin::Produced },
-            keeps_key: true,
-        }
+        HeldRecord { record, work: Work::new(0, None, None, Origin::Produced), keeps_key: true }
     }
 
     #[test]

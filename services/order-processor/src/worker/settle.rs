@@ -2,39 +2,102 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use kafka_client::writer::OutgoingRecord;
 use order_avro::Order;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::dispatch::Poison;
-use super::held::Work;
-use super::{Attempted, Finished, Worker};
-use crate::checkpoint::CompletedOrder;
-use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
+use super::held::{HeldRecord, Work};
+use super::permits::InFlight;
+use super::{Attempted, Finished, Shared, Worker};
+use crate::checkpoint::{CompletedOrder, Origin};
+use crate::circuit::{Fault, PROBE_PAUSE, TransientFailure};
+use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, RawHeader, ReplayOf};
+use crate::gate::Permit;
 use crate::handler::{Attempt, Handler, Outcome};
 use crate::letters::LetterError;
+use crate::retry::RETRY_AFTER_MAX;
+use crate::simulation::SimulatedFailure;
+
+/// What a handler leaves behind that panicked.
+type Panic = Box<dyn Any + Send>;
+
+/// Where a record is.
+pub(super) struct Place {
+    pub(super) offset: i64,
+    pub(super) timestamp_ms: i64,
+    /// Where a replayed record failed first.
+    pub(super) first: Option<Box<ReplayOf>>,
+}
+
+impl HeldRecord {
+    /// Returns where the record is.
+    fn place(&self) -> Place {
+        let record = &self.record;
+        let headers =
+            || record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()));
+        Place {
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            first: match self.work.origin {
+                Origin::Produced => None,
+                Origin::Replayed => first_place(headers()),
+            },
+        }
+    }
+}
+
+/// What a transient failure says beside its reason.
+struct Transient {
+    reason: Cow<'static, str>,
+    retry_after: Option<Duration>,
+    /// Whether it tells something about what the handler depends on.
+    is_evidence: bool,
+}
 
 impl<H: Handler> Worker<'_, H> {
-    /// Starts an attempt; returns its outcome if it ended at once, and otherwise keeps it in flight.
+    /// Starts an attempt, for which there is a permit; returns its outcome if it ended at once, and otherwise keeps it
+    /// in flight with the permit.
     pub(super) fn start(
         &mut self,
-        offset: i64,
+        place: Place,
         order: Order,
         number: u32,
     ) -> Option<(Order, Attempted)> {
         let shared = self.shared;
-        let (topic, partition) = (self.topic, self.tp.partition);
+        let (topic, topic_id, partition) = (self.topic, self.topic_id, self.tp.partition);
         let attempt = async move {
-            let attempt = Attempt { number, topic, partition, offset };
-            let handled = AssertUnwindSafe(shared.handler.handle(&order, attempt)).catch_unwind();
-            let outcome = handled.await.map_err(|panic| panic_message(&*panic));
+            let Place { offset, timestamp_ms, first } = place;
+            let mut attempt = Attempt { number, topic, topic_id, partition, offset, timestamp_ms };
+            if let Some(first) = &first {
+                attempt = Attempt {
+                    topic: &first.topic,
+                    topic_id: first.topic_id,
+                    partition: first.partition,
+                    offset: first.offset,
+                    ..attempt
+                };
+            }
+            let outcome = {
+                let handled = async { shared.handler.handle(&order, attempt).await };
+                let mut handled = pin!(AssertUnwindSafe(handled).catch_unwind());
+                let at_once = poll_fn(|cx| Poll::Ready(handled.as_mut().poll(cx))).await;
+                match at_once {
+                    Poll::Ready(outcome) => outcome,
+                    // In a box: its place would be copied with every attempt, and few need it.
+                    Poll::Pending => Box::pin(in_time(shared, handled)).await,
+                }
+            };
+            let outcome = outcome.map_err(|panic| panic_message(&*panic));
             Finished::Attempt { offset, order, outcome }
         };
         let mut future = match self.spare.take() {
@@ -45,20 +108,24 @@ impl<H: Handler> Worker<'_, H> {
             None => ReusableBoxFuture::new(attempt),
         };
         // The waker does nothing: a future that is pending is polled again as soon as it is in flight.
-        match future.poll(&mut Context::from_waker(Waker::noop())) {
+        self.activity.turn();
+        let polled = future.poll(&mut Context::from_waker(Waker::noop()));
+        self.activity.turn();
+        match polled {
             Poll::Ready(Finished::Attempt { order, outcome, .. }) => {
                 self.spare = Some(future);
                 Some((order, outcome))
             }
             Poll::Ready(Finished::Letter { .. }) => None,
             Poll::Pending => {
-                self.in_flight.push(future);
+                self.in_flight.push(InFlight { work: future, permit: self.permits.take() });
                 None
             }
         }
     }
 
-    pub(super) fn on_finished(&mut self, finished: Finished) {
+    /// Acts on the end of work in flight. Its permit goes to whoever waits longest.
+    pub(super) fn on_finished(&mut self, (finished, _permit): (Finished, Option<Permit>)) {
         match finished {
             Finished::Attempt { offset, order, outcome } => {
                 if let Some(held) = self.held.get_mut(offset) {
@@ -92,17 +159,23 @@ impl<H: Handler> Worker<'_, H> {
         if self.draining.is_some() {
             self.ready.clear();
         }
-        while let Some(offset) = self.ready.pop_front() {
+        while !self.ready.is_empty() && self.guarded.is_none() && self.permits.allow() {
+            if self.permits.leave_probe_to_newcomer() {
+                return;
+            }
+            let Some(offset) = self.ready.pop_front() else { return };
             let Some(held) = self.held.get_mut(offset) else { continue };
             let Some(order) = held.work.order.take() else { continue };
             held.work.attempts += 1;
             let attempts = held.work.attempts;
-            if let Some((order, outcome)) = self.start(offset, order, attempts) {
+            let place = held.place();
+            if let Some((order, outcome)) = self.start(place, order, attempts) {
                 if let Some(held) = self.held.get_mut(offset) {
                     held.work.order = Some(order);
                 }
                 self.settle(offset, outcome);
             }
+            self.permits.end_probe();
         }
     }
 
@@ -113,37 +186,87 @@ impl<H: Handler> Worker<'_, H> {
             Err(panic) => return self.fail(offset, ErrorType::Panic, panic),
         };
         match outcome {
-            Outcome::Done => {
-                let Some((held, next)) = self.held.release(offset) else { return };
-                self.ready.extend(next);
-                let Work { attempts, order: Some(order), origin, .. } = held.work else { return };
-                let timestamp_ms = held.record.timestamp_ms;
-                let completed =
-                    CompletedOrder { timestamp_ms, price: order.price, attempts, origin };
-                self.state.complete_order(offset, completed);
-                self.lines_admitted = self.lines_admitted.max(self.shared.reporter.admit(1));
-                self.processed(offset, &order, attempts);
-            }
+            Outcome::Done => self.done(offset),
             Outcome::Transient { reason, retry_after } => {
-                let Some(held) = self.held.get_mut(offset) else { return };
-                let attempts = held.work.attempts;
-                let delay = self.shared.retry.delay_after(attempts, retry_after, rand::random);
-                let Some(delay) = delay else {
-                    let message = format!("{reason} (after {attempts} attempts)");
-                    return self.fail(offset, ErrorType::RetriesExhausted, message);
-                };
-                self.state.record_attempts(offset, attempts);
-                self.held.wait(offset, Instant::now() + delay);
-                let order = self.held.get_mut(offset).and_then(|held| held.work.order.as_ref());
-                self.shared.reporter.retrying(&self.tp, offset, order, attempts, delay, &reason);
+                self.try_again(offset, Transient { reason, retry_after, is_evidence: true });
             }
             Outcome::Permanent { reason } => {
+                self.shared.gate.answered();
                 self.fail(offset, ErrorType::Rejected, reason.into_owned());
             }
-            Outcome::Simulated { reason } => {
-                self.fail(offset, ErrorType::Simulated, reason.into_owned());
+            Outcome::DependencyDown { reason, retry_after } => {
+                self.shared.gate.down(&reason, retry_after);
+                self.postpone(offset, retry_after);
+            }
+            Outcome::Simulated(SimulatedFailure::Transient(reason)) => {
+                let reason = Cow::Borrowed(reason);
+                self.try_again(offset, Transient { reason, retry_after: None, is_evidence: false });
+            }
+            Outcome::Simulated(SimulatedFailure::Permanent(reason)) => {
+                self.fail(offset, ErrorType::Simulated, reason.to_owned());
             }
         }
+    }
+
+    /// Takes note that an order is done.
+    #[inline]
+    pub(super) fn answered(&mut self) {
+        self.shared.gate.answered();
+        self.guard.clear();
+    }
+
+    fn done(&mut self, offset: i64) {
+        self.answered();
+        let Some((held, next)) = self.held.release(offset) else { return };
+        self.ready.extend(next);
+        let Work { attempts, order: Some(order), origin, .. } = held.work else { return };
+        let timestamp_ms = held.record.timestamp_ms;
+        let completed = CompletedOrder { timestamp_ms, price: order.price, attempts, origin };
+        self.state.complete_order(offset, completed);
+        if self.lines_reserved == 0 {
+            self.lines_reserved = self.shared.reporter.reserve(1);
+        }
+        self.processed(offset, &order, attempts);
+    }
+
+    /// Lets a record wait for its next attempt, unless it was the last one.
+    fn try_again(&mut self, offset: i64, failed: Transient) {
+        let Transient { reason, retry_after, is_evidence } = failed;
+        let gate = &self.shared.gate;
+        let Some(held) = self.held.get_mut(offset) else { return };
+        let work = &mut held.work;
+        let attempts = work.attempts;
+        let uptime = gate.uptime();
+        let elapsed = uptime.saturating_sub(*work.first_failure.get_or_insert(uptime));
+        let delay = self.shared.retry.delay_after(attempts, elapsed, retry_after, rand::random);
+        if is_evidence {
+            let failure = TransientFailure {
+                record: (self.epoch, offset),
+                first: work.streak,
+                is_last: delay.is_none(),
+                retry_after: retry_after.unwrap_or_default(),
+            };
+            match gate.failed(&failure, &reason) {
+                Fault::Order(streak) => work.streak = work.streak.or(Some(streak)),
+                Fault::Dependency => return self.postpone(offset, retry_after),
+            }
+        }
+        let Some(delay) = delay else {
+            let message = format!("{reason} (after {attempts} attempts)");
+            return self.fail(offset, ErrorType::RetriesExhausted, message);
+        };
+        let order = work.order.as_ref();
+        self.shared.reporter.retrying(&self.tp, offset, order, attempts, delay, &reason);
+        self.state.record_attempts(offset, attempts);
+        self.held.wait(offset, Instant::now() + delay);
+    }
+
+    /// Lets a record wait whose attempt does not count, because what it needs is down.
+    fn postpone(&mut self, offset: i64, retry_after: Option<Duration>) {
+        let Some(held) = self.held.get_mut(offset) else { return };
+        held.work.attempts = held.work.attempts.saturating_sub(1);
+        let pause = retry_after.unwrap_or_default().clamp(PROBE_PAUSE.0, RETRY_AFTER_MAX);
+        self.held.wait(offset, Instant::now() + pause);
     }
 
     fn fail(&mut self, offset: i64, error_type: ErrorType, message: String) {
@@ -153,6 +276,7 @@ impl<H: Handler> Worker<'_, H> {
 
     /// Writes a held record to the dead-letter topic; it is complete when the letter is acknowledged.
     pub(super) fn dead_letter(&mut self, offset: i64, poison: &Poison) {
+        self.count_dead_letter(poison.error_type);
         let Some(held) = self.held.get_mut(offset) else { return };
         let order = held.work.order.as_ref();
         self.shared.reporter.dead_letter(
@@ -187,7 +311,7 @@ impl<H: Handler> Worker<'_, H> {
         let letter = DeadLetter::build(&failed, &failure);
         let letters = self.shared.letters.clone();
         let partition = self.tp.partition;
-        self.in_flight.push(ReusableBoxFuture::new(async move {
+        let work = ReusableBoxFuture::new(async move {
             let outcome = match letters.write(partition, outgoing(&letter, failed_at_ms)).await {
                 Err(LetterError::TooLarge) => {
                     let reduced = outgoing(&letter.without_value(), failed_at_ms);
@@ -196,13 +320,16 @@ impl<H: Handler> Worker<'_, H> {
                 outcome => outcome,
             };
             Finished::Letter { offset, outcome }
-        }));
+        });
+        self.in_flight.push(InFlight { work, permit: None });
     }
 
-    /// Writes a line about an order that was processed, while lines are admitted.
+    /// Writes a line about an order that was processed, or counts it.
     pub(super) fn processed(&mut self, offset: i64, order: &Order, attempts: u32) {
-        if self.lines_admitted > 0 {
-            self.lines_admitted -= 1;
+        if self.lines_reserved == 0 {
+            self.lines_withheld += 1;
+        } else {
+            self.lines_reserved -= 1;
             self.shared.reporter.processed(
                 &self.tp,
                 offset,
@@ -212,6 +339,28 @@ impl<H: Handler> Worker<'_, H> {
             );
         }
     }
+}
+
+/// Waits for a handler that did not answer at once, as long as it may take.
+async fn in_time<H: Handler>(
+    shared: &Shared<H>,
+    handled: impl Future<Output = Result<Outcome, Panic>> + Send,
+) -> Result<Outcome, Panic> {
+    let _call = shared.watch.begin("a handler's call", shared.attempt_timeout);
+    match timeout(shared.attempt_timeout, handled).await {
+        Ok(outcome) => outcome,
+        Err(_elapsed) => {
+            let limit_ms = shared.attempt_timeout.as_millis();
+            Ok(Outcome::transient(format!("the handler did not answer within {limit_ms} ms")))
+        }
+    }
+}
+
+/// Returns where a record with these headers failed first, if it is a replay.
+pub(super) fn first_place<'a>(
+    headers: impl Iterator<Item = RawHeader<'a>>,
+) -> Option<Box<ReplayOf>> {
+    ReplayOf::of(&headers.collect::<Vec<_>>()).map(Box::new)
 }
 
 fn outgoing(letter: &DeadLetter, timestamp_ms: i64) -> OutgoingRecord {

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use kafka_group::record_batch::{BatchBuilder, batches};
 use order_avro::encode_bare;
 use schema_registry::RegistryConfig;
+use service_runtime::Health;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -16,12 +18,20 @@ use crate::handler::Attempt;
 use crate::letters::Letter;
 use crate::retry::Jitter;
 
+mod outages;
+
 const TOPIC: Uuid = Uuid::from_u128(1);
 const BACKOFF: Duration = Duration::from_secs(10);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(100);
+const CONCURRENCY: usize = 4;
+const DOWN_AFTER: usize = 4;
+const DLQ_GUARD: u32 = 5;
 
 /// Answers what is scripted for an offset, one answer an attempt, and `Done` after that; notes every attempt.
 #[derive(Default)]
 struct Script {
+    /// What the first attempts at any record are answered.
+    first: Mutex<VecDeque<Outcome>>,
     answers: Mutex<BTreeMap<i64, VecDeque<Answer>>>,
     attempts: Mutex<Vec<(i64, u32)>>,
 }
@@ -36,6 +46,9 @@ enum Answer {
 impl Handler for Arc<Script> {
     async fn handle(&self, _order: &Order, attempt: Attempt<'_>) -> Outcome {
         self.attempts.lock().unwrap().push((attempt.offset, attempt.number));
+        if let Some(outcome) = self.first.lock().unwrap().pop_front() {
+            return outcome;
+        }
         let answer =
             self.answers.lock().unwrap().get_mut(&attempt.offset).and_then(VecDeque::pop_front);
         match answer {
@@ -48,7 +61,7 @@ impl Handler for Arc<Script> {
 }
 
 fn transient() -> Outcome {
-    Outcome::Transient { reason: "not now".into(), retry_after: None }
+    Outcome::transient("not now")
 }
 
 /// A running worker and both ends of everything it is connected to.
@@ -59,14 +72,35 @@ struct Bench {
     notices: mpsc::Receiver<Notice>,
     letters: mpsc::Receiver<Letter>,
     workers: JoinSet<anyhow::Result<()>>,
+    _keeper: JoinSet<()>,
+    health: Health,
+    release: Arc<Notify>,
     next_offset: i64,
 }
 
 impl Bench {
     fn start(script: Arc<Script>, ordering: Ordering, state: PartitionState) -> Self {
+        Self::start_with(script, ordering, state, |_| {})
+    }
+
+    fn start_with(
+        script: Arc<Script>,
+        ordering: Ordering,
+        state: PartitionState,
+        change: impl FnOnce(&mut Shared<Arc<Script>>),
+    ) -> Self {
         let (letters, letters_rx) = Letters::captured();
-        let shared = Arc::new(Shared {
+        let (health, release) = (Health::default(), Arc::default());
+        let pauses = Pauses::new(health.check("work"));
+        let gate = Gate::new(CONCURRENCY, DOWN_AFTER, pauses.clone());
+        let mut shared = Shared {
             handler: Arc::clone(&script),
+            attempt_timeout: ATTEMPT_TIMEOUT,
+            gate,
+            watch: Arc::default(),
+            pauses,
+            dlq_guard: DLQ_GUARD,
+            releases: Releases::Told(Arc::clone(&release)),
             group_id: "group".to_owned(),
             orders_topic: "orders".to_owned(),
             replay_topic: "replay".to_owned(),
@@ -76,6 +110,7 @@ impl Bench {
                 multiplier: 1.0,
                 backoff_max: BACKOFF,
                 jitter: Jitter::Off,
+                elapsed_max: None,
             },
             ordering,
             payload_format: PayloadFormat::Auto,
@@ -85,7 +120,10 @@ impl Bench {
             reporter: Reporter::new(),
             held_bytes: AtomicUsize::new(0),
             held_bytes_max: usize::MAX,
-        });
+        };
+        change(&mut shared);
+        let mut keeper = JoinSet::new();
+        keeper.spawn(Arc::clone(&shared.gate).keep());
         let (fetched, fetched_rx) = mpsc::channel(1);
         let (requests, requests_rx) = mpsc::channel(4);
         let (notices_tx, notices) = mpsc::channel(16);
@@ -102,8 +140,19 @@ impl Bench {
             revision: Arc::default(),
         };
         let mut workers = JoinSet::new();
-        workers.spawn(run(shared, assignment));
-        Self { script, fetched, requests, notices, letters: letters_rx, workers, next_offset }
+        workers.spawn(run(Arc::new(shared), assignment));
+        Self {
+            script,
+            fetched,
+            requests,
+            notices,
+            letters: letters_rx,
+            workers,
+            _keeper: keeper,
+            health,
+            release,
+            next_offset,
+        }
     }
 
     fn fresh(script: Arc<Script>, ordering: Ordering) -> Self {
@@ -113,6 +162,13 @@ impl Bench {
     /// Hands the worker one batch of records, `None` for an order's value and bytes for another, and waits until it has
     /// taken all of them.
     async fn read(&mut self, records: &[(&'static str, Option<&'static [u8]>)]) {
+        self.offer(records).await;
+        let notice = self.notices.recv().await;
+        assert!(matches!(notice, Some(Notice::CaughtUp)), "{notice:?}");
+    }
+
+    /// Hands the worker one batch of records.
+    async fn offer(&mut self, records: &[(&'static str, Option<&'static [u8]>)]) {
         let mut builder = BatchBuilder::new(self.next_offset);
         for (key, value) in records {
             let order =
@@ -135,8 +191,6 @@ impl Bench {
             log_start_offset: 0,
         };
         self.fetched.send(Fetched::Batches(fetched)).await.unwrap();
-        let notice = self.notices.recv().await;
-        assert!(matches!(notice, Some(Notice::CaughtUp)), "{notice:?}");
     }
 
     /// Asks where the worker stands once it has nothing left to do: the clock moves only while everybody waits.
@@ -154,6 +208,11 @@ impl Bench {
         let state = restored(answered.await.unwrap());
         self.workers.join_next().await.unwrap().unwrap().unwrap();
         state
+    }
+
+    /// Returns why the process pauses, if it does.
+    fn pause(&self) -> Option<String> {
+        self.health.report()["work"].clone()
     }
 
     fn attempts(&self) -> Vec<(i64, u32)> {

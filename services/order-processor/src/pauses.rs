@@ -1,0 +1,89 @@
+//! What this process has stopped doing for now, and why: shown by `/readyz` until it goes on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use service_runtime::Check;
+
+/// The pauses that last. Cloning shares them.
+#[derive(Clone, Debug)]
+pub(crate) struct Pauses {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    check: Check,
+    lasting: Mutex<Lasting>,
+}
+
+#[derive(Debug, Default)]
+struct Lasting {
+    next: u64,
+    reasons: BTreeMap<u64, String>,
+}
+
+/// A pause, which ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Pause {
+    pauses: Pauses,
+    number: u64,
+}
+
+impl Pauses {
+    /// Nothing pauses; `check` says so.
+    pub(crate) fn new(check: Check) -> Self {
+        check.ready();
+        Self { shared: Arc::new(Shared { check, lasting: Mutex::default() }) }
+    }
+
+    /// Begins a pause.
+    pub(crate) fn begin(&self, reason: impl Into<String>) -> Pause {
+        let number = self.change(|lasting| {
+            lasting.next += 1;
+            lasting.reasons.insert(lasting.next, reason.into());
+            lasting.next
+        });
+        Pause { pauses: self.clone(), number }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Lasting) -> T) -> T {
+        let mut lasting = self.shared.lasting.lock().unwrap_or_else(PoisonError::into_inner);
+        let output = change(&mut lasting);
+        let reasons: Vec<&str> = lasting.reasons.values().map(String::as_str).collect();
+        if reasons.is_empty() {
+            self.shared.check.ready();
+        } else {
+            self.shared.check.not_ready(reasons.join("; "));
+        }
+        output
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        self.pauses.change(|lasting| lasting.reasons.remove(&self.number));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service_runtime::Health;
+
+    use super::*;
+
+    #[test]
+    fn the_check_names_every_pause_until_it_ends() {
+        let health = Health::default();
+        let pauses = Pauses::new(health.check("work"));
+        let reason = || health.report()["work"].clone();
+        assert_eq!(reason(), None);
+        let first = pauses.begin("the webhook is down");
+        let second = pauses.begin("orders 0: waits for the registry");
+        assert_eq!(reason().unwrap(), "the webhook is down; orders 0: waits for the registry");
+        drop(first);
+        assert_eq!(reason().unwrap(), "orders 0: waits for the registry");
+        drop(second);
+        assert_eq!(reason(), None);
+    }
+}

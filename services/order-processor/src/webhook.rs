@@ -1,0 +1,259 @@
+//! The handler that posts every order to a URL, one request an order.
+//!
+//! ```text
+//! POST <HANDLER_URL>
+//! content-type: application/json
+//! idempotency-key: <topic id>-<partition>-<offset>
+//!
+//! {"orderId":"1001","product":"Item1","price":12.5,"topic":"orders","partition":0,"offset":42,
+//!  "timestamp":"2026-01-31T12:00:00.000Z","attempt":1}
+//! ```
+//!
+//! | answer | outcome |
+//! |---|---|
+//! | 2xx | done |
+//! | 408, 425, 429, 5xx | transient, after `Retry-After` if it is there |
+//! | other 4xx, 3xx (redirects are not followed), anything else | permanent |
+//! | no connection: refused, no such host, no TLS | the dependency is down |
+//! | a connection that breaks after the request was sent | transient |
+//!
+//! What divides the last two is whether the order can be to blame. A request that was never sent says nothing about its
+//! order. One that was sent may be what broke the receiver, and waiting for its return would wait for ever; if all of
+//! them break, that is an outage too, by [`crate::circuit`].
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use kafka_client::error::chain;
+use order_avro::Order;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::{Client, StatusCode, Url, redirect};
+use serde::Serialize;
+
+use crate::dead_letter::rfc3339;
+use crate::handler::{Attempt, Handler, Outcome};
+
+/// The header that names an order for good.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// How much of an answer is read, so that its connection can be used again.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// How much of an answer becomes part of a reason.
+const REASON_BYTES_MAX: usize = 256;
+/// The longest time that connecting may take; a shorter deadline of the attempts leaves it half of theirs.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+/// How long a connection without requests is kept: less than the 5 s after which common servers close theirs.
+const IDLE_MAX: Duration = Duration::from_secs(4);
+
+/// Posts orders.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    client: Client,
+    url: Url,
+}
+
+/// What is posted.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    order_id: &'a str,
+    product: &'a str,
+    price: f32,
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+    timestamp: String,
+    attempt: u32,
+}
+
+impl Webhook {
+    /// Posts to `url`, over at most `connections` that are kept; nothing is connected yet. `deadline` is that of an
+    /// attempt.
+    ///
+    /// # Errors
+    /// A URL that cannot be used, or an encrypted one where the system has no certificates to trust.
+    pub fn new(url: &str, connections: usize, deadline: Duration) -> anyhow::Result<Self> {
+        let url = Url::parse(url).context("read HANDLER_URL")?;
+        let client = http_client::builder(std::slice::from_ref(&url))
+            .context("set up TLS for HANDLER_URL")?
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT_MAX.min(deadline / 2))
+            .pool_max_idle_per_host(connections)
+            .pool_idle_timeout(IDLE_MAX)
+            .build()
+            .context("set up the client for HANDLER_URL")?;
+        Ok(Self { client, url })
+    }
+}
+
+impl Handler for Webhook {
+    async fn handle(&self, order: &Order, attempt: Attempt<'_>) -> Outcome {
+        let body = Body {
+            order_id: &order.order_id,
+            product: &order.product,
+            price: order.price,
+            topic: attempt.topic,
+            partition: attempt.partition,
+            offset: attempt.offset,
+            timestamp: rfc3339(attempt.timestamp_ms),
+            attempt: attempt.number,
+        };
+        let body = match serde_json::to_vec(&body) {
+            Ok(body) => body,
+            Err(error) => return Outcome::permanent(format!("cannot be written as JSON: {error}")),
+        };
+        let request = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header(IDEMPOTENCY_KEY, attempt.idempotency_key())
+            .body(body);
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return unanswered(error),
+        };
+        let status = response.status();
+        let retry_after = retry_after(response.headers(), SystemTime::now());
+        match http_client::read(response, ANSWER_BYTES_MAX).await {
+            Ok(answer) => judge(status, retry_after, &answer),
+            // The status has been said, whatever became of the rest.
+            Err(_broken) => judge(status, retry_after, b""),
+        }
+    }
+}
+
+/// Returns what an answer means.
+fn judge(status: StatusCode, retry_after: Option<Duration>, answer: &[u8]) -> Outcome {
+    if status.is_success() {
+        return Outcome::Done;
+    }
+    let mut reason = format!("the webhook answers {}", status.as_u16());
+    if status.is_redirection() {
+        reason.push_str(", and redirects are not followed");
+    }
+    if !answer.is_empty() {
+        reason.push_str(": ");
+        reason.push_str(&shown(answer));
+    }
+    match status.as_u16() {
+        408 | 425 | 429 | 500..=599 => Outcome::Transient { reason: reason.into(), retry_after },
+        _ => Outcome::permanent(reason),
+    }
+}
+
+/// Returns what it means that there was no answer.
+fn unanswered(error: reqwest::Error) -> Outcome {
+    let was_sent = !error.is_connect();
+    // A URL may hold a password.
+    let reason = chain(&error.without_url());
+    if was_sent {
+        Outcome::transient(format!("the webhook did not answer: {reason}"))
+    } else {
+        Outcome::dependency_down(format!("the webhook cannot be reached: {reason}"))
+    }
+}
+
+/// Returns the pause that a header asks for, in seconds or by a date.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// Returns the beginning of an answer as a text on one line.
+fn shown(answer: &[u8]) -> String {
+    let whole = String::from_utf8_lossy(answer);
+    let whole = whole.trim();
+    let beginning = &whole[..whole.floor_char_boundary(REASON_BYTES_MAX)];
+    let mut text = String::new();
+    for character in beginning.chars() {
+        if character.is_control() {
+            text.extend(character.escape_default());
+        } else {
+            text.push(character);
+        }
+    }
+    if beginning.len() < whole.len() {
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    fn kind(status: u16) -> &'static str {
+        match judge(StatusCode::from_u16(status).unwrap(), None, b"") {
+            Outcome::Done => "done",
+            Outcome::Transient { .. } => "transient",
+            Outcome::Permanent { .. } => "permanent",
+            Outcome::DependencyDown { .. } => "dependency down",
+            Outcome::Simulated(_) => "simulated",
+        }
+    }
+
+    #[test]
+    fn a_status_says_whether_another_attempt_can_help() {
+        for (statuses, expected) in [
+            (&[200, 201, 202, 204, 299][..], "done"),
+            (&[408, 425, 429, 500, 502, 503, 504, 599], "transient"),
+            (
+                &[301, 302, 304, 307, 308, 400, 401, 403, 404, 409, 410, 422, 499, 600, 999],
+                "permanent",
+            ),
+        ] {
+            for status in statuses {
+                assert_eq!(kind(*status), expected, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_reason_has_the_status_and_the_beginning_of_the_answer_on_one_line() {
+        let reason = |status, answer: &[u8]| {
+            let outcome = judge(status, None, answer);
+            let Outcome::Permanent { reason } = outcome else { panic!("{outcome:?}") };
+            reason.into_owned()
+        };
+        assert_eq!(reason(StatusCode::NOT_FOUND, b""), "the webhook answers 404");
+        assert_eq!(
+            reason(StatusCode::UNPROCESSABLE_ENTITY, b"no\r\nsuch\x1b[31m \xffproduct\n"),
+            "the webhook answers 422: no\\r\\nsuch\\u{1b}[31m \u{fffd}product"
+        );
+        let long = reason(StatusCode::BAD_REQUEST, "é".repeat(1_000).as_bytes());
+        assert!(long.ends_with("é…") && long.len() < 300, "{long}");
+        assert_eq!(
+            reason(StatusCode::FOUND, b""),
+            "the webhook answers 302, and redirects are not followed"
+        );
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds_and_as_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        for (text, expected) in [
+            ("0", Some(0)),
+            (" 30 ", Some(30)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            ("Sun Nov  6 08:50:07 1994", Some(30)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(text));
+            let seconds = retry_after(&headers, now).map(|pause| pause.as_secs());
+            assert_eq!(seconds, expected, "{text:?}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+}
