@@ -5,7 +5,8 @@
 //! about, and compares what they tell ([`Stats`]) with what the topics hold ([`Verdict`]). The suites themselves are in
 //! the `tests` folder beside this crate's sources.
 //!
-//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`verdict`], [`topic`], [`proxy`], [`outsiders`].
+//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`verdict`], [`topic`], [`proxy`], [`webhook`],
+//! [`outsiders`].
 
 pub mod outsiders;
 pub mod platform;
@@ -15,9 +16,11 @@ pub mod service;
 pub mod stats;
 pub mod topic;
 pub mod verdict;
+pub mod webhook;
 
 pub use platform::Platform;
 pub use scenario::Scenario;
 pub use service::Service;
 pub use stats::Stats;
 pub use verdict::Verdict;
+pub use webhook::Webhook;

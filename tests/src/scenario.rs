@@ -157,6 +157,11 @@ impl Scenario {
         format!("{}.{}.replay", self.orders_topic, self.group)
     }
 
+    /// Returns the topic that holds what operators have decided about the group's dead letters.
+    pub fn actions_topic(&self) -> String {
+        format!("{}.{}.dlq-actions", self.orders_topic, self.group)
+    }
+
     /// Returns the consumer group.
     pub fn group(&self) -> &str {
         &self.group
@@ -176,6 +181,14 @@ impl Scenario {
     /// When the binary was not built.
     pub fn processor(&self, name: &str) -> Result<ServiceCommand> {
         self.service("order-processor", name)
+    }
+
+    /// Returns the command of a processor whose handler is the one in `src/bin/odd-handler.rs`.
+    ///
+    /// # Errors
+    /// When the binary was not built.
+    pub fn odd_processor(&self, name: &str) -> Result<ServiceCommand> {
+        self.service("odd-handler", name)
     }
 
     fn service(&self, binary: &str, name: &str) -> Result<ServiceCommand> {
