@@ -283,17 +283,20 @@ async fn a_handler_that_blocks_its_thread_ends_the_processor_and_another_takes_o
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_blocks_every_thread_ends_the_processor_too() -> Result<()> {
     const PARTITIONS: i32 = 16;
-    let scenario =
-        Scenario::open("all-stuck").await?.with("TOPIC_PARTITIONS", &PARTITIONS.to_string());
+    let scenario = Scenario::open("all-stuck")
+        .await?
+        .with("TOPIC_PARTITIONS", &PARTITIONS.to_string())
+        .with("ORDER_COUNT", "1");
+    publish(&scenario).await?;
+    // All there before the processor starts: it would end in an orderly way after the first one.
+    let orders: Vec<_> = (0..PARTITIONS).map(|partition| (partition, "blocks")).collect();
+    write_orders(&scenario, &orders).await?;
     let mut stuck = scenario
         .odd_processor("stuck")?
         .env("TOKIO_WORKER_THREADS", "2")
         .env("HANDLER_TIMEOUT_MS", "300")
         .env("DRAIN_TIMEOUT_MS", "100")
         .start()?;
-    stuck.line("partitions assigned").await?;
-    let orders: Vec<_> = (0..PARTITIONS).map(|partition| (partition, "blocks")).collect();
-    write_orders(&scenario, &orders).await?;
     stuck.expect_exit(1).await?;
     stuck.line("still stuck: ending without leaving the group").await?;
     Ok(())

@@ -63,6 +63,39 @@ async fn orders_with_an_unknown_schema_wait_while_the_registry_is_down() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_processor_restarted_while_the_registry_is_down_goes_on_when_it_is_back() -> Result<()> {
+    const ORDERS: u64 = 10_000;
+    let scenario =
+        Scenario::open("registry-down-restart").await?.with("ORDER_COUNT", &ORDERS.to_string());
+    let (gate, registry_url) = registry_gate(&scenario).await?;
+    let processor = |name| -> Result<_> {
+        scenario.processor(name)?.env("SCHEMA_REGISTRY_URL", &registry_url).start()
+    };
+    let mut first = processor("processor-1")?;
+    first.line("partitions assigned").await?;
+    gate.close();
+    // Nobody has seen a schema yet, and one order has a later one than the others.
+    let schema_id = scenario.register_later_schema().await?;
+    let mut order = topic::order_value(schema_id, "another-1", "Item1", 12.5)?;
+    order.extend([2, b'n']);
+    let servers = scenario.platform().bootstrap_servers();
+    topic::write(servers, scenario.orders_topic(), 0, None, Some(&order)).await?;
+    let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
+    generator.expect_exit(0).await?;
+    first.line("partition paused: waiting for the schema registry").await?;
+    first.kill().await?;
+    let second = processor("processor-2")?;
+    second.line("waiting for the schema registry").await?;
+    let waiting = scenario.stats().await?;
+    assert_eq!((waiting.orders, waiting.dead_letters), (0, 0));
+
+    gate.open();
+    let stats = scenario.stats_at_end(ORDERS + 1).await?;
+    assert_eq!((stats.orders, stats.dead_letters), (ORDERS + 1, 0));
+    second.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn services_wait_for_a_broker_that_is_down_at_the_start() -> Result<()> {
     let scenario =
         Scenario::open_behind_proxy("broker-down-at-start").await?.with("ORDER_COUNT", "500");

@@ -29,13 +29,13 @@ pub struct RetryPolicy {
     pub backoff_max: Duration,
     /// Whether delays are spread at random.
     pub jitter: Jitter,
-    /// How long after the first attempt the last one may be made; `None` is any time.
+    /// How long after the first failure the last attempt may be made; `None` is any time.
     pub elapsed_max: Option<Duration>,
 }
 
 impl RetryPolicy {
-    /// Returns the delay before the next attempt when `attempts` were made, the first of them `elapsed` ago, and the last
-    /// of them failed for a time.
+    /// Returns the delay before the next attempt when `attempts` were made, the last of which failed for a time; the first
+    /// failure is `elapsed` ago.
     ///
     /// `None` means that the retries are used up, or that the next one would be too late. A `retry_after` that the other side named is waited for even where it is
     /// longer than any backoff, up to [`RETRY_AFTER_MAX`]. `random` gives a number from 0 up to 1, and is only called with

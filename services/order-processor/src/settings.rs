@@ -184,7 +184,7 @@ pub struct RetrySettings {
     pub jitter: bool,
     /// Longest delay.
     pub backoff_max: Duration,
-    /// How long after an order's first attempt its last one may be made.
+    /// How long after an order has first failed in this process it may be tried again; outages do not count.
     pub elapsed_max: Option<Duration>,
     /// What waits behind a waiting record.
     pub ordering: Ordering,
@@ -428,7 +428,7 @@ fn read_retry(s: &mut Settings) -> RetrySettings {
             .optional_parsed(
                 "RETRY_MAX_ELAPSED_SECONDS",
                 "a number of seconds up to 31536000; unset or 0 is any time",
-                "How long after an order's first attempt its last one may be made.",
+                "How long after an order has first failed in a replica it may be tried again; outages do not count.",
                 |text| text.parse().ok().filter(|seconds| (0.0..=31_536_000.0).contains(seconds)),
             )
             .map(Duration::from_secs_f64)
