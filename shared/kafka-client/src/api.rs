@@ -31,6 +31,7 @@ calls! {
     ApiVersionsRequest => ApiVersionsResponse, ApiVersions, 3..=3;
     MetadataRequest => MetadataResponse, Metadata, 10..=12;
     CreateTopicsRequest => CreateTopicsResponse, CreateTopics, 5..=7;
+    ProduceRequest => ProduceResponse, Produce, 9..=12;
     FetchRequest => FetchResponse, Fetch, 12..=16;
     ListOffsetsRequest => ListOffsetsResponse, ListOffsets, 6..=8;
     FindCoordinatorRequest => FindCoordinatorResponse, FindCoordinator, 4..=5;

@@ -1,4 +1,4 @@
-//! Building batches: for brokers in tests, and for tests of what reads batches.
+//! Building batches: for records that have to be written exactly, for brokers in tests, and for tests of what reads batches.
 
 use std::io;
 
