@@ -14,7 +14,6 @@ mod fake_broker;
 mod orders;
 mod outage;
 mod pace;
-mod progress;
 mod report;
 mod sender;
 mod service;

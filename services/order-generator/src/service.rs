@@ -23,7 +23,7 @@ use kafka_group::murmur2::partition_for_key;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use schema_registry::{RegistryConfig, SchemaRegistry};
-use service_runtime::Context;
+use service_runtime::{Context, Progress};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::{JoinSet, consume_budget};
@@ -36,7 +36,6 @@ use crate::delivery::DeliveryPolicy;
 use crate::orders::{DrawnOrder, ORDER_ID_BYTES_MAX, Orders};
 use crate::outage::Outage;
 use crate::pace::Pace;
-use crate::progress::Progress;
 use crate::report::Report;
 use crate::sender::Sender;
 use crate::settings::GeneratorSettings;
@@ -113,7 +112,7 @@ impl Publisher {
         // A signal ends the making of orders, and so does an order that could not be delivered.
         let enough = self.context.stop.child_token();
         let report = Arc::new(Report::new(&self.context.metrics, enough.clone()));
-        let progress = Progress::start(self.settings.order_count, &self.context.console);
+        let progress = Progress::start(self.settings.order_count, "orders", &self.context.console);
         let abandon = CancellationToken::new();
         let (queues, senders) = self.start_senders(&report, &abandon)?;
         let mut display = JoinSet::new();

@@ -29,6 +29,7 @@
 pub use health::{Check, Health};
 pub use line_limit::LineLimit;
 pub use metrics::Metrics;
+pub use progress::Progress;
 pub use run::{Context, healthcheck, run, run_tool};
 pub use telemetry::{Console, two_decimals};
 pub use waiting::Waiting;
@@ -42,6 +43,7 @@ mod http;
 mod line_limit;
 mod metrics;
 mod probe;
+mod progress;
 mod run;
 mod signals;
 mod telemetry;
