@@ -284,6 +284,9 @@ impl PartitionState {
 }
 
 impl Origin {
+    /// The fewest headers that a replay has: whose it is, its count, and its stamp of two.
+    pub const REPLAY_HEADERS_MIN: usize = 4;
+
     /// Returns where the record with these headers came from.
     pub fn of<'a>(headers: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Self {
         let is_replay = headers.into_iter().any(|(name, _)| name == REPLAY_OF_HEADER.as_bytes());

@@ -96,7 +96,9 @@ impl<H: Handler> Worker<'_, H> {
             Admission::Process { attempts } => attempts,
             Admission::Repeat | Admission::Skip => return Dispatch::Taken,
         };
-        let origin = if self.is_replay { Origin::of(headers()) } else { Origin::Produced };
+        // Replays can be on the orders' own topic too; most records have too few headers to be one.
+        let may_be_replay = record.headers.len() >= Origin::REPLAY_HEADERS_MIN;
+        let origin = if may_be_replay { Origin::of(headers()) } else { Origin::Produced };
         match decoded {
             Err(poison) => {
                 self.hold(record, Work::new(attempts, None, poison.schema_id, origin));
