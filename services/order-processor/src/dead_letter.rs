@@ -14,12 +14,13 @@ use uuid::Uuid;
 
 mod error_type;
 mod identity;
-mod names;
+pub(crate) mod names;
 mod original_headers;
 
 pub use self::error_type::{ErrorClass, ErrorType, Stage};
 pub use self::identity::{Identity, ParseIdentityError, ParseReplayOfError, ReplayOf};
 pub use self::names::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
+pub(crate) use self::original_headers::exact_header;
 pub use self::original_headers::original_headers;
 
 /// A header as it is in a log: any bytes, and the value may be null.
@@ -156,6 +157,13 @@ impl DeadLetter {
     }
 }
 
+/// Returns where the order failed first that a record is a replay of, and how often it was sent again by then; `None` if
+/// the record is no replay.
+pub fn replay_of(headers: &[RawHeader<'_>]) -> Option<(ReplayOf, u32)> {
+    let Replay { of, count, .. } = Replay::of(headers);
+    Some((of?, count))
+}
+
 /// What a record's headers say about it being a replayed dead letter.
 #[derive(Debug)]
 struct Replay {
@@ -189,7 +197,7 @@ pub(crate) fn rfc3339(timestamp_ms: i64) -> String {
     time.unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: [u8; 16] = *b"0123456789abcdef";
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()

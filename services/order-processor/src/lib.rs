@@ -27,6 +27,7 @@ pub mod start;
 pub mod stats;
 pub mod webhook;
 
+mod clock;
 mod gate;
 mod group_numbers;
 mod letters;

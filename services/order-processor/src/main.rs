@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+use order_processor::dlq::{self, DlqCommand};
 use order_processor::settings::ProcessorSettings;
 use order_processor::stats::{Format, Times};
 use order_processor::{service, stats};
@@ -33,13 +35,22 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Works on the group's dead letters.
+    Dlq {
+        #[command(subcommand)]
+        command: Box<DlqCommand>,
+    },
     /// Asks the replica that runs with the same settings whether it is ready; the exit code is the answer.
     Healthcheck,
 }
 
 fn main() -> ExitCode {
     const NAME: &str = "order-processor";
-    match Arguments::parse().command.unwrap_or(Command::Run) {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error),
+    };
+    match arguments.command.unwrap_or(Command::Run) {
         Command::Run => service_runtime::run(NAME, service::run),
         Command::Stats { json, watch } => {
             let format = if json { Format::Json } else { Format::Text };
@@ -48,6 +59,27 @@ fn main() -> ExitCode {
                 stats::run(settings, context, format, times)
             })
         }
+        Command::Dlq { command } => service_runtime::run_tool(NAME, move |settings, context| {
+            dlq::run(settings, context, *command)
+        }),
         Command::Healthcheck => service_runtime::healthcheck::<ProcessorSettings>(NAME),
     }
+}
+
+fn arguments() -> Result<Arguments, clap::Error> {
+    let arguments = Arguments::try_parse()?;
+    if let Some(Command::Dlq { command }) = &arguments.command {
+        let missing = |words| Arguments::command().error(ErrorKind::MissingRequiredArgument, words);
+        command.check().map_err(missing)?;
+    }
+    Ok(arguments)
+}
+
+/// Prints what is wrong with the arguments, or the help that was asked for.
+fn explain(error: &clap::Error) -> ExitCode {
+    /// `EX_USAGE` of sysexits.h, as for bad settings.
+    const BAD_USAGE: u8 = 64;
+    // Nothing can be done about a closed terminal; the exit code says the same.
+    error.print().unwrap_or_default();
+    if error.use_stderr() { ExitCode::from(BAD_USAGE) } else { ExitCode::SUCCESS }
 }

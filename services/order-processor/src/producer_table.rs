@@ -20,6 +20,11 @@ pub const PRODUCER_ID_HEADER: &str = "producer-id";
 /// The header with the record's sequence: a decimal number below 2<sup>35</sup>.
 pub const SEQUENCE_HEADER: &str = "sequence";
 
+/// Returns whether a header of that name is part of a stamp.
+pub(crate) fn is_stamp(name: &[u8]) -> bool {
+    name == PRODUCER_ID_HEADER.as_bytes() || name == SEQUENCE_HEADER.as_bytes()
+}
+
 /// What a producer stamped a record with: its id, and a sequence that rises with each of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp<'a> {

@@ -26,9 +26,9 @@ use crate::config::BrokerConfig;
 const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 
 /// What a connection runs over: TCP in the product, a pipe in tests.
-pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Transport for T {}
 
 /// Why a connection could not be made or could not answer. The connection is unusable afterwards, unless the
 /// request was [`ConnectionError::Unsupported`].

@@ -5,38 +5,38 @@ pub const REPLAY_OF_HEADER: &str = "dlq.replay.of";
 /// How often the order was sent again. On letters and replays.
 pub const REPLAY_COUNT_HEADER: &str = "dlq.replay.count";
 
-pub(super) const TOPIC: &str = "__dlq.errors.topic";
-pub(super) const PARTITION: &str = "__dlq.errors.partition";
-pub(super) const OFFSET: &str = "__dlq.errors.offset";
-pub(super) const GROUP: &str = "__dlq.errors.group";
-pub(super) const DELIVERY_COUNT: &str = "__dlq.errors.delivery.count";
-pub(super) const MESSAGE: &str = "__dlq.errors.message";
+pub(crate) const TOPIC: &str = "__dlq.errors.topic";
+pub(crate) const PARTITION: &str = "__dlq.errors.partition";
+pub(crate) const OFFSET: &str = "__dlq.errors.offset";
+pub(crate) const GROUP: &str = "__dlq.errors.group";
+pub(crate) const DELIVERY_COUNT: &str = "__dlq.errors.delivery.count";
+pub(crate) const MESSAGE: &str = "__dlq.errors.message";
 
-pub(super) const ERROR_TYPE: &str = "dlq.error.type";
-pub(super) const ERROR_CLASS: &str = "dlq.error.class";
-pub(super) const ERROR_STAGE: &str = "dlq.error.stage";
-pub(super) const TOPIC_ID: &str = "dlq.topic-id";
-pub(super) const ORIGINAL_TIMESTAMP: &str = "dlq.original.timestamp";
-pub(super) const FAILED_AT: &str = "dlq.failed-at";
-pub(super) const ATTEMPTS: &str = "dlq.attempts";
-pub(super) const SCHEMA_ID: &str = "dlq.schema-id";
+pub(crate) const ERROR_TYPE: &str = "dlq.error.type";
+pub(crate) const ERROR_CLASS: &str = "dlq.error.class";
+pub(crate) const ERROR_STAGE: &str = "dlq.error.stage";
+pub(crate) const TOPIC_ID: &str = "dlq.topic-id";
+pub(crate) const ORIGINAL_TIMESTAMP: &str = "dlq.original.timestamp";
+pub(crate) const FAILED_AT: &str = "dlq.failed-at";
+pub(crate) const ATTEMPTS: &str = "dlq.attempts";
+pub(crate) const SCHEMA_ID: &str = "dlq.schema-id";
 
 /// All original headers, where their plain copies are not the same.
-pub(super) const ORIGINAL_HEADERS: &str = "dlq.original.headers";
+pub(crate) const ORIGINAL_HEADERS: &str = "dlq.original.headers";
 /// [`OMITTED`] if the original headers were too many to keep exactly.
-pub(super) const HEADERS: &str = "dlq.headers";
+pub(crate) const HEADERS: &str = "dlq.headers";
 /// [`OMITTED`] if the value was too large.
-pub(super) const VALUE: &str = "dlq.value";
-pub(super) const VALUE_BYTES: &str = "dlq.value.bytes";
-pub(super) const VALUE_SHA256: &str = "dlq.value.sha256";
-pub(super) const OMITTED: &str = "omitted";
+pub(crate) const VALUE: &str = "dlq.value";
+pub(crate) const VALUE_BYTES: &str = "dlq.value.bytes";
+pub(crate) const VALUE_SHA256: &str = "dlq.value.sha256";
+pub(crate) const OMITTED: &str = "omitted";
 
 /// What consumers that know nothing of the other names look for. Other programs use such names too.
-pub(super) const PLAIN_REASON: &str = "error_reason";
-pub(super) const PLAIN_TOPIC: &str = "original_topic";
-pub(super) const PLAIN_PARTITION: &str = "original_partition";
-pub(super) const PLAIN_OFFSET: &str = "original_offset";
-pub(super) const PLAIN_TIMESTAMP: &str = "timestamp";
+pub(crate) const PLAIN_REASON: &str = "error_reason";
+pub(crate) const PLAIN_TOPIC: &str = "original_topic";
+pub(crate) const PLAIN_PARTITION: &str = "original_partition";
+pub(crate) const PLAIN_OFFSET: &str = "original_offset";
+pub(crate) const PLAIN_TIMESTAMP: &str = "timestamp";
 
 /// The names that nobody else uses.
 const RESERVED: &[&str] = &[
@@ -65,10 +65,10 @@ const RESERVED: &[&str] = &[
 
 const PLAIN: &[&str] = &[PLAIN_REASON, PLAIN_TOPIC, PLAIN_PARTITION, PLAIN_OFFSET, PLAIN_TIMESTAMP];
 
-pub(super) fn is_reserved(name: &[u8]) -> bool {
+pub(crate) fn is_reserved(name: &[u8]) -> bool {
     RESERVED.iter().any(|reserved| reserved.as_bytes() == name)
 }
 
-pub(super) fn is_plain(name: &[u8]) -> bool {
+pub(crate) fn is_plain(name: &[u8]) -> bool {
     PLAIN.iter().any(|plain| plain.as_bytes() == name)
 }

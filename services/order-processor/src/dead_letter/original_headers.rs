@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::names::{self, is_plain, is_reserved};
 use super::{EXACT_HEADERS_BYTES_MAX, RawHeader};
+use crate::producer_table::is_stamp;
 
 /// A header with bytes of its own.
 type OwnedHeader = (Vec<u8>, Option<Vec<u8>>);
@@ -26,11 +27,17 @@ pub(super) fn keep(headers: &[RawHeader<'_>], letter: &mut BTreeMap<String, Vec<
     if is_the_same {
         return;
     }
-    let exact = encode(&originals);
+    let (name, value) = exact_header(&originals);
+    letter.insert(name.to_owned(), value);
+}
+
+/// Returns the header that keeps headers exactly, or, where they are too many, the one that says so.
+pub(crate) fn exact_header(originals: &[OwnedHeader]) -> (&'static str, Vec<u8>) {
+    let exact = encode(originals);
     if exact.len() <= EXACT_HEADERS_BYTES_MAX {
-        letter.insert(names::ORIGINAL_HEADERS.to_owned(), exact.into_bytes());
+        (names::ORIGINAL_HEADERS, exact.into_bytes())
     } else {
-        letter.insert(names::HEADERS.to_owned(), names::OMITTED.into());
+        (names::HEADERS, names::OMITTED.into())
     }
 }
 
@@ -44,8 +51,9 @@ fn fits((name, value): &OwnedHeader, among: &[OwnedHeader]) -> bool {
 
 /// Returns the headers that the record of a letter had, from the letter's headers.
 ///
-/// For a replay these are the headers of the order that failed; for any other record they are its own. A record with more
-/// headers than a letter keeps exactly (48 KiB of them) comes back with those that fit a letter as they are.
+/// For a replay these are the headers of the order that failed, without the stamp that the replay was given (a stamp of
+/// the order's own is kept exactly besides); for any other record they are its own. A record with more headers than a
+/// letter keeps exactly (48 KiB of them) comes back with those that fit a letter as they are.
 pub fn original_headers(headers: &[RawHeader<'_>]) -> Vec<OwnedHeader> {
     let exact = headers.iter().rfind(|(name, _)| *name == names::ORIGINAL_HEADERS.as_bytes());
     if let Some((_, Some(exact))) = exact
@@ -53,10 +61,14 @@ pub fn original_headers(headers: &[RawHeader<'_>]) -> Vec<OwnedHeader> {
     {
         return originals;
     }
-    let is_letter = headers.iter().any(|(name, _)| *name == names::ERROR_TYPE.as_bytes());
+    let has = |wanted: &str| headers.iter().any(|(name, _)| *name == wanted.as_bytes());
+    let is_letter = has(names::ERROR_TYPE);
+    let is_replay = has(names::REPLAY_OF_HEADER);
     headers
         .iter()
-        .filter(|(name, _)| !(is_reserved(name) || (is_letter && is_plain(name))))
+        .filter(|(name, _)| !is_reserved(name))
+        .filter(|(name, _)| !(is_letter && is_plain(name)))
+        .filter(|(name, _)| !(is_replay && is_stamp(name)))
         .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
         .collect()
 }

@@ -96,7 +96,7 @@ struct Release {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Claim {
+struct Sign {
     claim: Option<i64>,
     at_ms: i64,
     by: String,
@@ -127,7 +127,7 @@ impl Action {
         match self.clone() {
             Self::Dismissed { reason, at_ms, by, .. } => json(&Dismissal { reason, at_ms, by }),
             Self::Released { at_ms, by } => json(&Release { at_ms, by }),
-            Self::Lock { claim, at_ms, by, .. } => json(&Claim { claim, at_ms, by }),
+            Self::Lock { claim, at_ms, by, .. } => json(&Sign { claim, at_ms, by }),
             Self::SentToSource { from, .. } => json(&Start { from }),
             Self::Reopened { .. } | Self::Unlocked { .. } => None,
         }
@@ -144,7 +144,7 @@ impl Action {
         } else if let Some(run) = key.strip_prefix(LOCK) {
             let run = run.parse().ok()?;
             let Some(value) = value else { return Some(Self::Unlocked { run }) };
-            let Claim { claim, at_ms, by } = from_json(value)?;
+            let Sign { claim, at_ms, by } = from_json(value)?;
             Some(Self::Lock { run, claim, at_ms, by })
         } else if let Some(source) = key.strip_prefix(TO_SOURCE) {
             let (topic_id, partition) = source.split_once('/')?;

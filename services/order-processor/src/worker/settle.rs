@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -21,6 +21,7 @@ use super::permits::InFlight;
 use super::{Attempted, Finished, Shared, Worker};
 use crate::checkpoint::{CompletedOrder, Origin};
 use crate::circuit::{Fault, PROBE_PAUSE, TransientFailure};
+use crate::clock::now_ms;
 use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, RawHeader, ReplayOf};
 use crate::gate::Permit;
 use crate::handler::{Attempt, Handler, Outcome};
@@ -384,9 +385,4 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the handler panicked: {}", said.unwrap_or("without a message"))
-}
-
-fn now_ms() -> i64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,0 +1,241 @@
+//! Which dead letters a command is about.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::DateTime;
+
+use super::letter::{Letter, Place};
+
+/// A moment, as an operator names it: RFC 3339, or how long ago (`90s`, `30m`, `2h`, `7d`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// In milliseconds since 1970.
+    At(i64),
+    /// So long before the command began.
+    Ago(Duration),
+}
+
+/// A text that is no [`Moment`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a time is RFC 3339 (2026-11-21T08:00:00Z) or how long ago (90s, 30m, 2h, 7d)")]
+pub struct ParseMomentError;
+
+/// A key, as an operator names it: a text, or bytes as `0x` and hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(Vec<u8>);
+
+/// What letters have to be like; what is not named does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Filter {
+    /// One of these kinds of failure; a class may be named without its package.
+    pub(super) types: Vec<String>,
+    pub(super) key: Option<Key>,
+    /// Failed at that time or later, in milliseconds since 1970.
+    pub(super) since_ms: Option<i64>,
+    /// Failed before that time.
+    pub(super) until_ms: Option<i64>,
+    /// The partition the record failed in.
+    pub(super) partition: Option<i32>,
+    /// The topic the record failed in.
+    pub(super) topic: Option<String>,
+    /// Its offset there.
+    pub(super) offset: Option<i64>,
+    /// One of these.
+    pub(super) places: BTreeSet<Place>,
+}
+
+impl Filter {
+    /// Returns whether every letter is taken.
+    pub(super) fn takes_everything(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns whether a letter is named by its place.
+    pub(super) fn names(&self, letter: &Letter<'_>) -> bool {
+        self.places.contains(&letter.place)
+    }
+
+    /// Returns whether a letter is meant.
+    pub(super) fn takes(&self, letter: &Letter<'_>) -> bool {
+        let cause = &letter.cause;
+        let failed_at_ms = letter.failed_at_ms();
+        let is_or_unset = |wanted: bool, unset: bool| unset || wanted;
+        is_or_unset(self.types.iter().any(|t| is_type(t, letter)), self.types.is_empty())
+            && self.key.as_ref().is_none_or(|Key(key)| letter.key == Some(key.as_slice()))
+            && self.since_ms.is_none_or(|since| since <= failed_at_ms)
+            && self.until_ms.is_none_or(|until| failed_at_ms < until)
+            && self.partition.is_none_or(|partition| cause.partition == Some(partition))
+            && self.offset.is_none_or(|offset| cause.offset == Some(offset))
+            && self.topic.as_ref().is_none_or(|topic| cause.topic.as_ref() == Some(topic))
+            && is_or_unset(self.names(letter), self.places.is_empty())
+    }
+}
+
+fn is_type(wanted: &str, letter: &Letter<'_>) -> bool {
+    let found = letter.cause.type_or_words();
+    let without_package = found.rsplit('.').next().unwrap_or(found);
+    wanted == found || wanted == without_package
+}
+
+impl Moment {
+    /// Returns the moment in milliseconds since 1970.
+    pub(super) fn ms(self, now_ms: i64) -> i64 {
+        match self {
+            Self::At(ms) => ms,
+            Self::Ago(ago) => {
+                now_ms.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX))
+            }
+        }
+    }
+}
+
+impl FromStr for Moment {
+    type Err = ParseMomentError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Self::At(time.timestamp_millis()));
+        }
+        let unit = text.chars().last().ok_or(ParseMomentError)?;
+        let seconds: u64 = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            _ => return Err(ParseMomentError),
+        };
+        let count: u64 = text[..text.len() - 1].parse().map_err(|_no_number| ParseMomentError)?;
+        let seconds = count.checked_mul(seconds).ok_or(ParseMomentError)?;
+        Ok(Self::Ago(Duration::from_secs(seconds)))
+    }
+}
+
+impl FromStr for Key {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = text.strip_prefix("0x").and_then(from_hex);
+        Ok(Self(bytes.unwrap_or_else(|| text.as_bytes().to_vec())))
+    }
+}
+
+fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::dead_letter::{Identity, RawHeader, ReplayOf};
+    use crate::dlq::cause::Cause;
+
+    const FAILED: &[RawHeader<'_>] = &[
+        (b"kafka_dlt-original-topic", Some(b"orders")),
+        (b"kafka_dlt-original-partition", Some(b"\x00\x00\x00\x02")),
+        (b"kafka_dlt-original-offset", Some(b"\x00\x00\x00\x00\x00\x00\x00\x09")),
+        (b"kafka_dlt-exception-fqcn", Some(b"com.example.BankAway")),
+    ];
+
+    fn letter() -> Letter<'static> {
+        let topic_id = Uuid::nil();
+        Letter {
+            place: Place { partition: 0, offset: 17 },
+            timestamp_ms: 1_000,
+            key: Some(b"k\xff"),
+            value: None,
+            headers: FAILED.to_vec(),
+            cause: Cause::of(FAILED),
+            identity: Identity {
+                topic_id,
+                partition: 0,
+                offset: 17,
+                group: String::new(),
+                replay_count: 0,
+            },
+            origin: ReplayOf { topic: "dlq".into(), topic_id, partition: 0, offset: 17 },
+        }
+    }
+
+    fn check(filter: &Filter, takes: bool) {
+        assert_eq!(filter.takes(&letter()), takes, "{filter:?}");
+    }
+
+    #[test]
+    fn everything_that_is_named_has_to_fit() {
+        let key = |text: &str| text.parse().ok();
+        let all = Filter {
+            types: vec!["other".into(), "com.example.BankAway".into()],
+            key: key("0x6bff"),
+            since_ms: Some(1_000),
+            until_ms: Some(1_001),
+            partition: Some(2),
+            topic: Some("orders".into()),
+            offset: Some(9),
+            places: BTreeSet::from([Place { partition: 0, offset: 17 }]),
+        };
+        check(&Filter::default(), true);
+        check(&all, true);
+        check(&Filter { types: vec!["BankAway".into()], ..all.clone() }, true);
+        check(&Filter { types: vec!["Away".into()], ..all.clone() }, false);
+        check(&Filter { key: key("k"), ..all.clone() }, false);
+        check(&Filter { since_ms: Some(1_001), ..all.clone() }, false);
+        check(&Filter { until_ms: Some(1_000), ..all.clone() }, false);
+        check(&Filter { partition: Some(0), ..all.clone() }, false);
+        check(&Filter { topic: Some("dlq".into()), ..all.clone() }, false);
+        check(&Filter { offset: Some(17), ..all.clone() }, false);
+        check(
+            &Filter { places: BTreeSet::from([Place { partition: 1, offset: 17 }]), ..all },
+            false,
+        );
+    }
+
+    #[test]
+    fn a_filter_of_nothing_takes_everything() {
+        assert!(Filter::default().takes_everything());
+        assert!(!Filter { offset: Some(0), ..Filter::default() }.takes_everything());
+    }
+
+    #[test]
+    fn times_are_moments_or_distances() {
+        for (text, ms) in [
+            ("1970-01-01T00:00:02Z", 2_000),
+            ("1970-01-01T01:00:02+01:00", 2_000),
+            ("1s", 999_000),
+            ("2m", 880_000),
+            ("0h", 1_000_000),
+            ("1d", -85_400_000),
+        ] {
+            assert_eq!(text.parse::<Moment>().unwrap().ms(1_000_000), ms, "{text}");
+        }
+        for text in ["", "h", "2", "-2h", "2w", "1.5h", "2é", "2026-11-21", "999999999999999999d"]
+        {
+            assert_eq!(text.parse::<Moment>(), Err(ParseMomentError), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_are_texts_or_bytes() {
+        for (text, bytes) in
+            [("abc", &b"abc"[..]), ("0x00fF", b"\x00\xff"), ("0x0", b"0x0"), ("0xzz", b"0xzz")]
+        {
+            assert_eq!(text.parse(), Ok(Key(bytes.to_vec())), "{text}");
+        }
+    }
+
+    #[test]
+    fn places_are_partition_and_offset() {
+        assert_eq!("0:17".parse(), Ok(Place { partition: 0, offset: 17 }));
+        for text in ["", "17", "0:", "a:1", "-1:0", "0:-1", "0:1:2"] {
+            assert!(text.parse::<Place>().is_err(), "{text}");
+        }
+    }
+}

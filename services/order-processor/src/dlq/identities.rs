@@ -1,0 +1,104 @@
+//! Identities of very many letters, held compactly: what is known about each letter without its value or headers.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::dead_letter::Identity;
+
+/// A map from letters to what is known about them. An entry takes about 40 bytes besides its value: topics and groups,
+/// of which there are few, are held once.
+#[derive(Clone, Debug)]
+pub(super) struct IdentityMap<V> {
+    spaces: BTreeMap<(Uuid, String), u32>,
+    entries: BTreeMap<Compact, V>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Compact {
+    space: u32,
+    partition: i32,
+    offset: i64,
+    replay_count: u32,
+}
+
+impl<V> Default for IdentityMap<V> {
+    fn default() -> Self {
+        Self { spaces: BTreeMap::new(), entries: BTreeMap::new() }
+    }
+}
+
+impl<V> IdentityMap<V> {
+    /// Notes something about a letter, and returns what was noted before.
+    pub(super) fn insert(&mut self, identity: &Identity, value: V) -> Option<V> {
+        let space = (identity.topic_id, identity.group.clone());
+        let next = u32::try_from(self.spaces.len()).unwrap_or(u32::MAX);
+        let space = *self.spaces.entry(space).or_insert(next);
+        self.entries.insert(Compact::of(space, identity), value)
+    }
+
+    /// Returns what is noted about a letter.
+    pub(super) fn get(&self, identity: &Identity) -> Option<&V> {
+        self.entries.get(&self.compact(identity)?)
+    }
+
+    /// Returns whether anything is noted about a letter.
+    pub(super) fn contains(&self, identity: &Identity) -> bool {
+        self.get(identity).is_some()
+    }
+
+    /// Forgets a letter.
+    pub(super) fn remove(&mut self, identity: &Identity) {
+        if let Some(compact) = self.compact(identity) {
+            self.entries.remove(&compact);
+        }
+    }
+
+    fn compact(&self, identity: &Identity) -> Option<Compact> {
+        let space = self.spaces.get(&(identity.topic_id, identity.group.clone()))?;
+        Some(Compact::of(*space, identity))
+    }
+}
+
+impl Compact {
+    fn of(space: u32, identity: &Identity) -> Self {
+        Self {
+            space,
+            partition: identity.partition,
+            offset: identity.offset,
+            replay_count: identity.replay_count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_that_differ_in_anything_are_different_ones() {
+        let first = Identity {
+            topic_id: Uuid::from_u128(1),
+            partition: 2,
+            offset: 3,
+            group: "a".into(),
+            replay_count: 4,
+        };
+        let others = [
+            Identity { topic_id: Uuid::from_u128(2), ..first.clone() },
+            Identity { partition: 3, ..first.clone() },
+            Identity { offset: 4, ..first.clone() },
+            Identity { group: "b".into(), ..first.clone() },
+            Identity { replay_count: 5, ..first.clone() },
+        ];
+        let mut map = IdentityMap::default();
+        assert_eq!(map.insert(&first, "first"), None);
+        for other in &others {
+            assert!(!map.contains(other), "{other}");
+            assert_eq!(map.insert(other, "other"), None);
+        }
+        assert_eq!(map.insert(&first, "again"), Some("first"));
+        map.remove(&others[0]);
+        assert_eq!((map.get(&first), map.get(&others[0])), (Some(&"again"), None));
+    }
+}

@@ -1,0 +1,201 @@
+//! The actions topic at work: followed, and written.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use kafka_client::cluster::Cluster;
+use kafka_client::exact_writer::{ExactRecord, ExactWriter};
+use kafka_client::topics::{NewTopic, ensure_topics};
+use kafka_client::writer::ProduceError;
+use kafka_group::TopicPartition;
+use tokio::time::{Duration, Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::actions::Action;
+use super::identities::IdentityMap;
+use super::lock::LockTable;
+use super::reading::Scan;
+use super::topic_log::{TopicLog, patiently};
+use crate::clock::now_ms;
+use crate::dead_letter::Identity;
+use crate::settings::ProcessorSettings;
+
+/// How long one request may take.
+const REQUEST_MAX: Duration = Duration::from_secs(8);
+/// How long an action is written again until it is acknowledged: writing one twice changes nothing.
+const WRITE_MAX: Duration = Duration::from_secs(40);
+/// Pause before that.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The topic's only partition.
+const PARTITION: i32 = 0;
+
+/// Why a letter was put aside, by whom and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Dismissal {
+    pub(super) reason: String,
+    pub(super) at_ms: i64,
+    pub(super) by: String,
+}
+
+/// What the actions that were read come to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Decisions {
+    dismissed: IdentityMap<usize>,
+    /// Letters that were dismissed together share one.
+    dismissals: Vec<Dismissal>,
+    /// By topic id and partition: from where on replays are in the orders' own topic.
+    to_source: BTreeMap<(Uuid, i32), i64>,
+    locks: LockTable,
+}
+
+impl Decisions {
+    fn apply(&mut self, offset: i64, action: Action) {
+        self.locks.apply(offset, &action);
+        match action {
+            Action::Dismissed { identity, reason, at_ms, by } => {
+                let dismissal = Dismissal { reason, at_ms, by };
+                if self.dismissals.last() != Some(&dismissal) {
+                    self.dismissals.push(dismissal);
+                }
+                self.dismissed.insert(&identity, self.dismissals.len() - 1);
+            }
+            Action::Reopened { identity } => self.dismissed.remove(&identity),
+            Action::SentToSource { topic_id, partition, from } => {
+                let first = self.to_source.entry((topic_id, partition)).or_insert(from);
+                *first = from.min(*first);
+            }
+            Action::Released { .. } | Action::Lock { .. } | Action::Unlocked { .. } => {}
+        }
+    }
+
+    /// Returns why a letter was dismissed, if it was.
+    pub(super) fn dismissal(&self, identity: &Identity) -> Option<&Dismissal> {
+        self.dismissals.get(*self.dismissed.get(identity)?)
+    }
+
+    /// Returns from which offset on a partition of the orders' own topic may hold replays.
+    pub(super) fn replayed_from(&self, topic_id: Uuid, partition: i32) -> Option<i64> {
+        self.to_source.get(&(topic_id, partition)).copied()
+    }
+}
+
+/// The actions topic of one group, read up to a position.
+#[derive(Debug)]
+pub(super) struct Journal {
+    cluster: Cluster,
+    writer: ExactWriter,
+    topic: String,
+    position: i64,
+    decisions: Decisions,
+    stop: CancellationToken,
+}
+
+impl Journal {
+    /// Reads the actions topic; one that does not exist is as good as empty.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub(super) async fn open(
+        cluster: &Cluster,
+        settings: &ProcessorSettings,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let mut journal = Self {
+            cluster: cluster.clone(),
+            writer: ExactWriter::new(cluster.clone()),
+            topic: settings.actions_topic(),
+            position: 0,
+            decisions: Decisions::default(),
+            stop: stop.clone(),
+        };
+        journal.catch_up().await?;
+        Ok(journal)
+    }
+
+    /// Creates the actions topic if it does not exist.
+    ///
+    /// # Errors
+    /// When the cluster does not answer or does not allow it.
+    pub(super) async fn create(&self, settings: &ProcessorSettings) -> anyhow::Result<()> {
+        let topics = [NewTopic {
+            name: self.topic.as_str().into(),
+            partitions: 1,
+            replication_factor: settings.topics.replication_factor,
+            configs: BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
+        }];
+        patiently(|| ensure_topics(&self.cluster, &topics))
+            .await
+            .with_context(|| format!("create topic {}", self.topic))?;
+        Ok(())
+    }
+
+    pub(super) fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
+    pub(super) fn locks(&self) -> &LockTable {
+        &self.decisions.locks
+    }
+
+    pub(super) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Reads what was written since the last look: at least everything that was acknowledged to anybody before.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or when told to stop.
+    pub(super) async fn catch_up(&mut self) -> anyhow::Result<()> {
+        let found = TopicLog::of(&self.cluster, &self.topic).await?;
+        let Some(log) = found else { return Ok(()) };
+        let Some(part) = log.ranges.get(&PARTITION) else { return Ok(()) };
+        let part = self.position.max(part.start)..part.end;
+        let tp = TopicPartition::new(self.topic.as_str(), PARTITION);
+        let mut scan = Scan::start(&self.cluster, tp, log.id, part.clone(), &self.stop);
+        while let Some(chunk) = scan.next().await.context("read the actions topic")? {
+            for record in chunk.records() {
+                let action = record.key.and_then(|key| Action::parse(key, record.value));
+                if let Some(action) = action {
+                    self.decisions.apply(record.offset, action);
+                }
+            }
+        }
+        self.position = self.position.max(part.end);
+        Ok(())
+    }
+
+    /// Writes actions to the topic, which has to exist ([`Self::create`]), until they are acknowledged, and returns the offset of the first one. Where an acknowledgement is
+    /// lost they may be there twice, which means the same.
+    ///
+    /// # Errors
+    /// When they are refused, or not acknowledged for long.
+    pub(super) async fn write(&mut self, actions: &[Action]) -> anyhow::Result<i64> {
+        let records: Vec<ExactRecord> = actions.iter().map(record).collect();
+        let target = TopicPartition::new(self.topic.as_str(), PARTITION);
+        let give_up = Instant::now() + WRITE_MAX;
+        loop {
+            let deadline = give_up.min(Instant::now() + REQUEST_MAX);
+            match self.writer.produce(&target, &records, deadline).await {
+                Ok(offset) => return Ok(offset),
+                Err(error @ (ProduceError::NotSent { .. } | ProduceError::Unknown { .. }))
+                    if Instant::now() + PAUSE < give_up =>
+                {
+                    tracing::debug!(%error, "writing an action again");
+                    sleep(PAUSE).await;
+                }
+                Err(error) => return Err(error).context("write to the actions topic"),
+            }
+        }
+    }
+}
+
+fn record(action: &Action) -> ExactRecord {
+    ExactRecord {
+        timestamp_ms: now_ms(),
+        key: Some(Bytes::from(action.key())),
+        value: action.value().map(Bytes::from),
+        headers: Vec::new(),
+    }
+}

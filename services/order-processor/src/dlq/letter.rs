@@ -1,0 +1,134 @@
+//! A record of the dead-letter topic, with what its headers make of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use kafka_group::record_batch::Record;
+use uuid::Uuid;
+
+use super::cause::{Author, Cause};
+use crate::dead_letter::{Identity, RawHeader, ReplayOf, original_headers};
+
+/// Where a letter is in the dead-letter topic; as a text `<partition>:<offset>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The partition of the dead-letter topic.
+    pub partition: i32,
+    /// The offset there.
+    pub offset: i64,
+}
+
+/// A text that is no [`Place`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a place in the dead-letter topic is <partition>:<offset>, for example 0:17")]
+pub struct ParsePlaceError;
+
+/// The topic and group whose letters are read.
+#[derive(Clone, Debug)]
+pub(super) struct Desk {
+    /// The dead-letter topic.
+    pub(super) topic: String,
+    /// Its id.
+    pub(super) topic_id: Uuid,
+    /// The group whose letters these are.
+    pub(super) group: String,
+}
+
+/// One record of the dead-letter topic, borrowed from its batch.
+#[derive(Clone, Debug)]
+pub(super) struct Letter<'a> {
+    pub(super) place: Place,
+    /// When it was written, in milliseconds since 1970.
+    pub(super) timestamp_ms: i64,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: Vec<RawHeader<'a>>,
+    pub(super) cause: Cause,
+    /// What tells it from other letters. One that is not of an order-processor is told by its own place, and belongs to
+    /// whoever looks.
+    pub(super) identity: Identity,
+    /// The coordinates that a replay of it carries.
+    pub(super) origin: ReplayOf,
+}
+
+impl Desk {
+    /// Reads a record as a letter.
+    pub(super) fn read<'a>(&self, partition: i32, record: &Record<'a>) -> Letter<'a> {
+        let headers: Vec<RawHeader<'a>> =
+            record.headers.iter().map(|header| (header.name, header.value)).collect();
+        let cause = Cause::of(&headers);
+        let place = Place { partition, offset: record.offset };
+        let ours = Identity::of(&headers).filter(|_| cause.author == Author::OrderProcessor);
+        let (identity, topic) = match (ours, &cause.topic) {
+            (Some(identity), Some(topic)) => (identity, topic.clone()),
+            (_, _) => (self.identity_of(place), self.topic.clone()),
+        };
+        let origin = ReplayOf {
+            topic,
+            topic_id: identity.topic_id,
+            partition: identity.partition,
+            offset: identity.offset,
+        };
+        Letter {
+            place,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key,
+            value: record.value,
+            headers,
+            cause,
+            identity,
+            origin,
+        }
+    }
+
+    fn identity_of(&self, place: Place) -> Identity {
+        Identity {
+            topic_id: self.topic_id,
+            partition: place.partition,
+            offset: place.offset,
+            group: self.group.clone(),
+            replay_count: 0,
+        }
+    }
+}
+
+impl Letter<'_> {
+    /// Returns when the record failed, as far as it is known, in milliseconds since 1970.
+    pub(super) fn failed_at_ms(&self) -> i64 {
+        self.cause.failed_at_ms.unwrap_or(self.timestamp_ms)
+    }
+
+    /// Returns the headers that the failed record had.
+    pub(super) fn original_headers(&self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let mut headers = original_headers(&self.headers);
+        headers.retain(|(name, _)| !self.cause.author.adds(name));
+        headers
+    }
+
+    /// Returns the last header of that name, where it is a text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().rfind(|(other, _)| *other == name.as_bytes())?;
+        str::from_utf8((*value)?).ok()
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.partition, self.offset)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ParsePlaceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (partition, offset) = text.split_once(':').ok_or(ParsePlaceError)?;
+        let (Ok(partition), Ok(offset)) = (partition.parse(), offset.parse()) else {
+            return Err(ParsePlaceError);
+        };
+        if partition < 0 || offset < 0 {
+            return Err(ParsePlaceError);
+        }
+        Ok(Self { partition, offset })
+    }
+}

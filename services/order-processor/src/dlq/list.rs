@@ -1,0 +1,220 @@
+//! `dlq list`: the letters by cause.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::filter::Filter;
+use super::letter::Letter;
+use super::output::Output;
+use super::render::{Align, short, table, time};
+use super::standing::State;
+use super::walk::PassedOver;
+use super::{Overview, counted};
+use crate::dead_letter::rfc3339;
+
+/// The most causes that are told apart; letters of any more are counted together.
+const CAUSES_MAX: usize = 1_000;
+const OTHER_CAUSES: &str = "other causes";
+/// How the table's columns are aligned.
+const COLUMNS: &[Align] = {
+    use Align::{Left, Right};
+    &[Left, Left, Right, Right, Right, Right, Left, Left, Left]
+};
+
+/// What makes letters have the same cause.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    error_type: String,
+    topic: Option<String>,
+    author: &'static str,
+}
+
+/// Letters of one cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+struct Counts {
+    letters: u64,
+    unresolved: u64,
+    replayed: u64,
+    dismissed: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Row {
+    counts: Counts,
+    first_ms: i64,
+    last_ms: i64,
+    class: Option<String>,
+    /// What the last one says.
+    message: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Causes {
+    rows: BTreeMap<Group, Row>,
+    total: Counts,
+}
+
+impl Counts {
+    fn add(&mut self, state: State) {
+        self.letters += 1;
+        match state {
+            State::Unresolved => self.unresolved += 1,
+            State::Replayed => self.replayed += 1,
+            State::Dismissed => self.dismissed += 1,
+        }
+    }
+}
+
+impl Causes {
+    fn add(&mut self, letter: &Letter<'_>, state: State) {
+        let cause = &letter.cause;
+        let mut group = Group {
+            error_type: cause.type_or_words().to_owned(),
+            topic: cause.topic.clone(),
+            author: cause.author.as_str(),
+        };
+        if self.rows.len() >= CAUSES_MAX && !self.rows.contains_key(&group) {
+            group = Group { error_type: OTHER_CAUSES.to_owned(), topic: None, author: "" };
+        }
+        let failed_at_ms = letter.failed_at_ms();
+        let row = self.rows.entry(group).or_insert_with(|| Row {
+            first_ms: i64::MAX,
+            last_ms: i64::MIN,
+            ..Row::default()
+        });
+        row.counts.add(state);
+        row.first_ms = row.first_ms.min(failed_at_ms);
+        if row.last_ms <= failed_at_ms {
+            row.last_ms = failed_at_ms;
+            row.class.clone_from(&cause.class);
+            row.message.clone_from(&cause.message);
+        }
+        self.total.add(state);
+    }
+
+    /// Returns the causes, those with most unresolved letters first.
+    fn sorted(&self) -> Vec<(&Group, &Row)> {
+        let mut rows: Vec<_> = self.rows.iter().collect();
+        rows.sort_by_key(|(_, Row { counts, .. })| {
+            std::cmp::Reverse((counts.unresolved, counts.letters))
+        });
+        rows
+    }
+}
+
+/// Prints the letters by cause.
+///
+/// # Errors
+/// When the cluster does not answer, or when told to stop.
+pub(super) async fn run(
+    overview: &Overview,
+    filter: &Filter,
+    state: Option<State>,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let mut causes = Causes::default();
+    let mut walk = overview.walk();
+    while let Some(chunk) = walk.next().await? {
+        for letter in walk.letters(&chunk) {
+            let found = overview.state(&letter);
+            if filter.takes(&letter) && state.is_none_or(|wanted| wanted == found) {
+                causes.add(&letter, found);
+            }
+        }
+    }
+    let mut output = Output::new();
+    if is_json {
+        output.line(&json(overview, &causes, walk.passed_over).to_string())?;
+    } else {
+        output.text(&text(overview, &causes, walk.passed_over))?;
+    }
+    output.flush()
+}
+
+fn json(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> serde_json::Value {
+    let rows: Vec<_> = causes
+        .sorted()
+        .into_iter()
+        .map(|(group, row)| {
+            json!({
+                "type": group.error_type,
+                "class": row.class,
+                "topic": group.topic,
+                "author": group.author,
+                "letters": row.counts.letters,
+                "unresolved": row.counts.unresolved,
+                "replayed": row.counts.replayed,
+                "dismissed": row.counts.dismissed,
+                "first": rfc3339(row.first_ms),
+                "last": rfc3339(row.last_ms),
+                "message": row.message,
+            })
+        })
+        .collect();
+    json!({
+        "topic": overview.desk.topic,
+        "group": overview.desk.group,
+        "letters": causes.total.letters,
+        "unresolved": causes.total.unresolved,
+        "replayed": causes.total.replayed,
+        "dismissed": causes.total.dismissed,
+        "repeats": passed_over.repeats,
+        "other_groups": passed_over.other_groups,
+        "unreadable": passed_over.unreadable,
+        "causes": rows,
+    })
+}
+
+fn text(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> String {
+    let Counts { letters, unresolved, replayed, dismissed } = &causes.total;
+    let mut text = format!(
+        "{}: {} dead letters, {} unresolved, {} replayed, {} dismissed\n",
+        overview.desk.topic,
+        counted(*letters),
+        counted(*unresolved),
+        counted(*replayed),
+        counted(*dismissed),
+    );
+    for (count, words) in [
+        (passed_over.repeats, "were written twice and are counted once"),
+        (passed_over.other_groups, "are of other groups and not counted"),
+        (passed_over.unreadable, "cannot be read"),
+    ] {
+        if count > 0 {
+            text.extend(["besides, ", &counted(count), " ", words, "\n"]);
+        }
+    }
+    if causes.rows.is_empty() {
+        return text;
+    }
+    let heading = [
+        "TYPE",
+        "TOPIC",
+        "LETTERS",
+        "UNRESOLVED",
+        "REPLAYED",
+        "DISMISSED",
+        "FIRST",
+        "LAST",
+        "LAST MESSAGE",
+    ];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    rows.extend(causes.sorted().into_iter().map(|(group, row)| {
+        vec![
+            short(&group.error_type),
+            group.topic.as_deref().map_or_else(|| "-".to_owned(), short),
+            counted(row.counts.letters),
+            counted(row.counts.unresolved),
+            counted(row.counts.replayed),
+            counted(row.counts.dismissed),
+            time(row.first_ms),
+            time(row.last_ms),
+            row.message.as_deref().map_or_else(|| "-".to_owned(), short),
+        ]
+    }));
+    text.push('\n');
+    text.push_str(&table(COLUMNS, &rows));
+    text
+}

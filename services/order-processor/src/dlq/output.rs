@@ -1,0 +1,52 @@
+//! What a command prints.
+
+use std::io::{self, BufWriter, Stdout, Write as _};
+
+/// Standard output, buffered.
+#[derive(Debug)]
+pub(super) struct Output {
+    stdout: BufWriter<Stdout>,
+}
+
+/// Whoever reads the output has seen enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nobody reads the output any more")]
+pub(super) struct Closed;
+
+impl Output {
+    pub(super) fn new() -> Self {
+        Self { stdout: BufWriter::new(io::stdout()) }
+    }
+
+    /// Prints a text as it is.
+    ///
+    /// # Errors
+    /// [`Closed`] where the reader has gone; other errors of standard output.
+    pub(super) fn text(&mut self, text: &str) -> anyhow::Result<()> {
+        self.stdout.write_all(text.as_bytes()).map_err(failed)
+    }
+
+    /// Prints one line.
+    ///
+    /// # Errors
+    /// As [`Self::text`].
+    pub(super) fn line(&mut self, line: &str) -> anyhow::Result<()> {
+        writeln!(self.stdout, "{line}").map_err(failed)
+    }
+
+    /// Hands on what was printed.
+    ///
+    /// # Errors
+    /// As [`Self::text`].
+    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
+        self.stdout.flush().map_err(failed)
+    }
+}
+
+fn failed(error: io::Error) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Closed.into()
+    } else {
+        anyhow::Error::new(error).context("print")
+    }
+}

@@ -1,0 +1,299 @@
+//! `dlq replay`: dead letters are sent again, each once.
+//!
+//! Under the lock, in this order: the actions are read, then where replays go is read to its end, then letters are sent
+//! that are not there. Whatever ends a run, at any point, the next one begins by reading what was sent, so nothing has to
+//! be written down beside it. The dead-letter topic is read twice, once to count and once to send, so that no letter has to
+//! be held: only identities are.
+
+mod choice;
+mod record;
+mod sending;
+mod summary;
+mod value;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use kafka_client::cluster::{Cluster, TopicMetadata};
+use kafka_client::error::ClientError;
+use kafka_client::exact_writer::ExactWriter;
+use service_runtime::Progress;
+use uuid::Uuid;
+
+use self::choice::{Choice, Verdict, partition_for};
+use self::record::{Stamper, replay};
+use self::sending::{Courier, Delivered, Pace, Parcel};
+use self::summary::{Plan, Summary};
+use self::value::Value;
+use super::Overview;
+use super::actions::Action;
+use super::filter::Filter;
+use super::letter::Letter;
+use super::lock::{Others, RunLock};
+use super::output::Output;
+use super::reading::Stopped;
+use super::topic_log::{TopicLog, patiently};
+use crate::clock::now_ms;
+
+/// Records that may wait to be sent together, in bytes.
+const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The most topics of which the number of partitions is remembered.
+const SOURCES_MAX: usize = 1_000;
+
+/// Where letters are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// To the group's own replay topic.
+    ReplayTopic,
+    /// To the orders' topic, where every group sees them.
+    Source,
+}
+
+/// Whether letters are sent or only counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// They are sent.
+    Send,
+    /// They are counted.
+    DryRun,
+}
+
+/// What an operator asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) filter: Filter,
+    pub(super) limit: u64,
+    pub(super) replays_max: u32,
+    pub(super) destination: Destination,
+    pub(super) dropped: Vec<String>,
+    /// Time between two letters.
+    pub(super) interval: Option<Duration>,
+    pub(super) mode: Mode,
+    pub(super) others: Others,
+    pub(super) by: String,
+    pub(super) is_json: bool,
+}
+
+/// Sends letters again, or counts those that would be.
+///
+/// # Errors
+/// When another run has the lock, when the cluster does not answer for long, or when letters could not be sent.
+pub(super) async fn run(mut overview: Overview, request: &Request) -> anyhow::Result<()> {
+    if request.mode == Mode::DryRun {
+        overview.read_sent().await?;
+        let mut run = Run::new(&overview, request).await?;
+        let plan = run.plan(&mut overview, None).await?;
+        return print(&Summary { request, target: &run.target, plan, delivered: None });
+    }
+    overview.journal.create(&overview.settings).await?;
+    let mut lock = RunLock::acquire(&mut overview.journal, &request.by, request.others).await?;
+    let outcome = locked(&mut overview, request, &mut lock).await;
+    lock.release(&mut overview.journal).await;
+    outcome
+}
+
+async fn locked(
+    overview: &mut Overview,
+    request: &Request,
+    lock: &mut RunLock,
+) -> anyhow::Result<()> {
+    overview.read_sent().await?;
+    let mut run = Run::new(overview, request).await?;
+    let plan = run.plan(overview, Some(lock)).await?;
+    if plan.chosen > 0 && request.destination == Destination::Source {
+        announce(overview, &run.target).await?;
+    }
+    let (delivered, outcome) = run.send(overview, plan.chosen, lock).await;
+    let is_stopped = outcome.as_ref().is_err_and(anyhow::Error::is::<Stopped>);
+    let failed = delivered.refused + delivered.gone;
+    print(&Summary { request, target: &run.target, plan, delivered: Some(delivered) })?;
+    if is_stopped {
+        super::talk("stopped; what was not sent is still a dead letter");
+        return Ok(());
+    }
+    outcome?;
+    ensure!(failed == 0, "{failed} dead letters could not be sent");
+    Ok(())
+}
+
+/// Notes, before anything is sent to the orders' own topic, from where on replays are in it.
+async fn announce(overview: &mut Overview, target: &TopicLog) -> anyhow::Result<()> {
+    let decisions = overview.journal.decisions();
+    let starts: Vec<Action> = target
+        .ranges
+        .iter()
+        .filter(|(partition, _)| decisions.replayed_from(target.id, **partition).is_none())
+        .map(|(partition, range)| Action::SentToSource {
+            topic_id: target.id,
+            partition: *partition,
+            from: range.end,
+        })
+        .collect();
+    if !starts.is_empty() {
+        let written = overview.journal.write(&starts).await;
+        written.context("note that letters are replayed to the orders' own topic")?;
+    }
+    Ok(())
+}
+
+fn print(summary: &Summary<'_>) -> anyhow::Result<()> {
+    let mut output = Output::new();
+    output.text(&summary.print())?;
+    output.flush()
+}
+
+/// One replay.
+struct Run<'a> {
+    request: &'a Request,
+    choice: Choice,
+    target: TopicLog,
+    /// How many partitions the topics have in which records failed.
+    sources: BTreeMap<String, Option<i32>>,
+}
+
+impl<'a> Run<'a> {
+    async fn new(overview: &Overview, request: &'a Request) -> anyhow::Result<Self> {
+        let orders = &overview.settings.topics.orders_topic;
+        let (name, only_from) = match request.destination {
+            Destination::ReplayTopic => (overview.settings.replay_topic(), None),
+            Destination::Source => (orders.clone(), Some(orders.clone())),
+        };
+        let hint = "order-processor creates it when it starts; is CONSUMER_GROUP_ID the group's?";
+        let target = TopicLog::expect(&overview.cluster, &name, hint).await?;
+        let choice =
+            Choice { filter: request.filter.clone(), replays_max: request.replays_max, only_from };
+        Ok(Self { request, choice, target, sources: BTreeMap::new() })
+    }
+
+    /// Counts what is to be sent.
+    async fn plan(
+        &mut self,
+        overview: &mut Overview,
+        mut lock: Option<&mut RunLock>,
+    ) -> anyhow::Result<Plan> {
+        let mut plan = Plan::default();
+        let mut walk = overview.walk();
+        while let Some(chunk) = walk.next().await? {
+            if let Some(lock) = &mut lock {
+                lock.keep(&mut overview.journal).await?;
+            }
+            for letter in walk.letters(&chunk) {
+                match self.choice.judge(&letter, overview.state(&letter)) {
+                    Verdict::Send if plan.chosen < self.request.limit => {
+                        self.look_up_source(&overview.cluster, &letter).await?;
+                        plan.add(&letter, self.partition(&letter));
+                    }
+                    Verdict::Send | Verdict::NotChosen => {}
+                    Verdict::LeftAlone(reason) => plan.leave(reason),
+                }
+            }
+        }
+        plan.passed_over = walk.passed_over;
+        Ok(plan)
+    }
+
+    /// Sends what was chosen, and returns what became of it and why it ended.
+    async fn send(
+        &self,
+        overview: &mut Overview,
+        chosen: u64,
+        lock: &mut RunLock,
+    ) -> (Delivered, anyhow::Result<()>) {
+        let ends = match self.request.destination {
+            Destination::ReplayTopic => &overview.sent.replay_ends,
+            Destination::Source => &overview.sent.source_ends,
+        };
+        let mut courier = Courier {
+            cluster: overview.cluster.clone(),
+            writer: ExactWriter::new(overview.cluster.clone()),
+            topic: self.target.name.clone(),
+            group: overview.desk.group.clone(),
+            ends: ends.clone(),
+            pace: self.request.interval.map(Pace::new),
+            progress: Progress::start(chosen, "dead letters", &overview.console),
+            stop: overview.stop.clone(),
+            delivered: Delivered::default(),
+        };
+        let outcome = self.send_by(&mut courier, overview, chosen, lock).await;
+        courier.progress.finish();
+        (courier.delivered, outcome)
+    }
+
+    async fn send_by(
+        &self,
+        courier: &mut Courier,
+        overview: &mut Overview,
+        chosen: u64,
+        lock: &mut RunLock,
+    ) -> anyhow::Result<()> {
+        let run = Uuid::from_u128(rand::random());
+        let mut stampers: BTreeMap<i32, Stamper> = BTreeMap::new();
+        let mut left = chosen;
+        let mut walk = overview.walk();
+        while let Some(chunk) = walk.next().await? {
+            let mut waiting: BTreeMap<i32, Vec<Parcel>> = BTreeMap::new();
+            let mut waiting_bytes = 0;
+            for letter in walk.letters(&chunk) {
+                let verdict = self.choice.judge(&letter, overview.state(&letter));
+                if left == 0 || verdict != Verdict::Send {
+                    continue;
+                }
+                left -= 1;
+                let value = match value::of(&letter, &overview.cluster, &overview.stop).await? {
+                    Value::Of(value) => value,
+                    Value::Gone(why) => {
+                        tracing::warn!("dead letter {} cannot be sent: {why}", letter.place);
+                        courier.delivered.gone += 1;
+                        continue;
+                    }
+                };
+                let partition = self.partition(&letter);
+                let stamper = stampers
+                    .entry(partition)
+                    .or_insert_with(|| Stamper::new(format!("{run}-{partition}")));
+                let record = replay(&letter, value, &self.request.dropped, stamper, now_ms());
+                waiting_bytes += record.encoded_bytes_max();
+                let (identity, place) = (letter.identity.clone(), letter.place);
+                waiting.entry(partition).or_default().push(Parcel { record, identity, place });
+                if waiting_bytes > WAITING_BYTES_MAX {
+                    courier.send_all(&mut waiting, &mut overview.journal, lock).await?;
+                    waiting_bytes = 0;
+                }
+            }
+            courier.send_all(&mut waiting, &mut overview.journal, lock).await?;
+            if left == 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn partition(&self, letter: &Letter<'_>) -> i32 {
+        let cause = &letter.cause;
+        let count =
+            cause.topic.as_ref().and_then(|topic| self.sources.get(topic).copied().flatten());
+        partition_for(self.target.partition_count(), cause.partition.zip(count), letter.key)
+    }
+
+    /// Learns how many partitions the topic has in which a record failed.
+    async fn look_up_source(
+        &mut self,
+        cluster: &Cluster,
+        letter: &Letter<'_>,
+    ) -> anyhow::Result<()> {
+        let Some(topic) = &letter.cause.topic else { return Ok(()) };
+        if self.sources.contains_key(topic) || self.sources.len() == SOURCES_MAX {
+            return Ok(());
+        }
+        let names = [topic.as_str()];
+        let count = match patiently(|| cluster.metadata(&names)).await {
+            Ok(described) => described.get(topic).map(TopicMetadata::partition_count),
+            // A name that is none, or a topic that may not be looked at.
+            Err(ClientError::Refused { .. }) => None,
+            Err(error) => return Err(error).context("describe the topics of the letters"),
+        };
+        self.sources.insert(topic.clone(), count);
+        Ok(())
+    }
+}

@@ -1,0 +1,217 @@
+//! Which letters a replay sends, and on which partition.
+
+use std::num::NonZeroU32;
+
+use kafka_group::murmur2::partition_for_key;
+
+use crate::dead_letter::ErrorType;
+use crate::dlq::cause::Author;
+use crate::dlq::filter::Filter;
+use crate::dlq::letter::Letter;
+use crate::dlq::standing::State;
+
+/// What an operator wants replayed.
+#[derive(Clone, Debug)]
+pub(super) struct Choice {
+    pub(super) filter: Filter,
+    /// How often an order may be sent again; one that failed after as many replays is left alone.
+    pub(super) replays_max: u32,
+    /// The topic whose letters alone can be sent, if they are to go back to where they came from.
+    pub(super) only_from: Option<String>,
+}
+
+/// What a replay does about one letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is sent.
+    Send,
+    /// The filter does not take it.
+    NotChosen,
+    /// Something speaks against it.
+    LeftAlone(Reason),
+}
+
+/// Why a letter that was chosen is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reason {
+    /// It was sent before.
+    AlreadySent,
+    /// It was dismissed, and is not named by its place.
+    Dismissed,
+    /// It failed after as many replays as are allowed.
+    LimitReached,
+    /// It holds bytes of a log that are no record.
+    NoRecord,
+    /// It failed in another topic than the one it would be sent to.
+    OtherTopic,
+    /// It carries no value, as share groups' letters do unless they are told to copy records.
+    NoValue,
+}
+
+impl Reason {
+    /// Returns it in words.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::AlreadySent => "sent before",
+            Self::Dismissed => "dismissed",
+            Self::LimitReached => "replayed as often as --limit-replays allows",
+            Self::NoRecord => "not a record but bytes of a damaged log",
+            Self::OtherTopic => "of another topic than the orders'",
+            Self::NoValue => "without the value of the record",
+        }
+    }
+}
+
+impl Choice {
+    /// Decides about a letter that is in that state.
+    pub(super) fn judge(&self, letter: &Letter<'_>, state: State) -> Verdict {
+        if self.filter.takes(letter) {
+            self.reason(letter, state).map_or(Verdict::Send, Verdict::LeftAlone)
+        } else {
+            Verdict::NotChosen
+        }
+    }
+
+    fn reason(&self, letter: &Letter<'_>, state: State) -> Option<Reason> {
+        let cause = &letter.cause;
+        let is_a_type = |kind: ErrorType| cause.error_type.as_deref() == Some(kind.as_str());
+        let is_no_record =
+            is_a_type(ErrorType::CorruptBatch) || is_a_type(ErrorType::UndecodableRecord);
+        let is_from_elsewhere = |topic: &String| cause.topic.as_ref() != Some(topic);
+        if state == State::Replayed {
+            Some(Reason::AlreadySent)
+        } else if state == State::Dismissed && !self.filter.names(letter) {
+            Some(Reason::Dismissed)
+        } else if letter.identity.replay_count >= self.replays_max {
+            Some(Reason::LimitReached)
+        } else if cause.author == Author::OrderProcessor && is_no_record {
+            Some(Reason::NoRecord)
+        } else if self.only_from.as_ref().is_some_and(is_from_elsewhere) {
+            Some(Reason::OtherTopic)
+        } else if cause.author == Author::ShareGroup && letter.value.is_none() {
+            Some(Reason::NoValue)
+        } else {
+            None
+        }
+    }
+}
+
+/// Returns the partition that a letter goes to: the one its record came from, if both topics have as many; else the one on
+/// which a Java client puts the key.
+///
+/// `source` is the partition the record failed in, and how many that topic has.
+pub(super) fn partition_for(count: i32, source: Option<(i32, i32)>, key: Option<&[u8]>) -> i32 {
+    let Some(partitions) = u32::try_from(count).ok().and_then(NonZeroU32::new) else { return 0 };
+    let partition = source.map_or(0, |(partition, _)| partition.max(0));
+    match (source, key) {
+        (Some((_, source_count)), _) if source_count == count && partition < count => partition,
+        (_, Some(key)) => partition_for_key(key, partitions),
+        (_, None) => partition % count,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::dead_letter::{Identity, RawHeader, ReplayOf};
+    use crate::dlq::cause::Cause;
+    use crate::dlq::letter::Place;
+
+    const PLACE: Place = Place { partition: 0, offset: 5 };
+
+    fn letter<'a>(headers: &'a [RawHeader<'a>], replay_count: u32) -> Letter<'a> {
+        let topic_id = Uuid::nil();
+        Letter {
+            place: PLACE,
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+            headers: headers.to_vec(),
+            cause: Cause::of(headers),
+            identity: Identity {
+                topic_id,
+                partition: 0,
+                offset: 5,
+                group: "g".into(),
+                replay_count,
+            },
+            origin: ReplayOf { topic: "orders".into(), topic_id, partition: 0, offset: 5 },
+        }
+    }
+
+    fn everything() -> Choice {
+        Choice { filter: Filter::default(), replays_max: 3, only_from: None }
+    }
+
+    const SIMULATED: &[RawHeader<'_>] =
+        &[(b"dlq.error.type", Some(b"simulated")), (b"__dlq.errors.topic", Some(b"orders"))];
+
+    #[test]
+    fn a_letter_is_sent_unless_something_speaks_against_it() {
+        let choice = everything();
+        let judge = |count, state| choice.judge(&letter(SIMULATED, count), state);
+        assert_eq!(judge(0, State::Unresolved), Verdict::Send);
+        assert_eq!(judge(2, State::Unresolved), Verdict::Send);
+        assert_eq!(judge(3, State::Unresolved), Verdict::LeftAlone(Reason::LimitReached));
+        assert_eq!(judge(0, State::Replayed), Verdict::LeftAlone(Reason::AlreadySent));
+        assert_eq!(judge(0, State::Dismissed), Verdict::LeftAlone(Reason::Dismissed));
+    }
+
+    #[test]
+    fn a_dismissed_letter_that_is_named_is_sent_and_one_that_was_sent_is_not() {
+        let mut choice = everything();
+        choice.filter.places = BTreeSet::from([PLACE]);
+        let letter = letter(SIMULATED, 0);
+        assert_eq!(choice.judge(&letter, State::Dismissed), Verdict::Send);
+        assert_eq!(choice.judge(&letter, State::Replayed), Verdict::LeftAlone(Reason::AlreadySent));
+        choice.filter.places = BTreeSet::from([Place { offset: 6, ..PLACE }]);
+        assert_eq!(choice.judge(&letter, State::Unresolved), Verdict::NotChosen);
+    }
+
+    #[test]
+    fn what_is_no_record_is_not_sent() {
+        for kind in ["corrupt-batch", "undecodable-record"] {
+            let headers: [RawHeader<'_>; 1] = [(b"dlq.error.type", Some(kind.as_bytes()))];
+            let verdict = everything().judge(&letter(&headers, 0), State::Unresolved);
+            assert_eq!(verdict, Verdict::LeftAlone(Reason::NoRecord));
+        }
+        let headers: [RawHeader<'_>; 1] = [(b"__dlq.errors.topic", Some(b"orders"))];
+        let verdict = everything().judge(&letter(&headers, 0), State::Unresolved);
+        assert_eq!(
+            verdict,
+            Verdict::LeftAlone(Reason::NoValue),
+            "a share group's letter without a copy"
+        );
+    }
+
+    #[test]
+    fn only_letters_of_the_orders_go_back_to_the_orders() {
+        let judge = |topic: &str| {
+            let choice = Choice { only_from: Some(topic.into()), ..everything() };
+            choice.judge(&letter(SIMULATED, 0), State::Unresolved)
+        };
+        assert_eq!(
+            (judge("orders"), judge("parcels")),
+            (Verdict::Send, Verdict::LeftAlone(Reason::OtherTopic))
+        );
+    }
+
+    #[test]
+    fn a_letter_goes_where_its_record_was_or_where_java_puts_its_key() {
+        for (count, source, key, partition) in [
+            (3, Some((2, 3)), Some(&b"1001"[..]), 2),
+            (7, Some((2, 3)), Some(b"1001"), 2),
+            (7, Some((1, 3)), Some(b"abc"), 4),
+            (3, None, Some(b"abcd"), 2),
+            (3, Some((5, 7)), None, 2),
+            (3, Some((9, 3)), None, 0),
+            (3, None, None, 0),
+        ] {
+            assert_eq!(partition_for(count, source, key), partition, "{source:?} {key:?}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What a replay sends: the record that failed, with what says that it is a replay.
+
+use bytes::Bytes;
+use kafka_client::exact_writer::ExactRecord;
+
+use crate::dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER, exact_header, names, rfc3339};
+use crate::dlq::letter::Letter;
+use crate::producer_table::{PRODUCER_ID_HEADER, SEQUENCE_HEADER, is_stamp};
+
+/// Traces of the first attempt: a replay is not part of it.
+const TRACE_HEADERS: &[&str] = &["traceparent", "tracestate"];
+
+/// Who sends, to one partition, and how many records it has sent there.
+#[derive(Clone, Debug)]
+pub(super) struct Stamper {
+    producer_id: String,
+    next: u64,
+}
+
+impl Stamper {
+    /// Returns the stamps of a producer that nobody else is.
+    pub(super) fn new(producer_id: String) -> Self {
+        Self { producer_id, next: 0 }
+    }
+
+    fn next(&mut self) -> [(Bytes, Option<Bytes>); 2] {
+        let sequence = self.next;
+        self.next += 1;
+        [
+            header(PRODUCER_ID_HEADER, self.producer_id.clone()),
+            header(SEQUENCE_HEADER, sequence.to_string()),
+        ]
+    }
+}
+
+/// Returns the record to send for a letter: key, value and headers as they were when the record failed, but for traces and
+/// the headers named in `dropped`.
+///
+/// A stamp that the record had cannot stay one: among replays its sequence would not rise. It is kept in the header that
+/// keeps headers exactly, so that the record has it again if it fails again.
+pub(super) fn replay(
+    letter: &Letter<'_>,
+    value: Option<Bytes>,
+    dropped: &[String],
+    stamper: &mut Stamper,
+    now_ms: i64,
+) -> ExactRecord {
+    let is_dropped = |name: &[u8]| {
+        let named = dropped.iter().map(String::as_str).chain(TRACE_HEADERS.iter().copied());
+        named.into_iter().any(|dropped| dropped.as_bytes() == name)
+    };
+    let mut originals = letter.original_headers();
+    originals.retain(|(name, _)| !is_dropped(name));
+    let has_stamp = originals.iter().any(|(name, _)| is_stamp(name));
+    let exact = has_stamp.then(|| exact_header(&originals));
+    let exact = exact.filter(|(name, _)| *name == names::ORIGINAL_HEADERS);
+
+    let mut headers: Vec<(Bytes, Option<Bytes>)> = originals
+        .into_iter()
+        .filter(|(name, _)| !is_stamp(name))
+        .map(|(name, value)| (Bytes::from(name), value.map(Bytes::from)))
+        .collect();
+    headers.extend(exact.map(|(name, value)| header(name, value)));
+    let produced_at = letter.text(names::ORIGINAL_TIMESTAMP).map(str::to_owned);
+    let produced_at = produced_at.or_else(|| letter.cause.produced_at_ms.map(rfc3339));
+    headers.extend(produced_at.map(|time| header(names::ORIGINAL_TIMESTAMP, time)));
+    headers.push(header(REPLAY_OF_HEADER, letter.origin.to_string()));
+    let count = u64::from(letter.identity.replay_count) + 1;
+    headers.push(header(REPLAY_COUNT_HEADER, count.to_string()));
+    headers.extend(stamper.next());
+
+    ExactRecord {
+        timestamp_ms: now_ms,
+        key: letter.key.map(Bytes::copy_from_slice),
+        value,
+        headers,
+    }
+}
+
+fn header(name: &'static str, value: impl Into<Vec<u8>>) -> (Bytes, Option<Bytes>) {
+    (Bytes::from_static(name.as_bytes()), Some(Bytes::from(value.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::dead_letter::{
+        DeadLetter, ErrorType, FailedRecord, Failure, Identity, RawHeader, replay_of,
+    };
+    use crate::dlq::cause::Cause;
+    use crate::dlq::letter::Place;
+    use crate::producer_table::Stamp;
+
+    type Owned = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+    const TOPIC_ID: Uuid = Uuid::from_u128(0xfeed);
+
+    fn fail(topic: &str, offset: i64, headers: &[RawHeader<'_>]) -> DeadLetter {
+        let failed = FailedRecord {
+            topic,
+            topic_id: TOPIC_ID,
+            partition: 2,
+            offset,
+            timestamp_ms: 1_700_000_000_123,
+            key: Some(b"key"),
+            value: Some(b"\x00value"),
+            headers,
+        };
+        let failure = Failure {
+            error_type: ErrorType::Simulated,
+            message: "on purpose",
+            attempts: 1,
+            schema_id: None,
+            failed_at_ms: 0,
+            group: "group",
+        };
+        DeadLetter::build(&failed, &failure)
+    }
+
+    fn send(letter: &DeadLetter, dropped: &[&str]) -> ExactRecord {
+        let headers: Vec<RawHeader<'_>> = letter
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), Some(value.as_slice())))
+            .collect();
+        let identity = Identity::of(&headers).unwrap();
+        let cause = Cause::of(&headers);
+        let letter = Letter {
+            place: Place { partition: 0, offset: 0 },
+            timestamp_ms: 0,
+            key: letter.key.as_deref(),
+            value: letter.value.as_deref(),
+            origin: crate::dead_letter::ReplayOf {
+                topic: cause.topic.clone().unwrap(),
+                topic_id: identity.topic_id,
+                partition: identity.partition,
+                offset: identity.offset,
+            },
+            headers,
+            cause,
+            identity,
+        };
+        let dropped: Vec<String> = dropped.iter().map(|name| (*name).to_owned()).collect();
+        let value = letter.value.map(Bytes::copy_from_slice);
+        replay(&letter, value, &dropped, &mut Stamper::new("run-0".into()), 5)
+    }
+
+    fn raw(record: &ExactRecord) -> Vec<RawHeader<'_>> {
+        record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref())).collect()
+    }
+
+    fn owned(headers: &[RawHeader<'_>]) -> Owned {
+        headers.iter().map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect()
+    }
+
+    const ADDED: [RawHeader<'_>; 5] = [
+        (b"dlq.original.timestamp", Some(b"2023-11-14T22:13:20.123Z")),
+        (b"dlq.replay.of", Some(b"orders/00000000-0000-0000-0000-00000000feed/2/41")),
+        (b"dlq.replay.count", Some(b"1")),
+        (b"producer-id", Some(b"run-0")),
+        (b"sequence", Some(b"0")),
+    ];
+
+    #[test]
+    fn a_replay_is_the_record_that_failed_and_says_what_it_is() {
+        let odd: [RawHeader<'_>; 5] = [
+            (b"z", Some(b"1")),
+            (b"a", None),
+            (b"z", Some(b"")),
+            (b"\xff", Some(b"2")),
+            (b"timestamp", Some(b"noon")),
+        ];
+        let record = send(&fail("orders", 41, &odd), &[]);
+        assert_eq!(record.key.as_deref(), Some(&b"key"[..]));
+        assert_eq!(record.value.as_deref(), Some(&b"\x00value"[..]));
+        assert_eq!(record.timestamp_ms, 5);
+        assert_eq!(raw(&record), [&odd[..], &ADDED].concat());
+    }
+
+    #[test]
+    fn traces_and_named_headers_are_dropped() {
+        let headers: [RawHeader<'_>; 4] = [
+            (b"keep", Some(b"1")),
+            (b"secret", Some(b"2")),
+            (b"traceparent", Some(b"00-1")),
+            (b"tracestate", Some(b"x")),
+        ];
+        let record = send(&fail("orders", 41, &headers), &["secret"]);
+        assert_eq!(raw(&record), [&headers[..1], &ADDED].concat());
+    }
+
+    #[test]
+    fn a_stamp_is_replaced_and_comes_back_if_the_record_fails_again() {
+        let headers: [RawHeader<'_>; 3] =
+            [(b"note", Some(b"x")), (b"producer-id", Some(b"abc")), (b"sequence", Some(b"77"))];
+        let record = send(&fail("orders", 41, &headers), &[]);
+        let stamp = Stamp::of(raw(&record));
+        assert_eq!(stamp, Stamp::new(b"run-0", 0), "exactly one stamp, and that is ours");
+
+        let again = send(&fail("orders.group.replay", 3, &raw(&record)), &[]);
+        assert_eq!(Stamp::of(raw(&again)), Stamp::new(b"run-0", 0));
+        assert_eq!(crate::dead_letter::original_headers(&raw(&again)), owned(&headers));
+        let (of, count) = replay_of(&raw(&again)).unwrap();
+        assert_eq!((of.topic.as_str(), of.offset, count), ("orders", 41, 2));
+    }
+
+    #[test]
+    fn a_record_without_a_stamp_has_none_of_ours_in_its_next_letter() {
+        let headers: [RawHeader<'_>; 1] = [(b"note", Some(b"x"))];
+        let record = send(&fail("orders", 41, &headers), &[]);
+        let letter = fail("orders.group.replay", 3, &raw(&record));
+        assert!(letter.headers.iter().all(|(name, _)| !is_stamp(name.as_bytes())), "{letter:?}");
+        let again = send(&letter, &[]);
+        assert_eq!(crate::dead_letter::original_headers(&raw(&again)), owned(&headers));
+    }
+
+    #[test]
+    fn stamps_rise_by_one() {
+        let mut stamper = Stamper::new("run-0".into());
+        let sequences: Vec<_> = (0..3).map(|_| stamper.next()[1].1.clone().unwrap()).collect();
+        assert_eq!(sequences, ["0", "1", "2"]);
+    }
+}

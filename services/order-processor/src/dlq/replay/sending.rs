@@ -1,0 +1,349 @@
+//! The way to the replay topic: batch by batch, each of them settled before the next.
+//!
+//! ```text
+//!  batch ─► lock held? ─► produce ─┬─► acknowledged ────────────────────────► sent
+//!                ▲                 ├─► refused ──► one by one, or given up ─► told
+//!                │                 ├─► not sent ──────────┐
+//!                └───── the rest ◄─┤                      │
+//!                                  └─► unknown ─► read the topic on from where it ended: what is there was sent
+//! ```
+//!
+//! A batch whose outcome is unknown is never sent again before its topic was read. What is sent again is identical, its
+//! stamps included: should the first request arrive after all, its records are repeats to the workers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use kafka_client::cluster::Cluster;
+use kafka_client::exact_writer::{ExactRecord, ExactWriter};
+use kafka_client::writer::{BATCH_BYTES_MAX, ProduceError};
+use kafka_group::TopicPartition;
+use service_runtime::Progress;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::dead_letter::Identity;
+use crate::dlq::journal::Journal;
+use crate::dlq::letter::Place;
+use crate::dlq::lock::{Ended, RunLock, SEND_MAX};
+use crate::dlq::reading::{Scan, Stopped};
+use crate::dlq::standing::replayed_letter;
+use crate::dlq::topic_log::TopicLog;
+
+/// The most records of one batch.
+const BATCH_RECORDS_MAX: usize = 500;
+/// How much time's worth of records a batch holds where there is a rate.
+const BATCH_TIME: Duration = Duration::from_millis(200);
+/// How long one batch is tried before the run ends.
+const DELIVERY_MAX: Duration = Duration::from_mins(2);
+/// Pause before a batch is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A record to be sent, and whose letter it is.
+#[derive(Clone, Debug)]
+pub(super) struct Parcel {
+    pub(super) record: ExactRecord,
+    pub(super) identity: Identity,
+    pub(super) place: Place,
+}
+
+/// A batch that is being settled.
+#[derive(Debug)]
+struct Batch {
+    parcels: Vec<Parcel>,
+    /// Whether they may be in the topic already.
+    is_unknown: bool,
+    /// Whether they go one by one, because the broker refused them together.
+    is_alone: bool,
+}
+
+/// What has become of what was to be sent.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Delivered {
+    pub(super) sent: u64,
+    pub(super) by_partition: BTreeMap<i32, u64>,
+    /// The broker takes no such record.
+    pub(super) refused: u64,
+    /// The letter has no value, and neither has its topic any more.
+    pub(super) gone: u64,
+}
+
+/// Sends to one topic.
+#[derive(Debug)]
+pub(super) struct Courier {
+    pub(super) cluster: Cluster,
+    pub(super) writer: ExactWriter,
+    /// The topic to send to.
+    pub(super) topic: String,
+    pub(super) group: String,
+    /// Up to where the topic is known.
+    pub(super) ends: BTreeMap<i32, i64>,
+    pub(super) pace: Option<Pace>,
+    pub(super) progress: Progress,
+    pub(super) stop: CancellationToken,
+    pub(super) delivered: Delivered,
+}
+
+/// An even pace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    interval: Duration,
+    due: Instant,
+}
+
+impl Pace {
+    /// Returns a pace of one letter every `interval`, from now on.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { interval, due: Instant::now() }
+    }
+
+    fn batch_records(&self) -> usize {
+        let records = BATCH_TIME.as_nanos() / self.interval.as_nanos().max(1);
+        usize::try_from(records).unwrap_or(BATCH_RECORDS_MAX).clamp(1, BATCH_RECORDS_MAX)
+    }
+
+    /// Returns when so many letters are due, and moves on to the next ones.
+    fn next(&mut self, records: usize, now: Instant) -> Instant {
+        let due = self.due.max(now);
+        self.due = due + self.interval * u32::try_from(records).unwrap_or(u32::MAX);
+        due
+    }
+}
+
+impl Courier {
+    /// Sends all that waits, by partition, in order within each.
+    ///
+    /// # Errors
+    /// [`Stopped`] between two batches; when the lock is lost; when a batch's outcome stays unknown.
+    pub(super) async fn send_all(
+        &mut self,
+        waiting: &mut BTreeMap<i32, Vec<Parcel>>,
+        journal: &mut Journal,
+        lock: &mut RunLock,
+    ) -> anyhow::Result<()> {
+        let records_max = self.pace.as_ref().map_or(BATCH_RECORDS_MAX, Pace::batch_records);
+        while let Some((partition, parcels)) = waiting.pop_first() {
+            for batch in batches(parcels, records_max) {
+                self.wait(batch.len(), journal, lock).await?;
+                self.deliver(partition, batch, journal, lock).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a batch is due, with the lock held.
+    async fn wait(
+        &mut self,
+        records: usize,
+        journal: &mut Journal,
+        lock: &mut RunLock,
+    ) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let due = self.pace.as_mut().map_or(now, |pace| pace.next(records, now));
+        loop {
+            if self.stop.is_cancelled() {
+                return Err(Stopped.into());
+            }
+            lock.keep(journal).await?;
+            if due <= Instant::now() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = sleep_until(due.min(lock.due())) => {}
+            }
+        }
+    }
+
+    async fn deliver(
+        &mut self,
+        partition: i32,
+        parcels: Vec<Parcel>,
+        journal: &mut Journal,
+        lock: &mut RunLock,
+    ) -> anyhow::Result<()> {
+        let target = TopicPartition::new(self.topic.as_str(), partition);
+        let give_up = Instant::now() + DELIVERY_MAX;
+        let mut batch = Batch { parcels, is_unknown: false, is_alone: false };
+        while !batch.parcels.is_empty() {
+            let Err(error) = self.attempt(&target, &mut batch, journal, lock).await else {
+                continue;
+            };
+            let is_over = self.stop.is_cancelled() || give_up < Instant::now();
+            if is_over && batch.is_unknown {
+                return Err(error.context(format!(
+                    "{} dead letters may have been sent to {target} or not: run the same command \
+                     again, it looks before it sends",
+                    batch.parcels.len()
+                )));
+            }
+            if is_over || error.is::<Ended>() {
+                return Err(error);
+            }
+            tracing::warn!("trying again: {error:#}");
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = sleep(PAUSE) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries once to settle a batch, or its first record where they go alone; what is settled is taken out.
+    async fn attempt(
+        &mut self,
+        target: &TopicPartition,
+        batch: &mut Batch,
+        journal: &mut Journal,
+        lock: &mut RunLock,
+    ) -> anyhow::Result<()> {
+        if batch.is_unknown {
+            let found = self.look(target, &mut batch.parcels).await;
+            self.count(target.partition, found.context("look whether letters were sent")?);
+            batch.is_unknown = false;
+        }
+        lock.keep(journal).await?;
+        let size = if batch.is_alone { 1 } else { batch.parcels.len() };
+        let records: Vec<ExactRecord> =
+            batch.parcels.iter().take(size).map(|parcel| parcel.record.clone()).collect();
+        let Some(first) = batch.parcels.first().map(|parcel| parcel.place) else { return Ok(()) };
+        match self.writer.produce(target, &records, Instant::now() + SEND_MAX).await {
+            Ok(offset) => {
+                let next = offset + i64::try_from(size).unwrap_or(i64::MAX);
+                self.ends.insert(target.partition, next);
+                self.count(target.partition, size);
+                batch.parcels.drain(..size);
+                Ok(())
+            }
+            // One of them is not acceptable: which one shows when they go alone.
+            Err(ProduceError::Refused { .. }) if size > 1 => {
+                batch.is_alone = true;
+                Ok(())
+            }
+            Err(error @ ProduceError::Refused { .. }) => {
+                tracing::warn!("dead letter {first} cannot be sent: {error}");
+                self.delivered.refused += 1;
+                self.progress.add(1);
+                batch.parcels.drain(..1);
+                Ok(())
+            }
+            Err(error @ ProduceError::Unknown { .. }) => {
+                batch.is_unknown = true;
+                Err(error.into())
+            }
+            Err(error @ ProduceError::NotSent { .. }) => Err(error.into()),
+        }
+    }
+
+    /// Reads what was appended to the partition, takes what is there out of `parcels`, and returns how many that were.
+    async fn look(
+        &self,
+        target: &TopicPartition,
+        parcels: &mut Vec<Parcel>,
+    ) -> anyhow::Result<usize> {
+        let Some(topic) = TopicLog::of(&self.cluster, &self.topic).await? else {
+            bail!("topic {} is gone", self.topic);
+        };
+        let Some(range) = topic.ranges.get(&target.partition) else {
+            bail!("{target} is gone");
+        };
+        let from = self.ends.get(&target.partition).copied().unwrap_or(0).max(range.start);
+        let mut scan =
+            Scan::start(&self.cluster, target.clone(), topic.id, from..range.end, &self.stop);
+        let mut found = BTreeSet::new();
+        while let Some(chunk) = scan.next().await? {
+            found
+                .extend(chunk.records().filter_map(|record| replayed_letter(&record, &self.group)));
+        }
+        let before = parcels.len();
+        parcels.retain(|parcel| !found.contains(&parcel.identity));
+        Ok(before - parcels.len())
+    }
+
+    fn count(&mut self, partition: i32, records: usize) {
+        let records = u64::try_from(records).unwrap_or(u64::MAX);
+        self.delivered.sent += records;
+        *self.delivered.by_partition.entry(partition).or_default() += records;
+        self.progress.add(records);
+    }
+}
+
+/// Cuts records into batches of limited number and size.
+fn batches(parcels: Vec<Parcel>, records_max: usize) -> Vec<Vec<Parcel>> {
+    let mut batches: Vec<Vec<Parcel>> = Vec::new();
+    let mut bytes = 0;
+    for parcel in parcels {
+        let more = parcel.record.encoded_bytes_max();
+        bytes += more;
+        match batches.last_mut() {
+            Some(batch) if batch.len() < records_max && bytes <= BATCH_BYTES_MAX => {
+                batch.push(parcel);
+            }
+            _ => {
+                bytes = more;
+                batches.push(vec![parcel]);
+            }
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn parcel(offset: i64, value_bytes: usize) -> Parcel {
+        Parcel {
+            record: ExactRecord {
+                timestamp_ms: 0,
+                key: None,
+                value: Some(Bytes::from(vec![0; value_bytes])),
+                headers: Vec::new(),
+            },
+            identity: Identity {
+                topic_id: Uuid::nil(),
+                partition: 0,
+                offset,
+                group: String::new(),
+                replay_count: 0,
+            },
+            place: Place { partition: 0, offset },
+        }
+    }
+
+    fn sizes(parcels: Vec<Parcel>, records_max: usize) -> Vec<usize> {
+        let batches = batches(parcels, records_max);
+        let offsets: Vec<i64> = batches.iter().flatten().map(|p| p.place.offset).collect();
+        assert!(offsets.is_sorted(), "in their order: {offsets:?}");
+        batches.iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn batches_are_bounded_in_number_and_size() {
+        let small = |count| (0..count).map(|offset| parcel(offset, 1)).collect();
+        assert_eq!(sizes(small(0), 3), Vec::<usize>::new());
+        assert_eq!(sizes(small(7), 3), [3, 3, 1]);
+        let large = (0..3).map(|offset| parcel(offset, 400 * 1024)).collect();
+        assert_eq!(sizes(large, 500), [2, 1]);
+        let huge = (0..2).map(|offset| parcel(offset, 2 * 1024 * 1024)).collect();
+        assert_eq!(sizes(huge, 500), [1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pace_spreads_letters_evenly_and_makes_up_for_nothing() {
+        let mut pace = Pace::new(Duration::from_millis(10));
+        assert_eq!(pace.batch_records(), 20);
+        let start = Instant::now();
+        assert_eq!(pace.next(20, start), start);
+        assert_eq!(pace.next(20, start), start + Duration::from_millis(200));
+        let late = start + Duration::from_mins(1);
+        assert_eq!(pace.next(20, late), late);
+        assert_eq!(pace.next(20, late), late + Duration::from_millis(200));
+        assert_eq!(Pace::new(Duration::from_mins(1)).batch_records(), 1);
+        assert_eq!(Pace::new(Duration::from_nanos(1)).batch_records(), BATCH_RECORDS_MAX);
+    }
+}

@@ -1,0 +1,222 @@
+//! `dlq show`: everything about a letter.
+
+use anyhow::bail;
+use serde_json::json;
+
+use super::Overview;
+use super::decoded::{Decoded, Decoder};
+use super::filter::Filter;
+use super::journal::Dismissal;
+use super::letter::Letter;
+use super::output::Output;
+use super::render::{bytes, dump, header_value, json_letter, nullable, printable, time};
+use super::standing::State;
+use crate::dead_letter::{ReplayOf, names};
+
+/// The widest of the words in front.
+const LABEL_CHARS: usize = 12;
+
+/// Prints the letters that a filter names.
+///
+/// # Errors
+/// When there is none, when the cluster does not answer, or when told to stop.
+pub(super) async fn run(
+    overview: &Overview,
+    filter: &Filter,
+    decoder: &mut Decoder,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let mut output = Output::new();
+    let mut shown = 0;
+    let mut walk = overview.walk();
+    while let Some(chunk) = walk.next().await? {
+        for letter in walk.letters(&chunk) {
+            if !filter.takes(&letter) {
+                continue;
+            }
+            let state = overview.state(&letter);
+            let value = decoder.decode(&letter).await;
+            if is_json {
+                let mut object = json_letter(&overview.desk.topic, &letter, Some(state));
+                object["order"] = match &value {
+                    Decoded::Order(order, _) => json!(order),
+                    Decoded::NotAnOrder(_)
+                    | Decoded::NoRegistry(_)
+                    | Decoded::Nothing
+                    | Decoded::Omitted => json!(null),
+                };
+                output.line(&object.to_string())?;
+            } else {
+                let dismissal = overview.journal.decisions().dismissal(&letter.identity);
+                let separator = if shown == 0 { "" } else { "\n" };
+                let topic = &overview.desk.topic;
+                let text = text(topic, &letter, state, dismissal, &value);
+                output.text(&format!("{separator}{text}"))?;
+            }
+            shown += 1;
+        }
+    }
+    output.flush()?;
+    if shown == 0 {
+        bail!("no such dead letter in {}", overview.desk.topic);
+    }
+    Ok(())
+}
+
+/// Lines of a label and what it is about.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, label: &str, words: &str) {
+        self.0.push_str(format!("  {label:<LABEL_CHARS$}  {words}").trim_end());
+        self.0.push('\n');
+    }
+
+    fn some(&mut self, label: &str, words: Option<impl AsRef<str>>) {
+        if let Some(words) = words {
+            self.line(label, &printable(words.as_ref()));
+        }
+    }
+}
+
+fn text(
+    topic: &str,
+    letter: &Letter<'_>,
+    state: State,
+    dismissal: Option<&Dismissal>,
+    decoded: &Decoded,
+) -> String {
+    let cause = &letter.cause;
+    let mut page = Page(format!("{topic} {}: {}\n", letter.place, state.as_str()));
+    let class = cause.class.as_deref().map(|class| format!(" ({class})")).unwrap_or_default();
+    page.line("type", &printable(&format!("{}{class}", cause.type_or_words())));
+    page.some("message", cause.message.as_ref());
+    page.some("stage", cause.stage.as_ref());
+    page.line("written by", cause.author.as_str());
+    let failed_in = [
+        cause.topic.clone(),
+        cause.partition.map(|partition| format!("partition {partition}")),
+        cause.offset.map(|offset| format!("offset {offset}")),
+    ];
+    let failed_in: Vec<String> = failed_in.into_iter().flatten().collect();
+    page.line("failed in", &printable(&failed_in.join(", ")));
+    page.some("topic id", letter.text(names::TOPIC_ID));
+    page.some("for", cause.group.as_ref());
+    page.some("attempts", cause.attempts.map(|attempts| attempts.to_string()));
+    page.line("replays", &letter.identity.replay_count.to_string());
+    page.some("produced", cause.produced_at_ms.map(time));
+    page.line("failed", &time(letter.failed_at_ms()));
+    page.line("written", &time(letter.timestamp_ms));
+    if let Some(Dismissal { reason, at_ms, by }) = dismissal {
+        page.line("dismissed", &printable(&format!("{reason} ({by}, {})", time(*at_ms))));
+    }
+    page.line("key", &nullable(letter.key));
+    value(&mut page, letter, decoded);
+    page.line("headers", &letter.headers.len().to_string());
+    for (name, value) in &letter.headers {
+        page.line("", &format!("{} = {}", bytes(name), header_value(name, *value)));
+    }
+    page.0
+}
+
+fn value(page: &mut Page, letter: &Letter<'_>, decoded: &Decoded) {
+    let size = letter.value.map_or(0, <[u8]>::len);
+    match decoded {
+        Decoded::Order(order, format) => {
+            page.line("value", &format!("{size} bytes, {format}"));
+            page.line("order", &printable(&order.order_id));
+            page.line("product", &printable(&order.product));
+            page.line("price", &order.price.to_string());
+            return;
+        }
+        Decoded::Nothing => return page.line("value", "null"),
+        Decoded::Omitted => {
+            let bytes = letter.text(names::VALUE_BYTES).unwrap_or("?");
+            let digest = letter.text(names::VALUE_SHA256).unwrap_or("?");
+            let words = format!("left out: {bytes} bytes, SHA-256 {digest}");
+            page.line("value", &printable(&words));
+            let ReplayOf { topic, partition, offset, .. } = &letter.origin;
+            let words = format!("replay fetches it from {topic}-{partition} at offset {offset}");
+            return page.line("", &printable(&words));
+        }
+        Decoded::NotAnOrder(why) => {
+            page.line("value", &format!("{size} bytes, no order: {}", printable(why)));
+        }
+        Decoded::NoRegistry(why) => {
+            page.line("value", &format!("{size} bytes, not decoded: {}", printable(why)));
+        }
+    }
+    for line in dump(letter.value.unwrap_or_default()) {
+        page.line("", &line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::dead_letter::Identity;
+    use crate::dlq::cause::Cause;
+    use crate::dlq::letter::Place;
+
+    #[test]
+    fn a_letter_of_spring_is_shown_with_its_numbers_read() {
+        let headers: Vec<(&[u8], Option<&[u8]>)> = vec![
+            (b"kafka_dlt-original-topic", Some(b"orders")),
+            (b"kafka_dlt-original-partition", Some(b"\0\0\0\x02")),
+            (b"kafka_dlt-original-offset", Some(b"\0\0\0\0\0\0\0\x29")),
+            (b"kafka_dlt-exception-fqcn", Some(b"com.example.BankAway")),
+            (b"kafka_dlt-exception-message", Some(b"no\x1banswer")),
+            (b"trace", None),
+            (b"\xff", Some(b"\xfe")),
+        ];
+        let topic_id = Uuid::nil();
+        let letter = Letter {
+            place: Place { partition: 0, offset: 17 },
+            timestamp_ms: 1_700_000_000_123,
+            key: Some(b"A-1"),
+            value: Some(b"nonsense"),
+            cause: Cause::of(&headers),
+            headers,
+            identity: Identity {
+                topic_id,
+                partition: 0,
+                offset: 17,
+                group: "night".into(),
+                replay_count: 0,
+            },
+            origin: ReplayOf { topic: "orders-dlq".into(), topic_id, partition: 0, offset: 17 },
+        };
+        let dismissal =
+            Dismissal { reason: "a test".into(), at_ms: 1_700_000_060_000, by: "kim".into() };
+        let decoded = Decoded::NotAnOrder("no format".into());
+        let text = text("orders-dlq", &letter, State::Dismissed, Some(&dismissal), &decoded);
+        assert_eq!(
+            text,
+            "\
+orders-dlq 0:17: dismissed
+  type          com.example.BankAway
+  message       no\u{fffd}answer
+  written by    Spring
+  failed in     orders, partition 2, offset 41
+  replays       0
+  failed        2023-11-14T22:13:20Z
+  written       2023-11-14T22:13:20Z
+  dismissed     a test (kim, 2023-11-14T22:14:20Z)
+  key           A-1
+  value         8 bytes, no order: no format
+                000000  6e 6f 6e 73 65 6e 73 65                          nonsense
+  headers       7
+                kafka_dlt-original-topic = orders
+                kafka_dlt-original-partition = 2
+                kafka_dlt-original-offset = 41
+                kafka_dlt-exception-fqcn = com.example.BankAway
+                kafka_dlt-exception-message = no\u{fffd}answer
+                trace = null
+                0xff = 0xfe
+"
+        );
+    }
+}

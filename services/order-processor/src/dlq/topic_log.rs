@@ -1,0 +1,95 @@
+//! What a topic's logs hold at one moment, asked with patience.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kafka_client::cluster::Cluster;
+use kafka_client::error::ClientError;
+use kafka_client::offsets::{OffsetAt, list_offsets};
+use kafka_group::TopicPartition;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+/// How long a cluster that answers, but not yet with what is asked for, is asked again.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Pause between two such questions.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A topic's partitions with what can be read of each.
+#[derive(Clone, Debug)]
+pub(super) struct TopicLog {
+    pub(super) name: String,
+    pub(super) id: Uuid,
+    /// From the first offset that is still there to the end of what is committed.
+    pub(super) ranges: BTreeMap<i32, Range<i64>>,
+}
+
+impl TopicLog {
+    /// Looks at a topic; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub(super) async fn of(cluster: &Cluster, name: &str) -> anyhow::Result<Option<Self>> {
+        let names = [name];
+        let described = patiently(|| cluster.metadata(&names))
+            .await
+            .with_context(|| format!("describe topic {name}"))?;
+        let Some(topic) = described.get(name) else { return Ok(None) };
+        let partitions: Vec<TopicPartition> =
+            topic.leaders.keys().map(|index| TopicPartition::new(name, *index)).collect();
+        let offsets = |at| {
+            let partitions = &partitions;
+            async move {
+                patiently(|| list_offsets(cluster, partitions, at))
+                    .await
+                    .with_context(|| format!("read the offsets of {name}"))
+            }
+        };
+        let starts = offsets(OffsetAt::Earliest).await?;
+        let ends = offsets(OffsetAt::LastStable).await?;
+        let range = |tp: &TopicPartition| {
+            let start = starts.get(tp).copied().unwrap_or(0);
+            start..ends.get(tp).copied().unwrap_or(start)
+        };
+        let ranges = partitions.iter().map(|tp| (tp.partition, range(tp))).collect();
+        Ok(Some(Self { name: name.to_owned(), id: topic.topic_id, ranges }))
+    }
+
+    /// Looks at a topic that has to be there; `hint` says what to do if it is not.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or has no such topic.
+    pub(super) async fn expect(cluster: &Cluster, name: &str, hint: &str) -> anyhow::Result<Self> {
+        let log = Self::of(cluster, name).await?;
+        log.with_context(|| format!("there is no topic {name}: {hint}"))
+    }
+
+    /// Returns how many partitions the topic has.
+    pub(super) fn partition_count(&self) -> i32 {
+        i32::try_from(self.ranges.len()).unwrap_or(i32::MAX)
+    }
+}
+
+/// Asks again while the cluster answers that it cannot say yet. A cluster that cannot be reached fails at once: whoever
+/// runs a command wants to know.
+///
+/// # Errors
+/// The last answer.
+pub(super) async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Err(error @ ClientError::Refused { .. })
+                if error.is_retriable() && Instant::now() < deadline =>
+            {
+                sleep(PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Looking at dead letters, whoever wrote them.
