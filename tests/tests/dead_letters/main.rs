@@ -1,19 +1,32 @@
 //! `order-processor dlq`: what is listed, what is replayed and how often, and what happens when it is killed.
 
+mod locking;
 mod looking;
+mod odd_records;
+mod outcomes;
 mod replaying;
 
-use anyhow::{Context, Result};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use end_to_end::service::PATIENCE;
 use end_to_end::{Scenario, Service, Stats, topic};
+use kafka_client::cluster::Cluster;
+use kafka_client::config::BrokerConfig;
+use kafka_client::exact_writer::{ExactRecord, ExactWriter};
+use kafka_group::TopicPartition;
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 /// Orders at a price above this fail for as long as the simulation says so.
 const PRICE_LIMIT: &str = "50";
 
-/// A scenario with the given numbers of orders that fail and of such that do not, all of them dealt with by a processor
-/// that has ended since.
-async fn with_dead_letters(name: &str, failing: u64, good: u64) -> Result<Scenario> {
-    let scenario = Scenario::open(name).await?;
+/// Pause between two looks at a topic.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Lets the given numbers of orders that fail and of such that do not be dealt with by a processor, which then ends.
+async fn make_dead_letters(scenario: &Scenario, failing: u64, good: u64) -> Result<()> {
     for (count, lowest, highest) in [(failing, "100", "200"), (good, "10", "40")] {
         if count > 0 {
             let generator = scenario
@@ -24,15 +37,25 @@ async fn with_dead_letters(name: &str, failing: u64, good: u64) -> Result<Scenar
             generator.env("ORDER_RATE", "0").start()?.expect_exit(0).await?;
         }
     }
-    let processor = failing_processor(&scenario)?;
+    let processor = failing_processor(scenario)?;
     let stats = scenario.stats_at_end(failing + good).await?;
     assert_eq!((stats.orders, stats.dead_letters), (good, failing));
-    processor.drain().await?;
+    processor.drain().await
+}
+
+async fn with_dead_letters(name: &str, failing: u64, good: u64) -> Result<Scenario> {
+    let scenario = Scenario::open(name).await?;
+    make_dead_letters(&scenario, failing, good).await?;
     Ok(scenario)
 }
 
 fn failing_processor(scenario: &Scenario) -> Result<Service> {
     scenario.processor("processor-failing")?.env("PERMANENT_PRICE_ABOVE", PRICE_LIMIT).start()
+}
+
+/// Starts `order-processor dlq`.
+fn dlq_start(scenario: &Scenario, name: &str, arguments: &[&str]) -> Result<Service> {
+    scenario.processor(name)?.args(["dlq"]).args(arguments.iter().copied()).start()
 }
 
 /// Runs `order-processor dlq` to its end and returns what it printed.
@@ -48,14 +71,20 @@ async fn dlq_json(scenario: &Scenario, arguments: &[&str]) -> Result<Value> {
 }
 
 /// Runs `order-processor dlq` and returns the lines of a run that ends with that exit code.
-async fn dlq_fails(scenario: &Scenario, arguments: &[&str], code: i32) -> Result<String> {
-    let command = scenario.processor("dlq")?.args(["dlq"]).args(arguments.iter().copied());
-    let mut running = command.start()?;
+async fn dlq_ends_with(scenario: &Scenario, code: i32, arguments: &[&str]) -> Result<String> {
+    let mut running = dlq_start(scenario, "dlq", arguments)?;
     running.expect_exit(code).await?;
     Ok(running.lines().join("\n"))
 }
 
-/// Returns whose letters the replay topic's records are of, sorted: with the replay count behind.
+/// Returns what `dlq export` prints about a topic, which need not be the dead-letter topic.
+async fn exported(scenario: &Scenario, topic: &str) -> Result<Vec<Value>> {
+    let command = scenario.processor("dlq")?.env("ORDERS_DLQ_TOPIC", topic);
+    let printed = command.args(["dlq", "export"]).output().await?;
+    printed.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+/// Returns which letters the topic has replays of, sorted: whose, and which replay it is.
 async fn replayed(scenario: &Scenario, topic: &str) -> Result<Vec<String>> {
     let servers = scenario.platform().bootstrap_servers();
     let mut replayed: Vec<String> = topic::read(servers, topic)
@@ -70,17 +99,52 @@ async fn replayed(scenario: &Scenario, topic: &str) -> Result<Vec<String>> {
     Ok(replayed)
 }
 
-/// Checks that no letter is in the topic twice, and returns how many are.
+/// Checks that no letter was replayed to the topic twice, and returns how many were.
 async fn replayed_once(scenario: &Scenario, topic: &str) -> Result<usize> {
     let mut replayed = replayed(scenario, topic).await?;
     let records = replayed.len();
     replayed.dedup();
-    assert_eq!(replayed.len(), records, "letters are in {topic} more than once");
+    assert_eq!(replayed.len(), records, "letters were replayed to {topic} more than once");
     Ok(records)
+}
+
+/// Waits until so many letters were replayed.
+async fn until_replayed(scenario: &Scenario, count: usize) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while replayed(scenario, &scenario.replay_topic()).await?.len() < count {
+        if deadline < Instant::now() {
+            bail!("{count} replays were not reached");
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+    Ok(())
 }
 
 /// Waits until the group has counted so many replays and has no lag.
 async fn stats_after_replays(scenario: &Scenario, replayed: u64) -> Result<Stats> {
     let what = format!("the end of {replayed} replays");
     scenario.stats_when(&what, |stats| (stats.lag == 0) && (stats.replayed >= replayed)).await
+}
+
+type Header = (&'static [u8], Option<&'static [u8]>);
+
+/// Appends one record exactly as given to partition 0.
+async fn write_exactly(
+    scenario: &Scenario,
+    topic: &str,
+    key: Option<&'static [u8]>,
+    value: Option<Vec<u8>>,
+    headers: &[Header],
+) -> Result<i64> {
+    let servers = vec![scenario.platform().bootstrap_servers().to_owned()];
+    let mut writer = ExactWriter::new(Cluster::new(BrokerConfig::new(servers, "tests")));
+    let header = |(name, value): &Header| (Bytes::from_static(name), value.map(Bytes::from_static));
+    let record = ExactRecord {
+        timestamp_ms: 1_700_000_000_123,
+        key: key.map(Bytes::from_static),
+        value: value.map(Bytes::from),
+        headers: headers.iter().map(header).collect(),
+    };
+    let target = TopicPartition::new(topic, 0);
+    Ok(writer.produce(&target, &[record], Instant::now() + PATIENCE).await?)
 }

@@ -1,0 +1,49 @@
+//! Two operators at the same time.
+
+use anyhow::Result;
+
+use crate::{dlq_ends_with, dlq_json, dlq_start, replayed_once, until_replayed, with_dead_letters};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_replay_ends_while_the_first_is_alive() -> Result<()> {
+    let scenario = with_dead_letters("lock-alive", 200, 0).await?;
+    let arguments = ["replay", "--all", "--rate", "20", "--by", "kim"];
+    let mut first = dlq_start(&scenario, "dlq-first", &arguments)?;
+    until_replayed(&scenario, 1).await?;
+    let words = dlq_ends_with(&scenario, 1, &["replay", "--all"]).await?;
+    assert!(words.contains("kim@") && words.contains("is replaying"), "{words}");
+
+    // Looking and counting needs no lock.
+    let planned = dlq_json(&scenario, &["replay", "--all", "--dry-run"]).await?;
+    assert!(planned["chosen"].as_u64().is_some_and(|chosen| chosen < 200), "{planned}");
+    first.expect_exit(0).await?;
+    assert_eq!(replayed_once(&scenario, &scenario.replay_topic()).await?, 200);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_whose_lock_is_broken_stops() -> Result<()> {
+    let scenario = with_dead_letters("lock-broken", 200, 0).await?;
+    let mut first = dlq_start(&scenario, "dlq-first", &["replay", "--all", "--rate", "10"])?;
+    until_replayed(&scenario, 1).await?;
+    let second = dlq_json(&scenario, &["replay", "--all", "--break-lock"]).await?;
+    first.expect_exit(1).await?;
+    first.line("another run took this one for dead").await?;
+    assert!(second["sent"].as_u64().is_some_and(|sent| 0 < sent && sent < 200), "{second}");
+    assert_eq!(replayed_once(&scenario, &scenario.replay_topic()).await?, 200);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_stood_still_too_long_has_lost_its_lock() -> Result<()> {
+    let scenario = with_dead_letters("lock-frozen", 200, 0).await?;
+    let mut frozen = dlq_start(&scenario, "dlq-frozen", &["replay", "--all", "--rate", "20"])?;
+    until_replayed(&scenario, 1).await?;
+    frozen.freeze()?;
+    let second = dlq_json(&scenario, &["replay", "--all"]).await?;
+    frozen.thaw()?;
+    frozen.expect_exit(1).await?;
+    assert!(second["sent"].as_u64().is_some_and(|sent| 0 < sent && sent < 200), "{second}");
+    assert_eq!(replayed_once(&scenario, &scenario.replay_topic()).await?, 200);
+    Ok(())
+}

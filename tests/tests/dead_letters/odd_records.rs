@@ -1,0 +1,197 @@
+//! What is not easily put back as it was: odd headers, letters of other programs, values that were left out.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use end_to_end::{Scenario, topic};
+use kafka_client::cluster::Cluster;
+use kafka_client::config::BrokerConfig;
+use kafka_client::topics::{NewTopic, ensure_topics};
+use serde_json::{Value, json};
+
+use crate::{
+    Header, dlq_ends_with, dlq_json, exported, failing_processor, stats_after_replays,
+    write_exactly,
+};
+
+/// Headers that rskafka cannot write, with a stamp and a trace among them.
+const ODD: &[Header] = &[
+    (b"z", Some(b"1")),
+    (b"sequence", Some(b"77")),
+    (b"a", None),
+    (b"z", Some(b"\xff")),
+    (b"traceparent", Some(b"00-1-2-3")),
+    (b"producer-id", Some(b"abc")),
+    (b"\xfe", Some(b"")),
+    (b"secret", Some(b"x")),
+];
+
+fn names_and_values(headers: &Value) -> Vec<(Value, Value)> {
+    let headers = headers.as_array().cloned().unwrap_or_default();
+    headers.into_iter().map(|header| (header[0].clone(), header[1].clone())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_are_restored_in_order_also_after_a_second_failure() -> Result<()> {
+    let scenario = Scenario::open("replay-headers").await?.with("TOPIC_PARTITIONS", "1");
+    let processor = failing_processor(&scenario)?;
+    processor.line("partitions assigned").await?;
+    let schema_id = scenario.register_order_schema().await?;
+    let order = topic::order_value(schema_id, "1001", "Item1", 150.0)?;
+    let orders = scenario.orders_topic();
+    write_exactly(&scenario, orders, Some(b"k\xff"), Some(order.clone()), ODD).await?;
+    scenario.stats_at_end(1).await?;
+    for replays in 1..=2 {
+        let sent = dlq_json(&scenario, &["replay", "--all"]).await?;
+        assert_eq!(sent["sent"], 1, "{sent}");
+        stats_after_replays(&scenario, replays).await?;
+    }
+    processor.drain().await?;
+    let replay = ["replay", "--all", "--drop-header", "secret"];
+    assert_eq!(dlq_json(&scenario, &replay).await?["sent"], 1);
+
+    let replays = exported(&scenario, &scenario.replay_topic()).await?;
+    assert_eq!(replays.len(), 3);
+    for (index, replay) in replays.iter().enumerate() {
+        let secret = json!(["secret", "x"]);
+        let mut expected = json!([["z", "1"], ["a", null], ["z", {"base64": "/w=="}], [{"base64": "/g=="}, ""], secret]);
+        if index == 2 {
+            expected.as_array_mut().map(Vec::pop);
+        }
+        let (mut expected, found) =
+            (names_and_values(&expected), names_and_values(&replay["headers"]));
+        let of = found.iter().find(|(name, _)| name == "dlq.replay.of").map(|(_, of)| of.clone());
+        expected.extend([
+            (json!("dlq.original.headers"), header(&found, "dlq.original.headers")),
+            (json!("dlq.original.timestamp"), json!("2023-11-14T22:13:20.123Z")),
+            (json!("dlq.replay.of"), of.unwrap_or_default()),
+            (json!("dlq.replay.count"), json!((index + 1).to_string())),
+            (json!("producer-id"), header(&found, "producer-id")),
+            (json!("sequence"), json!("0")),
+        ]);
+        assert_eq!(found, expected);
+        assert_ne!(header(&found, "producer-id"), "abc", "a stamp of its own");
+        let of = header(&found, "dlq.replay.of");
+        assert!(
+            of.as_str()
+                .is_some_and(|of| of.starts_with(&format!("{orders}/")) && of.ends_with("/0/0")),
+            "{of}"
+        );
+        assert_eq!(replay["key"], json!({"base64": "a/8="}));
+    }
+
+    let processor = scenario.processor("processor")?.start()?;
+    let stats = stats_after_replays(&scenario, 3).await?;
+    assert_eq!((stats.orders, stats.dead_letters, stats.duplicates), (1, 3, 0));
+    processor.drain().await
+}
+
+fn header(headers: &[(Value, Value)], name: &str) -> Value {
+    headers
+        .iter()
+        .find(|(found, _)| found == name)
+        .map(|(_, value)| value.clone())
+        .unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_of_another_program_is_replayed_without_what_that_program_added() -> Result<()> {
+    let scenario = Scenario::open("replay-foreign").await?.with("TOPIC_PARTITIONS", "1");
+    let processor = scenario.processor("processor")?.start()?;
+    processor.line("partitions assigned").await?;
+    let schema_id = scenario.register_order_schema().await?;
+    let order = topic::order_value(schema_id, "1001", "Item1", 150.0)?;
+    let headers: &[Header] = &[
+        (b"note", Some(b"mine")),
+        (b"kafka_dlt-original-topic", Some(b"orders")),
+        (b"kafka_dlt-exception-fqcn", Some(b"org.example.BankAway")),
+    ];
+    write_exactly(&scenario, scenario.dead_letter_topic(), None, Some(order), headers).await?;
+    assert_eq!(dlq_json(&scenario, &["replay", "--type", "BankAway"]).await?["sent"], 1);
+    let stats = stats_after_replays(&scenario, 1).await?;
+    assert_eq!((stats.orders, stats.dead_letters), (1, 0));
+    assert_eq!(dlq_json(&scenario, &["replay", "--all"]).await?["sent"], 0);
+    let replays = exported(&scenario, &scenario.replay_topic()).await?;
+    let names: Vec<_> =
+        names_and_values(&replays[0]["headers"]).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["note", "dlq.replay.of", "dlq.replay.count", "producer-id", "sequence"]);
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_was_left_out_is_fetched_from_where_the_order_failed() -> Result<()> {
+    let scenario = Scenario::open("replay-omitted").await?.with("TOPIC_PARTITIONS", "1");
+    let servers = vec![scenario.platform().bootstrap_servers().to_owned()];
+    let cluster = Cluster::new(BrokerConfig::new(servers, "tests"));
+    // Room for a letter without its value, and not for the order below.
+    let narrow = BTreeMap::from([("max.message.bytes".to_owned(), "4096".to_owned())]);
+    let dead_letters = NewTopic {
+        name: scenario.dead_letter_topic().into(),
+        partitions: 1,
+        replication_factor: -1,
+        configs: narrow,
+    };
+    ensure_topics(&cluster, &[dead_letters]).await?;
+    let processor = failing_processor(&scenario)?;
+    processor.line("partitions assigned").await?;
+
+    let schema_id = scenario.register_later_schema().await?;
+    let mut order = topic::order_value(schema_id, "1001", "Item1", 150.0)?;
+    order.extend(long_text(8_000));
+    let orders = scenario.orders_topic();
+    write_exactly(&scenario, orders, Some(b"1001"), Some(order.clone()), &[]).await?;
+    scenario.stats_at_end(1).await?;
+    processor.drain().await?;
+    let letters = exported(&scenario, scenario.dead_letter_topic()).await?;
+    assert_eq!((letters.len(), &letters[0]["value"]), (1, &json!(null)), "{letters:?}");
+
+    let processor = scenario.processor("processor")?.start()?;
+    assert_eq!(dlq_json(&scenario, &["replay", "--all"]).await?["sent"], 1);
+    let stats = stats_after_replays(&scenario, 1).await?;
+    assert_eq!((stats.orders, stats.dead_letters), (1, 1));
+    processor.drain().await
+}
+
+/// An Avro text of that many bytes.
+fn long_text(bytes: usize) -> Vec<u8> {
+    let mut zigzag = bytes * 2;
+    let mut text = Vec::new();
+    while zigzag >= 0x80 {
+        text.push(u8::try_from(zigzag & 0x7f).unwrap_or_default() | 0x80);
+        zigzag >>= 7;
+    }
+    text.push(u8::try_from(zigzag).unwrap_or_default());
+    text.resize(text.len() + bytes, b'n');
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_cannot_be_had_is_told_and_the_others_are_sent() -> Result<()> {
+    let scenario = Scenario::open("replay-gone").await?.with("TOPIC_PARTITIONS", "1");
+    let processor = scenario.processor("processor")?.start()?;
+    processor.line("partitions assigned").await?;
+    processor.drain().await?;
+    let group: &'static str = scenario.group().to_owned().leak();
+    let headers: &[Header] = &[
+        (b"__dlq.errors.topic", Some(b"orders-that-were-deleted")),
+        (b"__dlq.errors.partition", Some(b"0")),
+        (b"__dlq.errors.offset", Some(b"7")),
+        (b"__dlq.errors.group", Some(group.as_bytes())),
+        (b"dlq.topic-id", Some(b"00000000-0000-0000-0000-00000000feed")),
+        (b"dlq.replay.count", Some(b"0")),
+        (b"dlq.error.type", Some(b"rejected")),
+        (b"dlq.value", Some(b"omitted")),
+    ];
+    write_exactly(&scenario, scenario.dead_letter_topic(), None, None, headers).await?;
+    let plain: &[Header] = &[(b"error_reason", Some(b"no price"))];
+    write_exactly(&scenario, scenario.dead_letter_topic(), None, Some(vec![1]), plain).await?;
+    let words = dlq_ends_with(&scenario, 1, &["replay", "--all"]).await?;
+    for text in
+        ["dead letter 0:0 cannot be sent", "is in no topic any more", "sent 1 of 2 dead letters"]
+    {
+        assert!(words.contains(text), "{text} is not in\n{words}");
+    }
+    let words = dlq_ends_with(&scenario, 1, &["replay", "--all"]).await?;
+    assert!(words.contains("sent 0 of 1 dead letters"), "{words}");
+    Ok(())
+}
