@@ -136,6 +136,24 @@ pub async fn write(
     offsets.first().copied().context("the broker gave the record no offset")
 }
 
+/// Deletes all that `topic` holds, as its retention would.
+///
+/// # Errors
+/// When the topic does not exist or the broker does not do it.
+///
+/// # Cancel safety
+/// Not cancel safe: some partitions may have been emptied.
+pub async fn delete_records(bootstrap_servers: &str, topic: &str) -> Result<()> {
+    let client = connect(bootstrap_servers).await?;
+    for partition in partitions(&client, topic).await? {
+        let opened = open(&client, topic, partition).await?;
+        let end = opened.get_offset(OffsetAt::Latest).await?;
+        let deleted = opened.delete_records(end, FETCH_WAIT_MS).await;
+        deleted.with_context(|| format!("delete the records of {topic}-{partition}"))?;
+    }
+    Ok(())
+}
+
 /// Returns an order in Confluent's wire format.
 ///
 /// # Errors

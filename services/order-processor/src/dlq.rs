@@ -168,11 +168,32 @@ impl Overview {
     async fn read_sent(&mut self) -> anyhow::Result<()> {
         let decisions = self.journal.decisions();
         self.sent = Sent::read(&self.cluster, &self.settings, decisions, &self.stop).await?;
+        if self.sent.lost_before_ms.is_some() {
+            tracing::warn!(
+                topic = self.settings.replay_topic(),
+                "the oldest records of the replay topic were deleted: letters replayed before that look unresolved"
+            );
+        }
         Ok(())
     }
 
-    fn walk(&self) -> Walk {
-        Walk::new(&self.cluster, self.dlq.clone(), &self.desk, &self.stop)
+    /// Walks the letters that a filter may take: all, or where it names places, what is between those.
+    fn walk(&self, filter: &Filter) -> Walk {
+        let mut topic = self.dlq.clone();
+        if !filter.places.is_empty() {
+            topic.ranges.retain(|partition, range| {
+                let offsets = || {
+                    let here = filter.places.iter().filter(|place| place.partition == *partition);
+                    here.map(|place| place.offset)
+                };
+                let (Some(first), Some(last)) = (offsets().min(), offsets().max()) else {
+                    return false;
+                };
+                *range = range.start.max(first)..range.end.min(last.saturating_add(1));
+                !range.is_empty()
+            });
+        }
+        Walk::new(&self.cluster, topic, &self.desk, &self.stop)
     }
 
     fn state(&self, letter: &Letter<'_>) -> State {

@@ -33,7 +33,7 @@ use crate::worker;
 
 /// How long a process in which something is stuck may take to leave the group, beyond what draining may take.
 const STUCK_GRACE: Duration = Duration::from_secs(5);
-/// Room that a dead letter needs beside the record it is about, in bytes.
+/// Room that a dead letter, or a replay of it, needs beside the record it is about, in bytes.
 const LETTER_OVERHEAD_BYTES: u64 = 64 * 1024;
 /// The broker's default of `message.max.bytes`.
 const MESSAGE_BYTES_MAX: u64 = 1_048_588;
@@ -201,6 +201,7 @@ fn topics(settings: &ProcessorSettings, replay_partitions: i32) -> Vec<NewTopic>
     let kept = BTreeMap::from([
         ("cleanup.policy".to_owned(), "delete".to_owned()),
         ("retention.ms".to_owned(), "-1".to_owned()),
+        ("max.message.bytes".to_owned(), (MESSAGE_BYTES_MAX + LETTER_OVERHEAD_BYTES).to_string()),
     ]);
     let compacted = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
     vec![

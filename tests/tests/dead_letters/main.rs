@@ -1,5 +1,6 @@
 //! `order-processor dlq`: what is listed, what is replayed and how often, and what happens when it is killed.
 
+mod forgetful_topics;
 mod locking;
 mod looking;
 mod odd_records;
@@ -110,8 +111,13 @@ async fn replayed_once(scenario: &Scenario, topic: &str) -> Result<usize> {
 
 /// Waits until so many letters were replayed.
 async fn until_replayed(scenario: &Scenario, count: usize) -> Result<()> {
+    until_replayed_to(scenario, &scenario.replay_topic(), count).await
+}
+
+/// Waits until so many letters were replayed to a topic.
+async fn until_replayed_to(scenario: &Scenario, topic: &str, count: usize) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    while replayed(scenario, &scenario.replay_topic()).await?.len() < count {
+    while replayed(scenario, topic).await?.len() < count {
         if deadline < Instant::now() {
             bail!("{count} replays were not reached");
         }

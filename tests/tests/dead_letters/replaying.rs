@@ -6,7 +6,7 @@ use end_to_end::verdict::Simulation;
 use serde_json::json;
 
 use crate::{
-    dlq, dlq_ends_with, dlq_json, dlq_start, failing_processor, replayed, replayed_once,
+    dlq_ends_with, dlq_json, dlq_start, failing_processor, replayed, replayed_once,
     stats_after_replays, until_replayed, with_dead_letters,
 };
 
@@ -126,28 +126,5 @@ async fn an_order_that_goes_on_failing_keeps_its_coordinates_and_is_left_alone_i
         assert!(first.starts_with(&format!("{}/", scenario.orders_topic())), "{first}");
         assert_eq!(first.strip_suffix(" 1"), second.strip_suffix(" 2"));
     }
-    processor.drain().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replay_to_the_source_is_seen_there_counted_as_one_and_not_sent_again() -> Result<()> {
-    let scenario = with_dead_letters("replay-to-source", 100, 50).await?;
-    let planned = dlq(&scenario, &["replay", "--all", "--to-source", "--dry-run"]).await?;
-    assert!(planned.contains("every group that reads this topic will see them"), "{planned}");
-    let some = ["replay", "--all", "--to-source", "--limit", "40"];
-    assert_eq!(dlq_json(&scenario, &some).await?["sent"], 40);
-    assert_eq!(dlq_json(&scenario, &["list"]).await?["replayed"], 40);
-    // The other way sees what went this way, and the reverse.
-    assert_eq!(dlq_json(&scenario, &["replay", "--all", "--limit", "30"]).await?["sent"], 30);
-    let rest = dlq_json(&scenario, &["replay", "--all", "--to-source"]).await?;
-    assert_eq!((&rest["sent"], &rest["left_alone"]), (&json!(30), &json!({"sent before": 70})));
-    assert_eq!(dlq_json(&scenario, &["replay", "--all"]).await?["sent"], 0);
-    assert_eq!(replayed_once(&scenario, scenario.orders_topic()).await?, 70);
-    assert_eq!(replayed_once(&scenario, &scenario.replay_topic()).await?, 30);
-
-    let processor = scenario.processor("processor")?.start()?;
-    let stats = stats_after_replays(&scenario, 100).await?;
-    assert_eq!((stats.orders, stats.dead_letters, stats.replayed), (150, 100, 100));
-    assert_eq!(stats.duplicates, 0);
     processor.drain().await
 }

@@ -8,7 +8,8 @@
 //! | `dismissed/<identity>` | `{"reason":"…","at_ms":…,"by":"…"}` | nobody has to work on this letter any more |
 //! | `release` | `{"at_ms":…,"by":"…"}` | partitions that the guard paused before go on |
 //! | `lock/<run>` | `{"claim":…,"at_ms":…,"by":"…"}` | this run replays, or wants to |
-//! | `to-source/<topic id>/<partition>` | `{"from":…}` | replays are in the orders' own topic, none below this offset |
+//! | `replayed/<identity>` | `{"at_ms":…}` | this letter was replayed to the orders' own topic |
+//! | `to-source/<topic id>/<partition>` | `{"from":…}` | the same may be true of letters whose replays are at this offset or above |
 //!
 //! What this version does not know is skipped, so that a later one can add to it.
 
@@ -22,6 +23,7 @@ use crate::dead_letter::Identity;
 const DISMISSED: &str = "dismissed/";
 const RELEASE: &str = "release";
 const LOCK: &str = "lock/";
+const REPLAYED: &str = "replayed/";
 const TO_SOURCE: &str = "to-source/";
 
 /// Returns the name of the topic that the group's actions are in.
@@ -71,13 +73,20 @@ pub enum Action {
         /// The run.
         run: Uuid,
     },
-    /// Dead letters are about to be replayed to the topic they came from.
-    SentToSource {
+    /// A dead letter was replayed to the topic it came from, which need not keep it for as long as this topic does.
+    ReplayedToSource {
+        /// The letter.
+        identity: Identity,
+        /// When, in milliseconds since 1970, by the operator's clock.
+        at_ms: i64,
+    },
+    /// Dead letters are about to be replayed to the topic they came from, or are known to have been.
+    ToSource {
         /// That topic.
         topic_id: Uuid,
         /// The partition.
         partition: i32,
-        /// Where its log ended when that was done first: no replay is below.
+        /// Every letter whose replay is below this offset has a [`Self::ReplayedToSource`].
         from: i64,
     },
 }
@@ -103,6 +112,11 @@ struct Sign {
 }
 
 #[derive(Serialize, Deserialize)]
+struct Replayed {
+    at_ms: i64,
+}
+
+#[derive(Serialize, Deserialize)]
 struct Start {
     from: i64,
 }
@@ -116,7 +130,8 @@ impl Action {
             }
             Self::Released { .. } => RELEASE.to_owned(),
             Self::Lock { run, .. } | Self::Unlocked { run } => format!("{LOCK}{run}"),
-            Self::SentToSource { topic_id, partition, .. } => {
+            Self::ReplayedToSource { identity, .. } => format!("{REPLAYED}{identity}"),
+            Self::ToSource { topic_id, partition, .. } => {
                 format!("{TO_SOURCE}{topic_id}/{partition}")
             }
         }
@@ -128,7 +143,8 @@ impl Action {
             Self::Dismissed { reason, at_ms, by, .. } => json(&Dismissal { reason, at_ms, by }),
             Self::Released { at_ms, by } => json(&Release { at_ms, by }),
             Self::Lock { claim, at_ms, by, .. } => json(&Sign { claim, at_ms, by }),
-            Self::SentToSource { from, .. } => json(&Start { from }),
+            Self::ReplayedToSource { at_ms, .. } => json(&Replayed { at_ms }),
+            Self::ToSource { from, .. } => json(&Start { from }),
             Self::Reopened { .. } | Self::Unlocked { .. } => None,
         }
     }
@@ -146,10 +162,13 @@ impl Action {
             let Some(value) = value else { return Some(Self::Unlocked { run }) };
             let Sign { claim, at_ms, by } = from_json(value)?;
             Some(Self::Lock { run, claim, at_ms, by })
+        } else if let Some(identity) = key.strip_prefix(REPLAYED) {
+            let Replayed { at_ms } = from_json(value?)?;
+            Some(Self::ReplayedToSource { identity: identity.parse().ok()?, at_ms })
         } else if let Some(source) = key.strip_prefix(TO_SOURCE) {
             let (topic_id, partition) = source.split_once('/')?;
             let Start { from } = from_json(value?)?;
-            Some(Self::SentToSource {
+            Some(Self::ToSource {
                 topic_id: topic_id.parse().ok()?,
                 partition: partition.parse().ok()?,
                 from,
@@ -228,7 +247,12 @@ mod tests {
         );
         check(&Action::Unlocked { run: RUN }, "lock/00000000-0000-0000-0000-000000000abc", None);
         check(
-            &Action::SentToSource { topic_id: RUN, partition: 3, from: 900 },
+            &Action::ReplayedToSource { identity: identity(), at_ms: 9 },
+            "replayed/00000000-0000-0000-0000-000000000007/2/41/1/our/group",
+            Some(r#"{"at_ms":9}"#),
+        );
+        check(
+            &Action::ToSource { topic_id: RUN, partition: 3, from: 900 },
             "to-source/00000000-0000-0000-0000-000000000abc/3",
             Some(r#"{"from":900}"#),
         );

@@ -7,9 +7,6 @@ use super::standing::State;
 use super::{Overview, counted};
 use crate::clock::now_ms;
 
-/// Actions that are written at once.
-const BATCH_MAX: usize = 500;
-
 /// What an operator asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
@@ -31,7 +28,7 @@ pub(super) async fn run(mut overview: Overview, request: &Request) -> anyhow::Re
     let at_ms = now_ms();
     let mut changed = 0;
     let mut others = 0;
-    let mut walk = overview.walk();
+    let mut walk = overview.walk(&request.filter);
     while let Some(chunk) = walk.next().await? {
         let mut actions = Vec::new();
         for letter in walk.letters(&chunk) {
@@ -51,9 +48,7 @@ pub(super) async fn run(mut overview: Overview, request: &Request) -> anyhow::Re
                 None => Action::Reopened { identity },
             });
         }
-        for batch in actions.chunks(BATCH_MAX) {
-            overview.journal.write(batch).await?;
-        }
+        overview.journal.write_all(&actions).await?;
     }
     let word = if request.reason.is_some() { "dismissed" } else { "taken up again" };
     let mut output = Output::new();

@@ -18,7 +18,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let mut output = Output::new();
     let mut left = limit;
-    let mut walk = overview.walk();
+    let mut walk = overview.walk(filter);
     while let Some(chunk) = walk.next().await? {
         for letter in walk.letters(&chunk) {
             if left == 0 {

@@ -28,6 +28,8 @@ const REQUEST_MAX: Duration = Duration::from_secs(8);
 const WRITE_MAX: Duration = Duration::from_secs(40);
 /// Pause before that.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Actions that are written at once.
+const BATCH_MAX: usize = 500;
 /// The topic's only partition.
 const PARTITION: i32 = 0;
 
@@ -45,7 +47,9 @@ pub(super) struct Decisions {
     dismissed: IdentityMap<usize>,
     /// Letters that were dismissed together share one.
     dismissals: Vec<Dismissal>,
-    /// By topic id and partition: from where on replays are in the orders' own topic.
+    /// Letters that are known to have been replayed to the orders' own topic.
+    replayed: IdentityMap<()>,
+    /// By topic id and partition: from where on replays may be in the orders' own topic that are not known yet.
     to_source: BTreeMap<(Uuid, i32), i64>,
     locks: LockTable,
 }
@@ -62,9 +66,11 @@ impl Decisions {
                 self.dismissed.insert(&identity, self.dismissals.len() - 1);
             }
             Action::Reopened { identity } => self.dismissed.remove(&identity),
-            Action::SentToSource { topic_id, partition, from } => {
-                let first = self.to_source.entry((topic_id, partition)).or_insert(from);
-                *first = from.min(*first);
+            Action::ReplayedToSource { identity, .. } => {
+                self.replayed.insert(&identity, ());
+            }
+            Action::ToSource { topic_id, partition, from } => {
+                self.to_source.insert((topic_id, partition), from);
             }
             Action::Released { .. } | Action::Lock { .. } | Action::Unlocked { .. } => {}
         }
@@ -75,8 +81,13 @@ impl Decisions {
         self.dismissals.get(*self.dismissed.get(identity)?)
     }
 
-    /// Returns from which offset on a partition of the orders' own topic may hold replays.
-    pub(super) fn replayed_from(&self, topic_id: Uuid, partition: i32) -> Option<i64> {
+    /// Returns whether a letter is known to have been replayed to the orders' own topic.
+    pub(super) fn is_replayed_to_source(&self, identity: &Identity) -> bool {
+        self.replayed.contains(identity)
+    }
+
+    /// Returns from which offset on a partition of the orders' own topic may hold replays that are not known yet.
+    pub(super) fn to_source_from(&self, topic_id: Uuid, partition: i32) -> Option<i64> {
         self.to_source.get(&(topic_id, partition)).copied()
     }
 }
@@ -163,6 +174,28 @@ impl Journal {
             }
         }
         self.position = self.position.max(part.end);
+        Ok(())
+    }
+
+    /// Notes letters that were replayed to the orders' own topic.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(super) async fn record_replayed(&mut self, letters: &[Identity]) -> anyhow::Result<()> {
+        let at_ms = now_ms();
+        let replayed =
+            |identity: &Identity| Action::ReplayedToSource { identity: identity.clone(), at_ms };
+        self.write_all(&letters.iter().map(replayed).collect::<Vec<_>>()).await
+    }
+
+    /// Writes any number of actions, also none.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(super) async fn write_all(&mut self, actions: &[Action]) -> anyhow::Result<()> {
+        for batch in actions.chunks(BATCH_MAX) {
+            self.write(batch).await?;
+        }
         Ok(())
     }
 

@@ -115,7 +115,7 @@ pub(super) async fn run(
     is_json: bool,
 ) -> anyhow::Result<()> {
     let mut causes = Causes::default();
-    let mut walk = overview.walk();
+    let mut walk = overview.walk(filter);
     while let Some(chunk) = walk.next().await? {
         for letter in walk.letters(&chunk) {
             let found = overview.state(&letter);

@@ -86,7 +86,8 @@ impl LockTable {
             | Action::Dismissed { .. }
             | Action::Reopened { .. }
             | Action::Released { .. }
-            | Action::SentToSource { .. } => {}
+            | Action::ReplayedToSource { .. }
+            | Action::ToSource { .. } => {}
         }
     }
 

@@ -21,7 +21,7 @@ use kafka_client::exact_writer::ExactWriter;
 use service_runtime::Progress;
 use uuid::Uuid;
 
-use self::choice::{Choice, Verdict, partition_for};
+use self::choice::{Choice, Trace, Verdict, partition_for};
 use self::record::{Stamper, replay};
 use self::sending::{Courier, Delivered, Pace, Parcel};
 use self::summary::{Plan, Summary};
@@ -99,12 +99,21 @@ async fn locked(
     lock: &mut RunLock,
 ) -> anyhow::Result<()> {
     overview.read_sent().await?;
+    record_found(overview).await?;
     let mut run = Run::new(overview, request).await?;
     let plan = run.plan(overview, Some(lock)).await?;
-    if plan.chosen > 0 && request.destination == Destination::Source {
+    let is_to_source = request.destination == Destination::Source && plan.chosen > 0;
+    if is_to_source {
         announce(overview, &run.target).await?;
     }
-    let (delivered, outcome) = run.send(overview, plan.chosen, lock).await;
+    let (delivered, ends, outcome) = run.send(overview, plan.chosen, lock).await;
+    if is_to_source
+        && outcome.is_ok()
+        && let Err(error) = move_on(overview, ends).await
+    {
+        // What was sent is recorded: the next run reads more than it has to.
+        tracing::warn!("the end of this replay could not be noted: {error:#}");
+    }
     let is_stopped = outcome.as_ref().is_err_and(anyhow::Error::is::<Stopped>);
     let failed = delivered.refused + delivered.gone;
     print(&Summary { request, target: &run.target, plan, delivered: Some(delivered) })?;
@@ -117,24 +126,44 @@ async fn locked(
     Ok(())
 }
 
+/// Notes which letters a run that was killed has replayed to the orders' own topic.
+async fn record_found(overview: &mut Overview) -> anyhow::Result<()> {
+    let found = std::mem::take(&mut overview.sent.unrecorded);
+    overview.journal.record_replayed(&found).await?;
+    let ends = overview.sent.source_ends.clone();
+    move_on(overview, ends).await
+}
+
 /// Notes, before anything is sent to the orders' own topic, from where on replays are in it.
 async fn announce(overview: &mut Overview, target: &TopicLog) -> anyhow::Result<()> {
     let decisions = overview.journal.decisions();
     let starts: Vec<Action> = target
         .ranges
         .iter()
-        .filter(|(partition, _)| decisions.replayed_from(target.id, **partition).is_none())
-        .map(|(partition, range)| Action::SentToSource {
-            topic_id: target.id,
-            partition: *partition,
-            from: range.end,
-        })
+        .filter(|(partition, _)| decisions.to_source_from(target.id, **partition).is_none())
+        .map(|(partition, range)| to_source(target.id, *partition, range.end))
         .collect();
-    if !starts.is_empty() {
-        let written = overview.journal.write(&starts).await;
-        written.context("note that letters are replayed to the orders' own topic")?;
-    }
-    Ok(())
+    overview.journal.write_all(&starts).await
+}
+
+/// Notes that every replay below `ends` in the orders' own topic is recorded, where any may be.
+async fn move_on(overview: &mut Overview, ends: BTreeMap<i32, i64>) -> anyhow::Result<()> {
+    let Some(topic_id) = overview.sent.source_id else { return Ok(()) };
+    overview.journal.catch_up().await?;
+    let decisions = overview.journal.decisions();
+    let is_ahead = |(partition, end): &(i32, i64)| {
+        decisions.to_source_from(topic_id, *partition).is_some_and(|from| from < *end)
+    };
+    let moved: Vec<Action> = ends
+        .into_iter()
+        .filter(is_ahead)
+        .map(|(partition, end)| to_source(topic_id, partition, end))
+        .collect();
+    overview.journal.write_all(&moved).await
+}
+
+fn to_source(topic_id: Uuid, partition: i32, from: i64) -> Action {
+    Action::ToSource { topic_id, partition, from }
 }
 
 fn print(summary: &Summary<'_>) -> anyhow::Result<()> {
@@ -173,13 +202,13 @@ impl<'a> Run<'a> {
         mut lock: Option<&mut RunLock>,
     ) -> anyhow::Result<Plan> {
         let mut plan = Plan::default();
-        let mut walk = overview.walk();
+        let mut walk = overview.walk(&self.request.filter);
         while let Some(chunk) = walk.next().await? {
             if let Some(lock) = &mut lock {
                 lock.keep(&mut overview.journal).await?;
             }
             for letter in walk.letters(&chunk) {
-                match self.choice.judge(&letter, overview.state(&letter)) {
+                match self.judge(overview, &letter) {
                     Verdict::Send if plan.chosen < self.request.limit => {
                         self.look_up_source(&overview.cluster, &letter).await?;
                         plan.add(&letter, self.partition(&letter));
@@ -193,13 +222,13 @@ impl<'a> Run<'a> {
         Ok(plan)
     }
 
-    /// Sends what was chosen, and returns what became of it and why it ended.
+    /// Sends what was chosen, and returns what became of it, up to where the topic is known, and why it ended.
     async fn send(
         &self,
         overview: &mut Overview,
         chosen: u64,
         lock: &mut RunLock,
-    ) -> (Delivered, anyhow::Result<()>) {
+    ) -> (Delivered, BTreeMap<i32, i64>, anyhow::Result<()>) {
         let ends = match self.request.destination {
             Destination::ReplayTopic => &overview.sent.replay_ends,
             Destination::Source => &overview.sent.source_ends,
@@ -209,6 +238,7 @@ impl<'a> Run<'a> {
             writer: ExactWriter::new(overview.cluster.clone()),
             topic: self.target.name.clone(),
             group: overview.desk.group.clone(),
+            destination: self.request.destination,
             ends: ends.clone(),
             pace: self.request.interval.map(Pace::new),
             progress: Progress::start(chosen, "dead letters", &overview.console),
@@ -217,7 +247,7 @@ impl<'a> Run<'a> {
         };
         let outcome = self.send_by(&mut courier, overview, chosen, lock).await;
         courier.progress.finish();
-        (courier.delivered, outcome)
+        (courier.delivered, courier.ends, outcome)
     }
 
     async fn send_by(
@@ -230,12 +260,12 @@ impl<'a> Run<'a> {
         let run = Uuid::from_u128(rand::random());
         let mut stampers: BTreeMap<i32, Stamper> = BTreeMap::new();
         let mut left = chosen;
-        let mut walk = overview.walk();
+        let mut walk = overview.walk(&self.request.filter);
         while let Some(chunk) = walk.next().await? {
             let mut waiting: BTreeMap<i32, Vec<Parcel>> = BTreeMap::new();
             let mut waiting_bytes = 0;
             for letter in walk.letters(&chunk) {
-                let verdict = self.choice.judge(&letter, overview.state(&letter));
+                let verdict = self.judge(overview, &letter);
                 if left == 0 || verdict != Verdict::Send {
                     continue;
                 }
@@ -267,6 +297,12 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+
+    fn judge(&self, overview: &Overview, letter: &Letter<'_>) -> Verdict {
+        let may_be_lost = overview.sent.may_have_lost(letter);
+        let trace = if may_be_lost { Trace::MayBeLost } else { Trace::Kept };
+        self.choice.judge(letter, overview.state(letter), trace)
     }
 
     fn partition(&self, letter: &Letter<'_>) -> i32 {

@@ -28,7 +28,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let mut output = Output::new();
     let mut shown = 0;
-    let mut walk = overview.walk();
+    let mut walk = overview.walk(filter);
     while let Some(chunk) = walk.next().await? {
         for letter in walk.letters(&chunk) {
             if !filter.takes(&letter) {

@@ -46,6 +46,17 @@ pub(super) enum Reason {
     OtherTopic,
     /// It carries no value, as share groups' letters do unless they are told to copy records.
     NoValue,
+    /// The replay topic has lost records that may have been its replay, and it is not named by its place.
+    PerhapsSent,
+}
+
+/// Whether a replay would have left a trace that is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trace {
+    /// It would be known.
+    Kept,
+    /// It may have been deleted.
+    MayBeLost,
 }
 
 impl Reason {
@@ -58,17 +69,21 @@ impl Reason {
             Self::NoRecord => "not a record but bytes of a damaged log",
             Self::OtherTopic => "of another topic than the orders'",
             Self::NoValue => "without the value of the record",
+            Self::PerhapsSent => "perhaps sent before the replay topic lost its oldest records",
         }
     }
 }
 
 impl Choice {
     /// Decides about a letter that is in that state.
-    pub(super) fn judge(&self, letter: &Letter<'_>, state: State) -> Verdict {
-        if self.filter.takes(letter) {
-            self.reason(letter, state).map_or(Verdict::Send, Verdict::LeftAlone)
-        } else {
+    pub(super) fn judge(&self, letter: &Letter<'_>, state: State, trace: Trace) -> Verdict {
+        let is_named = self.filter.names(letter);
+        if !self.filter.takes(letter) {
             Verdict::NotChosen
+        } else if trace == Trace::MayBeLost && state == State::Unresolved && !is_named {
+            Verdict::LeftAlone(Reason::PerhapsSent)
+        } else {
+            self.reason(letter, state).map_or(Verdict::Send, Verdict::LeftAlone)
         }
     }
 
@@ -153,7 +168,7 @@ mod tests {
     #[test]
     fn a_letter_is_sent_unless_something_speaks_against_it() {
         let choice = everything();
-        let judge = |count, state| choice.judge(&letter(SIMULATED, count), state);
+        let judge = |count, state| choice.judge(&letter(SIMULATED, count), state, Trace::Kept);
         assert_eq!(judge(0, State::Unresolved), Verdict::Send);
         assert_eq!(judge(2, State::Unresolved), Verdict::Send);
         assert_eq!(judge(3, State::Unresolved), Verdict::LeftAlone(Reason::LimitReached));
@@ -166,21 +181,36 @@ mod tests {
         let mut choice = everything();
         choice.filter.places = BTreeSet::from([PLACE]);
         let letter = letter(SIMULATED, 0);
-        assert_eq!(choice.judge(&letter, State::Dismissed), Verdict::Send);
-        assert_eq!(choice.judge(&letter, State::Replayed), Verdict::LeftAlone(Reason::AlreadySent));
+        assert_eq!(choice.judge(&letter, State::Dismissed, Trace::Kept), Verdict::Send);
+        assert_eq!(
+            choice.judge(&letter, State::Replayed, Trace::Kept),
+            Verdict::LeftAlone(Reason::AlreadySent)
+        );
         choice.filter.places = BTreeSet::from([Place { offset: 6, ..PLACE }]);
-        assert_eq!(choice.judge(&letter, State::Unresolved), Verdict::NotChosen);
+        assert_eq!(choice.judge(&letter, State::Unresolved, Trace::Kept), Verdict::NotChosen);
+    }
+
+    #[test]
+    fn a_letter_that_may_have_been_sent_without_a_trace_has_to_be_named() {
+        let mut choice = everything();
+        let letter = letter(SIMULATED, 0);
+        let judge = |choice: &Choice, state| choice.judge(&letter, state, Trace::MayBeLost);
+        let perhaps_sent = Verdict::LeftAlone(Reason::PerhapsSent);
+        assert_eq!(judge(&choice, State::Unresolved), perhaps_sent);
+        assert_eq!(judge(&choice, State::Replayed), Verdict::LeftAlone(Reason::AlreadySent));
+        choice.filter.places = BTreeSet::from([PLACE]);
+        assert_eq!(judge(&choice, State::Unresolved), Verdict::Send);
     }
 
     #[test]
     fn what_is_no_record_is_not_sent() {
         for kind in ["corrupt-batch", "undecodable-record"] {
             let headers: [RawHeader<'_>; 1] = [(b"dlq.error.type", Some(kind.as_bytes()))];
-            let verdict = everything().judge(&letter(&headers, 0), State::Unresolved);
+            let verdict = everything().judge(&letter(&headers, 0), State::Unresolved, Trace::Kept);
             assert_eq!(verdict, Verdict::LeftAlone(Reason::NoRecord));
         }
         let headers: [RawHeader<'_>; 1] = [(b"__dlq.errors.topic", Some(b"orders"))];
-        let verdict = everything().judge(&letter(&headers, 0), State::Unresolved);
+        let verdict = everything().judge(&letter(&headers, 0), State::Unresolved, Trace::Kept);
         assert_eq!(
             verdict,
             Verdict::LeftAlone(Reason::NoValue),
@@ -192,7 +222,7 @@ mod tests {
     fn only_letters_of_the_orders_go_back_to_the_orders() {
         let judge = |topic: &str| {
             let choice = Choice { only_from: Some(topic.into()), ..everything() };
-            choice.judge(&letter(SIMULATED, 0), State::Unresolved)
+            choice.judge(&letter(SIMULATED, 0), State::Unresolved, Trace::Kept)
         };
         assert_eq!(
             (judge("orders"), judge("parcels")),

@@ -23,6 +23,7 @@ use service_runtime::Progress;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::Destination;
 use crate::dead_letter::Identity;
 use crate::dlq::journal::Journal;
 use crate::dlq::letter::Place;
@@ -77,6 +78,7 @@ pub(super) struct Courier {
     /// The topic to send to.
     pub(super) topic: String,
     pub(super) group: String,
+    pub(super) destination: Destination,
     /// Up to where the topic is known.
     pub(super) ends: BTreeMap<i32, i64>,
     pub(super) pace: Option<Pace>,
@@ -172,11 +174,11 @@ impl Courier {
             };
             let is_over = self.stop.is_cancelled() || give_up < Instant::now();
             if is_over && batch.is_unknown {
-                return Err(error.context(format!(
-                    "{} dead letters may have been sent to {target} or not: run the same command \
-                     again, it looks before it sends",
+                bail!(
+                    "{} dead letters may have been sent to {target} or not ({error:#}): \
+                     run the same command again, it looks before it sends",
                     batch.parcels.len()
-                )));
+                );
             }
             if is_over || error.is::<Ended>() {
                 return Err(error);
@@ -200,8 +202,9 @@ impl Courier {
     ) -> anyhow::Result<()> {
         if batch.is_unknown {
             let found = self.look(target, &mut batch.parcels).await;
-            self.count(target.partition, found.context("look whether letters were sent")?);
+            let found = found.context("look whether letters were sent")?;
             batch.is_unknown = false;
+            self.settled(target.partition, &found, journal).await?;
         }
         lock.keep(journal).await?;
         let size = if batch.is_alone { 1 } else { batch.parcels.len() };
@@ -212,9 +215,9 @@ impl Courier {
             Ok(offset) => {
                 let next = offset + i64::try_from(size).unwrap_or(i64::MAX);
                 self.ends.insert(target.partition, next);
-                self.count(target.partition, size);
-                batch.parcels.drain(..size);
-                Ok(())
+                let sent: Vec<Identity> =
+                    batch.parcels.drain(..size).map(|parcel| parcel.identity).collect();
+                self.settled(target.partition, &sent, journal).await
             }
             // One of them is not acceptable: which one shows when they go alone.
             Err(ProduceError::Refused { .. }) if size > 1 => {
@@ -236,12 +239,13 @@ impl Courier {
         }
     }
 
-    /// Reads what was appended to the partition, takes what is there out of `parcels`, and returns how many that were.
+    /// Reads what was appended to the partition, takes what is there out of `parcels`, and returns whose letters those
+    /// are. Who wants to stop waits for this: otherwise nobody could say what was sent.
     async fn look(
         &self,
         target: &TopicPartition,
         parcels: &mut Vec<Parcel>,
-    ) -> anyhow::Result<usize> {
+    ) -> anyhow::Result<Vec<Identity>> {
         let Some(topic) = TopicLog::of(&self.cluster, &self.topic).await? else {
             bail!("topic {} is gone", self.topic);
         };
@@ -249,23 +253,34 @@ impl Courier {
             bail!("{target} is gone");
         };
         let from = self.ends.get(&target.partition).copied().unwrap_or(0).max(range.start);
+        let never = CancellationToken::new();
         let mut scan =
-            Scan::start(&self.cluster, target.clone(), topic.id, from..range.end, &self.stop);
+            Scan::start(&self.cluster, target.clone(), topic.id, from..range.end, &never);
         let mut found = BTreeSet::new();
         while let Some(chunk) = scan.next().await? {
-            found
-                .extend(chunk.records().filter_map(|record| replayed_letter(&record, &self.group)));
+            let replays =
+                chunk.records().filter_map(|record| replayed_letter(&record, &self.group));
+            found.extend(replays);
         }
-        let before = parcels.len();
-        parcels.retain(|parcel| !found.contains(&parcel.identity));
-        Ok(before - parcels.len())
+        let sent = parcels.extract_if(.., |parcel| found.contains(&parcel.identity));
+        Ok(sent.map(|parcel| parcel.identity).collect())
     }
 
-    fn count(&mut self, partition: i32, records: usize) {
-        let records = u64::try_from(records).unwrap_or(u64::MAX);
+    /// Counts letters that are in the topic. The orders' own topic may forget them, so that is noted elsewhere too.
+    async fn settled(
+        &mut self,
+        partition: i32,
+        sent: &[Identity],
+        journal: &mut Journal,
+    ) -> anyhow::Result<()> {
+        let records = u64::try_from(sent.len()).unwrap_or(u64::MAX);
         self.delivered.sent += records;
         *self.delivered.by_partition.entry(partition).or_default() += records;
         self.progress.add(records);
+        match self.destination {
+            Destination::ReplayTopic => Ok(()),
+            Destination::Source => journal.record_replayed(sent).await,
+        }
     }
 }
 

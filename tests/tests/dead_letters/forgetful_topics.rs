@@ -1,0 +1,74 @@
+//! Replays to topics that do not keep them: the orders' own, and a replay topic that lost records.
+
+use anyhow::Result;
+use end_to_end::topic;
+use serde_json::json;
+
+use crate::{
+    dlq, dlq_json, dlq_start, replayed_once, stats_after_replays, until_replayed_to,
+    with_dead_letters,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_to_the_source_is_seen_there_counted_as_one_and_not_sent_again() -> Result<()> {
+    let scenario = with_dead_letters("replay-to-source", 100, 50).await?;
+    let planned = dlq(&scenario, &["replay", "--all", "--to-source", "--dry-run"]).await?;
+    assert!(planned.contains("every group that reads this topic will see them"), "{planned}");
+    let some = ["replay", "--all", "--to-source", "--limit", "40"];
+    assert_eq!(dlq_json(&scenario, &some).await?["sent"], 40);
+    assert_eq!(dlq_json(&scenario, &["list"]).await?["replayed"], 40);
+    // The other way sees what went this way, and the reverse.
+    assert_eq!(dlq_json(&scenario, &["replay", "--all", "--limit", "30"]).await?["sent"], 30);
+    let rest = dlq_json(&scenario, &["replay", "--all", "--to-source"]).await?;
+    assert_eq!((&rest["sent"], &rest["left_alone"]), (&json!(30), &json!({"sent before": 70})));
+    assert_eq!(dlq_json(&scenario, &["replay", "--all"]).await?["sent"], 0);
+    assert_eq!(replayed_once(&scenario, scenario.orders_topic()).await?, 70);
+    assert_eq!(replayed_once(&scenario, &scenario.replay_topic()).await?, 30);
+
+    let processor = scenario.processor("processor")?.start()?;
+    let stats = stats_after_replays(&scenario, 100).await?;
+    assert_eq!((stats.orders, stats.dead_letters, stats.replayed), (150, 100, 100));
+    assert_eq!(stats.duplicates, 0);
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_replay_to_the_source_is_finished_by_the_next_one() -> Result<()> {
+    let scenario = with_dead_letters("replay-to-source-killed", 300, 0).await?;
+    let arguments = ["replay", "--all", "--to-source", "--rate", "200"];
+    let mut killed = dlq_start(&scenario, "dlq-killed", &arguments)?;
+    until_replayed_to(&scenario, scenario.orders_topic(), 50).await?;
+    killed.kill().await?;
+    let before = replayed_once(&scenario, scenario.orders_topic()).await?;
+    assert!((50..300).contains(&before), "killed after {before}");
+    let rest = dlq_json(&scenario, &["replay", "--all", "--to-source", "--break-lock"]).await?;
+    assert_eq!(rest["sent"], 300 - before);
+    assert_eq!(replayed_once(&scenario, scenario.orders_topic()).await?, 300);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_to_the_source_is_remembered_when_the_source_has_forgotten_it() -> Result<()> {
+    let scenario = with_dead_letters("replay-to-source-forgotten", 20, 0).await?;
+    let some = ["replay", "--all", "--to-source", "--limit", "12"];
+    assert_eq!(dlq_json(&scenario, &some).await?["sent"], 12);
+    topic::delete_records(scenario.platform().bootstrap_servers(), scenario.orders_topic()).await?;
+    let listed = dlq_json(&scenario, &["list"]).await?;
+    assert_eq!((&listed["replayed"], &listed["unresolved"]), (&json!(12), &json!(8)));
+    assert_eq!(dlq_json(&scenario, &["replay", "--all"]).await?["sent"], 8);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cut_replay_topic_may_have_held_is_sent_again_only_if_it_is_named() -> Result<()> {
+    let scenario = with_dead_letters("replay-topic-cut", 20, 0).await?;
+    assert_eq!(dlq_json(&scenario, &["replay", "--all", "--limit", "12"]).await?["sent"], 12);
+    topic::delete_records(scenario.platform().bootstrap_servers(), &scenario.replay_topic())
+        .await?;
+    let rest = dlq_json(&scenario, &["replay", "--all"]).await?;
+    let left_alone = json!({"perhaps sent before the replay topic lost its oldest records": 20});
+    assert_eq!((&rest["sent"], &rest["left_alone"]), (&json!(0), &left_alone));
+    assert_eq!(dlq_json(&scenario, &["replay", "0:19"]).await?["sent"], 1);
+    assert_eq!(dlq_json(&scenario, &["replay", "0:19"]).await?["sent"], 0);
+    Ok(())
+}
