@@ -156,13 +156,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn lines_that_come_to_nothing_are_not_counted() {
-        let log = Log::capture();
+        let log = Captured::default();
+        let _subscriber = log.subscribe();
         let limit = LineLimit::new("deliveries", 10);
         assert_eq!(limit.reserve(100), 10);
         limit.withhold(3);
         limit.flush();
 
-        assert!(log.lines().contains("… and 3 more deliveries"));
+        assert!(log.text().contains("… and 3 more deliveries"));
     }
 
     #[tokio::test(start_paused = true)]
