@@ -4,7 +4,7 @@
 //! [`RecordBatch::records`] walks its records: slices of the response, no allocation and no copy for each. What cannot
 //! be decoded is handed on as raw bytes with its offsets, so that nothing stops a partition. A consumer goes on at
 //! [`RawBatch::next_offset`], never at its last record + 1: compaction removes records, and control batches have none
-//! to deliver.
+//! to deliver. A consumer that has to survive damage of the log itself reads by [`Answer`].
 //!
 //! ```
 //! # use kafka_group::record_batch::{batches, AbortedTransactions, BatchBuilder};
@@ -30,6 +30,7 @@
 //! The format: <https://kafka.apache.org/documentation/#messageformat>.
 
 mod aborted;
+mod answer;
 mod builder;
 mod headers;
 mod records;
@@ -40,6 +41,7 @@ use std::iter::FusedIterator;
 use bytes::Bytes;
 
 pub use self::aborted::AbortedTransactions;
+pub use self::answer::{Answer, DamagedBatch, Reading};
 pub use self::builder::BatchBuilder;
 pub use self::headers::{Header, HeaderIter, Headers};
 pub use self::records::{
@@ -49,6 +51,8 @@ use crate::compression::{Compression, DecompressionError};
 
 /// Base offset and length: what stands before the bytes that the length counts.
 const FRAME_PREFIX_BYTES: usize = 12;
+/// Where the checksum of the formats before batches is; it covers everything from the magic byte on.
+const LEGACY_CRC_AT: usize = 12;
 const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 17;
 /// The checksum covers everything from here on.
@@ -236,6 +240,8 @@ pub struct RawBatch {
     bytes: Bytes,
     header: BatchHeader,
     readability: Readability,
+    /// The checksum was found to be right.
+    is_verified: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -255,7 +261,7 @@ impl RawBatch {
             (2, None) => (BatchHeader::unreadable(base_offset, magic), Readability::Malformed),
             _ => (BatchHeader::unreadable(base_offset, magic), Readability::OtherMagic),
         };
-        Self { bytes, header, readability }
+        Self { bytes, header, readability, is_verified: false }
     }
 
     /// Returns the whole batch, byte for byte as received.
@@ -273,15 +279,12 @@ impl RawBatch {
         self.header.next_offset()
     }
 
-    /// Checks the batch against its checksum and unpacks its records, to at most `unpacked_bytes_max` bytes. The bytes
-    /// of a batch that is not packed are shared, not copied.
+    /// Checks the batch against its checksum, unless that was done, and unpacks its records, to at most
+    /// `unpacked_bytes_max` bytes. The bytes of a batch that is not packed are shared, not copied.
     ///
     /// # Errors
-    /// With the batch's offsets. A [`BatchErrorKind::Crc`] or [`BatchErrorKind::Malformed`] batch may have been
-    /// damaged on the way: fetch it again first. Where a batch stays unreadable, a consumer hands on
-    /// [`RawBatch::bytes`] and fetches anew from the next offset (anew, because markers of transactions may have been
-    /// lost with it). The offsets may be damaged too: the position must rise, and not beyond the next batch or the
-    /// high watermark.
+    /// With the batch's offsets. What [`Answer::read`] handed out fails only for what is in it, and its offsets are
+    /// true; of any other batch all of it may be damaged.
     pub fn open(&self, unpacked_bytes_max: usize) -> Result<RecordBatch, BatchError> {
         self.unpack(unpacked_bytes_max)
             .map(|records| RecordBatch::new(self.header, records))
@@ -292,14 +295,36 @@ impl RawBatch {
             })
     }
 
+    /// Checks the batch against its checksum; also one of an old format, which has another.
+    fn verified(self) -> Result<Self, BatchErrorKind> {
+        let is_right = match (self.readability, self.header.magic) {
+            (Readability::Readable, _) => self.has_right_checksum(),
+            (Readability::OtherMagic, 0 | 1) => self.has_right_legacy_checksum(),
+            (Readability::OtherMagic, magic) => return Err(BatchErrorKind::Magic(magic)),
+            (Readability::Malformed, _) => return Err(BatchErrorKind::Malformed),
+        };
+        if is_right { Ok(Self { is_verified: true, ..self }) } else { Err(BatchErrorKind::Crc) }
+    }
+
+    fn has_right_checksum(&self) -> bool {
+        let stored = self.bytes[CRC_AT..].first_chunk().map(|crc| u32::from_be_bytes(*crc));
+        stored == Some(crc32c::crc32c(&self.bytes[ATTRIBUTES_AT..]))
+    }
+
+    fn has_right_legacy_checksum(&self) -> bool {
+        let stored = self.bytes[LEGACY_CRC_AT..].first_chunk().map(|crc| u32::from_be_bytes(*crc));
+        let mut checksum = flate2::Crc::new();
+        checksum.update(&self.bytes[MAGIC_AT..]);
+        stored == Some(checksum.sum())
+    }
+
     fn unpack(&self, unpacked_bytes_max: usize) -> Result<Bytes, BatchErrorKind> {
         match self.readability {
             Readability::Readable => {}
             Readability::OtherMagic => return Err(BatchErrorKind::Magic(self.header.magic)),
             Readability::Malformed => return Err(BatchErrorKind::Malformed),
         }
-        let stored = self.bytes[CRC_AT..].first_chunk().map(|crc| u32::from_be_bytes(*crc));
-        if stored != Some(crc32c::crc32c(&self.bytes[ATTRIBUTES_AT..])) {
+        if !(self.is_verified || self.has_right_checksum()) {
             return Err(BatchErrorKind::Crc);
         }
         if self.header.record_count < 0 {
@@ -330,6 +355,14 @@ pub struct BatchError {
     pub kind: BatchErrorKind,
 }
 
+impl BatchError {
+    /// Returns the batch that could not be opened, as a damaged one.
+    pub fn of(self, raw: &RawBatch) -> DamagedBatch {
+        let (first_offset, last_offset) = (self.base_offset, self.last_offset);
+        DamagedBatch { first_offset, last_offset, bytes: raw.bytes().clone(), fault: self.kind }
+    }
+}
+
 /// What is wrong with a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchErrorKind {
@@ -339,6 +372,12 @@ pub enum BatchErrorKind {
     /// Lengths, counts or offsets contradict each other.
     #[error("malformed header")]
     Malformed,
+    /// The offsets cannot be those of a batch at this place of the log.
+    #[error("offsets that do not follow those before")]
+    Offsets,
+    /// It is whole, but damage before it may have hidden whether its transaction was aborted.
+    #[error("nothing tells whether its transaction was aborted")]
+    Transaction,
     /// It is a message of the formats before Kafka 0.11 (0 or 1; its offset is that of the last message in it), or of
     /// one that is not known yet.
     #[error("format {0} instead of 2")]
@@ -357,6 +396,8 @@ impl BatchErrorKind {
         match self {
             Self::Crc => "crc",
             Self::Malformed => "malformed",
+            Self::Offsets => "offsets",
+            Self::Transaction => "transaction",
             Self::Magic(_) => "magic",
             Self::UnknownCompression(_) => "unknown-compression",
             Self::Decompression(_) => "decompression",

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::BatchHeader;
 use super::records::{ControlMarker, RecordBatch};
 
 /// The aborted transactions of one partition in one fetch response.
@@ -27,7 +28,19 @@ impl AbortedTransactions {
     /// Returns whether the records of `batch` are to be delivered: not if an aborted transaction wrote them, nor if
     /// they are markers. Has to be asked about every batch of the response, once each and in order.
     pub fn delivers(&mut self, batch: &RecordBatch) -> bool {
-        let header = batch.header();
+        self.judge(batch.header(), || batch.marker())
+    }
+
+    /// Returns the same about a batch that cannot be opened.
+    pub fn delivers_unopened(&mut self, header: &BatchHeader) -> bool {
+        self.judge(header, || None)
+    }
+
+    fn judge(
+        &mut self,
+        header: &BatchHeader,
+        marker: impl FnOnce() -> Option<ControlMarker>,
+    ) -> bool {
         if header.producer_id < 0 {
             return !header.is_control();
         }
@@ -39,7 +52,7 @@ impl AbortedTransactions {
             self.producers.insert(producer);
         }
         if header.is_control() {
-            if batch.marker() == Some(ControlMarker::Abort) {
+            if marker() == Some(ControlMarker::Abort) {
                 self.producers.remove(&header.producer_id);
             }
             return false;

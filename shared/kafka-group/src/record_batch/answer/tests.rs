@@ -1,0 +1,356 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::super::{ATTRIBUTES_AT, AbortedTransactions, BatchBuilder, CRC_AT, ControlMarker};
+use super::*;
+
+/// Batches of three records each, one after the other from offset 100 on.
+fn log(batches: usize) -> Vec<Vec<u8>> {
+    (0..batches).map(|index| batch(100 + 3 * i64::try_from(index).unwrap(), 3)).collect()
+}
+
+fn batch(base_offset: i64, records: u8) -> Vec<u8> {
+    let mut batch = BatchBuilder::new(base_offset);
+    for record in 0..records {
+        batch = batch.record(0, None, Some(&[record; 20]), &[]);
+    }
+    batch.build().unwrap().to_vec()
+}
+
+fn answer(batches: &[Vec<u8>]) -> Answer<'static> {
+    Answer {
+        records: batches.concat().into(),
+        asked: 100,
+        position: 100,
+        end: 100 + 3 * i64::try_from(batches.len()).unwrap(),
+        is_full: false,
+        aborted: &[],
+    }
+}
+
+/// What a reading says: base offsets of whole batches; first, last, length and fault of the damaged one; where to go on.
+type Told = (Vec<i64>, Option<(i64, i64, usize, &'static str)>, i64);
+
+fn told(reading: &Reading) -> Told {
+    let bases = reading.batches.iter().map(|batch| batch.header().base_offset).collect();
+    let damaged = reading.damaged.as_ref().map(|damaged| {
+        let fault = damaged.fault.as_str();
+        (damaged.first_offset, damaged.last_offset, damaged.bytes.len(), fault)
+    });
+    (bases, damaged, reading.next_offset)
+}
+
+#[test]
+fn whole_batches_are_taken_and_a_tail_that_was_cut_off_is_left_for_the_next_fetch() {
+    let batches = log(3);
+    let mut full = Answer { is_full: true, ..answer(&batches) };
+    assert_eq!(told(&full.read()), (vec![100, 103, 106], None, 109));
+    let whole = full.records.clone();
+    for length in 2 * batches[0].len()..whole.len() {
+        full.records = whole.slice(..length);
+        assert_eq!(told(&full.read()), (vec![100, 103], None, 106), "{length}");
+    }
+    full.records = whole.slice(..0);
+    assert_eq!(told(&full.read()), (vec![], None, 100));
+}
+
+#[test]
+fn a_damaged_batch_stands_for_its_offsets_and_what_follows_is_fetched_anew() {
+    let mut batches = log(4);
+    let length = batches[1].len();
+    batches[1][HEADER_BYTES + 5] ^= 1;
+    assert_eq!(told(&answer(&batches).read()), (vec![100], Some((103, 105, length, "crc")), 106));
+    let damaged = answer(&batches).read().damaged.unwrap();
+    assert_eq!(damaged.bytes, batches[1]);
+}
+
+/// Fields that say where a batch ends, and how each is damaged.
+fn lies() -> Vec<(&'static str, usize, Vec<u8>)> {
+    vec![
+        ("a longer batch", 8, 300_u32.to_be_bytes().to_vec()),
+        ("a batch longer than all there is", 8, vec![1]),
+        ("a shorter batch", 11, vec![62]),
+        ("no batch", 8, vec![0; 4]),
+        ("a negative length", 8, vec![0xff]),
+        ("another format", MAGIC_AT, vec![0]),
+        ("a later format", MAGIC_AT, vec![3]),
+        ("more offsets", ATTRIBUTES_AT + 2, vec![0, 0, 0, 8]),
+        ("offsets beyond the log", ATTRIBUTES_AT + 2, vec![1]),
+        ("offsets before itself", ATTRIBUTES_AT + 2, vec![0x80]),
+        ("a place beyond the log", 0, vec![0x10]),
+        ("a place before itself", 0, 40_i64.to_be_bytes().to_vec()),
+        ("a negative place", 0, vec![0x80]),
+        ("zeros", 0, vec![0; 70]),
+    ]
+}
+
+#[test]
+fn no_field_of_a_damaged_batch_is_believed_about_where_it_ends() {
+    for (lie, at, bytes) in lies() {
+        let mut batches = log(5);
+        let length = batches[2].len();
+        batches[2][at..at + bytes.len()].copy_from_slice(&bytes);
+        let (bases, damaged, next) = told(&answer(&batches).read());
+        assert_eq!((bases, next), (vec![100, 103], 109), "{lie}");
+        let (first, last, found, _) = damaged.unwrap();
+        assert_eq!((first, last, found), (106, 108, length), "{lie}");
+    }
+}
+
+#[test]
+fn damage_that_nothing_follows_is_believed_only_where_its_header_agrees_with_itself() {
+    for (lie, at, bytes) in lies() {
+        let mut batches = log(2);
+        let length = batches[1].len();
+        batches[1][at..at + bytes.len()].copy_from_slice(&bytes);
+        // The log goes on, but not in this answer: as at the end of a segment.
+        let reading = Answer { end: 200, ..answer(&batches) }.read();
+        if (8..MAGIC_AT).contains(&at) {
+            let damaged =
+                Some((103, 105, length, reading.damaged.as_ref().unwrap().fault.as_str()));
+            assert_eq!(told(&reading), (vec![100], damaged, 106), "{lie}");
+        } else {
+            assert_eq!(told(&reading), (vec![100], None, 103), "{lie}");
+            assert!(reading.is_unclear, "{lie}");
+        }
+        let full = Answer { end: 200, is_full: true, ..answer(&batches[1..]) }.read();
+        assert!(full.is_unclear && full.batches.is_empty(), "{lie}");
+    }
+}
+
+#[test]
+fn two_damaged_batches_in_a_row_are_two() {
+    let mut batches = log(4);
+    let length = batches[1].len();
+    batches[1][70] ^= 1;
+    batches[2][70] ^= 1;
+    assert_eq!(told(&answer(&batches).read()), (vec![100], Some((103, 105, length, "crc")), 106));
+}
+
+#[test]
+fn damage_below_the_position_is_passed_over() {
+    let mut batches = log(5);
+    batches[1][8] = 1;
+    let mut asked_again = Answer { position: 106, ..answer(&batches) };
+    assert_eq!(told(&asked_again.read()), (vec![100, 106, 109, 112], None, 115));
+    asked_again.position = 104;
+    let length = batches[1].len();
+    assert_eq!(
+        told(&asked_again.read()),
+        (vec![100], Some((104, 105, length, "malformed")), 106),
+        "of a damaged batch in whose middle the position is, the rest counts"
+    );
+    asked_again.position = 112;
+    asked_again.records = batches[..2].concat().into();
+    assert_eq!(told(&asked_again.read()), (vec![100], None, 112));
+    assert!(asked_again.read().is_unclear);
+}
+
+#[test]
+fn a_position_in_the_middle_of_a_batch_and_a_gap_are_no_damage() {
+    let batches = [batch(100, 3), batch(110, 3)];
+    let middle = Answer { asked: 102, position: 102, end: 113, ..answer(&batches) };
+    assert_eq!(told(&middle.read()), (vec![100, 110], None, 113));
+    let before = Answer { asked: 90, position: 90, end: 113, ..answer(&batches) };
+    assert_eq!(told(&before.read()), (vec![100, 110], None, 113));
+}
+
+#[test]
+fn a_batch_that_lies_below_what_was_asked_for_is_damaged() {
+    let batches = [batch(40, 3), batch(103, 3)];
+    let length = batches[0].len();
+    let reading = Answer { end: 106, ..answer(&batches) }.read();
+    assert_eq!(told(&reading), (vec![], Some((100, 102, length, "offsets")), 103));
+}
+
+#[test]
+fn a_message_of_an_old_format_is_whole_if_its_checksum_is_right() {
+    for magic in [0_u8, 1] {
+        let timestamp: &[u8] = if magic == 1 { &[0; 8] } else { &[] };
+        let fields = [&[magic, 0][..], timestamp, &[255; 4], &[0, 0, 0, 1, b'v']].concat();
+        let mut checksum = flate2::Crc::new();
+        checksum.update(&fields);
+        let size = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+        let message =
+            [&100_i64.to_be_bytes()[..], &size, &checksum.sum().to_be_bytes(), &fields].concat();
+        let mut batches = vec![message, batch(101, 2)];
+        let old = Answer { end: 103, ..answer(&batches) };
+        assert_eq!(told(&old.read()), (vec![100, 101], None, 103));
+        let error = old.read().batches[0].open(1 << 20).unwrap_err();
+        assert_eq!(error.kind.as_str(), "magic");
+
+        let length = batches[0].len();
+        *batches[0].last_mut().unwrap() ^= 1;
+        let old = Answer { end: 103, ..answer(&batches) };
+        assert_eq!(told(&old.read()), (vec![], Some((100, 100, length, "crc")), 101));
+    }
+}
+
+#[test]
+fn records_of_which_damage_hides_whether_they_were_aborted_are_not_taken() {
+    let data = |base: i64, producer: i64| {
+        let batch = BatchBuilder::new(base).transaction(producer, 0, 0);
+        batch.record(0, None, Some(b"v"), &[]).build().unwrap().to_vec()
+    };
+    let marker = BatchBuilder::marker(101, 1, 0, ControlMarker::Abort).unwrap().to_vec();
+    let mut batches = vec![data(100, 1), marker, data(102, 2), data(103, 1), data(104, 2)];
+    batches[1][8] = 1;
+    let again = Answer { position: 102, end: 105, aborted: &[(1, 90)], ..answer(&batches) };
+    let reading = again.read();
+    let length = batches[3].len();
+    assert_eq!(told(&reading), (vec![100, 102], Some((103, 103, length, "transaction")), 104));
+    let mut aborted = AbortedTransactions::new([(1, 90)]);
+    let delivered = reading.batches.iter().map(|raw| raw.open(1 << 20).unwrap());
+    let delivered: Vec<_> = delivered.map(|batch| aborted.delivers(&batch)).collect();
+    assert_eq!(delivered, [false, true]);
+
+    let committed = Answer { aborted: &[(3, 90)], ..again };
+    assert_eq!(told(&committed.read()), (vec![100, 102, 103, 104], None, 105));
+}
+
+/// One batch of a log that is read as a whole: its offsets, bytes, and whether they are damaged.
+#[derive(Clone, Debug)]
+struct Stored {
+    base: i64,
+    next: i64,
+    bytes: Vec<u8>,
+    is_damaged: bool,
+}
+
+/// Where damage begins, how long it is, and what is there instead.
+type Damage = (Index, u16, Option<u8>);
+
+/// A log with gaps and damage. A batch in which the base offset is damaged may pass for one at another place, so that
+/// alone is left out here.
+fn damaged_log() -> impl Strategy<Value = Vec<Stored>> {
+    let batches = vec((1_u8..4, 0_u32..3), 1..20);
+    let damages = vec((any::<Index>(), 1_u16..200, proptest::option::of(any::<u8>())), 0..4);
+    (batches, damages).prop_map(|(batches, damages): (_, Vec<Damage>)| {
+        let mut log: Vec<Stored> = Vec::new();
+        let mut base = 100;
+        for (records, gap) in batches {
+            base += i64::from(gap);
+            let next = base + i64::from(records);
+            log.push(Stored { base, next, bytes: batch(base, records), is_damaged: false });
+            base = next;
+        }
+        let whole = log.clone();
+        let length: usize = log.iter().map(|stored| stored.bytes.len()).sum();
+        for (at, damage_length, to) in damages {
+            let at = at.index(length);
+            overwrite(&mut log, at..at + usize::from(damage_length), to);
+        }
+        for (stored, whole) in log.iter_mut().zip(whole) {
+            let is_same = |from: usize, to: usize| stored.bytes[from..to] == whole.bytes[from..to];
+            // Leader epochs mean nothing to a reader, and a base offset alone is not damage that can be seen.
+            if is_same(8, 12) && is_same(MAGIC_AT, stored.bytes.len()) {
+                *stored = whole;
+            } else {
+                stored.is_damaged = true;
+            }
+        }
+        log
+    })
+}
+
+fn overwrite(log: &mut [Stored], range: std::ops::Range<usize>, to: Option<u8>) {
+    let bytes = log.iter_mut().flat_map(|stored| &mut stored.bytes);
+    for byte in bytes.skip(range.start).take(range.len()) {
+        *byte = to.unwrap_or(*byte ^ 0x11);
+    }
+}
+
+/// Answers as a broker that finds its own batches and hands out at most `room` bytes, more only for the first batch.
+fn fetch(log: &[Stored], asked: i64, room: usize) -> (Bytes, bool) {
+    let from = log.partition_point(|stored| stored.next <= asked);
+    let bytes: Vec<u8> = log[from..].iter().flat_map(|stored| stored.bytes.clone()).collect();
+    let first = log.get(from).map_or(0, |stored| stored.bytes.len());
+    let length = bytes.len().min(room.max(first));
+    (Bytes::copy_from_slice(&bytes[..length]), room <= length)
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_damaged_every_whole_batch_is_taken_once_and_every_other_offset_is_accounted_for(
+        log in damaged_log(),
+        room in 100_usize..2_000,
+    ) {
+        let end = log.last().unwrap().next;
+        let (mut position, mut room_now, mut unclear_from) = (100, room, end);
+        let (mut taken, mut lost, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..200 {
+            let (records, is_full) = fetch(&log, position, room_now);
+            let answer = Answer { records, asked: position, position, end, is_full, aborted: &[] };
+            let reading = answer.read();
+            for raw in &reading.batches {
+                prop_assert!(position <= raw.header().last_offset);
+                taken.push((raw.header().base_offset, raw.bytes().to_vec()));
+            }
+            if let Some(damaged) = &reading.damaged {
+                prop_assert!(position <= damaged.first_offset);
+                lost.extend(damaged.first_offset..=damaged.last_offset);
+                bytes.push(damaged.bytes.to_vec());
+            }
+            prop_assert!(position <= reading.next_offset);
+            let has_progress = position < reading.next_offset;
+            position = reading.next_offset;
+            if end <= position {
+                break;
+            }
+            if reading.is_unclear && !is_full {
+                // Only damage that reaches to the end of the log, with a header that is no help.
+                prop_assert!(log.iter().all(|stored| stored.next <= position || stored.is_damaged));
+                unclear_from = position;
+                lost.extend(position..end);
+                position = end;
+                break;
+            }
+            prop_assert!(has_progress || reading.is_unclear);
+            room_now = if has_progress { room } else { room_now * 2 };
+        }
+        prop_assert_eq!(position, end, "it ends");
+        let whole: Vec<_> = log.iter().filter(|stored| !stored.is_damaged)
+            .map(|stored| (stored.base, stored.bytes.clone())).collect();
+        prop_assert_eq!(taken, whole);
+        for stored in log.iter().filter(|stored| stored.is_damaged) {
+            prop_assert!((stored.base..stored.next).all(|offset| lost.contains(&offset)), "{stored:?}");
+        }
+        for stored in log.iter().filter(|stored| !stored.is_damaged) {
+            prop_assert!(!(stored.base..stored.next).any(|offset| lost.contains(&offset)), "{stored:?}");
+        }
+        for stored in log.iter().filter(|stored| stored.is_damaged && (stored.base < unclear_from)) {
+            let is_whole = |piece: &Vec<u8>| piece.windows(stored.bytes.len()).any(|part| part == stored.bytes);
+            prop_assert!(bytes.iter().any(is_whole), "all its bytes are handed on: {stored:?}");
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_survived(
+        bytes in vec(any::<u8>(), 0..400),
+        asked in 0_i64..10,
+        known in 0_i64..5,
+        length in 0_i64..20,
+        is_full: bool,
+    ) {
+        let position = asked + known;
+        let answer = Answer { records: bytes.into(), asked, position, end: asked + length, is_full, aborted: &[] };
+        let reading = answer.read();
+        prop_assert!(position <= reading.next_offset);
+        if let Some(damaged) = &reading.damaged {
+            prop_assert!((position <= damaged.first_offset) && (damaged.first_offset <= damaged.last_offset));
+            prop_assert!(damaged.last_offset < answer.end);
+        }
+    }
+}
+
+#[test]
+fn a_search_among_many_batches_that_only_look_like_the_next_one_ends() {
+    let mut decoy = batch(103, 1);
+    decoy[CRC_AT] ^= 1;
+    let mut damaged = batch(100, 3);
+    damaged[8] = 1;
+    let batches = [damaged, decoy.repeat(10 * CANDIDATES_MAX), batch(103, 3)];
+    let reading = Answer { is_full: true, ..answer(&batches) }.read();
+    assert!(reading.is_unclear && reading.batches.is_empty());
+}
