@@ -21,6 +21,7 @@
 //! counts as complete, so the tracker never waits for it.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use crate::packing::{Unpacker, rice_count_max, varint_bytes_max};
 
@@ -130,6 +131,16 @@ impl CompletionTracker {
         }
     }
 
+    /// Returns the first of these offsets that is new or has to be dispatched again.
+    pub fn first_open(&self, offsets: RangeInclusive<i64>) -> Option<i64> {
+        if offsets.is_empty() {
+            return None;
+        }
+        let new = self.position.max(*offsets.start());
+        let restored = self.restored.range(offsets.clone()).next().copied();
+        restored.or_else(|| offsets.contains(&new).then_some(new))
+    }
+
     /// Returns whether the record at `offset` may be dispatched: afterwards the map still has to fit.
     ///
     /// What is in the map already may always be.
@@ -156,6 +167,14 @@ impl CompletionTracker {
             self.frontier = offset.saturating_add(1);
             self.position = self.frontier;
         }
+    }
+
+    /// Notes the same of something that stands for all offsets below `next_offset` too, which have no records: they are
+    /// complete, also after a restart.
+    pub fn begin_piece(&mut self, offset: i64, next_offset: i64) {
+        self.begin(offset);
+        self.frontier = self.frontier.max(next_offset);
+        self.position = self.position.max(self.frontier);
     }
 
     /// Notes that the record at `offset` is complete, and returns whether it was dispatched and not complete before.

@@ -118,6 +118,28 @@ fn incomplete_offsets_that_are_gone_from_the_log_are_dropped_and_counted() {
 }
 
 #[test]
+fn a_piece_of_many_offsets_is_one_and_stays_so_after_a_restart() {
+    let mut tracker = CompletionTracker::new(0);
+    tracker.begin(0);
+    assert_eq!(tracker.first_open(0..=0), None, "it is dispatched");
+    assert_eq!(tracker.first_open(1..=9), Some(1));
+    tracker.begin_piece(1, 10);
+    assert_eq!(tracker.first_open(1..=9), None);
+    let mut restored = restart(&tracker);
+    assert_eq!(restored.incomplete_offsets(), [0, 1]);
+    assert_eq!(restored.first_open(1..=9), Some(1), "it is done again as a whole");
+    assert_eq!(restored.first_open(5..=9), None);
+    assert_eq!(restored.first_open(5..=12), Some(10));
+
+    tracker.complete(1);
+    restored = restart(&tracker);
+    assert_eq!((restored.committable(), restored.first_open(1..=9)), (0, None));
+    restored.begin(0);
+    restored.complete(0);
+    assert_eq!(restored.committable(), 10);
+}
+
+#[test]
 fn dispatching_stops_where_a_map_could_outgrow_its_room() {
     let window = window();
     let step = i64::try_from(window.dense_span()).unwrap() + 1;
