@@ -4,6 +4,9 @@
 //! A partition whose channel is full is left out of the next request and holds back nobody else. The position advances
 //! only past batches that were handed on, so an interrupted request loses nothing.
 //!
+//! Whatever is handed on was verified (`kafka_group::record_batch::Answer`); damage is handed on as what it is once a
+//! second fetch has brought the same bytes.
+//!
 //! Reading is `read_committed`: the broker answers up to the last stable offset and names the transactions that were
 //! aborted; filtering them is the receiver's (`kafka_group::record_batch::AbortedTransactions`).
 //!
@@ -11,13 +14,14 @@
 
 mod broker;
 mod response;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kafka_group::TopicPartition;
-use kafka_group::record_batch::RawBatch;
+use kafka_group::record_batch::{DamagedBatch, RawBatch};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -25,6 +29,7 @@ use uuid::Uuid;
 
 use crate::cluster::{Cluster, NodeId, TopicMetadata};
 use crate::error::chain;
+use trouble::Place;
 
 /// Pause before leaders are looked up again, at first and at most.
 const METADATA_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -75,6 +80,8 @@ pub struct FetchedBatches {
     /// The batches as stored: compressed, control batches and aborted ones included. The first may begin below the
     /// position that was asked for. Empty when only the ends have news.
     pub batches: Vec<RawBatch>,
+    /// The damaged batch that follows them: its bytes have come twice.
+    pub damaged: Option<DamagedBatch>,
     /// Transactions aborted within these batches, as `(producer id, first offset)`.
     pub aborted: Vec<(i64, i64)>,
     /// The offset that reading goes on with.
@@ -91,7 +98,7 @@ pub struct FetchedBatches {
 #[derive(Debug)]
 struct Source {
     topic_id: Uuid,
-    position: i64,
+    place: Place,
     /// Tells two additions of the same partition apart.
     addition: u64,
     leader: Option<NodeId>,
@@ -109,6 +116,12 @@ struct Source {
 struct Wanted {
     topic_id: Uuid,
     position: i64,
+    /// The offset that is asked for: the position, or a lower one.
+    asked: i64,
+    /// The most bytes that are asked for.
+    room: i32,
+    /// Whether it has to be the first of the request.
+    is_urgent: bool,
     addition: u64,
 }
 
@@ -157,7 +170,7 @@ impl Reader {
         self.additions += 1;
         let source = Source {
             topic_id,
-            position,
+            place: Place::new(position),
             addition: self.additions,
             leader: None,
             sender,

@@ -7,13 +7,17 @@ use std::time::Duration;
 use futures_util::future::select_all;
 use kafka_group::TopicPartition;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages;
+use kafka_protocol::messages::{
+    self,
+    fetch_request::{FetchPartition, FetchTopic},
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
-use super::response::{self, Outcome};
-use super::{Fetched, ReaderConfig, Shared, Wanted};
+use super::response::{self, Asked, ERROR_PAUSE, Outcome, Read};
+use super::trouble::Next;
+use super::{Fetched, FetchedBatches, ReaderConfig, Shared, Source, Wanted};
 use crate::api::Call;
 use crate::cluster::{Cluster, NodeId, topic_name};
 use crate::connection::Connection;
@@ -48,10 +52,11 @@ pub(super) async fn read(
     let mut connection: Option<Connection> = None;
     let mut backoff = CONNECT_BACKOFF.0;
     let mut starved_wait = STARVED_WAIT.0;
+    let mut turn = 0;
     loop {
         let mut changed = Box::pin(shared.changed.notified());
         changed.as_mut().enable();
-        let plan = plan(&shared, leader);
+        let plan = plan(&shared, leader, &config);
         if plan.wanted.is_empty() {
             idle(plan, changed).await;
             continue;
@@ -62,10 +67,13 @@ pub(super) async fn read(
             starved_wait.min(config.wait_max)
         };
         let kept = connection.take();
+        let order = in_turn(&plan.wanted, turn);
+        turn = turn.wrapping_add(1);
+        let first = order.first().copied();
         let fetched = async {
             let mut link = connect(kept, leader, &cluster).await?;
             let version = link.version::<messages::FetchRequest>()?;
-            let request = request(&plan.wanted, &config, wait, version);
+            let request = request(&order, &plan.wanted, &config, wait, version);
             let answer = link.call(&request, wait + cluster.config().request_timeout).await?;
             Ok::<_, ClientError>((link, answer))
         };
@@ -78,7 +86,7 @@ pub(super) async fn read(
                 () = changed.as_mut() => {
                     changed = Box::pin(shared.changed.notified());
                     changed.as_mut().enable();
-                    if asks_for_more(&shared, leader, &plan.wanted) {
+                    if asks_for_more(&shared, leader, &config, &plan.wanted) {
                         break None;
                     }
                 }
@@ -89,7 +97,8 @@ pub(super) async fn read(
             Some(Ok((link, answer))) => {
                 connection = Some(link);
                 backoff = CONNECT_BACKOFF.0;
-                let delivered = deliver(&shared, &plan.wanted, answer);
+                let asked = Asked { wanted: &plan.wanted, first, config: &config };
+                let delivered = deliver(&shared, asked, answer);
                 starved_wait =
                     if delivered { STARVED_WAIT.0 } else { (starved_wait * 2).min(STARVED_WAIT.1) };
             }
@@ -132,7 +141,7 @@ async fn idle(plan: Plan, changed: impl Future<Output = ()>) {
     }
 }
 
-fn plan(shared: &Shared, leader: NodeId) -> Plan {
+fn plan(shared: &Shared, leader: NodeId, config: &ReaderConfig) -> Plan {
     let mut plan = Plan::default();
     let now = Instant::now();
     let mut sources = shared.sources();
@@ -148,7 +157,10 @@ fn plan(shared: &Shared, leader: NodeId) -> Plan {
         } else {
             let wanted = Wanted {
                 topic_id: source.topic_id,
-                position: source.position,
+                position: source.place.position,
+                asked: source.place.asked(),
+                room: source.place.room(config.partition_bytes_max),
+                is_urgent: source.place.is_in_trouble(),
                 addition: source.addition,
             };
             plan.wanted.insert(tp.clone(), wanted);
@@ -161,9 +173,10 @@ fn plan(shared: &Shared, leader: NodeId) -> Plan {
 fn asks_for_more(
     shared: &Shared,
     leader: NodeId,
+    config: &ReaderConfig,
     wanted: &BTreeMap<TopicPartition, Wanted>,
 ) -> bool {
-    plan(shared, leader)
+    plan(shared, leader, config)
         .wanted
         .iter()
         .any(|(tp, source)| wanted.get(tp).is_none_or(|asked| asked.addition != source.addition))
@@ -193,28 +206,44 @@ fn release(shared: &Shared, leader: NodeId) {
     shared.leaderless.notify_one();
 }
 
+/// Returns the partitions in the order in which they are asked for. A broker fills its response in this order, and only
+/// the first partition with news gets a batch that is larger than the room left: each has to be the first by turns.
+fn in_turn(wanted: &BTreeMap<TopicPartition, Wanted>, turn: usize) -> Vec<&TopicPartition> {
+    let mut order: Vec<&TopicPartition> = wanted.keys().collect();
+    let start = turn.checked_rem(order.len()).unwrap_or(0);
+    order.rotate_left(start);
+    order.sort_by_key(|tp| wanted.get(tp).is_none_or(|source| !source.is_urgent));
+    order
+}
+
 fn request(
+    order: &[&TopicPartition],
     wanted: &BTreeMap<TopicPartition, Wanted>,
     config: &ReaderConfig,
     wait: Duration,
     version: i16,
 ) -> messages::FetchRequest {
-    let mut topics: BTreeMap<(&str, Uuid), Vec<messages::fetch_request::FetchPartition>> =
-        BTreeMap::new();
-    for (tp, source) in wanted {
-        let partition = messages::fetch_request::FetchPartition::default()
+    let mut room_max = config.response_bytes_max;
+    let mut partitions: Vec<((&str, Uuid), Vec<FetchPartition>)> = Vec::new();
+    for (tp, source) in order.iter().filter_map(|tp| wanted.get_key_value(*tp)) {
+        room_max = room_max.max(source.room);
+        let topic = (tp.topic.as_ref(), source.topic_id);
+        let partition = FetchPartition::default()
             .with_partition(tp.partition)
-            .with_fetch_offset(source.position)
+            .with_fetch_offset(source.asked)
             .with_current_leader_epoch(-1)
             .with_last_fetched_epoch(-1)
             .with_log_start_offset(-1)
-            .with_partition_max_bytes(config.partition_bytes_max);
-        topics.entry((&tp.topic, source.topic_id)).or_default().push(partition);
+            .with_partition_max_bytes(source.room);
+        match partitions.iter_mut().find(|(other, _)| *other == topic) {
+            Some((_, partitions)) => partitions.push(partition),
+            None => partitions.push((topic, vec![partition])),
+        }
     }
-    let topics = topics
+    let topics = partitions
         .into_iter()
         .map(|((name, id), partitions)| {
-            let topic = messages::fetch_request::FetchTopic::default().with_partitions(partitions);
+            let topic = FetchTopic::default().with_partitions(partitions);
             if version >= TOPIC_IDS_SINCE {
                 topic.with_topic_id(id)
             } else {
@@ -225,7 +254,7 @@ fn request(
     messages::FetchRequest::default()
         .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX))
         .with_min_bytes(1)
-        .with_max_bytes(config.response_bytes_max)
+        .with_max_bytes(room_max)
         .with_isolation_level(READ_COMMITTED)
         // No fetch session (KIP-227): every request names all it wants.
         .with_session_id(0)
@@ -233,37 +262,36 @@ fn request(
         .with_topics(topics)
 }
 
-/// Hands on what was answered; returns whether any batch was.
+/// Hands on what was answered; returns whether anything was.
 fn deliver(
     shared: &Shared,
-    wanted: &BTreeMap<TopicPartition, Wanted>,
+    asked: Asked<'_>,
     answer: <messages::FetchRequest as Call>::Response,
 ) -> bool {
     let mut delivered = false;
     let mut leaderless = false;
-    let outcomes = response::read(wanted, answer);
+    let outcomes = response::read(asked, answer);
     let mut sources = shared.sources();
     for (tp, outcome) in outcomes {
         let Some(source) = sources.get_mut(&tp) else { continue };
-        let asked = wanted.get(&tp).is_some_and(|asked| asked.addition == source.addition);
-        if !asked {
+        if asked.wanted.get(&tp).is_none_or(|wanted| wanted.addition != source.addition) {
             continue;
         }
         match outcome {
-            Outcome::Batches(fetched) => {
-                let ends = (fetched.last_stable_offset, fetched.high_watermark);
-                let news = !fetched.batches.is_empty() || source.ends != Some(ends);
-                delivered |= !fetched.batches.is_empty();
-                let next_offset = fetched.next_offset;
-                // Only this task sends, and the plan saw room; a closed channel is dropped by the next plan.
-                if news && source.sender.try_send(Fetched::Batches(fetched)).is_ok() {
-                    source.ends = Some(ends);
-                    source.position = next_offset;
-                }
+            Outcome::Read(read) => delivered |= hand_on(&tp, source, read),
+            Outcome::Unreadable(error) => {
+                tracing::debug!(%tp, ?error, "not readable");
+                let next = source.place.step_back();
+                heed(&tp, source, next);
             }
             Outcome::OutOfRange => {
-                let position = source.position;
-                source.halted = source.sender.try_send(Fetched::OutOfRange { position }).is_ok();
+                if source.place.out_of_range() {
+                    let position = source.place.position;
+                    let fetched = Fetched::OutOfRange { position };
+                    source.halted = source.sender.try_send(fetched).is_ok();
+                } else {
+                    heed(&tp, source, Next::Stuck(ERROR_PAUSE));
+                }
             }
             Outcome::FindLeader(error) => {
                 tracing::debug!(%tp, ?error, "looking up the leader again");
@@ -281,4 +309,98 @@ fn deliver(
         shared.leaderless.notify_one();
     }
     delivered
+}
+
+/// Hands on what could be read of one partition; returns whether there was anything.
+fn hand_on(tp: &TopicPartition, source: &mut Source, read: Read) -> bool {
+    let Read { mut reading, found, aborted, high_watermark, log_start_offset } = read;
+    source.place.log_start = log_start_offset;
+    let next = source.place.advance(&mut reading, found);
+    heed(tp, source, next);
+    let ends = (found.end, high_watermark);
+    let has_any = !reading.batches.is_empty() || reading.damaged.is_some();
+    if !has_any && source.ends == Some(ends) {
+        return false;
+    }
+    let fetched = FetchedBatches {
+        batches: reading.batches,
+        damaged: reading.damaged,
+        aborted,
+        next_offset: reading.next_offset,
+        last_stable_offset: found.end,
+        high_watermark,
+        log_start_offset,
+    };
+    // Only this task sends, and the plan saw room; a channel that is closed is dropped by the next plan.
+    if source.sender.try_send(Fetched::Batches(fetched)).is_ok() {
+        source.ends = Some(ends);
+    }
+    has_any
+}
+
+/// Says what is wrong with a log, and waits before it is asked for again.
+fn heed(tp: &TopicPartition, source: &mut Source, next: Next) {
+    let offset = source.place.position;
+    match next {
+        Next::GoOn => {}
+        Next::Again { pause, reason } => {
+            let asked = source.place.asked();
+            tracing::warn!(%tp, offset, asked, reason, "the log cannot be read here, looking again");
+            source.not_before = Some(Instant::now() + pause);
+        }
+        Next::Stuck(pause) => {
+            tracing::error!(
+                %tp, offset,
+                "the broker's log is damaged here, and nothing tells where it goes on: the partition waits"
+            );
+            source.not_before = Some(Instant::now() + pause);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(names: &[(&str, i32)]) -> BTreeMap<TopicPartition, Wanted> {
+        let one = |(topic, partition): &(&str, i32)| {
+            let topic_id = Uuid::from_u128(if *topic == "orders" { 1 } else { 2 });
+            let wanted =
+                Wanted { topic_id, position: 7, asked: 5, room: 99, is_urgent: false, addition: 1 };
+            (TopicPartition::new(*topic, *partition), wanted)
+        };
+        names.iter().map(one).collect()
+    }
+
+    #[test]
+    fn each_partition_is_the_first_of_a_request_by_turns() {
+        let mut wanted = wanted(&[("orders", 0), ("orders", 1), ("replay", 0), ("replay", 1)]);
+        let firsts = |wanted: &BTreeMap<_, _>| -> Vec<String> {
+            (0..5).map(|turn| in_turn(wanted, turn)[0].to_string()).collect()
+        };
+        assert_eq!(firsts(&wanted), ["orders-0", "orders-1", "replay-0", "replay-1", "orders-0"]);
+        wanted.get_mut(&TopicPartition::new("replay", 0)).unwrap().is_urgent = true;
+        assert_eq!(firsts(&wanted), ["replay-0"; 5], "it has to be");
+        assert!(in_turn(&BTreeMap::new(), 3).is_empty());
+    }
+
+    #[test]
+    fn a_request_names_each_topic_once_and_begins_with_the_partition_whose_turn_it_is() {
+        let wanted = wanted(&[("orders", 0), ("orders", 1), ("replay", 0)]);
+        let order = in_turn(&wanted, 1);
+        let config = ReaderConfig { response_bytes_max: 50, ..ReaderConfig::default() };
+        let request = request(&order, &wanted, &config, Duration::from_millis(9), 13);
+        let topics: Vec<(u128, Vec<i32>)> = request
+            .topics
+            .iter()
+            .map(|topic| {
+                let partitions = topic.partitions.iter().map(|partition| partition.partition);
+                (topic.topic_id.as_u128(), partitions.collect())
+            })
+            .collect();
+        assert_eq!(topics, [(1, vec![1, 0]), (2, vec![0])]);
+        let partition = &request.topics[0].partitions[0];
+        assert_eq!((partition.fetch_offset, partition.partition_max_bytes), (5, 99));
+        assert_eq!(request.max_bytes, 99, "at least what one partition may need");
+    }
 }

@@ -3,24 +3,28 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_group::TopicPartition;
-use kafka_group::record_batch;
+use kafka_group::record_batch::{Answer, Reading};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages;
+use kafka_protocol::messages::{self, fetch_response::PartitionData};
 use uuid::Uuid;
 
-use super::{FetchedBatches, Wanted};
+use super::trouble::Circumstances;
+use super::{ReaderConfig, Wanted};
 
 /// Pause after an error about one partition that only time or an operator can heal.
-const ERROR_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const ERROR_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after an error that passes by itself within moments.
 const BRIEF_PAUSE: Duration = Duration::from_millis(100);
 
 /// What to do about one partition of a response.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Hand on the batches and the log's ends.
-    Batches(FetchedBatches),
+    /// Hand on what could be read and the log's ends.
+    Read(Read),
+    /// The broker cannot find the offset in its own log.
+    Unreadable(ResponseError),
     /// The position is outside the log.
     OutOfRange,
     /// Another broker leads the partition, or its topic is gone.
@@ -34,35 +38,60 @@ pub(super) enum Outcome {
     },
 }
 
+/// What could be read of a partition, and where its log ends.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) reading: Reading,
+    pub(super) found: Circumstances,
+    pub(super) aborted: Vec<(i64, i64)>,
+    pub(super) high_watermark: i64,
+    pub(super) log_start_offset: i64,
+}
+
+/// What was asked: partitions, the first of them, and the room there was for all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) wanted: &'a BTreeMap<TopicPartition, Wanted>,
+    pub(super) first: Option<&'a TopicPartition>,
+    pub(super) config: &'a ReaderConfig,
+}
+
 /// Sorts a response by partition; what was not asked for is left out.
 pub(super) fn read(
-    wanted: &BTreeMap<TopicPartition, Wanted>,
+    asked: Asked<'_>,
     response: messages::FetchResponse,
 ) -> Vec<(TopicPartition, Outcome)> {
     if let Some(error) = ResponseError::try_from_code(response.error_code) {
-        return wanted
-            .keys()
-            .map(|tp| (tp.clone(), Outcome::Wait { error, pause: ERROR_PAUSE }))
-            .collect();
+        let wait = |tp: &TopicPartition| (tp.clone(), Outcome::Wait { error, pause: ERROR_PAUSE });
+        return asked.wanted.keys().map(wait).collect();
     }
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+    let bytes: usize = partitions.filter_map(|p| p.records.as_ref()).map(Bytes::len).sum();
+    let is_full = is_at_least(bytes, asked.config.response_bytes_max);
     let mut outcomes = Vec::new();
     for topic in response.responses {
         for partition in topic.partitions {
-            let asked = wanted.iter().find(|(tp, source)| {
+            let found = asked.wanted.iter().find(|(tp, source)| {
                 tp.partition == partition.partition_index
                     && (source.topic_id == topic.topic_id
                         || (topic.topic_id == Uuid::nil()
                             && tp.topic.as_ref() == topic.topic.0.as_str()))
             });
-            if let Some((tp, source)) = asked {
-                outcomes.push((tp.clone(), read_partition(source.position, partition)));
+            if let Some((tp, source)) = found {
+                let was_first = asked.first == Some(tp);
+                outcomes.push((tp.clone(), read_partition(source, partition, was_first, is_full)));
             }
         }
     }
     outcomes
 }
 
-fn read_partition(position: i64, partition: messages::fetch_response::PartitionData) -> Outcome {
+fn read_partition(
+    source: &Wanted,
+    partition: PartitionData,
+    was_first: bool,
+    is_full: bool,
+) -> Outcome {
     use ResponseError as E;
     match ResponseError::try_from_code(partition.error_code) {
         None => {}
@@ -78,28 +107,44 @@ fn read_partition(position: i64, partition: messages::fetch_response::PartitionD
             | E::InconsistentTopicId
             | E::KafkaStorageError),
         ) => return Outcome::FindLeader(error),
+        Some(error @ (E::CorruptMessage | E::InvalidRecord | E::UnknownServerError)) => {
+            return Outcome::Unreadable(error);
+        }
         Some(error @ E::OffsetNotAvailable) => return Outcome::Wait { error, pause: BRIEF_PAUSE },
         Some(error) => return Outcome::Wait { error, pause: ERROR_PAUSE },
     }
-    let batches: Vec<_> = partition
-        .records
-        .map(|records| record_batch::batches(records).collect())
-        .unwrap_or_default();
-    let next_offset = batches
-        .last()
-        .map_or(position, |batch: &record_batch::RawBatch| batch.next_offset().max(position));
-    let aborted = partition
+    let records = partition.records.unwrap_or_default();
+    let aborted: Vec<_> = partition
         .aborted_transactions
         .unwrap_or_default()
         .into_iter()
         .map(|transaction| (transaction.producer_id.0, transaction.first_offset))
         .collect();
-    Outcome::Batches(FetchedBatches {
-        batches,
+    let found = Circumstances {
+        room: source.room,
+        bytes: records.len(),
+        is_full: is_full || is_at_least(records.len(), source.room),
+        was_first,
+        end: partition.last_stable_offset,
+    };
+    let answer = Answer {
+        records,
+        asked: source.asked,
+        position: source.position,
+        end: found.end,
+        is_full: found.is_full,
+        aborted: &aborted,
+    };
+    let reading = answer.read();
+    Outcome::Read(Read {
+        reading,
+        found,
         aborted,
-        next_offset,
-        last_stable_offset: partition.last_stable_offset,
         high_watermark: partition.high_watermark,
         log_start_offset: partition.log_start_offset,
     })
+}
+
+fn is_at_least(bytes: usize, room: i32) -> bool {
+    usize::try_from(room).is_ok_and(|room| room <= bytes)
 }

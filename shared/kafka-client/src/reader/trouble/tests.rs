@@ -1,0 +1,228 @@
+//! A place in a log with damage, against a broker that finds its way as Kafka's does.
+
+use bytes::Bytes;
+use kafka_group::record_batch::{Answer, BatchBuilder, RawBatch, batches};
+
+use super::*;
+
+const START: i64 = 100;
+const USUAL_ROOM: i32 = 500;
+/// Requests until a log is read to its end, damage and all.
+const REQUESTS_MAX: usize = 100;
+
+/// One segment: its batches back to back, and an index that knows some of them.
+struct Segment {
+    bytes: Vec<u8>,
+    index: Vec<(i64, usize)>,
+    end: i64,
+}
+
+/// Two records a batch, and an index entry every `spacing` batches.
+fn segment(count: usize, spacing: usize) -> (Segment, Vec<RawBatch>) {
+    let mut segment = Segment { bytes: Vec::new(), index: Vec::new(), end: START };
+    for number in 0..count {
+        if number % spacing == 0 {
+            segment.index.push((segment.end, segment.bytes.len()));
+        }
+        let value = vec![7; 40 + number];
+        let batch = BatchBuilder::new(segment.end).record(0, None, Some(&value), &[]);
+        segment.bytes.extend(batch.record(0, None, None, &[]).build().unwrap());
+        segment.end += 2;
+    }
+    let whole = batches(Bytes::from(segment.bytes.clone())).collect();
+    (segment, whole)
+}
+
+impl Segment {
+    /// Finds `asked` as `FileRecords.searchForOffsetFromPosition` of Kafka 4.3 does, and hands out what is stored from
+    /// there on.
+    fn fetch(&self, asked: i64, room: i32) -> Result<Bytes, ()> {
+        let known = self.index.partition_point(|(base, _)| *base <= asked);
+        let mut at = self.index[known.saturating_sub(1)].1;
+        let mut before: Option<(usize, i64)> = None;
+        let found = loop {
+            let Some((base, last, length)) = self.header(at)? else {
+                break before.filter(|(_, last)| asked <= *last).map(|(at, _)| at);
+            };
+            if base == asked {
+                break Some(at);
+            }
+            if asked < base {
+                break Some(before.filter(|(_, last)| asked <= *last).map_or(at, |(at, _)| at));
+            }
+            before = Some((at, last));
+            at += length;
+        };
+        let Some(at) = found else { return Ok(Bytes::new()) };
+        let first = self.header(at)?.map_or(0, |(_, _, length)| length);
+        let length = usize::try_from(room).unwrap().max(first).min(self.bytes.len() - at);
+        Ok(Bytes::copy_from_slice(&self.bytes[at..at + length]))
+    }
+
+    /// Returns base offset, last offset and length of what is at `at`; nothing where it reaches beyond the end.
+    fn header(&self, at: usize) -> Result<Option<(i64, i64, usize)>, ()> {
+        let rest = &self.bytes[at..];
+        if rest.len() < 61 {
+            return Ok(None);
+        }
+        let base = i64::from_be_bytes(*rest.first_chunk().unwrap());
+        let length = i32::from_be_bytes(*rest[8..].first_chunk().unwrap());
+        let delta = i32::from_be_bytes(*rest[23..].first_chunk().unwrap());
+        let length = usize::try_from(length).ok().filter(|length| 14 <= *length).ok_or(())? + 12;
+        if rest[16] < 2 {
+            return Err(());
+        }
+        Ok((length <= rest.len()).then(|| (base, base.wrapping_add(i64::from(delta)), length)))
+    }
+}
+
+/// What a reader took: base offsets of batches, and the offsets of damaged ones with their bytes.
+#[derive(Debug, Default, PartialEq)]
+struct Taken {
+    batches: Vec<i64>,
+    damaged: Vec<(i64, i64, Vec<u8>)>,
+}
+
+/// Reads until the end, or until it is stuck.
+fn read(segment: &Segment, mut position: i64) -> (Taken, Option<Next>) {
+    let mut taken = Taken::default();
+    let mut place = Place::new(position);
+    place.log_start = START;
+    for _ in 0..REQUESTS_MAX {
+        if place.position == segment.end {
+            return (taken, None);
+        }
+        let room = place.room(USUAL_ROOM);
+        let next = match segment.fetch(place.asked(), room) {
+            Err(()) => place.step_back(),
+            Ok(records) => {
+                let bytes = records.len();
+                let is_full = usize::try_from(room).unwrap() <= bytes;
+                let (asked, end) = (place.asked(), segment.end);
+                let answer = Answer { records, asked, position, end, is_full, aborted: &[] };
+                let mut reading = answer.read();
+                let found = Circumstances { room, bytes, is_full, was_first: true, end };
+                let next = place.advance(&mut reading, found);
+                let news = reading.batches.iter().map(RawBatch::header);
+                let news = news.filter(|header| position <= header.last_offset);
+                taken.batches.extend(news.map(|header| header.base_offset));
+                taken.damaged.extend(reading.damaged.map(|damaged| {
+                    (damaged.first_offset, damaged.last_offset, damaged.bytes.to_vec())
+                }));
+                next
+            }
+        };
+        if let Next::Stuck(_) = next {
+            return (taken, Some(next));
+        }
+        position = place.position;
+    }
+    panic!("no end after {REQUESTS_MAX} requests: {place:?}, {taken:?}");
+}
+
+/// Where a batch is damaged, and the bytes that are there instead.
+const DAMAGES: [(usize, &[u8]); 14] = [
+    (70, &[0xff]),       // a record
+    (17, &[1, 2, 3]),    // the checksum
+    (8, &[0, 0, 1]),     // longer
+    (8, &[1]),           // longer than the segment
+    (11, &[60]),         // shorter
+    (8, &[0, 0, 0, 0]),  // shorter than anything
+    (8, &[0xff]),        // a negative length
+    (16, &[0]),          // another format
+    (16, &[3]),          // a later format
+    (23, &[0, 0, 0, 9]), // more offsets
+    (23, &[0x80]),       // offsets below its own
+    (0, &[0x10]),        // an offset beyond the log
+    (0, &[0x80]),        // a negative offset
+    (0, &[0; 61]),       // zeros
+];
+
+#[test]
+fn whatever_is_damaged_is_handed_on_and_everything_else_is_read() {
+    for spacing in [1, 3, 50] {
+        for damaged in 1..11 {
+            for (at, bytes) in DAMAGES {
+                let (mut segment, whole) = segment(12, spacing);
+                let start: usize = whole[..damaged].iter().map(|batch| batch.bytes().len()).sum();
+                let length = whole[damaged].bytes().len();
+                segment.bytes[start + at..start + at + bytes.len()].copy_from_slice(bytes);
+                let base = whole[damaged].header().base_offset;
+                // From before the damage, and from the damaged batch itself.
+                for position in [START, base] {
+                    let context = format!("{bytes:?} at {at} of batch {damaged}, every {spacing}");
+                    let (taken, stuck) = read(&segment, position);
+                    assert_eq!(stuck, None, "{context}: {taken:?}");
+                    let bases = whole.iter().map(|batch| batch.header().base_offset);
+                    let bases: Vec<i64> =
+                        bases.filter(|other| position <= *other && *other != base).collect();
+                    let bytes = segment.bytes[start..start + length].to_vec();
+                    let damaged = vec![(base, base + 1, bytes)];
+                    assert_eq!(taken, Taken { batches: bases, damaged }, "{context}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_is_believed_only_when_the_same_bytes_come_twice() {
+    let (segment, whole) = segment(3, 1);
+    let damaged_at = |at: usize| {
+        let mut bytes = segment.bytes.clone();
+        bytes[whole[0].bytes().len() + at] ^= 1;
+        let (asked, position, end) = (START, START, segment.end);
+        Answer { records: bytes.into(), asked, position, end, is_full: false, aborted: &[] }.read()
+    };
+    let found = Circumstances {
+        room: USUAL_ROOM,
+        bytes: segment.bytes.len(),
+        is_full: false,
+        was_first: true,
+        end: segment.end,
+    };
+    let mut place = Place::new(START);
+    for at in [70, 71] {
+        let mut reading = damaged_at(at);
+        let next = place.advance(&mut reading, found);
+        assert!(matches!(next, Next::Again { reason: "crc", .. }), "{next:?}");
+        assert!(reading.damaged.is_none());
+        assert_eq!((place.position, place.asked()), (START + 2, START));
+    }
+    let mut reading = damaged_at(71);
+    assert_eq!(place.advance(&mut reading, found), Next::GoOn);
+    assert_eq!((reading.damaged.map(|d| d.first_offset), place.position), (Some(102), 104));
+    assert!(!place.is_in_trouble());
+}
+
+#[test]
+fn a_log_whose_very_beginning_cannot_be_found_waits_for_a_person() {
+    let (mut segment, _) = segment(4, 50);
+    segment.bytes[8..12].copy_from_slice(&[0; 4]);
+    let (taken, stuck) = read(&segment, START);
+    assert_eq!((taken, stuck), (Taken::default(), Some(Next::Stuck(STUCK_PAUSE))));
+}
+
+#[test]
+fn an_empty_answer_means_nothing_unless_the_partition_was_the_first_of_the_request() {
+    let mut place = Place::new(START);
+    let empty = |was_first| {
+        let reading =
+            Reading { batches: vec![], damaged: None, next_offset: START, is_unclear: false };
+        let room = USUAL_ROOM;
+        (reading, Circumstances { room, bytes: 0, is_full: false, was_first, end: START + 5 })
+    };
+    for was_first in [true, false, false] {
+        let (mut reading, found) = empty(was_first);
+        assert_eq!(place.advance(&mut reading, found), Next::GoOn, "it may have been too large");
+        assert!(place.is_in_trouble(), "it will be the first");
+        assert_eq!(place.asked(), START);
+    }
+    let (mut reading, found) = empty(true);
+    let next = place.advance(&mut reading, found);
+    assert!(matches!(next, Next::Again { .. }), "{next:?}");
+    assert_eq!(place.asked(), START - 1);
+    let at_end = Circumstances { end: START, ..found };
+    assert_eq!(place.advance(&mut reading, at_end), Next::GoOn);
+    assert!(!place.is_in_trouble());
+}
