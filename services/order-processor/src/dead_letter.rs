@@ -26,6 +26,8 @@ pub use self::original_headers::original_headers;
 /// A header as it is in a log: any bytes, and the value may be null.
 pub type RawHeader<'a> = (&'a [u8], Option<&'a [u8]>);
 
+/// Kafka's timestamp of what has none.
+pub const NO_TIMESTAMP: i64 = -1;
 /// The most bytes of an error's text that are kept.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 /// The most bytes that a letter has more than its record, with names and group id as long as Kafka's limit of 249 for
@@ -45,7 +47,7 @@ pub struct FailedRecord<'a> {
     pub partition: i32,
     /// Its offset there.
     pub offset: i64,
-    /// Its timestamp, in milliseconds since 1970.
+    /// Its timestamp, in milliseconds since 1970, or [`NO_TIMESTAMP`].
     pub timestamp_ms: i64,
     /// Its key.
     pub key: Option<&'a [u8]>,
@@ -115,11 +117,10 @@ impl DeadLetter {
         write(names::ERROR_CLASS, failure.error_type.class().to_string());
         write(names::ERROR_STAGE, failure.error_type.stage().to_string());
         write(names::TOPIC_ID, of.topic_id.to_string());
-        let original_timestamp = replay.original_timestamp;
-        write(
-            names::ORIGINAL_TIMESTAMP,
-            original_timestamp.unwrap_or_else(|| rfc3339(record.timestamp_ms)),
-        );
+        let own_timestamp = (record.timestamp_ms != NO_TIMESTAMP).then_some(record.timestamp_ms);
+        if let Some(timestamp) = replay.original_timestamp.or(own_timestamp.map(rfc3339)) {
+            write(names::ORIGINAL_TIMESTAMP, timestamp);
+        }
         write(names::FAILED_AT, failed_at.clone());
         write(names::ATTEMPTS, failure.attempts.to_string());
         if let Some(schema_id) = failure.schema_id {
@@ -139,21 +140,47 @@ impl DeadLetter {
         }
     }
 
+    /// Returns the letter about a piece of the log that stands for these offsets.
+    #[must_use]
+    pub fn for_offsets(self, first: i64, last: i64) -> Self {
+        self.with([(names::BASE_OFFSET, first.to_string()), (names::LAST_OFFSET, last.to_string())])
+    }
+
     /// Returns the letter without its value, for a topic that takes no record of that size: the size, the SHA-256 and the
     /// coordinates remain.
     #[must_use]
-    pub fn without_value(self) -> Self {
-        let Some(value) = &self.value else { return self };
-        let mut headers: BTreeMap<_, _> = self.headers.into_iter().collect();
-        let digest = hex(&Sha256::digest(value));
-        for (name, text) in [
+    pub fn without_value(mut self) -> Self {
+        let Some(value) = self.value.take() else { return self };
+        self.with([
             (names::VALUE, names::OMITTED.to_owned()),
             (names::VALUE_BYTES, value.len().to_string()),
-            (names::VALUE_SHA256, digest),
-        ] {
-            headers.insert(name.to_owned(), text.into_bytes());
-        }
-        Self { key: self.key, value: None, headers: headers.into_iter().collect() }
+            (names::VALUE_SHA256, hex(&Sha256::digest(&value))),
+        ])
+    }
+
+    /// Returns the letter without anything of its record, for one whose key or headers are too large too: our own
+    /// headers remain, with size and SHA-256 of value and key.
+    #[must_use]
+    pub fn without_record(self) -> Self {
+        let mut letter = self.without_value();
+        letter.headers.retain(|(name, _)| {
+            let name = name.as_bytes();
+            (names::is_reserved(name) || names::is_plain(name))
+                && name != names::ORIGINAL_HEADERS.as_bytes()
+        });
+        letter = letter.with([(names::HEADERS, names::OMITTED.to_owned())]);
+        let Some(key) = letter.key.take() else { return letter };
+        letter.with([
+            (names::KEY, names::OMITTED.to_owned()),
+            (names::KEY_BYTES, key.len().to_string()),
+            (names::KEY_SHA256, hex(&Sha256::digest(&key))),
+        ])
+    }
+
+    fn with<const N: usize>(self, added: [(&str, String); N]) -> Self {
+        let mut headers: BTreeMap<_, _> = self.headers.into_iter().collect();
+        headers.extend(added.map(|(name, text)| (name.to_owned(), text.into_bytes())));
+        Self { headers: headers.into_iter().collect(), ..self }
     }
 }
 

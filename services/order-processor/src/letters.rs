@@ -5,9 +5,11 @@
 //! taken, and whoever waits for one stops doing so by dropping its future. Until then a partition works on within its
 //! window, as behind any record that waits; then it stops reading.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_client::writer::{
     BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, OutgoingRecord, ProduceError, Writer,
 };
@@ -17,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::dead_letter::DeadLetter;
 use crate::pauses::Pauses;
 use crate::watch::Watch;
 
@@ -86,23 +89,64 @@ impl Letters {
         (Self { queues: Arc::new([sender]) }, letters)
     }
 
-    /// Writes one letter about a record of `source_partition`, however long it takes.
+    /// Writes one letter about a record of `source_partition`, however long it takes. Where it is too large for the
+    /// topic, it goes without the record's value, and if need be without anything of the record.
     ///
     /// # Errors
-    /// [`LetterError::TooLarge`] where the letter has to be made smaller.
+    /// [`LetterError::Stopped`] when the process is stopping.
     ///
     /// # Cancel safety
     /// After a dropped future the letter may still be written, once more than known.
     pub(crate) async fn write(
         &self,
         source_partition: i32,
-        record: OutgoingRecord,
+        letter: DeadLetter,
+        timestamp_ms: i64,
     ) -> Result<(), LetterError> {
+        match self.send(source_partition, outgoing(&letter, timestamp_ms)).await {
+            Err(LetterError::TooLarge) => {}
+            outcome => return outcome,
+        }
+        let letter = letter.without_value();
+        match self.send(source_partition, outgoing(&letter, timestamp_ms)).await {
+            Err(LetterError::TooLarge) => {}
+            outcome => return outcome,
+        }
+        let smallest = outgoing(&letter.without_record(), timestamp_ms);
+        loop {
+            match self.send(source_partition, smallest.clone()).await {
+                Err(LetterError::TooLarge) => {}
+                outcome => return outcome,
+            }
+            let bytes = smallest.encoded_bytes();
+            tracing::warn!(
+                bytes,
+                "the dead-letter topic takes no record of this size: max.message.bytes"
+            );
+            sleep(REPORT_INTERVAL).await;
+        }
+    }
+
+    async fn send(&self, source_partition: i32, record: OutgoingRecord) -> Result<(), LetterError> {
         let index = usize::try_from(source_partition).unwrap_or(0) % self.queues.len().max(1);
         let (answer, written) = oneshot::channel();
         let queue = self.queues.get(index).ok_or(LetterError::Stopped)?;
         queue.send(Letter { record, answer }).await.map_err(|_closed| LetterError::Stopped)?;
         written.await.unwrap_or(Err(LetterError::Stopped))
+    }
+}
+
+fn outgoing(letter: &DeadLetter, timestamp_ms: i64) -> OutgoingRecord {
+    let bytes = |bytes: &Vec<u8>| Bytes::copy_from_slice(bytes);
+    OutgoingRecord {
+        key: letter.key.as_ref().map(bytes),
+        value: letter.value.as_ref().map(bytes),
+        headers: letter
+            .headers
+            .iter()
+            .map(|(name, value)| (Cow::Owned(name.clone()), bytes(value)))
+            .collect(),
+        timestamp_ms,
     }
 }
 

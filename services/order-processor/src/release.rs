@@ -128,6 +128,7 @@ mod tests {
         }
         FetchedBatches {
             batches: batches(builder.build().unwrap()).collect(),
+            damaged: None,
             aborted: vec![],
             next_offset: 0,
             last_stable_offset: 0,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kafka_client::cluster::{Cluster, TopicMetadata};
-use kafka_client::error::chain;
+use kafka_client::error::{ClientError, chain};
 use kafka_client::patience::until_reached;
-use kafka_client::topics::{NewTopic, ensure_topics};
+use kafka_client::topics::{NewTopic, ensure_topics, topic_config};
 use kafka_client::writer::Writer;
 use order_avro::ORDER_SCHEMA;
 use schema_registry::{RegistryConfig, SchemaRegistry};
@@ -124,6 +124,7 @@ pub async fn run_with<H: Handler>(
         ordering: settings.retry.ordering,
         payload_format: settings.payload_format,
         dedupe: settings.dedupe,
+        corrupt_batch: settings.corrupt_batch,
         schemas,
         letters,
         reporter: Reporter::new(),
@@ -168,46 +169,59 @@ async fn create_topics(
     check: &Check,
 ) -> anyhow::Result<BTreeMap<String, i32>> {
     let mut waiting = Waiting::new("Kafka", check);
-    // The replay topic mirrors the orders' partitions, so that a replayed order finds the partition it came from.
     let orders = settings.topics.orders_topic.as_str();
-    let names = [orders];
-    let existing =
-        until_reached(|| cluster.metadata(&names), |error| waiting.goes_on(chain(error))).await?;
-    let partitions = existing
+    let replication_factor = settings.topics.replication_factor;
+    let topic = |name: &str, partitions: i32, configs: Vec<(&str, String)>| NewTopic {
+        name: name.into(),
+        partitions,
+        replication_factor,
+        configs: configs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    };
+    let cleanup = ("cleanup.policy", "delete".to_owned());
+    let retention_ms =
+        settings.dlq_retention.map_or_else(|| "-1".to_owned(), |kept| kept.as_millis().to_string());
+
+    let new = [topic(orders, settings.topics.topic_partitions, Vec::new())];
+    let mut described =
+        until_reached(|| ensure_topics(cluster, &new), |error| waiting.goes_on(chain(error)))
+            .await?;
+    // The replay topic mirrors the orders' partitions, so that a replayed order finds the partition it came from.
+    let partitions = described
         .get(orders)
         .map_or(settings.topics.topic_partitions, TopicMetadata::partition_count);
-    let topics = topics(settings, partitions);
-    let described =
-        until_reached(|| ensure_topics(cluster, &topics), |error| waiting.goes_on(chain(error)))
-            .await?;
+    let told = until_reached(
+        || topic_config(cluster, orders, "max.message.bytes"),
+        |error| waiting.goes_on(chain(error)),
+    )
+    .await;
+    let letter_bytes_max = message_bytes_max(told) + LETTER_OVERHEAD_BYTES;
+    let letter_bytes_max = ("max.message.bytes", letter_bytes_max.to_string());
+    let kept_for_ever =
+        vec![cleanup.clone(), ("retention.ms", "-1".to_owned()), letter_bytes_max.clone()];
+    let new = [
+        topic(&settings.replay_topic(), partitions, kept_for_ever),
+        topic(
+            &settings.dlq_topic,
+            settings.dlq_partitions,
+            vec![cleanup, ("retention.ms", retention_ms), letter_bytes_max],
+        ),
+        topic(&settings.actions_topic(), 1, vec![("cleanup.policy", "compact".to_owned())]),
+    ];
+    let others =
+        until_reached(|| ensure_topics(cluster, &new), |error| waiting.goes_on(chain(error)));
+    described.extend(others.await?);
     waiting.over();
     Ok(described.into_iter().map(|(name, topic)| (name, topic.partition_count())).collect())
 }
 
-fn topics(settings: &ProcessorSettings, replay_partitions: i32) -> Vec<NewTopic> {
-    let retention_ms =
-        settings.dlq_retention.map_or_else(|| "-1".to_owned(), |kept| kept.as_millis().to_string());
-    let topic = |name: &str, partitions: i32, configs: BTreeMap<String, String>| NewTopic {
-        name: name.into(),
-        partitions,
-        replication_factor: settings.topics.replication_factor,
-        configs,
-    };
-    let dlq_configs = BTreeMap::from([
-        ("cleanup.policy".to_owned(), "delete".to_owned()),
-        ("retention.ms".to_owned(), retention_ms),
-        ("max.message.bytes".to_owned(), (MESSAGE_BYTES_MAX + LETTER_OVERHEAD_BYTES).to_string()),
-    ]);
-    let kept = BTreeMap::from([
-        ("cleanup.policy".to_owned(), "delete".to_owned()),
-        ("retention.ms".to_owned(), "-1".to_owned()),
-        ("max.message.bytes".to_owned(), (MESSAGE_BYTES_MAX + LETTER_OVERHEAD_BYTES).to_string()),
-    ]);
-    let compacted = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
-    vec![
-        topic(&settings.topics.orders_topic, settings.topics.topic_partitions, BTreeMap::new()),
-        topic(&settings.replay_topic(), replay_partitions, kept),
-        topic(&settings.dlq_topic, settings.dlq_partitions, dlq_configs),
-        topic(&settings.actions_topic(), 1, compacted),
-    ]
+/// Returns how large a batch of a topic may be that its configuration tells about; the broker's usual default where
+/// nobody says, or who asks may not know.
+fn message_bytes_max(told: Result<Option<String>, ClientError>) -> u64 {
+    match told {
+        Ok(told) => told.and_then(|text| text.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX),
+        Err(error) => {
+            tracing::debug!(error = %chain(&error), "max.message.bytes of the orders is not known");
+            MESSAGE_BYTES_MAX
+        }
+    }
 }

@@ -75,6 +75,24 @@ impl fmt::Display for OnMismatch {
     }
 }
 
+/// What happens when a batch of the log cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnCorruptBatch {
+    /// Its bytes are one dead letter.
+    DeadLetter,
+    /// The process ends.
+    Fail,
+}
+
+impl fmt::Display for OnCorruptBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DeadLetter => "dead-letter",
+            Self::Fail => "fail",
+        })
+    }
+}
+
 /// All settings of `order-processor run`.
 #[derive(Clone, Debug)]
 pub struct ProcessorSettings {
@@ -104,6 +122,8 @@ pub struct ProcessorSettings {
     pub payload_format: PayloadFormat,
     /// Whether repeats of a record by its producer are recognised and counted once.
     pub dedupe: bool,
+    /// What happens when a batch of the log cannot be read.
+    pub corrupt_batch: OnCorruptBatch,
 }
 
 impl ProcessorSettings {
@@ -254,6 +274,12 @@ impl FromSettings for ProcessorSettings {
                     "Whether a record that its producer sent twice counts once.",
                 )
                 .is_off(),
+            corrupt_batch: s.choice(
+                "CORRUPT_BATCH",
+                OnCorruptBatch::DeadLetter,
+                &[OnCorruptBatch::DeadLetter, OnCorruptBatch::Fail],
+                "What to do about a batch that is damaged in the log: dead-letter its bytes, or end with exit code 1.",
+            ),
         };
         s.rule(
             &["ORDERS_TOPIC", "ORDERS_DLQ_TOPIC"],

@@ -17,6 +17,7 @@ mod dispatch;
 mod guarded;
 mod held;
 mod permits;
+mod pieces;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -48,7 +49,7 @@ use crate::pauses::Pauses;
 use crate::release::Releases;
 use crate::report::Reporter;
 use crate::retry::RetryPolicy;
-use crate::settings::Ordering;
+use crate::settings::{OnCorruptBatch, Ordering};
 use crate::watch::{Activity, Watch};
 use guarded::Guarded;
 use held::HeldRecords;
@@ -75,6 +76,7 @@ pub(crate) struct Shared<H> {
     pub(crate) ordering: Ordering,
     pub(crate) payload_format: PayloadFormat,
     pub(crate) dedupe: bool,
+    pub(crate) corrupt_batch: OnCorruptBatch,
     pub(crate) schemas: SchemaRegistry,
     pub(crate) letters: Letters,
     pub(crate) reporter: Reporter,
@@ -215,7 +217,7 @@ struct Worker<'a, H> {
 /// Works on one partition until it is drained or its session is gone.
 ///
 /// # Errors
-/// When a batch cannot be read: its bytes are damaged, or of a format that is not supported.
+/// When a batch cannot be read, and the settings say that this ends the process.
 pub(crate) async fn run<H: Handler>(
     shared: Arc<Shared<H>>,
     assignment: Assignment,
@@ -315,23 +317,28 @@ impl<H: Handler> Worker<'_, H> {
     /// Takes in the batches of one fetch.
     async fn take(&mut self, fetched: FetchedBatches) -> anyhow::Result<()> {
         let mut aborted = AbortedTransactions::new(fetched.aborted);
-        let records: i32 = fetched.batches.iter().map(|batch| batch.header().record_count).sum();
-        self.lines_reserved = self.shared.reporter.reserve(usize::try_from(records).unwrap_or(0));
+        let claimed = fetched.batches.iter().map(|batch| batch.header().record_count);
+        let records = claimed.map(|count| usize::try_from(count).unwrap_or(0));
+        self.lines_reserved = self.shared.reporter.reserve(records.fold(0, usize::saturating_add));
         for raw in &fetched.batches {
-            let batch = raw.open(UNPACKED_BYTES_MAX).map_err(|error| {
-                anyhow::Error::new(error).context(format!("read {} of the log", self.tp))
-            })?;
-            if aborted.delivers(&batch) {
-                self.take_batch(&batch).await;
+            match raw.open(UNPACKED_BYTES_MAX) {
+                Ok(batch) if aborted.delivers(&batch) => self.take_batch(&batch).await,
+                Err(error) if aborted.delivers_unopened(raw.header()) => {
+                    self.take_damaged(&error.of(raw)).await?;
+                }
+                Ok(_) | Err(_) => {}
             }
             if self.is_ending() {
                 return Ok(());
             }
-            let gone = self.state.advance_to(raw.next_offset());
-            if gone > 0 {
-                tracing::warn!(partition = %self.tp, gone, "records that were not done yet are gone from the log");
+            self.passed(raw.next_offset());
+        }
+        if let Some(damaged) = &fetched.damaged {
+            self.take_damaged(damaged).await?;
+            if self.is_ending() {
+                return Ok(());
             }
-            self.catch_up_with_events();
+            self.passed(damaged.next_offset());
         }
         self.report();
         if fetched.next_offset >= fetched.last_stable_offset {
@@ -341,6 +348,15 @@ impl<H: Handler> Worker<'_, H> {
             }
         }
         Ok(())
+    }
+
+    /// Takes note that everything below `next_offset` was taken in.
+    fn passed(&mut self, next_offset: i64) {
+        let gone = self.state.advance_to(next_offset);
+        if gone > 0 {
+            tracing::warn!(partition = %self.tp, gone, "records that were not done yet are gone from the log");
+        }
+        self.catch_up_with_events();
     }
 
     fn is_ending(&self) -> bool {

@@ -32,6 +32,7 @@ calls! {
     MetadataRequest => MetadataResponse, Metadata, 10..=12;
     CreateTopicsRequest => CreateTopicsResponse, CreateTopics, 5..=7;
     ProduceRequest => ProduceResponse, Produce, 9..=12;
+    DescribeConfigsRequest => DescribeConfigsResponse, DescribeConfigs, 4..=4;
     FetchRequest => FetchResponse, Fetch, 12..=16;
     ListOffsetsRequest => ListOffsetsResponse, ListOffsets, 6..=8;
     FindCoordinatorRequest => FindCoordinatorResponse, FindCoordinator, 4..=5;

@@ -13,9 +13,11 @@
 //!
 //! Counting and completing are one step, so at any moment the numbers are those of exactly the complete records:
 //! orders + dead letters + duplicates = records complete since the first offset covered. A checkpoint taken at any
-//! moment is consistent, and a restart from it repeats exactly what it does not count.
+//! moment is consistent, and a restart from it repeats exactly what it does not count. A piece of the log that is no
+//! record, such as a damaged batch, counts as one dead letter at its first offset; its other offsets have no record.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use kafka_group::completion::Observed;
 use uuid::Uuid;
@@ -175,6 +177,19 @@ impl PartitionState {
         };
         self.revision += 1;
         Admission::Process { attempts }
+    }
+
+    /// Takes up a piece of the log that is no record, in offset order, and returns the offset at which it counts as one,
+    /// with the attempts that were made there; `None` if all of it is complete already, or being processed.
+    ///
+    /// Its other offsets are complete from here on, as those that compaction has removed. There has to be room for the
+    /// last one.
+    pub fn admit_piece(&mut self, offsets: RangeInclusive<i64>) -> Option<(i64, u32)> {
+        let contents = &mut self.contents;
+        let offset = contents.tracker.first_open(offsets.clone())?;
+        contents.tracker.begin_piece(offset, offsets.end().saturating_add(1));
+        self.revision += 1;
+        Some((offset, contents.attempts.get(&offset).copied().unwrap_or(0)))
     }
 
     /// Counts an admitted record as a processed order, and returns whether it was incomplete; otherwise nothing changes.

@@ -29,7 +29,15 @@ pub(crate) const HEADERS: &str = "dlq.headers";
 pub(crate) const VALUE: &str = "dlq.value";
 pub(crate) const VALUE_BYTES: &str = "dlq.value.bytes";
 pub(crate) const VALUE_SHA256: &str = "dlq.value.sha256";
+/// [`OMITTED`] if the key was too large besides.
+pub(crate) const KEY: &str = "dlq.key";
+pub(crate) const KEY_BYTES: &str = "dlq.key.bytes";
+pub(crate) const KEY_SHA256: &str = "dlq.key.sha256";
 pub(crate) const OMITTED: &str = "omitted";
+
+/// Which offsets a letter stands for that is about a piece of the log and no record.
+pub(crate) const BASE_OFFSET: &str = "dlq.batch.base-offset";
+pub(crate) const LAST_OFFSET: &str = "dlq.batch.last-offset";
 
 /// What consumers that know nothing of the other names look for. Other programs use such names too.
 pub(crate) const PLAIN_REASON: &str = "error_reason";
@@ -61,6 +69,11 @@ const RESERVED: &[&str] = &[
     VALUE,
     VALUE_BYTES,
     VALUE_SHA256,
+    KEY,
+    KEY_BYTES,
+    KEY_SHA256,
+    BASE_OFFSET,
+    LAST_OFFSET,
 ];
 
 const PLAIN: &[&str] = &[PLAIN_REASON, PLAIN_TOPIC, PLAIN_PARTITION, PLAIN_OFFSET, PLAIN_TIMESTAMP];

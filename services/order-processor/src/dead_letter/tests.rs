@@ -111,6 +111,50 @@ fn a_value_that_is_left_out_can_still_be_recognised() {
 }
 
 #[test]
+fn a_letter_whose_key_or_headers_are_too_large_keeps_only_what_is_ours() {
+    let large = vec![b'x'; 100_000];
+    let headers: [RawHeader<'_>; 3] =
+        [(b"big", Some(&large)), (b"timestamp", Some(b"noon")), (b"null", None)];
+    let abc = FailedRecord { key: Some(b"abc"), value: Some(b"abc"), ..record(&headers) };
+    let full = DeadLetter::build(&abc, &failure());
+    let letter = full.clone().without_record();
+    assert_eq!((&letter.key, &letter.value), (&None, &None));
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    for (name, value) in [
+        ("dlq.value", "omitted"),
+        ("dlq.value.bytes", "3"),
+        ("dlq.value.sha256", digest),
+        ("dlq.key", "omitted"),
+        ("dlq.key.bytes", "3"),
+        ("dlq.key.sha256", digest),
+        ("dlq.headers", "omitted"),
+        ("timestamp", "2023-11-14T22:14:20.000Z"),
+        ("dlq.error.type", "retries-exhausted"),
+    ] {
+        assert_eq!(value_of(&letter, name), Some(value), "{name}");
+    }
+    assert_eq!(value_of(&letter, "big"), None);
+    assert_eq!(Identity::of(&raw(&letter)), Identity::of(&raw(&full)));
+    let bytes: usize = letter.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    assert!(bytes < 2_000, "{bytes}");
+    let keyless = FailedRecord { key: None, ..abc };
+    let keyless = DeadLetter::build(&keyless, &failure()).without_record();
+    assert_eq!(value_of(&keyless, "dlq.key"), None, "there was none to leave out");
+}
+
+#[test]
+fn a_letter_about_a_damaged_batch_says_which_offsets_it_stands_for() {
+    let batch = FailedRecord { key: None, timestamp_ms: NO_TIMESTAMP, ..record(&[]) };
+    let letter = DeadLetter::build(&batch, &failure()).for_offsets(1_234, 1_240);
+    assert_eq!(value_of(&letter, "dlq.batch.base-offset"), Some("1234"));
+    assert_eq!(value_of(&letter, "dlq.batch.last-offset"), Some("1240"));
+    assert_eq!(value_of(&letter, "__dlq.errors.offset"), Some("1234"));
+    assert_eq!(value_of(&letter, "dlq.original.timestamp"), None, "nobody knows it");
+    assert!(letter.headers.is_sorted(), "they are written as a map");
+    assert_eq!(original_headers(&raw(&letter)), owned(&[]));
+}
+
+#[test]
 fn headers_that_a_letter_can_carry_are_just_carried() {
     let headers: [RawHeader<'_>; 2] =
         [(b"producer-id", Some(b"abc")), (b"sequence", Some(b"\xff"))];

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use kafka_group::record_batch::{Headers, Record, RecordBatch, UndecodableRecord};
+use kafka_group::record_batch::{Record, RecordBatch};
 use order_avro::{DecodeError, Order, Payload};
 use schema_registry::RegistryError;
 use tokio::time::{Instant, sleep};
 
 use super::held::{HeldRecord, OwnedRecord, Work};
+use super::pieces::Piece;
 use super::settle::{Place, first_place};
 use super::{Atomic, Intake, Worker};
 use crate::checkpoint::{Admission, CompletedOrder, Origin};
@@ -22,7 +23,7 @@ const REGISTRY_PROBE: Duration = Duration::from_secs(1);
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What came of handing a record in.
-enum Dispatch {
+pub(super) enum Dispatch {
     /// It is taken care of.
     Taken,
     /// It cannot be taken yet.
@@ -31,7 +32,7 @@ enum Dispatch {
 
 /// What has to happen before a record can be taken.
 #[derive(Clone, Copy)]
-enum Block {
+pub(super) enum Block {
     /// Something held has to be completed: too much is held, or everything of the partition is kept in order.
     Room,
     /// The writer's schema has to be looked up.
@@ -53,6 +54,8 @@ pub(super) struct Poison {
     pub(super) error_type: ErrorType,
     pub(super) message: String,
     pub(super) schema_id: Option<u32>,
+    /// The first and the last offset that it stands for, where that is a piece of the log and no record.
+    pub(super) offsets: Option<(i64, i64)>,
 }
 
 impl<H: Handler> Worker<'_, H> {
@@ -62,7 +65,10 @@ impl<H: Handler> Worker<'_, H> {
             loop {
                 let dispatch = match &item {
                     Ok(record) => self.dispatch(record),
-                    Err(piece) => self.dispatch_undecodable(piece, batch.header().max_timestamp_ms),
+                    Err(piece) => {
+                        let timestamp_ms = batch.header().max_timestamp_ms;
+                        self.dispatch_piece(&Piece::of_record(piece, timestamp_ms))
+                    }
                 };
                 match dispatch {
                     Dispatch::Taken => break,
@@ -152,37 +158,7 @@ impl<H: Handler> Worker<'_, H> {
         self.permits.end_probe();
     }
 
-    fn dispatch_undecodable(
-        &mut self,
-        piece: &UndecodableRecord<'_>,
-        timestamp_ms: i64,
-    ) -> Dispatch {
-        let offset = piece.first_offset;
-        if let Some(block) = self.block(offset) {
-            return Dispatch::Blocked(block);
-        }
-        let attempts = match self.state.admit(offset, None) {
-            Admission::Process { attempts } => attempts,
-            Admission::Repeat | Admission::Skip => return Dispatch::Taken,
-        };
-        let record = Record {
-            offset,
-            timestamp_ms,
-            key: None,
-            value: Some(piece.raw),
-            headers: Headers::EMPTY,
-        };
-        self.hold(&record, Work::new(attempts, None, None, Origin::Produced));
-        let mut message = piece.fault.as_str().to_owned();
-        if piece.last_offset > offset {
-            message = format!("{message}: stands for offsets {offset} to {}", piece.last_offset);
-        }
-        let error_type = ErrorType::UndecodableRecord;
-        self.dead_letter(offset, &Poison { error_type, message, schema_id: None });
-        Dispatch::Taken
-    }
-
-    fn hold(&mut self, record: &Record<'_>, work: Work) {
+    pub(super) fn hold(&mut self, record: &Record<'_>, work: Work) {
         // Poison is out of its key's order: nothing is done with it but writing it down.
         let keeps_key = work.attempts > 0 && self.shared.ordering == Ordering::Key;
         self.held.hold(HeldRecord { record: OwnedRecord::copy(record), work, keeps_key });
@@ -190,7 +166,7 @@ impl<H: Handler> Worker<'_, H> {
 
     /// Returns what keeps any record from being taken.
     #[inline]
-    fn block(&self, offset: i64) -> Option<Block> {
+    pub(super) fn block(&self, offset: i64) -> Option<Block> {
         if !self.has_room_for(offset) {
             return Some(Block::Room);
         }
@@ -246,7 +222,7 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     /// Waits until what blocks the record at hand may have gone; everything held goes on meanwhile.
-    async fn unblock(&mut self, block: Block) {
+    pub(super) async fn unblock(&mut self, block: Block) {
         match block {
             Block::Room | Block::Release => {
                 // Nothing is taken in, so the turn returns nothing.
@@ -316,7 +292,7 @@ impl<H: Handler> Worker<'_, H> {
 }
 
 fn poison(error_type: ErrorType, message: impl Into<String>, schema_id: Option<u32>) -> Undecoded {
-    Undecoded::Poison(Poison { error_type, message: message.into(), schema_id })
+    Undecoded::Poison(Poison { error_type, message: message.into(), schema_id, offsets: None })
 }
 
 fn undecodable(error: &DecodeError, schema_id: Option<u32>) -> Undecoded {

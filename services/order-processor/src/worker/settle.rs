@@ -8,9 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
-use kafka_client::writer::OutgoingRecord;
 use order_avro::Order;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::ReusableBoxFuture;
@@ -25,7 +23,6 @@ use crate::clock::now_ms;
 use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, RawHeader, ReplayOf};
 use crate::gate::Permit;
 use crate::handler::{Attempt, Handler, Outcome};
-use crate::letters::LetterError;
 use crate::retry::RETRY_AFTER_MAX;
 use crate::simulation::SimulatedFailure;
 
@@ -272,7 +269,7 @@ impl<H: Handler> Worker<'_, H> {
 
     fn fail(&mut self, offset: i64, error_type: ErrorType, message: String) {
         let schema_id = self.held.get_mut(offset).and_then(|held| held.work.schema_id);
-        self.dead_letter(offset, &Poison { error_type, message, schema_id });
+        self.dead_letter(offset, &Poison { error_type, message, schema_id, offsets: None });
     }
 
     /// Writes a held record to the dead-letter topic; it is complete when the letter is acknowledged.
@@ -309,17 +306,14 @@ impl<H: Handler> Worker<'_, H> {
             failed_at_ms,
             group: &self.shared.group_id,
         };
-        let letter = DeadLetter::build(&failed, &failure);
+        let mut letter = DeadLetter::build(&failed, &failure);
+        if let Some((first, last)) = poison.offsets {
+            letter = letter.for_offsets(first, last);
+        }
         let letters = self.shared.letters.clone();
         let partition = self.tp.partition;
         let work = ReusableBoxFuture::new(async move {
-            let outcome = match letters.write(partition, outgoing(&letter, failed_at_ms)).await {
-                Err(LetterError::TooLarge) => {
-                    let reduced = outgoing(&letter.without_value(), failed_at_ms);
-                    letters.write(partition, reduced).await
-                }
-                outcome => outcome,
-            };
+            let outcome = letters.write(partition, letter, failed_at_ms).await;
             Finished::Letter { offset, outcome }
         });
         self.in_flight.push(InFlight { work, permit: None });
@@ -362,20 +356,6 @@ pub(super) fn first_place<'a>(
     headers: impl Iterator<Item = RawHeader<'a>>,
 ) -> Option<Box<ReplayOf>> {
     ReplayOf::of(&headers.collect::<Vec<_>>()).map(Box::new)
-}
-
-fn outgoing(letter: &DeadLetter, timestamp_ms: i64) -> OutgoingRecord {
-    let bytes = |bytes: &Vec<u8>| Bytes::copy_from_slice(bytes);
-    OutgoingRecord {
-        key: letter.key.as_ref().map(bytes),
-        value: letter.value.as_ref().map(bytes),
-        headers: letter
-            .headers
-            .iter()
-            .map(|(name, value)| (Cow::Owned(name.clone()), bytes(value)))
-            .collect(),
-        timestamp_ms,
-    }
 }
 
 /// Reads what a panicking handler said.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_group::record_batch::{BatchBuilder, batches};
+use kafka_group::record_batch::{BatchBuilder, BatchErrorKind, DamagedBatch, RawBatch, batches};
 use order_avro::encode_bare;
 use schema_registry::RegistryConfig;
 use service_runtime::Health;
@@ -58,6 +58,13 @@ impl Handler for Arc<Script> {
             Some(Answer::Panic) => panic!("out of cheese"),
         }
     }
+}
+
+fn order(id: &str) -> Vec<u8> {
+    let order = Order { order_id: id.to_owned(), product: "tea".to_owned(), price: 2.5 };
+    let mut bytes = Vec::new();
+    encode_bare(&order, &mut bytes);
+    bytes
 }
 
 fn transient() -> Outcome {
@@ -115,6 +122,7 @@ impl Bench {
             ordering,
             payload_format: PayloadFormat::Auto,
             dedupe: true,
+            corrupt_batch: OnCorruptBatch::DeadLetter,
             schemas: SchemaRegistry::new(RegistryConfig::new("http://127.0.0.1:1")).unwrap(),
             letters,
             reporter: Reporter::new(),
@@ -163,27 +171,28 @@ impl Bench {
     /// taken all of them.
     async fn read(&mut self, records: &[(&'static str, Option<&'static [u8]>)]) {
         self.offer(records).await;
-        let notice = self.notices.recv().await;
-        assert!(matches!(notice, Some(Notice::CaughtUp)), "{notice:?}");
+        self.caught_up().await;
     }
 
     /// Hands the worker one batch of records.
     async fn offer(&mut self, records: &[(&'static str, Option<&'static [u8]>)]) {
         let mut builder = BatchBuilder::new(self.next_offset);
         for (key, value) in records {
-            let order =
-                Order { order_id: (*key).to_owned(), product: "tea".to_owned(), price: 2.5 };
-            let mut bytes = Vec::new();
-            match value {
-                Some(value) => bytes.extend_from_slice(value),
-                None => encode_bare(&order, &mut bytes),
-            }
+            let bytes = value.map_or_else(|| order(key), <[u8]>::to_vec);
             builder = builder.record(0, Some(key.as_bytes()), Some(&bytes), &[]);
         }
-        let batch: Vec<_> = batches(builder.build().unwrap()).collect();
-        self.next_offset = batch[0].next_offset();
+        self.fetch(vec![builder.build().unwrap()], None).await;
+    }
+
+    /// Hands the worker what a fetch has brought.
+    async fn fetch(&mut self, bytes: Vec<Bytes>, damaged: Option<DamagedBatch>) {
+        let batches: Vec<_> = batches(bytes.concat().into()).collect();
+        let next = batches.last().map(RawBatch::next_offset);
+        self.next_offset =
+            damaged.as_ref().map(DamagedBatch::next_offset).or(next).unwrap_or(self.next_offset);
         let fetched = FetchedBatches {
-            batches: batch,
+            batches,
+            damaged,
             aborted: vec![],
             next_offset: self.next_offset,
             last_stable_offset: self.next_offset,
@@ -191,6 +200,11 @@ impl Bench {
             log_start_offset: 0,
         };
         self.fetched.send(Fetched::Batches(fetched)).await.unwrap();
+    }
+
+    async fn caught_up(&mut self) {
+        let notice = self.notices.recv().await;
+        assert!(matches!(notice, Some(Notice::CaughtUp)), "{notice:?}");
     }
 
     /// Asks where the worker stands once it has nothing left to do: the clock moves only while everybody waits.
@@ -354,4 +368,170 @@ async fn a_worker_whose_session_is_gone_ends() {
     let mut bench = Bench::fresh(script([]), Ordering::Key);
     drop(bench.requests);
     bench.workers.join_next().await.unwrap().unwrap().unwrap();
+}
+
+fn damaged(first_offset: i64, last_offset: i64) -> DamagedBatch {
+    let bytes = Bytes::from_static(b"what is left of it");
+    DamagedBatch { first_offset, last_offset, bytes, fault: BatchErrorKind::Crc }
+}
+
+fn header(letter: &Letter, name: &str) -> Option<String> {
+    let header = letter.record.headers.iter().find(|(header, _)| header == name);
+    header.map(|(_, value)| String::from_utf8(value.to_vec()).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_batch_is_one_letter_with_its_bytes_and_counts_as_one_record() {
+    let mut bench = Bench::fresh(script([]), Ordering::Key);
+    bench.read(&[("a", None)]).await;
+    bench.fetch(vec![], Some(damaged(1, 9))).await;
+    bench.caught_up().await;
+    bench.read(&[("b", None)]).await;
+
+    let letter = bench.letters.recv().await.unwrap();
+    let record = &letter.record;
+    assert_eq!((&record.key, record.value.as_deref()), (&None, Some(&b"what is left of it"[..])));
+    for (name, value) in [
+        ("dlq.error.type", "corrupt-batch"),
+        ("dlq.error.class", "poison"),
+        ("__dlq.errors.offset", "1"),
+        ("dlq.batch.base-offset", "1"),
+        ("dlq.batch.last-offset", "9"),
+        ("error_reason", "the batch of offsets 1 to 9 cannot be read: wrong checksum"),
+    ] {
+        assert_eq!(header(&letter, name).as_deref(), Some(value), "{name}");
+    }
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().records()), (1, 2));
+
+    letter.answer.send(Ok(())).unwrap();
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().records()), (11, 3));
+    assert_eq!(state.aggregate().dead_letters(), 1);
+    assert!(bench.letters.try_recv().is_err(), "one letter");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_batch_is_dead_lettered_again_after_a_restart_only_if_its_letter_was_not_written()
+{
+    for is_written in [false, true] {
+        let mut bench = Bench::fresh(script([(0, vec![Answer::Now(transient())])]), Ordering::Key);
+        bench.read(&[("a", None)]).await;
+        bench.fetch(vec![], Some(damaged(1, 9))).await;
+        bench.caught_up().await;
+        let letter = bench.letters.recv().await.unwrap();
+        if is_written {
+            letter.answer.send(Ok(())).unwrap();
+        }
+        let state = bench.checkpoint().await;
+        assert_eq!(state.committable(), 0, "the first record waits");
+
+        let mut bench = Bench::start(script([]), Ordering::Key, state);
+        bench.read(&[("a", None)]).await;
+        bench.fetch(vec![], Some(damaged(1, 9))).await;
+        bench.caught_up().await;
+        if !is_written {
+            let letter = bench.letters.recv().await.unwrap();
+            assert_eq!(header(&letter, "__dlq.errors.offset").as_deref(), Some("1"));
+            letter.answer.send(Ok(())).unwrap();
+        }
+        let state = bench.checkpoint().await;
+        assert!(bench.letters.try_recv().is_err());
+        assert_eq!((state.committable(), state.aggregate().dead_letters()), (10, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_batch_that_cannot_be_unpacked_is_a_damaged_one_unless_it_was_aborted() {
+    let packed = |base: i64| {
+        let batch = BatchBuilder::new(base).transaction(7, 0, 0);
+        let mut bytes = batch.record(0, None, Some(b"v"), &[]).build().unwrap().to_vec();
+        bytes[22] |= 6;
+        let checksum = crc32c::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&checksum.to_be_bytes());
+        Bytes::from(bytes)
+    };
+    let mut bench = Bench::fresh(script([]), Ordering::Key);
+    bench.fetch(vec![packed(0)], None).await;
+    bench.caught_up().await;
+    let letter = bench.letters.recv().await.unwrap();
+    assert_eq!(header(&letter, "dlq.error.type").as_deref(), Some("corrupt-batch"));
+    let reason = header(&letter, "error_reason").unwrap();
+    assert!(reason.ends_with("unknown compression 6"), "{reason}");
+    assert_eq!(letter.record.value, Some(packed(0)));
+    letter.answer.send(Ok(())).unwrap();
+
+    let fetched = FetchedBatches {
+        batches: batches(packed(1)).collect(),
+        damaged: None,
+        aborted: vec![(7, 1)],
+        next_offset: 2,
+        last_stable_offset: 2,
+        high_watermark: 2,
+        log_start_offset: 0,
+    };
+    bench.fetched.send(Fetched::Batches(fetched)).await.unwrap();
+    bench.caught_up().await;
+    assert!(bench.letters.try_recv().is_err(), "nobody was to read it");
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().records()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn damage_ends_the_worker_where_the_settings_say_so() {
+    let state = PartitionState::empty(TOPIC, 0, Capacity::DEFAULT);
+    let fail = |shared: &mut Shared<_>| shared.corrupt_batch = OnCorruptBatch::Fail;
+    let mut bench = Bench::start_with(script([]), Ordering::Key, state, fail);
+    bench.fetch(vec![], Some(damaged(0, 3))).await;
+    let error = bench.workers.join_next().await.unwrap().unwrap().unwrap_err();
+    let error = format!("{error:#}");
+    assert!(error.contains("CORRUPT_BATCH=fail") && error.contains("offsets 0 to 3"), "{error}");
+    assert!(bench.letters.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_cannot_be_read_are_letters_and_the_others_of_their_batch_go_on() {
+    let mut bench = Bench::fresh(script([]), Ordering::Key);
+    let batch = BatchBuilder::new(0)
+        .record(0, None, Some(&order("a")), &[])
+        .raw_record(b"no record")
+        .record(0, None, Some(&order("b")), &[])
+        .raw_bytes(b"\xfe\xff")
+        .skip_offsets(2)
+        // More than there are, and more together than a counter of 32 bits holds.
+        .claim_records(i32::MAX);
+    let more = BatchBuilder::new(5).record(0, None, Some(&order("c")), &[]);
+    bench.fetch(vec![batch.build().unwrap(), more.build().unwrap()], None).await;
+    bench.caught_up().await;
+    let mut letters = Vec::new();
+    for _ in 0..2 {
+        let letter = bench.letters.recv().await.unwrap();
+        assert_eq!(header(&letter, "dlq.error.type").as_deref(), Some("undecodable-record"));
+        let offset = header(&letter, "__dlq.errors.offset").unwrap();
+        letters.push((offset, header(&letter, "dlq.batch.last-offset")));
+        letter.answer.send(Ok(())).unwrap();
+    }
+    assert_eq!(letters, [("1".to_owned(), None), ("3".to_owned(), Some("4".to_owned()))]);
+    let state = bench.checkpoint().await;
+    let numbers = (state.aggregate().orders(), state.aggregate().dead_letters());
+    assert_eq!((state.committable(), numbers), (6, (3, 2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_is_made_smaller_until_the_topic_takes_it() {
+    let mut bench = Bench::fresh(script([]), Ordering::Key);
+    bench.read(&[("key", Some(b"\xff\xff\xff"))]).await;
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let letter = bench.letters.recv().await.unwrap();
+        let has = |name: &str| header(&letter, name).is_some();
+        seen.push((letter.record.value.is_some(), letter.record.key.is_some(), has("dlq.value")));
+        assert_eq!(header(&letter, "original_offset").as_deref(), Some("0"));
+        let is_last = seen.len() == 4;
+        letter.answer.send(if is_last { Ok(()) } else { Err(LetterError::TooLarge) }).unwrap();
+    }
+    let smallest = (false, false, true);
+    assert_eq!(seen, [(true, true, false), (false, true, true), smallest, smallest]);
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().dead_letters()), (1, 1));
 }

@@ -171,6 +171,8 @@ fn a_replay_is_known_by_its_header() {
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     offset: i64,
+    /// The offset of the next one.
+    next: i64,
     producer: u8,
     sequence: u64,
     fate: Fate,
@@ -184,12 +186,13 @@ struct Plan {
 enum Fate {
     Order(f32),
     DeadLetter,
+    /// It is no record, and stands for all offsets up to the next one.
+    Piece,
 }
 
 /// A log of several producers with gaps in it, in which some records are repeats.
 fn log() -> impl Strategy<Value = Vec<Plan>> {
-    let fate =
-        prop_oneof![5 => (0.01_f32..2_000.0).prop_map(Fate::Order), 1 => Just(Fate::DeadLetter)];
+    let fate = prop_oneof![8 => (0.01_f32..2_000.0).prop_map(Fate::Order), 1 => Just(Fate::DeadLetter), 1 => Just(Fate::Piece)];
     let record = (1_i64..4, 0_u8..3, 0_u8..5, fate, 0_i64..1_000, 1_u32..5, any::<bool>());
     proptest::collection::vec(record, 1..120).prop_map(|records| {
         let mut sequences = [0_u64; 3];
@@ -204,12 +207,14 @@ fn log() -> impl Strategy<Value = Vec<Plan>> {
             _,
         )| {
             let sequence = &mut sequences[usize::from(producer)];
-            if repeat > 0 || *sequence == 0 {
+            if (fate != Fate::Piece) && (repeat > 0 || *sequence == 0) {
                 *sequence += 1;
             }
             let origin = if replayed { Origin::Replayed } else { Origin::Produced };
+            let attempts = if fate == Fate::Piece { 1 } else { attempts };
             let plan = Plan {
                 offset,
+                next: offset + gap,
                 producer,
                 sequence: *sequence,
                 fate,
@@ -263,10 +268,19 @@ impl<'a> Worker<'a> {
     fn read(&mut self, records: usize) {
         for _ in 0..records {
             let Some(plan) = self.log.get(self.next_read) else { break };
-            if !self.state.has_room_for(plan.offset) {
+            if !self.state.has_room_for(plan.next - 1) {
                 break;
             }
             self.next_read += 1;
+            if plan.fate == Fate::Piece {
+                if let Some((offset, attempts)) =
+                    self.state.admit_piece(plan.offset..=plan.next - 1)
+                {
+                    assert_eq!((offset, attempts), (plan.offset, 0));
+                    self.held.insert(offset, 0);
+                }
+                continue;
+            }
             let stamp = Stamp::new(std::slice::from_ref(&plan.producer), plan.sequence);
             if let Admission::Process { attempts } = self.state.admit(plan.offset, stamp) {
                 self.held.insert(plan.offset, attempts);
@@ -299,7 +313,9 @@ impl<'a> Worker<'a> {
                     origin: plan.origin,
                 },
             ),
-            Fate::DeadLetter => self.state.complete_dead_letter(offset, attempts, plan.origin),
+            Fate::DeadLetter | Fate::Piece => {
+                self.state.complete_dead_letter(offset, attempts, plan.origin)
+            }
         };
         assert!(is_complete);
     }
@@ -310,7 +326,7 @@ impl<'a> Worker<'a> {
             PartitionState::restore(metadata, TOPIC_ID, *offset, Capacity::DEFAULT).unwrap();
         self.state = restored.state;
         self.held.clear();
-        self.next_read = self.log.partition_point(|plan| plan.offset < self.state.committable());
+        self.next_read = self.log.partition_point(|plan| plan.next <= self.state.committable());
     }
 
     /// The law: the numbers cover exactly the records that the checkpoint calls complete.
@@ -330,14 +346,17 @@ fn expected(log: &[Plan]) -> Aggregate {
     let mut aggregate = Aggregate::default();
     let mut last: BTreeMap<u8, u64> = BTreeMap::new();
     for plan in log {
-        if last.get(&plan.producer).is_some_and(|last| plan.sequence <= *last) {
+        let is_stamped = plan.fate != Fate::Piece;
+        if is_stamped && last.get(&plan.producer).is_some_and(|last| plan.sequence <= *last) {
             aggregate.add_duplicate();
             continue;
         }
-        last.insert(plan.producer, plan.sequence);
+        if is_stamped {
+            last.insert(plan.producer, plan.sequence);
+        }
         match plan.fate {
             Fate::Order(price) => aggregate.add_order(plan.timestamp_ms, price),
-            Fate::DeadLetter => aggregate.add_dead_letter(),
+            Fate::DeadLetter | Fate::Piece => aggregate.add_dead_letter(),
         }
         aggregate.add_retries(plan.attempts - 1);
         if plan.origin == Origin::Replayed {
