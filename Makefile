@@ -15,6 +15,8 @@ PYTHON_READY := $(CACHE_DIR)/venv/ready
 # Starts a command with BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL: those that are set already, or a fresh broker and
 # registry on loopback.
 WITH_KAFKA := $(if $(BOOTSTRAP_SERVERS),env,tests/kafka/kafka.py run)
+# What the suites may do to that broker: they change the files of their own one.
+SUITES := end-to-end/$(if $(BOOTSTRAP_SERVERS),outsiders,own-broker)
 
 .PHONY: help
 help: ## List the targets
@@ -103,7 +105,7 @@ test-kafka: $(PYTHON_READY) ## Run the suites on a real Kafka and registry: BOOT
 	cargo build --workspace
 	$(PYTHON) tests/outsiders/oracle.py self-check
 	TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) $(WITH_KAFKA) \
-		cargo test --workspace --features end-to-end/outsiders --test '*'
+		cargo test --workspace --features $(SUITES) --test '*'
 
 .PHONY: test-stack
 test-stack: engine images $(PYTHON_READY) ## Run the suite of the container stack on a Docker engine

@@ -16,7 +16,8 @@ found again by its name, in the cache folder:
     kafka.py tool CLASS ARGUMENT...     runs one of Kafka's own command line tools
 
 The environment holds BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL for the services, KAFKA_INSTANCE (the name, which this
-program takes as its default), KAFKA_LIBS (the folder of Kafka's jars), BROKER_PID and REGISTRY_PID.
+program takes as its default), KAFKA_LIBS (the folder of Kafka's jars), BROKER_DATA (the folder of its logs), BROKER_PID
+and REGISTRY_PID.
 """
 
 import argparse
@@ -314,6 +315,7 @@ class Instance:
             "SCHEMA_REGISTRY_URL": self.registry_url,
             "KAFKA_INSTANCE": self.name,
             "KAFKA_LIBS": str(KAFKA_LIBS),
+            "BROKER_DATA": str(self.folder / "data"),
             "BROKER_PID": str(self.broker.pid() or ""),
             "REGISTRY_PID": str(self.registry.pid() or ""),
         }

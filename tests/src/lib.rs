@@ -5,9 +5,10 @@
 //! about, and compares what they tell ([`Stats`]) with what the topics hold ([`Verdict`]). The suites themselves are in
 //! the `tests` folder beside this crate's sources.
 //!
-//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`verdict`], [`topic`], [`proxy`], [`webhook`],
+//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`verdict`], [`topic`], [`ledger`], [`proxy`], [`webhook`],
 //! [`outsiders`].
 
+pub mod ledger;
 pub mod outsiders;
 pub mod platform;
 pub mod proxy;
@@ -18,6 +19,7 @@ pub mod topic;
 pub mod verdict;
 pub mod webhook;
 
+pub use ledger::Ledger;
 pub use platform::Platform;
 pub use scenario::Scenario;
 pub use service::Service;

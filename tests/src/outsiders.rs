@@ -13,6 +13,9 @@ pub const CONSUMER_GROUPS: &str = "org.apache.kafka.tools.consumer.group.Consume
 /// Kafka's tool for the configuration of topics.
 pub const CONFIGS: &str = "kafka.admin.ConfigCommand";
 
+/// Kafka's tool for topics.
+pub const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+
 /// Returns the command of one of the Python programs in `tests/outsiders`.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use schema_registry::{RegistryConfig, SchemaRegistry};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use crate::outsiders;
 use crate::platform::Platform;
-use crate::proxy::Proxy;
+use crate::proxy::{ApiKey, Proxy};
 use crate::service::{PATIENCE, ServiceCommand, target_folder};
 use crate::stats::Stats;
+use crate::topic::{self, TopicRecord};
 use crate::verdict::{ORDER_SCHEMA, Simulation, Verdict};
 
 /// How long a test waits between two looks at the group's statistics.
@@ -270,6 +271,43 @@ impl Scenario {
             .check(&stats)
             .with_context(|| format!("the logs are in {}", self.log_folder.display()))?;
         Ok((stats, verdict))
+    }
+
+    /// Waits until the dead-letter topic holds at least `count` records, and returns them.
+    ///
+    /// # Errors
+    /// When it has held fewer for [`PATIENCE`], or cannot be read.
+    pub async fn letters(&self, count: usize) -> Result<Vec<TopicRecord>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let servers = self.platform.bootstrap_servers();
+            let letters = topic::read(servers, self.dead_letter_topic()).await?;
+            if letters.len() >= count {
+                return Ok(letters);
+            }
+            if Instant::now() > deadline {
+                bail!("there are only {} dead letters instead of {count}", letters.len());
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Checks that a processor with nothing to read waits at the broker. Heartbeats, one a second, are the clock.
+    ///
+    /// # Errors
+    /// When it fetches more often, or the scenario has no proxy.
+    pub async fn fetches_are_calm(&self) -> Result<()> {
+        const HEARTBEATS: u64 = 3;
+        const FETCHES_PER_HEARTBEAT: u64 = 10;
+        let proxy = self.proxy()?;
+        let before = proxy.requests(ApiKey::Fetch);
+        proxy.more_requests(ApiKey::Heartbeat, HEARTBEATS).await;
+        let fetches = proxy.requests(ApiKey::Fetch) - before;
+        ensure!(
+            fetches <= HEARTBEATS * FETCHES_PER_HEARTBEAT,
+            "{fetches} fetches in {HEARTBEATS} heartbeats"
+        );
+        Ok(())
     }
 
     /// Returns the folder that holds the logs of this scenario's services.

@@ -124,15 +124,8 @@ pub async fn write(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
 ) -> Result<i64> {
-    let client = connect(bootstrap_servers).await?;
-    let record = Record {
-        key: key.map(<[u8]>::to_vec),
-        value: value.map(<[u8]>::to_vec),
-        headers: BTreeMap::new(),
-        timestamp: Utc::now(),
-    };
-    let writer = open(&client, topic, partition).await?;
-    let offsets = writer.produce(vec![record], Compression::NoCompression).await?;
+    let record = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
+    let offsets = write_batches(bootstrap_servers, topic, partition, vec![vec![record]]).await?;
     offsets.first().copied().context("the broker gave the record no offset")
 }
 
@@ -152,6 +145,35 @@ pub async fn delete_records(bootstrap_servers: &str, topic: &str) -> Result<()> 
         deleted.with_context(|| format!("delete the records of {topic}-{partition}"))?;
     }
     Ok(())
+}
+
+/// A record's key and value.
+pub type KeyValue = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// Appends batches of records, with the time of writing, to one partition, and returns their base offsets.
+///
+/// # Errors
+/// When the broker does not take one of them.
+///
+/// # Cancel safety
+/// Not cancel safe: some of them may have been written.
+pub async fn write_batches(
+    bootstrap_servers: &str,
+    topic: &str,
+    partition: i32,
+    batches: Vec<Vec<KeyValue>>,
+) -> Result<Vec<i64>> {
+    let client = connect(bootstrap_servers).await?;
+    let writer = open(&client, topic, partition).await?;
+    let mut base_offsets = Vec::new();
+    for batch in batches {
+        let record =
+            |(key, value)| Record { key, value, headers: BTreeMap::new(), timestamp: Utc::now() };
+        let records = batch.into_iter().map(record).collect();
+        let offsets = writer.produce(records, Compression::NoCompression).await?;
+        base_offsets.extend(offsets.first());
+    }
+    Ok(base_offsets)
 }
 
 /// Returns an order in Confluent's wire format.

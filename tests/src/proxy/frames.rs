@@ -22,6 +22,9 @@ use tokio::time::sleep;
 /// Requests of one connection whose answers are outstanding: far more than any client sends ahead.
 const PIPELINED_MAX: usize = 64;
 
+/// Where a batch has its checksum, which covers all that follows it.
+const CHECKSUM_AT: usize = 17;
+
 /// What happens to the requests of one API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -33,6 +36,27 @@ pub enum Fault {
     DelayAnswer(Duration),
     /// The broker gets the request only when the test says so, by [`Proxy::deliver_held`]; its connection stands still.
     Hold,
+}
+
+/// A byte that is changed whenever the batch it is in passes by.
+#[derive(Debug)]
+struct Damage {
+    partition: i32,
+    base_offset: i64,
+    /// Which byte of the batch.
+    at: usize,
+    kind: DamageKind,
+    remaining: u32,
+    hits: u32,
+}
+
+/// Whether a batch shows that it was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DamageKind {
+    /// Its checksum is wrong.
+    Plain,
+    /// Its checksum is made right again, as if a client had written it like that.
+    Forged,
 }
 
 /// Relays one broker's connections, with faults.
@@ -54,6 +78,7 @@ struct Shared {
     /// Changes with every fault that happens.
     happened: watch::Sender<u32>,
     held: Mutex<Vec<Bytes>>,
+    damages: Mutex<Vec<Damage>>,
 }
 
 /// A fault that waits for its requests.
@@ -84,6 +109,7 @@ impl Proxy {
             rules: Mutex::default(),
             happened: watch::Sender::new(0),
             held: Mutex::default(),
+            damages: Mutex::default(),
         });
         let mut relay = JoinSet::new();
         relay.spawn(accept(listener, Arc::clone(&shared)));
@@ -105,6 +131,24 @@ impl Proxy {
         for rule in self.shared.rules().iter_mut() {
             rule.remaining = 0;
         }
+    }
+
+    /// Changes the byte `at` of the batch of a partition, of whatever topic, that begins at `base_offset`, the next
+    /// `times` times that a fetch brings it. `u32::MAX` times is what damage on the broker's disk looks like.
+    pub fn damage(
+        &self,
+        (partition, base_offset): (i32, i64),
+        at: usize,
+        kind: DamageKind,
+        times: u32,
+    ) {
+        let damage = Damage { partition, base_offset, at, kind, remaining: times, hits: 0 };
+        self.shared.damages().push(damage);
+    }
+
+    /// Returns how often a batch was damaged.
+    pub fn damaged(&self) -> u32 {
+        self.shared.damages().iter().map(|damage| damage.hits).sum()
     }
 
     /// Returns how often a fault has happened to requests of `api`.
@@ -184,6 +228,33 @@ impl Shared {
 
     fn held(&self) -> MutexGuard<'_, Vec<Bytes>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn damages(&self) -> MutexGuard<'_, Vec<Damage>> {
+        self.damages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes bytes of the batches in `records`, as the damages say.
+    fn damage(&self, partition: i32, records: &mut BytesMut) {
+        let mut damages = self.damages();
+        let mut start = 0;
+        while let Some((base_offset, length)) = batch_at(&records[start..]) {
+            let end = records.len().min(start + length);
+            let (batch, there) = (&mut records[start..end], end - start);
+            let here = damages.iter_mut().filter(|damage| {
+                (damage.partition, damage.base_offset) == (partition, base_offset)
+            });
+            for damage in here.filter(|damage| damage.remaining > 0 && damage.at < there) {
+                batch[damage.at] ^= 1;
+                if damage.kind == DamageKind::Forged {
+                    let checksum = crc32c::crc32c(&batch[CHECKSUM_AT + 4..]);
+                    batch[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_be_bytes());
+                }
+                damage.remaining -= 1;
+                damage.hits += 1;
+            }
+            start = end;
+        }
     }
 
     /// Returns the fault that the next request of `api` has to suffer.
@@ -282,6 +353,7 @@ async fn relay_answers(
             Some(Fault::DelayAnswer(delay)) => sleep(delay).await,
             Some(Fault::LoseRequest | Fault::Hold) | None => {}
         }
+        let frame = with_damage(frame, request, shared)?;
         write_frame(&mut client, &with_proxy_address(frame, request, shared.address)?).await?;
     }
 }
@@ -303,6 +375,30 @@ async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io
     sized.put_u32(u32::try_from(frame.len()).map_err(io::Error::other)?);
     sized.put_slice(frame);
     stream.write_all(&sized).await
+}
+
+/// Returns base offset and length of the batch at the start of `bytes`, with what the length does not count.
+fn batch_at(bytes: &[u8]) -> Option<(i64, usize)> {
+    let (base_offset, rest) = bytes.split_first_chunk()?;
+    let length = usize::try_from(i32::from_be_bytes(*rest.first_chunk()?)).ok()?;
+    Some((i64::from_be_bytes(*base_offset), 12 + length))
+}
+
+/// Returns an answer with the batches damaged that are to be.
+fn with_damage(frame: Bytes, request: Outstanding, shared: &Shared) -> io::Result<Bytes> {
+    if (request.api != ApiKey::Fetch) || shared.damages().is_empty() {
+        return Ok(frame);
+    }
+    rewrite::<messages::FetchResponse>(frame, request.version, |response| {
+        let topics = response.responses.iter_mut();
+        for partition in topics.flat_map(|topic| &mut topic.partitions) {
+            if let Some(records) = &mut partition.records {
+                let mut changed = BytesMut::from(records.as_ref());
+                shared.damage(partition.partition_index, &mut changed);
+                *records = changed.freeze();
+            }
+        }
+    })
 }
 
 /// Returns an answer with the proxy in place of every broker that it names.

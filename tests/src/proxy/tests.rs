@@ -55,6 +55,27 @@ async fn a_delayed_answer_comes_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_batch_is_damaged_as_often_as_it_was_asked_for() {
+    let (_broker, proxy) = start().await;
+    for value in [b"first", b"other"] {
+        topic::write(&proxy.address(), "t", 0, None, Some(value)).await.expect("it is written");
+    }
+    let value_at = 61 + 6;
+    proxy.damage((0, 1), value_at, DamageKind::Plain, 1);
+    let damaged = topic::read(&proxy.address(), "t").await;
+    assert!(damaged.is_err_and(|error| format!("{error:#}").contains("CRC")));
+
+    proxy.damage((0, 1), value_at, DamageKind::Forged, 1);
+    for expected in ["first nther", "first other"] {
+        let records = topic::read(&proxy.address(), "t").await.expect("the checksums are right");
+        let values = records.into_iter().filter_map(|record| record.value);
+        let values: Vec<_> = values.map(|v| String::from_utf8_lossy(&v).into_owned()).collect();
+        assert_eq!(values.join(" "), expected);
+    }
+    assert_eq!(proxy.damaged(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_stay_with_the_proxy_and_come_back_when_it_opens() {
     let (broker, proxy) = start().await;
     proxy.close();
