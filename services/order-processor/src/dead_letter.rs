@@ -21,7 +21,7 @@ pub use self::error_type::{ErrorClass, ErrorType, Stage};
 pub use self::identity::{Identity, ParseIdentityError, ParseReplayOfError, ReplayOf};
 pub use self::names::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
 pub(crate) use self::original_headers::exact_header;
-pub use self::original_headers::original_headers;
+pub use self::original_headers::{OwnedHeader, original_headers};
 
 /// A header as it is in a log: any bytes, and the value may be null.
 pub type RawHeader<'a> = (&'a [u8], Option<&'a [u8]>);

@@ -220,6 +220,11 @@ fn counted(count: u64) -> String {
     text
 }
 
+/// Returns a count of dead letters in words.
+fn dead_letters(count: u64) -> String {
+    format!("{} dead letter{}", counted(count), if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

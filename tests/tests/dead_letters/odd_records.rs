@@ -192,6 +192,6 @@ async fn a_value_that_cannot_be_had_is_told_and_the_others_are_sent() -> Result<
         assert!(words.contains(text), "{text} is not in\n{words}");
     }
     let words = dlq_ends_with(&scenario, 1, &["replay", "--all"]).await?;
-    assert!(words.contains("sent 0 of 1 dead letters"), "{words}");
+    assert!(words.contains("sent 0 of 1 dead letter to"), "{words}");
     Ok(())
 }

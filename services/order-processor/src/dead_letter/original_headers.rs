@@ -12,7 +12,7 @@ use super::{EXACT_HEADERS_BYTES_MAX, RawHeader};
 use crate::producer_table::is_stamp;
 
 /// A header with bytes of its own.
-type OwnedHeader = (Vec<u8>, Option<Vec<u8>>);
+pub type OwnedHeader = (Vec<u8>, Option<Vec<u8>>);
 
 /// Puts the original headers of a failed record among those of its letter.
 pub(super) fn keep(headers: &[RawHeader<'_>], letter: &mut BTreeMap<String, Vec<u8>>) {

@@ -4,7 +4,7 @@ use super::actions::Action;
 use super::filter::Filter;
 use super::output::Output;
 use super::standing::State;
-use super::{Overview, counted};
+use super::{Overview, counted, dead_letters};
 use crate::clock::now_ms;
 
 /// What an operator asks for.
@@ -52,7 +52,7 @@ pub(super) async fn run(mut overview: Overview, request: &Request) -> anyhow::Re
     }
     let word = if request.reason.is_some() { "dismissed" } else { "taken up again" };
     let mut output = Output::new();
-    output.line(&format!("{word}: {} dead letters", counted(changed)))?;
+    output.line(&format!("{word}: {}", dead_letters(changed)))?;
     if others > 0 {
         output.line(&format!(
             "left alone: {} that are not {}",

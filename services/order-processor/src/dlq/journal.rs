@@ -232,3 +232,62 @@ fn record(action: &Action) -> ExactRecord {
         headers: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(offset: i64) -> Identity {
+        Identity {
+            topic_id: Uuid::nil(),
+            partition: 0,
+            offset,
+            group: "night".into(),
+            replay_count: 0,
+        }
+    }
+
+    fn dismissed(offset: i64, reason: &str) -> Action {
+        Action::Dismissed {
+            identity: identity(offset),
+            reason: reason.into(),
+            at_ms: 1,
+            by: "kim".into(),
+        }
+    }
+
+    fn decisions(actions: impl IntoIterator<Item = Action>) -> Decisions {
+        let mut decisions = Decisions::default();
+        for (offset, action) in (0..).zip(actions) {
+            decisions.apply(offset, action);
+        }
+        decisions
+    }
+
+    #[test]
+    fn the_last_decision_about_a_letter_holds() {
+        let decisions = decisions([
+            dismissed(1, "first"),
+            dismissed(2, "first"),
+            dismissed(3, "second"),
+            dismissed(1, "changed"),
+            Action::Reopened { identity: identity(2) },
+        ]);
+        let reason = |offset| decisions.dismissal(&identity(offset)).map(|d| d.reason.as_str());
+        assert_eq!([reason(1), reason(2), reason(3)], [Some("changed"), None, Some("second")]);
+    }
+
+    #[test]
+    fn replays_to_the_source_are_known_and_the_rest_is_looked_for_from_the_last_offset() {
+        let to_source = |from| Action::ToSource { topic_id: Uuid::nil(), partition: 1, from };
+        let decisions = decisions([
+            to_source(100),
+            Action::ReplayedToSource { identity: identity(7), at_ms: 0 },
+            to_source(200),
+        ]);
+        assert!(decisions.is_replayed_to_source(&identity(7)));
+        assert!(!decisions.is_replayed_to_source(&identity(8)));
+        assert_eq!(decisions.to_source_from(Uuid::nil(), 1), Some(200));
+        assert_eq!(decisions.to_source_from(Uuid::nil(), 0), None);
+    }
+}

@@ -7,7 +7,7 @@ use kafka_group::record_batch::Record;
 use uuid::Uuid;
 
 use super::cause::{Author, Cause};
-use crate::dead_letter::{Identity, RawHeader, ReplayOf, original_headers};
+use crate::dead_letter::{Identity, OwnedHeader, RawHeader, ReplayOf, original_headers};
 
 /// Where a letter is in the dead-letter topic; as a text `<partition>:<offset>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,7 +99,7 @@ impl Letter<'_> {
     }
 
     /// Returns the headers that the failed record had.
-    pub(super) fn original_headers(&self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    pub(super) fn original_headers(&self) -> Vec<OwnedHeader> {
         let mut headers = original_headers(&self.headers);
         headers.retain(|(name, _)| !self.cause.author.adds(name));
         headers
@@ -130,5 +130,77 @@ impl FromStr for Place {
             return Err(ParsePlaceError);
         }
         Ok(Self { partition, offset })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_group::record_batch::{BatchBuilder, batches};
+
+    use super::*;
+    use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
+
+    const DLQ_ID: Uuid = Uuid::from_u128(0xd1);
+    const ORDERS_ID: Uuid = Uuid::from_u128(0x0d);
+
+    fn desk() -> Desk {
+        Desk { topic: "orders-dlq".into(), topic_id: DLQ_ID, group: "night".into() }
+    }
+
+    /// Reads a record with these headers, at offset 17 of partition 1.
+    fn read(headers: &[RawHeader<'_>]) -> (Identity, ReplayOf, Vec<OwnedHeader>) {
+        let batch = BatchBuilder::new(17).record(0, None, Some(b"value"), headers).build().unwrap();
+        let opened = batches(batch).next().unwrap().open(1 << 20).unwrap();
+        let record = opened.records().next().unwrap().unwrap();
+        let letter = desk().read(1, &record);
+        (letter.identity.clone(), letter.origin.clone(), letter.original_headers())
+    }
+
+    #[test]
+    fn a_letter_of_ours_is_told_by_where_its_order_failed() {
+        let failed = FailedRecord {
+            topic: "orders",
+            topic_id: ORDERS_ID,
+            partition: 2,
+            offset: 41,
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+            headers: &[(b"kafka_dlt-original-topic", Some(b"kept"))],
+        };
+        let failure = Failure {
+            error_type: ErrorType::Tombstone,
+            message: "",
+            attempts: 0,
+            schema_id: None,
+            failed_at_ms: 0,
+            group: "day",
+        };
+        let letter = DeadLetter::build(&failed, &failure);
+        let headers: Vec<RawHeader<'_>> =
+            letter.headers.iter().map(|(name, value)| (name.as_bytes(), Some(&**value))).collect();
+        let (identity, origin, originals) = read(&headers);
+        assert_eq!(identity.to_string(), format!("{ORDERS_ID}/2/41/0/day"));
+        assert_eq!(origin.to_string(), format!("orders/{ORDERS_ID}/2/41"));
+        assert_eq!(originals, [(b"kafka_dlt-original-topic".to_vec(), Some(b"kept".to_vec()))]);
+    }
+
+    #[test]
+    fn any_other_letter_is_told_by_its_own_place_and_belongs_to_whoever_looks() {
+        let spring: &[RawHeader<'_>] = &[
+            (b"kafka_dlt-original-topic", Some(b"orders")),
+            (b"kafka_dlt-original-offset", Some(b"\0\0\0\0\0\0\0\x09")),
+            (b"note", None),
+        ];
+        // Looks like ours, but says too little to be told by it.
+        let incomplete: &[RawHeader<'_>] = &[(b"dlq.error.type", Some(b"simulated"))];
+        for (headers, originals) in
+            [(spring, vec![(b"note".to_vec(), None)]), (incomplete, Vec::new()), (&[], Vec::new())]
+        {
+            let (identity, origin, found) = read(headers);
+            assert_eq!(identity.to_string(), format!("{DLQ_ID}/1/17/0/night"));
+            assert_eq!(origin.to_string(), format!("orders-dlq/{DLQ_ID}/1/17"));
+            assert_eq!(found, originals);
+        }
     }
 }

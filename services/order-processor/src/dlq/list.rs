@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::filter::Filter;
-use super::letter::Letter;
+use super::letter::{Letter, Place};
 use super::output::Output;
 use super::render::{Align, short, table, time};
 use super::standing::State;
 use super::walk::PassedOver;
-use super::{Overview, counted};
+use super::{Overview, counted, dead_letters};
 use crate::dead_letter::rfc3339;
 
 /// The most causes that are told apart; letters of any more are counted together.
@@ -20,7 +20,7 @@ const OTHER_CAUSES: &str = "other causes";
 /// How the table's columns are aligned.
 const COLUMNS: &[Align] = {
     use Align::{Left, Right};
-    &[Left, Left, Right, Right, Right, Right, Left, Left, Left]
+    &[Left, Left, Right, Right, Right, Right, Left, Left, Left, Left]
 };
 
 /// What makes letters have the same cause.
@@ -46,8 +46,9 @@ struct Row {
     first_ms: i64,
     last_ms: i64,
     class: Option<String>,
-    /// What the last one says.
+    /// What the last one says, and where it is.
     message: Option<String>,
+    example: Option<Place>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +91,7 @@ impl Causes {
             row.last_ms = failed_at_ms;
             row.class.clone_from(&cause.class);
             row.message.clone_from(&cause.message);
+            row.example = Some(letter.place);
         }
         self.total.add(state);
     }
@@ -150,6 +152,7 @@ fn json(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> serde_
                 "first": rfc3339(row.first_ms),
                 "last": rfc3339(row.last_ms),
                 "message": row.message,
+                "example": row.example.map(|place| place.to_string()),
             })
         })
         .collect();
@@ -170,9 +173,9 @@ fn json(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> serde_
 fn text(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> String {
     let Counts { letters, unresolved, replayed, dismissed } = &causes.total;
     let mut text = format!(
-        "{}: {} dead letters, {} unresolved, {} replayed, {} dismissed\n",
+        "{}: {}, {} unresolved, {} replayed, {} dismissed\n",
         overview.desk.topic,
-        counted(*letters),
+        dead_letters(*letters),
         counted(*unresolved),
         counted(*replayed),
         counted(*dismissed),
@@ -198,7 +201,8 @@ fn text(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> String
         "DISMISSED",
         "FIRST",
         "LAST",
-        "LAST MESSAGE",
+        "EXAMPLE",
+        "ITS MESSAGE",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(causes.sorted().into_iter().map(|(group, row)| {
@@ -211,6 +215,7 @@ fn text(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> String
             counted(row.counts.dismissed),
             time(row.first_ms),
             time(row.last_ms),
+            row.example.map_or_else(|| "-".to_owned(), |place| place.to_string()),
             row.message.as_deref().map_or_else(|| "-".to_owned(), short),
         ]
     }));

@@ -26,7 +26,6 @@ use self::record::{Stamper, replay};
 use self::sending::{Courier, Delivered, Pace, Parcel};
 use self::summary::{Plan, Summary};
 use self::value::Value;
-use super::Overview;
 use super::actions::Action;
 use super::filter::Filter;
 use super::letter::Letter;
@@ -34,6 +33,7 @@ use super::lock::{Others, RunLock};
 use super::output::Output;
 use super::reading::Stopped;
 use super::topic_log::{TopicLog, patiently};
+use super::{Overview, dead_letters};
 use crate::clock::now_ms;
 
 /// Records that may wait to be sent together, in bytes.
@@ -122,7 +122,7 @@ async fn locked(
         return Ok(());
     }
     outcome?;
-    ensure!(failed == 0, "{failed} dead letters could not be sent");
+    ensure!(failed == 0, "{} could not be sent", dead_letters(failed));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use kafka_group::TopicPartition;
 use tokio::sync::mpsc;
 
 use super::Overview;
-use super::decoded::Decoder;
+use super::decoded::{Decoded, Decoder};
 use super::filter::Filter;
 use super::letter::{Desk, Letter};
 use super::output::Output;
@@ -142,14 +142,23 @@ async fn line(desk: &Desk, letter: &Letter<'_>, decoder: &mut Decoder, is_json: 
         (Some(topic), Some(partition), Some(offset)) => format!("{topic}-{partition}@{offset}"),
         (topic, _, _) => topic.clone().unwrap_or_else(|| "-".to_owned()),
     };
+    let value = decoder.decode(letter).await;
+    // Most keys are the order's id.
+    let key = match &value {
+        Decoded::Order(order, _) if letter.key == Some(order.order_id.as_bytes()) => String::new(),
+        Decoded::Order(..)
+        | Decoded::NotAnOrder(_)
+        | Decoded::NoRegistry(_)
+        | Decoded::Nothing
+        | Decoded::Omitted => format!("key={} ", short(&nullable(letter.key))),
+    };
     format!(
-        "{} {} {} from {} key={} {} ({})",
+        "{} {} {} from {} {key}{} ({})",
         time(letter.failed_at_ms()),
         letter.place,
         printable(cause.type_or_words()),
         printable(&place),
-        short(&nullable(letter.key)),
-        decoder.decode(letter).await.words(),
+        value.words(),
         cause.message.as_deref().map_or_else(|| "no message".to_owned(), short),
     )
 }

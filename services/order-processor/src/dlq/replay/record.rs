@@ -87,13 +87,11 @@ mod tests {
 
     use super::*;
     use crate::dead_letter::{
-        DeadLetter, ErrorType, FailedRecord, Failure, Identity, RawHeader, replay_of,
+        DeadLetter, ErrorType, FailedRecord, Failure, Identity, OwnedHeader, RawHeader, replay_of,
     };
     use crate::dlq::cause::Cause;
     use crate::dlq::letter::Place;
     use crate::producer_table::Stamp;
-
-    type Owned = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
     const TOPIC_ID: Uuid = Uuid::from_u128(0xfeed);
 
@@ -151,7 +149,7 @@ mod tests {
         record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref())).collect()
     }
 
-    fn owned(headers: &[RawHeader<'_>]) -> Owned {
+    fn owned(headers: &[RawHeader<'_>]) -> Vec<OwnedHeader> {
         headers.iter().map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect()
     }
 

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Destination;
 use crate::dead_letter::Identity;
+use crate::dlq::dead_letters;
 use crate::dlq::journal::Journal;
 use crate::dlq::letter::Place;
 use crate::dlq::lock::{Ended, RunLock, SEND_MAX};
@@ -175,9 +176,9 @@ impl Courier {
             let is_over = self.stop.is_cancelled() || give_up < Instant::now();
             if is_over && batch.is_unknown {
                 bail!(
-                    "{} dead letters may have been sent to {target} or not ({error:#}): \
+                    "{} may have been sent to {target} or not ({error:#}): \
                      run the same command again, it looks before it sends",
-                    batch.parcels.len()
+                    dead_letters(u64::try_from(batch.parcels.len()).unwrap_or(u64::MAX))
                 );
             }
             if is_over || error.is::<Ended>() {

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::choice::Reason;
 use super::sending::Delivered;
 use super::{Destination, Request};
-use crate::dlq::counted;
 use crate::dlq::letter::Letter;
 use crate::dlq::render::{Align, short, table};
 use crate::dlq::topic_log::TopicLog;
 use crate::dlq::walk::PassedOver;
+use crate::dlq::{counted, dead_letters};
 
 /// The most causes that are told apart.
 const CAUSES_MAX: usize = 1_000;
@@ -96,13 +96,13 @@ impl Summary<'_> {
         let mut line = |words: &str| writeln!(text, "{words}").unwrap_or_default();
         match &self.delivered {
             None => {
-                let chosen = counted(self.plan.chosen);
-                line(&format!("{chosen} dead letters would be sent to {topic}"));
+                let chosen = dead_letters(self.plan.chosen);
+                line(&format!("{chosen} would be sent to {topic}"));
                 self.partitions(&self.plan.by_partition, &mut line);
             }
             Some(delivered) => {
-                let (sent, chosen) = (counted(delivered.sent), counted(self.plan.chosen));
-                line(&format!("sent {sent} of {chosen} dead letters to {topic}"));
+                let (sent, chosen) = (counted(delivered.sent), dead_letters(self.plan.chosen));
+                line(&format!("sent {sent} of {chosen} to {topic}"));
                 self.partitions(&delivered.by_partition, &mut line);
                 for (count, words) in [
                     (delivered.refused, "refused by the broker"),
