@@ -3,13 +3,15 @@
 //! Reading order: [`handler`] is where your own work goes, and [`webhook`] is such a work. [`service`] is
 //! `order-processor run`: it prepares, and runs the `session`, a group member that gives each assigned partition to a
 //! `worker`. A worker's numbers are a [`checkpoint::PartitionState`], committed together with the offset; [`start`]
-//! decides what a partition goes on from. [`stats`] reads the same checkpoints from outside.
+//! decides what a partition goes on from. [`stats`] reads the same checkpoints from outside, and [`dlq`] works on what became
+//! [`dead_letter`]s.
 //!
 //! What stops for a while does so in one of three places: [`circuit`] and its `gate` stop all attempts of a process,
 //! [`guard`] stops a partition that fills the dead-letter topic, and what is looked up or written is waited for.
 //!
-//! What decides and computes is pure: [`aggregate`], [`checkpoint`], [`circuit`], [`dead_letter`], [`guard`],
-//! [`producer_table`], [`retry`], [`simulation`] and [`start`] know no clock, runtime or connection.
+//! What decides and computes is pure: [`aggregate`], [`checkpoint`], [`circuit`], [`dead_letter`], [`dlq::actions`],
+//! [`dlq::cause`], [`guard`], [`producer_table`], [`retry`], [`simulation`] and [`start`] know no clock, runtime or
+//! connection.
 
 pub mod aggregate;
 pub mod checkpoint;
