@@ -123,6 +123,7 @@ pub async fn run_with<H: Handler>(
         },
         ordering: settings.retry.ordering,
         payload_format: settings.payload_format,
+        value_bytes_max: settings.value_bytes_max,
         dedupe: settings.dedupe,
         corrupt_batch: settings.corrupt_batch,
         schemas,

@@ -120,6 +120,8 @@ pub struct ProcessorSettings {
     pub simulation: SimulationSettings,
     /// In which wire formats orders are accepted.
     pub payload_format: PayloadFormat,
+    /// Longest value that is taken for an order, in bytes.
+    pub value_bytes_max: usize,
     /// Whether repeats of a record by its producer are recognised and counted once.
     pub dedupe: bool,
     /// What happens when a batch of the log cannot be read.
@@ -265,6 +267,12 @@ impl FromSettings for ProcessorSettings {
                     PayloadFormat::Bare,
                 ],
                 "Wire format of orders; auto tells them apart record by record.",
+            ),
+            value_bytes_max: s.integer(
+                "MAX_VALUE_BYTES",
+                65_536,
+                1..=1_073_741_824,
+                "Longest value that is taken for an order; a longer one is oversize and dead-lettered.",
             ),
             dedupe: !s
                 .choice(

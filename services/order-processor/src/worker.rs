@@ -75,6 +75,7 @@ pub(crate) struct Shared<H> {
     pub(crate) retry: RetryPolicy,
     pub(crate) ordering: Ordering,
     pub(crate) payload_format: PayloadFormat,
+    pub(crate) value_bytes_max: usize,
     pub(crate) dedupe: bool,
     pub(crate) corrupt_batch: OnCorruptBatch,
     pub(crate) schemas: SchemaRegistry,

@@ -187,6 +187,12 @@ impl<H: Handler> Worker<'_, H> {
         let Some(value) = value else {
             return Err(poison(ErrorType::Tombstone, "the record has no value", None));
         };
+        let bytes_max = self.shared.value_bytes_max;
+        if value.len() > bytes_max {
+            let message =
+                format!("the value has {} bytes, MAX_VALUE_BYTES is {bytes_max}", value.len());
+            return Err(poison(ErrorType::Oversize, message, None));
+        }
         let format = self.shared.payload_format;
         let payload =
             order_avro::recognise(value, format).map_err(|error| undecodable(&error, None))?;

@@ -26,6 +26,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(100);
 const CONCURRENCY: usize = 4;
 const DOWN_AFTER: usize = 4;
 const DLQ_GUARD: u32 = 5;
+/// The most bytes of a value that is read.
+const VALUE_BYTES_MAX: usize = 1000;
 
 /// Answers what is scripted for an offset, one answer an attempt, and `Done` after that; notes every attempt.
 #[derive(Default)]
@@ -121,6 +123,7 @@ impl Bench {
             },
             ordering,
             payload_format: PayloadFormat::Auto,
+            value_bytes_max: VALUE_BYTES_MAX,
             dedupe: true,
             corrupt_batch: OnCorruptBatch::DeadLetter,
             schemas: SchemaRegistry::new(RegistryConfig::new("http://127.0.0.1:1")).unwrap(),
@@ -325,6 +328,24 @@ async fn each_kind_of_failure_ends_in_a_letter_that_names_it() {
     assert!(types.contains_key("0"), "{types:?}");
     assert_eq!((state.committable(), state.aggregate().dead_letters()), (3, 3));
     assert_eq!(state.aggregate().retries(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_over_the_bound_is_oversize_whatever_it_is() {
+    const AT_THE_BOUND: &[u8] = &[0xff; VALUE_BYTES_MAX];
+    const OVER_THE_BOUND: &[u8] = &[0xff; VALUE_BYTES_MAX + 1];
+    let mut bench = Bench::fresh(script([]), Ordering::Key);
+    bench.read(&[("a", Some(AT_THE_BOUND)), ("b", Some(OVER_THE_BOUND))]).await;
+
+    for (expected, value) in [("unknown-format", AT_THE_BOUND), ("oversize", OVER_THE_BOUND)] {
+        let letter = bench.letters.recv().await.unwrap();
+        let mut headers = letter.record.headers.iter();
+        let (_, error_type) = headers.find(|(name, _)| name == "dlq.error.type").unwrap();
+        assert_eq!(error_type, expected);
+        assert_eq!(letter.record.value.as_deref(), Some(value));
+        letter.answer.send(Ok(())).unwrap();
+    }
+    assert_eq!(bench.checkpoint().await.committable(), 2);
 }
 
 #[tokio::test(start_paused = true)]
