@@ -9,8 +9,10 @@ use kafka_client::writer::OutgoingRecord;
 use order_avro::{Order, encode_confluent};
 
 use crate::orders::{DrawnOrder, ORDER_ID_BYTES_MAX};
+use crate::trouble::Trouble;
 
-/// The most orders in a batch: even the longest ones stay below the size that a batch may have.
+/// The most orders in a batch: even the longest ones, and one that fills a batch, stay below the size that a batch may
+/// have.
 pub(crate) const BATCH_ORDERS_MAX: usize = 4500;
 
 /// The most orders that surely make a request of less than 8 KiB.
@@ -34,6 +36,11 @@ pub(crate) struct PendingOrder {
 }
 
 impl PendingOrder {
+    /// Tells whether a batch ends with its record: two of that size would be too much for one.
+    pub(crate) fn fills_a_batch(&self) -> bool {
+        self.order.trouble == Some(Trouble::Oversize)
+    }
+
     /// Returns an order that was made at `now`.
     pub(crate) fn new(order: DrawnOrder, now: SystemTime) -> Self {
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -91,7 +98,7 @@ impl Encoder {
         let buffer = Bytes::from(buffer);
         let record = |(pending, parts): (&PendingOrder, Parts)| OutgoingRecord {
             key: Some(buffer.slice(parts.key)),
-            value: Some(buffer.slice(parts.value)),
+            value: parts.value.map(|value| buffer.slice(value)),
             headers: vec![
                 (Cow::Borrowed(PRODUCER_ID_HEADER), self.producer_id.clone()),
                 (Cow::Borrowed(SEQUENCE_HEADER), buffer.slice(parts.sequence)),
@@ -109,7 +116,7 @@ impl Encoder {
         let mut id = [0; ORDER_ID_BYTES_MAX];
         let id = drawn.id.write_to(&mut id);
         let start = buffer.len();
-        buffer.extend_from_slice(id.as_bytes());
+        buffer.extend_from_slice(drawn.key(id).as_bytes());
         let key = start..buffer.len();
 
         self.order.order_id.clear();
@@ -117,13 +124,16 @@ impl Encoder {
         self.order.product.clear();
         self.order.product.push_str(drawn.product);
         self.order.price = drawn.price.to_f32();
-        encode_confluent(self.schema_id, &self.order, buffer);
+        match drawn.trouble {
+            None => encode_confluent(self.schema_id, &self.order, buffer),
+            Some(trouble) => trouble.encode(self.schema_id, &mut self.order, buffer),
+        }
         let value = key.end..buffer.len();
 
         buffer.extend_from_slice(self.next_sequence.to_string().as_bytes());
         self.next_sequence += 1;
         let sequence = value.end..buffer.len();
-        Parts { key, value, sequence }
+        Parts { key, value: (!value.is_empty()).then_some(value), sequence }
     }
 }
 
@@ -133,7 +143,8 @@ const RECORD_BYTES_EXPECTED: usize = 128;
 /// Where the parts of a record are in a batch's buffer.
 struct Parts {
     key: Range<usize>,
-    value: Range<usize>,
+    /// Absent from a tombstone.
+    value: Option<Range<usize>>,
     sequence: Range<usize>,
 }
 
@@ -167,6 +178,21 @@ mod tests {
     }
 
     #[test]
+    fn a_hot_key_is_the_key_of_an_order_and_a_tombstone_has_a_key_only() {
+        let record = |trouble| {
+            let mut pending = pending(1001, "Yoga Mat", 1999);
+            pending.order.trouble = trouble;
+            Encoder::new(7, 0xab).encode(&[pending]).records.remove(0)
+        };
+
+        let [order, hot, tombstone] =
+            [None, Some(Trouble::HotKey), Some(Trouble::Tombstone)].map(record);
+        assert_eq!((hot.key.as_deref(), &hot.value), (Some(b"hot-key".as_slice()), &order.value));
+        assert_eq!((&tombstone.key, &tombstone.value), (&order.key, &None));
+        assert_eq!(header(&tombstone, "sequence"), "1");
+    }
+
+    #[test]
     fn sequences_rise_by_one_from_1_across_batches() {
         let mut encoder = Encoder::new(1, 0xab);
         let orders: Vec<_> = (0..12).map(|n| pending(n, "Yoga Mat", 100)).collect();
@@ -196,21 +222,26 @@ mod tests {
 
     #[test]
     fn a_full_batch_of_the_longest_orders_is_not_too_large() {
-        let longest = PRODUCTS.iter().max_by_key(|product| product.len()).unwrap();
-        let mut order = pending(0, longest, u32::MAX);
+        let product = PRODUCTS.iter().max_by_key(|product| product.len()).unwrap();
+        let mut order = pending(0, product, u32::MAX);
         order.order.id = OrderId::Uuid(Uuid::from_bytes([0xff; 16]));
-        let mut encoder = Encoder::new(u32::MAX, u64::MAX);
-        encoder.next_sequence = u64::MAX - 1;
+        let (mut longest, mut filler) = (0, 0);
+        for trouble in [None].into_iter().chain(Trouble::ALL.map(Some)) {
+            order.order.trouble = trouble;
+            let mut encoder = Encoder::new(u32::MAX, u64::MAX);
+            encoder.next_sequence = u64::MAX - 1;
+            let bytes = encoder.encode(&[order]).records[0].encoded_bytes();
+            let most = if order.fills_a_batch() { &mut filler } else { &mut longest };
+            *most = bytes.max(*most);
+        }
 
-        let record = &encoder.encode(&[order]).records[0];
-
-        let batch_bytes = BATCH_OVERHEAD_BYTES + BATCH_ORDERS_MAX * record.encoded_bytes();
+        let batch_bytes = BATCH_OVERHEAD_BYTES + (BATCH_ORDERS_MAX - 1) * longest + filler;
         assert!(batch_bytes <= BATCH_BYTES_MAX, "{batch_bytes} bytes");
     }
 
     fn pending(number: u64, product: &'static str, cents: u32) -> PendingOrder {
         let id = OrderId::Number(number);
-        let order = DrawnOrder { id, product, price: Cents(cents) };
+        let order = DrawnOrder { id, product, price: Cents(cents), trouble: None };
         PendingOrder { order, timestamp_ms: 1_700_000_000_123 }
     }
 

@@ -1,7 +1,7 @@
 //! Publishes Avro orders to Kafka.
 //!
-//! Reading order: `orders` draws them (pure), `batch` makes records of them, `delivery` gets a batch to the broker,
-//! `sender` does so for one partition, `service` puts it together.
+//! Reading order: `orders` draws them and `trouble` makes some of them bad (both pure), `batch` makes records of them,
+//! `delivery` gets a batch to the broker, `sender` does so for one partition, `service` puts it together.
 
 pub use service::run;
 pub use settings::GeneratorSettings;
@@ -19,3 +19,4 @@ mod sender;
 mod service;
 mod settings;
 mod startup;
+mod trouble;

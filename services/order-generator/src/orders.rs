@@ -1,4 +1,4 @@
-//! Random orders: pure, and the same for the same seed.
+//! Random orders, and among them what is made bad: pure, and the same for the same seed.
 
 use std::fmt::{self, Display};
 use std::io::Write;
@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use uuid::{Builder, Uuid};
 
 use crate::catalogue::PRODUCTS;
+use crate::trouble::{HOT_KEY, Trouble};
 
 /// The first id when orders are numbered.
 const FIRST_NUMBER: u64 = 1001;
@@ -94,11 +95,35 @@ pub(crate) struct DrawnOrder {
     pub(crate) id: OrderId,
     pub(crate) product: &'static str,
     pub(crate) price: Cents,
+    /// The trouble that its record is made to cause.
+    pub(crate) trouble: Option<Trouble>,
 }
 
-/// Draws orders one after the other.
+impl DrawnOrder {
+    /// Returns the key of its record; `id` is its own, as a text.
+    pub(crate) fn key(self, id: &str) -> &str {
+        if self.trouble == Some(Trouble::HotKey) { HOT_KEY } else { id }
+    }
+
+    /// Tells whether its record is bad: no order that anybody could process.
+    pub(crate) fn is_bad(self) -> bool {
+        self.trouble.is_some_and(Trouble::is_bad)
+    }
+}
+
+/// Draws orders one after the other, and among them what is made bad.
 #[derive(Debug)]
 pub(crate) struct Orders {
+    good: Draw,
+    /// What is made bad is drawn apart, and so is the decision what is: the good orders do not depend on it.
+    bad: Draw,
+    trouble_rate: f64,
+    trouble_kinds: Vec<Trouble>,
+}
+
+/// A stream of random numbers, and what it is made into.
+#[derive(Debug)]
+struct Draw {
     rng: StdRng,
     id_format: OrderIdFormat,
     next_number: u64,
@@ -116,17 +141,48 @@ impl Orders {
         cheapest: Cents,
         dearest: Cents,
     ) -> Self {
-        Self {
+        let draw = |seed, id_format| Draw {
             rng: StdRng::seed_from_u64(seed),
             id_format,
             next_number: FIRST_NUMBER,
             cheapest,
             dearest: dearest.max(cheapest),
+        };
+        Self {
+            good: draw(seed, id_format),
+            bad: draw(!seed, OrderIdFormat::Uuid),
+            trouble_rate: 0.0,
+            trouble_kinds: Vec::new(),
         }
     }
 
-    /// Returns the next order.
+    /// Makes `rate` of the records, from 0 to 1, cause trouble of one of `kinds`, all equally often.
+    pub(crate) fn with_trouble(mut self, rate: f64, kinds: &[Trouble]) -> Self {
+        self.trouble_rate = if kinds.is_empty() { 0.0 } else { rate };
+        self.trouble_kinds = kinds.to_vec();
+        self
+    }
+
+    /// Returns the next order, or what is made bad and sent before it.
     pub(crate) fn draw(&mut self) -> DrawnOrder {
+        let trouble = self.draw_trouble();
+        let is_bad = trouble.is_some_and(Trouble::is_bad);
+        let draw = if is_bad { &mut self.bad } else { &mut self.good };
+        DrawnOrder { trouble, ..draw.draw() }
+    }
+
+    fn draw_trouble(&mut self) -> Option<Trouble> {
+        if self.trouble_rate <= 0.0 {
+            return None;
+        }
+        let is_trouble = self.bad.rng.random::<f64>() < self.trouble_rate;
+        is_trouble
+            .then(|| self.trouble_kinds[self.bad.rng.random_range(0..self.trouble_kinds.len())])
+    }
+}
+
+impl Draw {
+    fn draw(&mut self) -> DrawnOrder {
         let id = match self.id_format {
             OrderIdFormat::Uuid => {
                 let random = Builder::from_random_bytes(self.rng.random());
@@ -140,7 +196,7 @@ impl Orders {
         };
         let product = PRODUCTS[self.rng.random_range(0..PRODUCTS.len())];
         let price = Cents(self.rng.random_range(self.cheapest.0..=self.dearest.0));
-        DrawnOrder { id, product, price }
+        DrawnOrder { id, product, price, trouble: None }
     }
 }
 
@@ -163,7 +219,7 @@ mod tests {
     #[test]
     fn a_seed_gives_these_orders_in_every_build() {
         let described = |order: &DrawnOrder| {
-            let DrawnOrder { id, product, price } = order;
+            let DrawnOrder { id, product, price, .. } = order;
             format!("{id} {product} {}", price.to_f32())
         };
         let orders: Vec<_> = draw(42, OrderIdFormat::Uuid, 3).iter().map(described).collect();
@@ -209,6 +265,58 @@ mod tests {
     }
 
     #[test]
+    fn trouble_adds_bad_records_and_leaves_the_orders_as_they_are() {
+        let orders = draw(42, OrderIdFormat::Sequential, 1000);
+        for (rate, kinds) in
+            [(0.2, &Trouble::ALL[..]), (0.9, &[Trouble::Tombstone, Trouble::HotKey])]
+        {
+            let mut good = Vec::new();
+            let mut troubled = troubled(42, OrderIdFormat::Sequential, rate, kinds);
+            while good.len() < orders.len() {
+                let order = troubled.draw();
+                if !order.is_bad() {
+                    good.push(DrawnOrder { trouble: None, ..order });
+                }
+            }
+
+            assert_eq!(good, orders);
+        }
+    }
+
+    #[test]
+    fn the_share_of_trouble_is_the_rate_and_every_kind_is_as_frequent() {
+        let mut orders = troubled(7, OrderIdFormat::Uuid, 0.4, &Trouble::ALL);
+        let drawn: Vec<_> = (0..20_000).map(|_| orders.draw()).collect();
+
+        for kind in Trouble::ALL {
+            let count = drawn.iter().filter(|order| order.trouble == Some(kind)).count();
+            // 1,000 are expected of each, with a standard deviation of 31.
+            assert!((850..1150).contains(&count), "{kind}: {count}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_trouble() {
+        let drawn = |seed| {
+            let mut orders = troubled(seed, OrderIdFormat::Uuid, 0.5, &Trouble::ALL);
+            (0..100).map(|_| orders.draw()).collect::<Vec<_>>()
+        };
+
+        assert_eq!(drawn(42), drawn(42));
+        assert_ne!(drawn(42), drawn(43));
+    }
+
+    #[test]
+    fn what_is_made_bad_has_ids_of_its_own() {
+        let orders: BTreeSet<_> = draw(7, OrderIdFormat::Uuid, 1000).iter().map(id).collect();
+        let mut troubled = troubled(7, OrderIdFormat::Uuid, 1.0, &[Trouble::Truncated]);
+        let bad: BTreeSet<_> = (0..1000).map(|_| id(&troubled.draw())).collect();
+
+        assert_eq!(bad.len(), 1000);
+        assert!(orders.is_disjoint(&bad));
+    }
+
+    #[test]
     fn prices_are_the_nearest_f32_to_whole_cents() {
         assert_eq!(Cents(999).to_f32().to_string(), "9.99");
         assert_eq!(Cents(99_999).to_f32().to_string(), "999.99");
@@ -220,6 +328,14 @@ mod tests {
     #[test]
     fn the_longest_number_fits_into_an_id() {
         assert_eq!(OrderId::Number(u64::MAX).to_string(), u64::MAX.to_string());
+    }
+
+    fn troubled(seed: u64, format: OrderIdFormat, rate: f64, kinds: &[Trouble]) -> Orders {
+        Orders::new(seed, format, Cents(999), Cents(99_999)).with_trouble(rate, kinds)
+    }
+
+    fn id(order: &DrawnOrder) -> String {
+        order.id.to_string()
     }
 
     fn draw(seed: u64, format: OrderIdFormat, count: usize) -> Vec<DrawnOrder> {

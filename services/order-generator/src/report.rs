@@ -5,11 +5,14 @@ use std::time::Duration;
 use kafka_client::writer::ProduceError;
 use kafka_group::TopicPartition;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use service_runtime::{LineLimit, Metrics, two_decimals};
 use tokio_util::sync::CancellationToken;
+use tracing::field::display;
 use tracing::{error, info};
 
 use crate::orders::DrawnOrder;
+use crate::trouble::Trouble;
 
 /// How many deliveries, and how many failures, are logged in a second; the others are counted.
 const LINES_PER_SECOND: usize = 10;
@@ -20,6 +23,8 @@ pub(crate) struct Report {
     sent: Counter,
     acknowledged: Counter,
     acknowledged_cents: Counter,
+    /// Those of the acknowledged ones that cause trouble, by its kind.
+    troubled: Family<[(&'static str, &'static str); 1], Counter>,
     failed: Counter,
     unknown: Counter,
     resent: Counter,
@@ -36,6 +41,7 @@ impl Report {
             sent: Counter::default(),
             acknowledged: Counter::default(),
             acknowledged_cents: Counter::default(),
+            troubled: Family::default(),
             failed: Counter::default(),
             unknown: Counter::default(),
             resent: Counter::default(),
@@ -49,7 +55,7 @@ impl Report {
                 ("acknowledged", "Orders that all in-sync replicas have", &report.acknowledged),
                 (
                     "acknowledged_price_cents",
-                    "Sum of the prices of acknowledged orders, in cents",
+                    "Sum of the prices of acknowledged orders that are not bad, in cents",
                     &report.acknowledged_cents,
                 ),
                 ("failed", "Orders that were not written", &report.failed),
@@ -58,6 +64,8 @@ impl Report {
             ] {
                 registry.register(format!("orders_{name}"), help, counter.clone());
             }
+            let help = "Acknowledged orders that were made to cause trouble";
+            registry.register("orders_troubled", help, report.troubled.clone());
         });
         report
     }
@@ -80,27 +88,35 @@ impl Report {
         base_offset: i64,
     ) {
         self.acknowledged.inc_by(to_u64(orders.len()));
-        self.acknowledged_cents.inc_by(orders.iter().map(|o| u64::from(o.price.0)).sum());
+        let good = orders.iter().filter(|order| !order.is_bad());
+        self.acknowledged_cents.inc_by(good.map(|order| u64::from(order.price.0)).sum());
+        for trouble in orders.iter().filter_map(|order| order.trouble) {
+            self.troubled.get_or_create(&label(trouble)).inc();
+        }
         let lines = self.deliveries.admit(orders.len());
         let partition = target.partition;
-        for (offset, DrawnOrder { id, product, price }) in (base_offset..).zip(orders).take(lines) {
-            info!(order_id = %id, product, price = price.to_f64(), partition, offset, "acknowledged");
+        for (offset, order) in (base_offset..).zip(orders).take(lines) {
+            let DrawnOrder { id, product, price, trouble } = order;
+            let (price, trouble) = (price.to_f64(), trouble.map(display));
+            info!(order_id = %id, product, price, trouble, partition, offset, "acknowledged");
         }
     }
 
     /// Counts and logs orders that were not written, and halts the making of orders.
     pub(crate) fn failed(&self, orders: &[DrawnOrder], error: &ProduceError) {
         self.failed.inc_by(to_u64(orders.len()));
-        for DrawnOrder { id, product, price } in self.worst(orders) {
-            error!(order_id = %id, product, price = price.to_f64(), "order failed: {error}");
+        for DrawnOrder { id, product, price, trouble } in self.worst(orders) {
+            let (price, trouble) = (price.to_f64(), trouble.map(display));
+            error!(order_id = %id, product, price, trouble, "order failed: {error}");
         }
     }
 
     /// Counts and logs orders that may have been written or not, and halts the making of orders.
     pub(crate) fn unknown(&self, orders: &[DrawnOrder], error: &ProduceError) {
         self.unknown.inc_by(to_u64(orders.len()));
-        for DrawnOrder { id, product, price } in self.worst(orders) {
-            error!(order_id = %id, product, price = price.to_f64(), "order may be lost: {error}");
+        for DrawnOrder { id, product, price, trouble } in self.worst(orders) {
+            let (price, trouble) = (price.to_f64(), trouble.map(display));
+            error!(order_id = %id, product, price, trouble, "order may be lost: {error}");
         }
     }
 
@@ -119,9 +135,15 @@ impl Report {
         orders.iter().take(self.failures.admit(orders.len()))
     }
 
-    /// Returns how many orders were acknowledged so far.
-    pub(crate) fn acknowledged_so_far(&self) -> u64 {
-        self.acknowledged.get()
+    /// Returns how many orders were acknowledged so far, leaving out what was made bad.
+    pub(crate) fn acknowledged_orders(&self) -> u64 {
+        let bad = Trouble::ALL.into_iter().filter(|trouble| trouble.is_bad());
+        // The counters go on while they are read one after the other.
+        self.acknowledged.get().saturating_sub(bad.map(|trouble| self.troubled(trouble)).sum())
+    }
+
+    fn troubled(&self, trouble: Trouble) -> u64 {
+        self.troubled.get(&label(trouble)).map_or(0, |counter| counter.get())
     }
 
     /// Logs what lines were left out of a second that is over.
@@ -147,12 +169,30 @@ impl Report {
             average_price = two_decimals(self.average_price()),
             "final statistics"
         );
+        self.conclude_trouble();
         shortfall
     }
 
+    /// Logs what the acknowledged trouble was, if there is any.
+    fn conclude_trouble(&self) {
+        if Trouble::ALL.into_iter().all(|trouble| self.troubled(trouble) == 0) {
+            return;
+        }
+        info!(
+            bad_magic = self.troubled(Trouble::BadMagic),
+            unknown_schema = self.troubled(Trouble::UnknownSchema),
+            truncated = self.troubled(Trouble::Truncated),
+            trailing_bytes = self.troubled(Trouble::TrailingBytes),
+            tombstone = self.troubled(Trouble::Tombstone),
+            invalid_price = self.troubled(Trouble::InvalidPrice),
+            oversize = self.troubled(Trouble::Oversize),
+            hot_key = self.troubled(Trouble::HotKey),
+            "trouble among what was acknowledged"
+        );
+    }
+
     fn average_price(&self) -> f64 {
-        let count = self.acknowledged.get();
-        per(self.acknowledged_cents.get(), 100.0 * to_f64(count))
+        per(self.acknowledged_cents.get(), 100.0 * to_f64(self.acknowledged_orders()))
     }
 }
 
@@ -163,6 +203,10 @@ pub(crate) struct Shortfall {
     pub(crate) failed: u64,
     /// Orders that may have been written or not.
     pub(crate) unknown: u64,
+}
+
+fn label(trouble: Trouble) -> [(&'static str, &'static str); 1] {
+    [("trouble", trouble.as_str())]
 }
 
 /// Returns a quotient for people, 0 when there is nothing to divide by.

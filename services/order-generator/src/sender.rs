@@ -3,6 +3,7 @@
 //! A batch holds whatever has gathered while the one before was on its way: a single order when there is little to do,
 //! thousands under load.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -70,9 +71,10 @@ impl<T: Transport> Sender<T> {
     ) {
         let mut gathered = Vec::with_capacity(BATCH_ORDERS_MAX);
         while queue.recv_many(&mut gathered, self.batch_size(queue.len())).await > 0 {
-            let batch = self.encoder.encode(&gathered);
+            let parts = gathered.split_inclusive(PendingOrder::fills_a_batch);
+            let batches = parts.map(|part| self.encoder.encode(part)).collect();
             gathered.clear();
-            if let ControlFlow::Break(mut unsent) = self.deliver_in_parts(batch, &abandon).await {
+            if let ControlFlow::Break(mut unsent) = self.deliver_in_turn(batches, &abandon).await {
                 queue.close();
                 while queue.recv().await.is_some() {
                     unsent += 1;
@@ -93,29 +95,29 @@ impl<T: Transport> Sender<T> {
         size.min(self.batch_orders_max)
     }
 
-    /// Delivers a batch, in ever smaller parts while the broker finds it too large; later batches are as small.
+    /// Delivers batches, in ever smaller parts while the broker finds one too large; later ones are as small.
     ///
-    /// Breaks when nothing may be sent after it, with the number of its orders that were not sent.
-    async fn deliver_in_parts(
+    /// Breaks when nothing may be sent any more, with the number of their orders that were not sent.
+    async fn deliver_in_turn(
         &mut self,
-        batch: Batch,
+        mut batches: VecDeque<Batch>,
         abandon: &CancellationToken,
     ) -> ControlFlow<usize> {
-        let mut parts = vec![batch];
-        while let Some(mut part) = parts.pop() {
-            let outcome = self.deliver(&part, abandon).await;
+        while let Some(mut batch) = batches.pop_front() {
+            let outcome = self.deliver(&batch, abandon).await;
             if let Outcome::Failed(error) = &outcome
                 && error.is_too_large()
-                && part.orders.len() > 1
+                && batch.orders.len() > 1
             {
-                let rest = part.split_off_half();
-                self.batch_orders_max = part.orders.len();
+                let rest = batch.split_off_half();
+                self.batch_orders_max = batch.orders.len();
                 warn!(target = %self.target, orders = self.batch_orders_max, "smaller batches: {error}");
-                parts.extend([rest, part]);
+                batches.push_front(rest);
+                batches.push_front(batch);
                 continue;
             }
-            if self.conclude(&part, outcome).is_break() {
-                return ControlFlow::Break(parts.iter().map(|part| part.orders.len()).sum());
+            if self.conclude(&batch, outcome).is_break() {
+                return ControlFlow::Break(batches.iter().map(|batch| batch.orders.len()).sum());
             }
         }
         ControlFlow::Continue(())

@@ -171,7 +171,8 @@ impl Publisher {
     ) {
         let GeneratorSettings { order_count, order_id_format, price_min, price_max, .. } =
             self.settings;
-        let mut orders = Orders::new(self.seed, order_id_format, price_min, price_max);
+        let mut orders = Orders::new(self.seed, order_id_format, price_min, price_max)
+            .with_trouble(self.settings.trouble.rate, &self.settings.trouble.kinds);
         let mut pace = Pace::new(self.settings.order_rate, Instant::now());
         let mut made = 0;
         while (order_count == 0 || made < order_count) && !enough.is_cancelled() {
@@ -194,15 +195,16 @@ impl Publisher {
                 return;
             }
             report.sent();
-            made += 1;
+            made += u64::from(!order.is_bad());
             // The senders share the threads with this loop, which hardly ever has to wait.
             consume_budget().await;
         }
     }
 
     fn partition_of(&self, order: &DrawnOrder) -> usize {
-        let mut key = [0; ORDER_ID_BYTES_MAX];
-        let partition = partition_for_key(order.id.write_to(&mut key).as_bytes(), self.partitions);
+        let mut id = [0; ORDER_ID_BYTES_MAX];
+        let key = order.key(order.id.write_to(&mut id));
+        let partition = partition_for_key(key.as_bytes(), self.partitions);
         usize::try_from(partition).unwrap_or_default()
     }
 
@@ -240,7 +242,7 @@ async fn show(progress: Progress, report: Arc<Report>) {
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        progress.set(report.acknowledged_so_far());
+        progress.set(report.acknowledged_orders());
         report.tick();
     }
 }

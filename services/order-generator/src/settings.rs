@@ -5,6 +5,7 @@ use std::time::Duration;
 use service_runtime::settings::{ConnectionSettings, FromSettings, Settings, TopicSettings};
 
 use crate::orders::{Cents, OrderIdFormat};
+use crate::trouble::Trouble;
 
 /// The highest price that may be asked for, in whole units: cents stay exact enough in an order's f32.
 const PRICE_CEILING: f64 = 100_000.0;
@@ -16,19 +17,29 @@ pub struct GeneratorSettings {
     pub(crate) topics: TopicSettings,
     /// Orders per second; 0 is as fast as it goes.
     pub(crate) order_rate: f64,
-    /// How many orders are published; 0 is until stopped.
+    /// How many orders are published, not counting what is made bad; 0 is until stopped.
     pub(crate) order_count: u64,
     pub(crate) order_id_format: OrderIdFormat,
     pub(crate) price_min: Cents,
     pub(crate) price_max: Cents,
     /// What decides the sequence of orders; `None` draws one.
     pub(crate) seed: Option<u64>,
+    pub(crate) trouble: TroubleSettings,
     /// How often records that the broker refuses are tried before they have failed.
     pub(crate) refusals_max: u32,
     /// How long records are sent again before their outcome is given up as unknown.
     pub(crate) delivery_timeout: Duration,
     /// How long acknowledgements are waited for after a signal.
     pub(crate) drain_timeout: Duration,
+}
+
+/// Which records are made to cause trouble.
+#[derive(Debug, Clone)]
+pub(crate) struct TroubleSettings {
+    /// Their share of all records, from 0 to 1.
+    pub(crate) rate: f64,
+    /// The kinds of trouble; never empty.
+    pub(crate) kinds: Vec<Trouble>,
 }
 
 impl FromSettings for GeneratorSettings {
@@ -39,13 +50,13 @@ impl FromSettings for GeneratorSettings {
             "ORDER_RATE",
             1.0,
             0.0..=10_000_000.0,
-            "Orders per second, fractions possible; 0 is as fast as it goes.",
+            "Records per second, fractions possible; 0 is as fast as it goes.",
         );
         let order_count = settings.integer(
             "ORDER_COUNT",
             0,
             0..=u64::MAX,
-            "How many orders are published; 0 is until stopped.",
+            "How many orders are published, besides what CORRUPT_RATE makes bad; 0 is until stopped.",
         );
         let order_id_format = settings.choice(
             "ORDER_ID_FORMAT",
@@ -66,6 +77,7 @@ impl FromSettings for GeneratorSettings {
             "a whole number from 0 to 18446744073709551615",
             "The same seed gives the same orders in the same sequence; unset draws one.",
         );
+        let trouble = read_trouble(settings, order_count);
         Self {
             connection,
             topics,
@@ -75,6 +87,7 @@ impl FromSettings for GeneratorSettings {
             price_min: Cents::nearest(price_min),
             price_max: Cents::nearest(price_max),
             seed,
+            trouble,
             refusals_max: settings.integer(
                 "MAX_RETRIES",
                 3,
@@ -98,6 +111,29 @@ impl FromSettings for GeneratorSettings {
     }
 }
 
+fn read_trouble(settings: &mut Settings, order_count: u64) -> TroubleSettings {
+    let rate = settings.float(
+        "CORRUPT_RATE",
+        0.0,
+        0.0..=1.0,
+        "Share of the records that are made to cause trouble; the same seed gives the same ones.",
+    );
+    let all = Trouble::ALL.map(Trouble::as_str).join(", ");
+    let kinds = settings.optional_parsed(
+        "CORRUPT_KINDS",
+        &format!("some of {all}, separated by commas; unset is all of them"),
+        "The kinds of trouble, all equally often.",
+        |text| text.split(',').map(|word| Trouble::named(word.trim())).collect(),
+    );
+    let kinds: Vec<Trouble> = kinds.unwrap_or_else(|| Trouble::ALL.to_vec());
+    settings.rule(
+        &["CORRUPT_RATE", "CORRUPT_KINDS", "ORDER_COUNT"],
+        rate < 1.0 || order_count == 0 || kinds.contains(&Trouble::HotKey),
+        "a number of orders is never reached when every record is bad",
+    );
+    TroubleSettings { rate, kinds }
+}
+
 #[cfg(test)]
 mod tests {
     use service_runtime::settings::{Environment, load};
@@ -119,6 +155,34 @@ mod tests {
 
         let line = "PRICE_MIN=5 PRICE_MAX=4.99: PRICE_MIN must be at most PRICE_MAX";
         assert!(violations.contains(line), "{violations}");
+    }
+
+    #[test]
+    fn kinds_of_trouble_are_a_list_and_all_of_them_unless_told_otherwise() {
+        let kinds = |text| read(&[("CORRUPT_KINDS", text)]).map(|settings| settings.trouble.kinds);
+
+        assert_eq!(kinds("").unwrap(), Trouble::ALL);
+        assert_eq!(kinds("tombstone, hot-key").unwrap(), [Trouble::Tombstone, Trouble::HotKey]);
+        let violations = kinds("tombstone,tomb").unwrap_err();
+        assert!(
+            violations.contains("CORRUPT_KINDS=tombstone,tomb: must be some of"),
+            "{violations}"
+        );
+    }
+
+    #[test]
+    fn a_number_of_orders_needs_records_that_are_not_bad() {
+        let given = |count, kinds| {
+            read(&[("CORRUPT_RATE", "1"), ("ORDER_COUNT", count), ("CORRUPT_KINDS", kinds)])
+        };
+
+        assert!(given("0", "tombstone").is_ok());
+        assert!(given("5", "tombstone,hot-key").is_ok());
+        let violations = given("5", "tombstone").unwrap_err();
+        assert!(
+            violations.contains("CORRUPT_RATE=1 CORRUPT_KINDS=tombstone ORDER_COUNT=5"),
+            "{violations}"
+        );
     }
 
     fn read(given: &[(&str, &str)]) -> Result<GeneratorSettings, String> {

@@ -146,7 +146,12 @@ async fn deliver_to(broker: &FakeBroker, count: u64) -> (Outcome, u32) {
 }
 
 fn records(count: u64) -> Vec<OutgoingRecord> {
-    let order = |n| DrawnOrder { id: OrderId::Number(n), product: "Yoga Mat", price: Cents(1999) };
+    let order = |n| DrawnOrder {
+        id: OrderId::Number(n),
+        product: "Yoga Mat",
+        price: Cents(1999),
+        trouble: None,
+    };
     let pending: Vec<_> =
         (0..count).map(|n| PendingOrder { order: order(n), timestamp_ms: 0 }).collect();
     Encoder::new(1, 1).encode(&pending).records

@@ -14,6 +14,7 @@ use super::*;
 use crate::fake_broker::{Answer, FakeBroker, LATENCY, Order};
 use crate::orders::{Cents, DrawnOrder, OrderId};
 use crate::report::Shortfall;
+use crate::trouble::Trouble;
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_grows_while_the_one_before_is_on_its_way() {
@@ -106,6 +107,19 @@ async fn a_batch_that_is_too_large_is_sent_in_parts_and_later_ones_are_as_small(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_that_fills_a_batch_is_the_last_of_it() {
+    let running = Running::start(&FakeBroker::new([Answer::Lost]));
+
+    for trouble in [None, None, Some(Trouble::Oversize), Some(Trouble::Oversize), None] {
+        running.queue_with(trouble).await;
+    }
+    let Ended { broker, acknowledged, .. } = running.close().await;
+
+    assert_eq!(broker.request_sequences(), [vec![1, 2, 3], vec![1, 2, 3], vec![4], vec![5]]);
+    assert_eq!(acknowledged, 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn abandoned_orders_are_unknown_if_they_are_on_their_way_and_else_failed() {
     let running = Running::start(&FakeBroker::new([Answer::Silence; 9]));
 
@@ -193,13 +207,17 @@ impl Running {
     }
 
     async fn queue(&self, count: u64) {
-        for number in 0..count {
-            let id = OrderId::Number(number);
-            let order = DrawnOrder { id, product: "Yoga Mat", price: Cents(1999) };
-            let pending = PendingOrder { order, timestamp_ms: 0 };
-            // A sender that has given up takes no more orders.
-            self.into_queue.send(pending).await.unwrap_or_default();
+        for _ in 0..count {
+            self.queue_with(None).await;
         }
+    }
+
+    async fn queue_with(&self, trouble: Option<Trouble>) {
+        let id = OrderId::Number(1001);
+        let order = DrawnOrder { id, product: "Yoga Mat", price: Cents(1999), trouble };
+        let pending = PendingOrder { order, timestamp_ms: 0 };
+        // A sender that has given up takes no more orders.
+        self.into_queue.send(pending).await.unwrap_or_default();
     }
 
     async fn close(mut self) -> Ended {
@@ -207,7 +225,7 @@ impl Running {
         self.task.join_next().await.unwrap().unwrap();
         Ended {
             broker: self.broker,
-            acknowledged: self.report.acknowledged_so_far(),
+            acknowledged: self.report.acknowledged_orders(),
             shortfall: self.report.conclude(Duration::from_secs(1)),
             halted: self.halted.is_cancelled(),
         }

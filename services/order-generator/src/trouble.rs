@@ -1,0 +1,173 @@
+//! Trouble on purpose, so that it can be seen what becomes of it: the kinds there are, and how such records look.
+
+use std::fmt::{self, Display};
+
+use order_avro::{Order, encode_confluent};
+
+/// The key that [`Trouble::HotKey`] gives to orders.
+pub(crate) const HOT_KEY: &str = "hot-key";
+
+/// The fewest bytes that the value of [`Trouble::Oversize`] has: more than a processor accepts by default.
+pub(crate) const OVERSIZE_VALUE_BYTES: usize = 64 * 1024;
+
+/// An id that no registry has given to a schema: they count from 1.
+const UNKNOWN_SCHEMA_ID: u32 = i32::MAX.cast_unsigned();
+
+/// A first byte that no wire format of orders begins with.
+const BAD_MAGIC: u8 = 0x01;
+
+/// A kind of trouble that a record can cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trouble {
+    /// Its value begins as none of the wire formats.
+    BadMagic,
+    /// Its value names a schema that the registry does not have.
+    UnknownSchema,
+    /// Its value ends before the order does.
+    Truncated,
+    /// Its value goes on after the order.
+    TrailingBytes,
+    /// It has no value.
+    Tombstone,
+    /// Its price is negative, infinite or no number.
+    InvalidPrice,
+    /// Its value is an order, and as long as a book.
+    Oversize,
+    /// A good order under the one key that all of this kind have.
+    HotKey,
+}
+
+impl Trouble {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::BadMagic,
+        Self::UnknownSchema,
+        Self::Truncated,
+        Self::TrailingBytes,
+        Self::Tombstone,
+        Self::InvalidPrice,
+        Self::Oversize,
+        Self::HotKey,
+    ];
+
+    /// Returns the word for it in settings, log lines and metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadMagic => "bad-magic",
+            Self::UnknownSchema => "unknown-schema",
+            Self::Truncated => "truncated",
+            Self::TrailingBytes => "trailing-bytes",
+            Self::Tombstone => "tombstone",
+            Self::InvalidPrice => "invalid-price",
+            Self::Oversize => "oversize",
+            Self::HotKey => "hot-key",
+        }
+    }
+
+    /// Returns the kind that a word names.
+    pub(crate) fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|trouble| trouble.as_str().eq_ignore_ascii_case(word))
+    }
+
+    /// Tells whether the record is bad: no order that anybody could process.
+    pub(crate) fn is_bad(self) -> bool {
+        self != Self::HotKey
+    }
+
+    /// Appends the value that its record has where `order` would be right; nothing where it has no value.
+    pub(crate) fn encode(self, schema_id: u32, order: &mut Order, buffer: &mut Vec<u8>) {
+        let start = buffer.len();
+        match self {
+            Self::BadMagic => {
+                encode_confluent(schema_id, order, buffer);
+                buffer[start] = BAD_MAGIC;
+            }
+            Self::UnknownSchema => encode_confluent(UNKNOWN_SCHEMA_ID, order, buffer),
+            Self::Truncated => {
+                encode_confluent(schema_id, order, buffer);
+                buffer.truncate(start + (buffer.len() - start) / 2);
+            }
+            Self::TrailingBytes => {
+                encode_confluent(schema_id, order, buffer);
+                buffer.push(b'!');
+            }
+            Self::Tombstone => {}
+            Self::InvalidPrice => {
+                let prices = [f32::NAN, f32::INFINITY, -1.0 - order.price];
+                // By the id, which is as good as random and the same for the same seed.
+                let digits: usize = order.order_id.bytes().map(usize::from).sum();
+                order.price = prices[digits % prices.len()];
+                encode_confluent(schema_id, order, buffer);
+            }
+            Self::Oversize => {
+                let copies = OVERSIZE_VALUE_BYTES.div_ceil(order.product.len().max(1));
+                order.product = order.product.repeat(copies);
+                encode_confluent(schema_id, order, buffer);
+            }
+            Self::HotKey => encode_confluent(schema_id, order, buffer),
+        }
+    }
+}
+
+impl Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use order_avro::{Payload, PayloadFormat, WriterSchema, recognise, validate};
+
+    use super::*;
+
+    const SCHEMA_ID: u32 = 7;
+
+    #[test]
+    fn a_reader_finds_wrong_what_was_made_wrong() {
+        for (trouble, expected) in [
+            (Trouble::BadMagic, "unknown-format"),
+            (Trouble::UnknownSchema, "unknown-schema"),
+            (Trouble::Truncated, "truncated"),
+            (Trouble::TrailingBytes, "trailing-bytes"),
+            (Trouble::InvalidPrice, "invalid-price"),
+            (Trouble::Oversize, "nothing"),
+            (Trouble::HotKey, "nothing"),
+        ] {
+            for number in 1001..1011 {
+                let value = value(trouble, number);
+                assert_eq!(found_wrong(&value, PayloadFormat::Auto), expected, "{number}");
+            }
+        }
+        let value = value(Trouble::BadMagic, 1001);
+        assert_eq!(found_wrong(&value, PayloadFormat::Confluent), "bad-magic");
+    }
+
+    #[test]
+    fn a_tombstone_has_no_value_and_only_what_is_oversize_is_long() {
+        for trouble in Trouble::ALL {
+            let bytes = value(trouble, 1001).len();
+
+            assert_eq!(bytes == 0, trouble == Trouble::Tombstone, "{trouble}: {bytes}");
+            let is_long = bytes > OVERSIZE_VALUE_BYTES;
+            assert_eq!(is_long, trouble == Trouble::Oversize, "{trouble}: {bytes}");
+        }
+    }
+
+    fn value(trouble: Trouble, number: u64) -> Vec<u8> {
+        let (order_id, product) = (number.to_string(), "Yoga Mat".to_owned());
+        let mut value = Vec::new();
+        trouble.encode(SCHEMA_ID, &mut Order { order_id, product, price: 19.99 }, &mut value);
+        value
+    }
+
+    fn found_wrong(value: &[u8], format: PayloadFormat) -> String {
+        let decoded = recognise(value, format).and_then(|payload| {
+            let Payload::Confluent { schema_id, datum } = payload else { panic!("{payload:?}") };
+            if schema_id != SCHEMA_ID {
+                return Ok("unknown-schema");
+            }
+            validate(&WriterSchema::own().decode(datum)?).map(|()| "nothing")
+        });
+        decoded.map_or_else(|error| error.kind().to_string(), str::to_owned)
+    }
+}
