@@ -21,12 +21,16 @@ the failed record. One JSON object on standard output:
                             what the dead-letter topic holds
     missing_dead, unexpected_dead
                             the differences by coordinates, "partition:offset", empty when all is well
+    wrong_dead              those that name another `dlq.error.type` than is true (for processors with their default
+                            settings), or do not hold their record's key, value and headers
+    dead_letter_types       how many dead letters there are of each `dlq.error.type`
     dead_order_ids_digest   SHA-256 over the sorted order ids of the dead letters: equal for equal sets
 
 BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL say where.
 """
 
 import argparse
+import collections
 import hashlib
 import json
 import math
@@ -86,22 +90,23 @@ def partitions_of(client, topic):
 
 
 class Simulation:
-    """The failure simulation: which orders fail, and how often, follows from the order id alone."""
+    """The failure simulation: which orders fail, how, and how often, follows from the order id alone."""
 
     def __init__(self, rate, retries_max):
         self.rate = rate
         self.retries_max = retries_max
 
     def outcome(self, order_id):
-        """Returns whether the order ends as a dead letter and how often it is retried."""
+        """Returns the `dlq.error.type` of an order that ends as a dead letter, else None, and how often it is retried."""
         hash_ = avro_orders.murmur2(order_id.encode()) & 0x7FFFFFFF
         share = hash_ / 2**31
         if share < self.rate / 2:
-            return True, 0
+            return "simulated", 0
         if share < self.rate:
             failures = 1 + (hash_ >> 8) % (self.retries_max + 1)
-            return failures > self.retries_max, min(failures, self.retries_max)
-        return False, 0
+            dead_of = "retries-exhausted" if failures > self.retries_max else None
+            return dead_of, min(failures, self.retries_max)
+        return None, 0
 
 
 class Expectation:
@@ -125,16 +130,16 @@ class Expectation:
         if self.is_repeat(message):
             self.repeats += 1
             return
-        order = self.decoder.decode(message.value())
+        order, poison = self.decoder.decode(message.value())
         place = f"{message.partition()}:{message.offset()}"
-        if order is None or not 0 <= order["price"] <= 1e12:
+        if poison:
             self.poison += 1
-            self.dead[place] = None
+            self.dead[place] = None, letter_of(message, poison)
             return
-        is_dead, retries = self.simulation.outcome(order["orderId"])
+        dead_of, retries = self.simulation.outcome(order["orderId"])
         self.retries += retries
-        if is_dead:
-            self.dead[place] = order["orderId"]
+        if dead_of:
+            self.dead[place] = order["orderId"], letter_of(message, dead_of)
         else:
             self.add_processed(message.timestamp()[1], order["price"])
 
@@ -178,14 +183,25 @@ class Expectation:
         }
 
 
+def letter_of(message, error_type):
+    """Returns what a dead letter must hold: its type, and key, value and headers of its record."""
+    return error_type, message.key(), message.value(), dict(message.headers() or [])
+
+
+def is_told_by(expected, letter):
+    *others, headers = expected
+    *letters_others, letters_headers = letter
+    return others == letters_others and headers.items() <= letters_headers.items()
+
+
 def dead_letters(messages):
-    """Returns the keys of the dead letters by the coordinates of the failed record, and the number of repeats."""
+    """Returns the dead letters by the coordinates of the failed record, and the number of repeats."""
     found, repeats = {}, 0
     for message in messages:
         headers = dict(message.headers() or [])
         place = f"{headers['original_partition'].decode()}:{headers['original_offset'].decode()}"
         repeats += place in found
-        found[place] = message.key()
+        found.setdefault(place, []).append(letter_of(message, headers["dlq.error.type"].decode()))
     return found, repeats
 
 
@@ -198,13 +214,21 @@ def verdict(given):
     for message in read_topic(bootstrap_servers, given.orders):
         expectation.add(message)
     found, repeats = dead_letters(read_topic(bootstrap_servers, given.dead_letters))
-    order_ids = sorted(order_id for place, order_id in expectation.dead.items() if order_id and place in found)
+    dead = expectation.dead
+    order_ids = sorted(order_id for place, (order_id, _letter) in dead.items() if order_id and place in found)
+    wrong = [
+        place
+        for place, (_order_id, expected) in dead.items()
+        if not all(is_told_by(expected, letter) for letter in found.get(place, []))
+    ]
     return {
         **expectation.verdict(),
         "dead_letters": len(found),
         "dead_letter_repeats": repeats,
-        "missing_dead": sorted(expectation.dead.keys() - found.keys()),
-        "unexpected_dead": sorted(found.keys() - expectation.dead.keys()),
+        "missing_dead": sorted(dead.keys() - found.keys()),
+        "unexpected_dead": sorted(found.keys() - dead.keys()),
+        "wrong_dead": sorted(wrong),
+        "dead_letter_types": collections.Counter(letters[0][0] for letters in found.values()),
         "dead_order_ids_digest": hashlib.sha256("\n".join(order_ids).encode()).hexdigest(),
     }
 
@@ -251,6 +275,27 @@ def self_check():
 
     decoder = avro_orders.Decoder("unused")
     decoder.writer_schemas[7] = avro_orders.PARSED_SCHEMA
+    decoder.writer_schemas[8] = None
+    good = avro_orders.encode(7, "1001", "Item1", 12.5)
+    for value, expected in (
+        (good, None),
+        (None, "tombstone"),
+        (avro_orders.encode(7, "1001", "x" * 65_536, 12.5), "oversize"),
+        (b"\x01" + good[1:], "unknown-format"),
+        (b"", "unknown-format"),
+        (good[:4], "truncated"),
+        (good[: len(good) // 2], "truncated"),
+        (good[:-1], "truncated"),
+        (avro_orders.encode(8, "1001", "Item1", 12.5), "unknown-schema"),
+        (good + b"!", "trailing-bytes"),
+        (avro_orders.encode(7, "1001", "Item1", -1.0), "invalid-price"),
+        (avro_orders.encode(7, "1001", "Item1", math.nan), "invalid-price"),
+    ):
+        check(f"poison of {value and value[:99]}", decoder.decode(value)[1], expected)
+    told, other = letter_of(FakeMessage(0, good, b"1"), "x"), letter_of(FakeMessage(0, good, b"2"), "x")
+    check("the same letter", is_told_by(told, told), True)
+    check("another letter", is_told_by(told, other), False)
+
     everything_fails, nothing_fails = Simulation(2.0, 3), Simulation(0.0, 3)
     values = [
         avro_orders.encode({"orderId": order_id, "product": product, "price": price}, "confluent", schema_id=7)

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import urllib.error
 import urllib.request
 
 import fastavro
@@ -19,6 +20,9 @@ SCHEMA = {
     ],
 }
 PARSED_SCHEMA = fastavro.parse_schema(SCHEMA)
+# What a processor takes by default: the longest value, and the highest price.
+VALUE_BYTES_MAX = 65_536
+PRICE_MAX = 1e12
 REGISTRY_JSON = "application/vnd.schemaregistry.v1+json"
 SINGLE_OBJECT_MARKER = b"\xc3\x01"
 WIRE_HEADER = struct.Struct(">bI")
@@ -71,22 +75,41 @@ class Decoder:
         self.writer_schemas = {}
 
     def writer_schema(self, schema_id):
+        """Returns the schema, or None where the registry knows none."""
         if schema_id not in self.writer_schemas:
-            text = call_registry(f"{self.registry_url}/schemas/ids/{schema_id}")["schema"]
-            self.writer_schemas[schema_id] = fastavro.parse_schema(json.loads(text))
+            try:
+                text = call_registry(f"{self.registry_url}/schemas/ids/{schema_id}")["schema"]
+                self.writer_schemas[schema_id] = fastavro.parse_schema(json.loads(text))
+            except urllib.error.HTTPError as error:
+                if error.code != 404:
+                    raise
+                self.writer_schemas[schema_id] = None
         return self.writer_schemas[schema_id]
 
     def decode(self, value):
-        """Returns the order, or None if `value` is no order in Confluent's wire format."""
-        if value is None or len(value) < WIRE_HEADER.size or value[0] != 0:
-            return None
+        """Returns the order and None, or None and the `dlq.error.type` of what is no order in Confluent's wire format."""
+        if value is None:
+            return None, "tombstone"
+        if len(value) > VALUE_BYTES_MAX:
+            return None, "oversize"
+        if value[:1] != b"\x00":
+            return None, "unknown-format"
+        if len(value) < WIRE_HEADER.size:
+            return None, "truncated"
         _magic, schema_id = WIRE_HEADER.unpack_from(value)
+        schema = self.writer_schema(schema_id)
+        if schema is None:
+            return None, "unknown-schema"
         datum = io.BytesIO(value[WIRE_HEADER.size :])
         try:
-            order = fastavro.schemaless_reader(datum, self.writer_schema(schema_id), PARSED_SCHEMA)
-        except (EOFError, ValueError, IndexError, urllib.error.HTTPError, fastavro.read.SchemaResolutionError):
-            return None
-        return order if datum.read(1) == b"" else None
+            order = fastavro.schemaless_reader(datum, schema, PARSED_SCHEMA)
+        except (EOFError, IndexError):
+            return None, "truncated"
+        except (ValueError, fastavro.read.SchemaResolutionError):
+            return None, "schema-mismatch"
+        if datum.read(1) != b"":
+            return None, "trailing-bytes"
+        return (order, None) if 0 <= order["price"] <= PRICE_MAX else (None, "invalid-price")
 
 
 def murmur2(data):

@@ -352,10 +352,12 @@ impl Scenario {
         match self.platform {
             Platform::Embedded(_) => {
                 let servers = self.platform.bootstrap_servers();
+                let schema_id = self.register_order_schema().await?;
                 Verdict::of_topics(
                     servers,
                     self.orders_topic(),
                     self.dead_letter_topic(),
+                    schema_id,
                     simulation,
                 )
                 .await

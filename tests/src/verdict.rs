@@ -67,12 +67,17 @@ pub struct Verdict {
     pub missing_dead: Vec<String>,
     /// Dead letters of records that must be none.
     pub unexpected_dead: Vec<String>,
+    /// Dead letters that name another `dlq.error.type` than is true, or do not hold their record's key, value and headers.
+    pub wrong_dead: Vec<String>,
+    /// Dead letters found by their `dlq.error.type`, repeats removed.
+    pub dead_letter_types: BTreeMap<String, u64>,
     /// Equal for equal sets of dead order ids.
     pub dead_order_ids_digest: String,
 }
 
 impl Verdict {
-    /// Works the verdict out of what the two topics hold.
+    /// Works the verdict out of what the two topics hold, where `schema_id` is that of the orders' schema and any other is
+    /// unknown. Poison is judged as processors do it with their default settings.
     ///
     /// # Errors
     /// When they cannot be read, or when a repeat differs from what it repeats.
@@ -83,13 +88,14 @@ impl Verdict {
         bootstrap_servers: &str,
         orders_topic: &str,
         dead_letter_topic: &str,
+        schema_id: u32,
         simulation: Simulation,
     ) -> Result<Self> {
         let schema = Schema::parse_str(ORDER_SCHEMA)?;
         let partitions = topic::partition_count(bootstrap_servers, orders_topic).await?;
         let partitions = partitions.and_then(|count| u32::try_from(count).ok());
-        let mut judge =
-            Judge::new(&schema, simulation, partitions.context("find the topic of orders")?)?;
+        let partitions = partitions.context("find the topic of orders")?;
+        let mut judge = Judge::new(&schema, schema_id, simulation, partitions)?;
         for record in topic::read(bootstrap_servers, orders_topic).await? {
             judge.add(&record)?;
         }
@@ -109,7 +115,9 @@ impl Verdict {
             "retries, lag or completeness is wrong:\n{stats:#?}\n{self:#?}"
         );
         ensure!(
-            self.missing_dead.is_empty() && self.unexpected_dead.is_empty(),
+            self.missing_dead.is_empty()
+                && self.unexpected_dead.is_empty()
+                && self.wrong_dead.is_empty(),
             "the dead letters are not those that they have to be:\n{self:#?}"
         );
         ensure!(self.misplaced == 0, "{} orders lie on the wrong partition", self.misplaced);
@@ -145,29 +153,59 @@ const RECENT_PRICES: usize = 100;
 /// The highest price that is taken for one.
 const PRICE_MAX: f32 = 1e12;
 
-/// Magic byte and schema id, in front of every value in Confluent's wire format.
-const WIRE_HEADER_BYTES: usize = 5;
+/// Magic byte, in front of every value in Confluent's wire format; the schema's id follows.
+const MAGIC: u8 = 0;
+
+/// The longest value that a processor takes for an order by default.
+const VALUE_BYTES_MAX: usize = 65_536;
 
 /// The order's schema, as every client of these topics has it.
 pub(crate) const ORDER_SCHEMA: &str = include_str!("../../avro/order.avsc");
 
 /// Adds up what a topic of orders holds.
 struct Judge<'s> {
+    schema_id: u32,
     simulation: Simulation,
     partitions: u32,
     reader: GenericDatumReader<'s>,
     verdict: Verdict,
     /// The values by producer id and sequence.
     values: BTreeMap<(Vec<u8>, Vec<u8>), Vec<u8>>,
-    /// The order ids of the expected dead letters by coordinates; poison has none.
-    dead: BTreeMap<String, Option<String>>,
+    /// What must be dead letters, by coordinates.
+    dead: BTreeMap<String, Dead>,
     /// Timestamp in milliseconds and price of every processed order.
     processed: Vec<(i64, f64)>,
 }
 
+/// A record that must be a dead letter.
+struct Dead {
+    record: TopicRecord,
+    error_type: &'static str,
+    /// Poison has none.
+    order_id: Option<String>,
+}
+
+impl Dead {
+    /// Tells whether a letter says what is true, and holds what its record holds.
+    fn is_told_by(&self, letter: &TopicRecord) -> bool {
+        let record = &self.record;
+        let keeps_headers =
+            record.headers.iter().all(|(name, value)| letter.headers.get(name) == Some(value));
+        keeps_headers
+            && (&letter.key, &letter.value) == (&record.key, &record.value)
+            && letter.header_text("dlq.error.type").as_deref() == Some(self.error_type)
+    }
+}
+
 impl<'s> Judge<'s> {
-    fn new(schema: &'s Schema, simulation: Simulation, partitions: u32) -> Result<Self> {
+    fn new(
+        schema: &'s Schema,
+        schema_id: u32,
+        simulation: Simulation,
+        partitions: u32,
+    ) -> Result<Self> {
         Ok(Self {
+            schema_id,
             simulation,
             partitions,
             reader: GenericDatumReader::builder(schema).build()?,
@@ -188,17 +226,23 @@ impl<'s> Judge<'s> {
             self.verdict.repeats += 1;
             return Ok(());
         }
-        let Some((order_id, price)) = self.decode(record) else {
-            self.verdict.poison += 1;
-            self.dead.insert(record.place(), None);
-            return Ok(());
+        let mut dead = |error_type, order_id| {
+            let record = record.clone();
+            self.dead.insert(record.place(), Dead { record, error_type, order_id });
         };
-        let (is_dead, retries) = outcome(self.simulation, &order_id);
-        self.verdict.retries += u64::from(retries);
-        if is_dead {
-            self.dead.insert(record.place(), Some(order_id));
-        } else {
-            self.add_processed(record, price);
+        match decode(&self.reader, self.schema_id, record.value.as_deref()) {
+            Err(poison) => {
+                dead(poison, None);
+                self.verdict.poison += 1;
+            }
+            Ok((order_id, price)) => {
+                let Outcome { dead_of, retries } = outcome(self.simulation, &order_id);
+                self.verdict.retries += u64::from(retries);
+                match dead_of {
+                    Some(error_type) => dead(error_type, Some(order_id)),
+                    None => self.add_processed(record, price),
+                }
+            }
         }
         Ok(())
     }
@@ -226,20 +270,6 @@ impl<'s> Judge<'s> {
         }
     }
 
-    fn decode(&self, record: &TopicRecord) -> Option<(String, f32)> {
-        let value = record.value.as_deref()?;
-        let mut datum = value.get(WIRE_HEADER_BYTES..).filter(|_| value[0] == 0)?;
-        let Value::Record(fields) = self.reader.read_value(&mut datum).ok()? else { return None };
-        let fields: BTreeMap<String, Value> = fields.into_iter().collect();
-        let (Value::String(order_id), Value::Float(price)) =
-            (fields.get("orderId")?, fields.get("price")?)
-        else {
-            return None;
-        };
-        let is_price = (0.0..=PRICE_MAX).contains(price);
-        (is_price && datum.is_empty()).then(|| (order_id.clone(), *price))
-    }
-
     fn add_processed(&mut self, record: &TopicRecord, price: f32) {
         let wide = f64::from(price);
         self.verdict.orders += 1;
@@ -263,20 +293,28 @@ impl<'s> Judge<'s> {
     /// Compares what must be dead with the dead letters found, and closes the sums.
     fn finish(self, dead_letters: &[TopicRecord]) -> Result<Verdict> {
         let mut found = BTreeSet::new();
+        let mut wrong = BTreeSet::new();
+        let mut types = BTreeMap::new();
         let mut repeats = 0;
         for letter in dead_letters {
-            let coordinate =
+            let header =
                 |name| letter.header_text(name).with_context(|| format!("find header {name}"));
-            let place =
-                format!("{}:{}", coordinate("original_partition")?, coordinate("original_offset")?);
-            repeats += u64::from(!found.insert(place));
+            let place = format!("{}:{}", header("original_partition")?, header("original_offset")?);
+            if self.dead.get(&place).is_some_and(|dead| !dead.is_told_by(letter)) {
+                wrong.insert(place.clone());
+            }
+            if found.insert(place) {
+                *types.entry(header("dlq.error.type")?).or_default() += 1;
+            } else {
+                repeats += 1;
+            }
         }
         let expected: BTreeSet<String> = self.dead.keys().cloned().collect();
         let order_ids: BTreeSet<&String> = self
             .dead
             .iter()
             .filter(|(place, _)| found.contains(*place))
-            .filter_map(|(_, id)| id.as_ref())
+            .filter_map(|(_, dead)| dead.order_id.as_ref())
             .collect();
         let mut digest = DefaultHasher::new();
         order_ids.hash(&mut digest);
@@ -288,24 +326,66 @@ impl<'s> Judge<'s> {
             dead_letter_repeats: repeats,
             missing_dead: expected.difference(&found).cloned().collect(),
             unexpected_dead: found.difference(&expected).cloned().collect(),
+            wrong_dead: wrong.into_iter().collect(),
+            dead_letter_types: types,
             dead_order_ids_digest: format!("{:016x}", digest.finish()),
             ..self.verdict
         })
     }
 }
 
-/// Returns whether the simulation makes an order a dead letter, and how often it is retried.
-fn outcome(simulation: Simulation, order_id: &str) -> (bool, u32) {
+/// Returns the order id and the price of an order in Confluent's wire format, or the `dlq.error.type` of what is none.
+fn decode(
+    reader: &GenericDatumReader<'_>,
+    schema_id: u32,
+    value: Option<&[u8]>,
+) -> Result<(String, f32), &'static str> {
+    let value = value.ok_or("tombstone")?;
+    if value.len() > VALUE_BYTES_MAX {
+        return Err("oversize");
+    }
+    let rest = value.strip_prefix(&[MAGIC]).ok_or("unknown-format")?;
+    let (id, mut datum) = rest.split_first_chunk().ok_or("truncated")?;
+    if u32::from_be_bytes(*id) != schema_id {
+        return Err("unknown-schema");
+    }
+    // What ends too early is used up.
+    let failure = |rest: &[u8]| if rest.is_empty() { "truncated" } else { "schema-mismatch" };
+    let Ok(Value::Record(fields)) = reader.read_value(&mut datum) else {
+        return Err(failure(datum));
+    };
+    let fields: BTreeMap<String, Value> = fields.into_iter().collect();
+    let (Some(Value::String(order_id)), Some(Value::Float(price))) =
+        (fields.get("orderId"), fields.get("price"))
+    else {
+        return Err("schema-mismatch");
+    };
+    if !datum.is_empty() {
+        return Err("trailing-bytes");
+    }
+    let is_price = (0.0..=PRICE_MAX).contains(price);
+    if is_price { Ok((order_id.clone(), *price)) } else { Err("invalid-price") }
+}
+
+/// What the simulation does to an order.
+struct Outcome {
+    /// The `dlq.error.type` with which it ends as a dead letter.
+    dead_of: Option<&'static str>,
+    retries: u32,
+}
+
+fn outcome(simulation: Simulation, order_id: &str) -> Outcome {
     let hash = positive_murmur2(order_id.as_bytes());
     let share = f64::from(hash) / 2f64.powi(31);
     if share < simulation.rate / 2.0 {
-        return (true, 0);
+        return Outcome { dead_of: Some("simulated"), retries: 0 };
     }
     if share < simulation.rate {
         let failures = 1 + (hash >> 8) % (simulation.retries_max + 1);
-        return (failures > simulation.retries_max, failures.min(simulation.retries_max));
+        let dead_of = (failures > simulation.retries_max).then_some("retries-exhausted");
+        return Outcome { dead_of, retries: failures.min(simulation.retries_max) };
     }
-    (false, 0)
+    Outcome { dead_of: None, retries: 0 }
 }
 
 /// Returns a price in millionths, rounded half to even.
@@ -337,21 +417,28 @@ mod tests {
         let schema = Schema::parse_str(ORDER_SCHEMA).expect("the schema is valid");
         for (rate, processed, dead) in [(0.0, 2, 1), (2.0, 0, 3)] {
             let simulation = Simulation { rate, retries_max: 3 };
-            let mut judge = Judge::new(&schema, simulation, 4).expect("the schema resolves");
+            let mut judge = Judge::new(&schema, 1, simulation, 4).expect("the schema resolves");
             for (offset, sequence, order) in
                 [(0, "1", "a"), (1, "2", "b"), (2, "1", "a"), (3, "3", "")]
             {
                 judge.add(&record(offset, sequence, order)).expect("no repeat differs");
             }
             assert!(judge.add(&record(4, "2", "not b")).is_err());
-            let verdict =
-                judge.finish(&[letter(0), letter(3), letter(3)]).expect("the letters are whole");
+            let letters = [
+                letter(record(0, "1", "a"), "simulated"),
+                letter(record(3, "3", ""), "truncated"),
+                letter(record(3, "3", ""), "tombstone"),
+            ];
+            let verdict = judge.finish(&letters).expect("the letters are whole");
             assert_eq!((verdict.orders, verdict.repeats, verdict.poison), (processed, 1, 1));
             // "foobar" belongs on partition 2 of 4, and these five records lie on partition 0.
             assert_eq!(verdict.misplaced, 5);
             assert_eq!((verdict.expected_dead, verdict.dead_letters), (dead, 2));
             assert_eq!(verdict.dead_letter_repeats, 1);
             assert_eq!(verdict.missing_dead.len() + verdict.unexpected_dead.len(), 1);
+            assert_eq!(verdict.wrong_dead, ["0:3"]);
+            let types = [("simulated".to_owned(), 1), ("truncated".to_owned(), 1)];
+            assert_eq!(verdict.dead_letter_types, types.into());
             assert_eq!(verdict.sum_micros, 12_500_000 * i128::from(processed));
         }
     }
@@ -376,19 +463,15 @@ mod tests {
         }
     }
 
-    fn letter(original_offset: i64) -> TopicRecord {
-        let headers = [
-            ("original_partition", "0".to_owned()),
-            ("original_offset", original_offset.to_string()),
-        ];
-        let headers = headers.map(|(name, value)| (name.to_owned(), value.into_bytes()));
-        TopicRecord {
-            partition: 0,
-            offset: 0,
-            timestamp_ms: 1,
-            key: None,
-            value: None,
-            headers: headers.into(),
+    fn letter(record: TopicRecord, error_type: &str) -> TopicRecord {
+        let mut letter = TopicRecord { offset: 0, ..record };
+        for (name, value) in [
+            ("original_partition", record.partition.to_string()),
+            ("original_offset", record.offset.to_string()),
+            ("dlq.error.type", error_type.to_owned()),
+        ] {
+            letter.headers.insert(name.to_owned(), value.into_bytes());
         }
+        letter
     }
 }

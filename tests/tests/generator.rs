@@ -44,7 +44,11 @@ async fn orders_that_cannot_be_delivered_are_reported_and_the_exit_code_is_1() -
 async fn the_same_seed_gives_the_same_orders_on_the_same_partitions() -> Result<()> {
     let mut runs = Vec::new();
     for seed in ["7", "7", "8"] {
-        let scenario = Scenario::open("seed").await?.with("SEED", seed).with("ORDER_COUNT", "1000");
+        let scenario = Scenario::open("seed")
+            .await?
+            .with("SEED", seed)
+            .with("CORRUPT_RATE", "0.3")
+            .with("ORDER_COUNT", "1000");
         let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
         generator.expect_exit(0).await?;
         let servers = scenario.platform().bootstrap_servers();

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use end_to_end::{Scenario, topic};
+use end_to_end::service::field;
+use end_to_end::verdict::Simulation;
+use end_to_end::{Scenario, Service, topic};
 
 /// A schema that no order can be read with.
 const OTHER_SCHEMA: &str =
@@ -64,4 +66,79 @@ async fn every_kind_of_poison_is_dead_lettered_with_its_reason() -> Result<()> {
     }
     assert_eq!(found, expected);
     processor.drain().await
+}
+
+/// Orders of a run, besides what is made bad.
+const ORDERS: u64 = 4_000;
+
+/// The generator's kinds of trouble that make a record bad, and the `dlq.error.type` that tells so.
+const BAD: [(&str, &str); 7] = [
+    ("bad_magic", "unknown-format"),
+    ("unknown_schema", "unknown-schema"),
+    ("truncated", "truncated"),
+    ("trailing_bytes", "trailing-bytes"),
+    ("tombstone", "tombstone"),
+    ("invalid_price", "invalid-price"),
+    ("oversize", "oversize"),
+];
+
+/// Every record is judged by what the topics hold: that the orders are counted once, and that the dead letters are just
+/// what is bad or made to fail, with the true reason and the very bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_amount_of_trouble_leaves_the_orders_as_they_are() -> Result<()> {
+    let simulation = Simulation { rate: 0.1, retries_max: 3 };
+    let mut calm_sum = None;
+    for trouble in ["0", "0.2"] {
+        let scenario = Scenario::open("trouble")
+            .await?
+            .with("SEED", "11")
+            .with("ORDER_COUNT", &ORDERS.to_string())
+            .with("CORRUPT_RATE", trouble)
+            .with("ERROR_SIMULATION_RATE", "0.1")
+            .with("RETRY_BACKOFF_SECONDS", "0.05");
+        let processors = [
+            scenario.processor("processor-1")?.start()?,
+            scenario.processor("processor-2")?.start()?,
+        ];
+        let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
+        generator.expect_exit(0).await?;
+        let acknowledged = count(&generator, "final statistics", "acknowledged").await?;
+        let (stats, verdict) = scenario.check_exact(acknowledged, simulation).await?;
+        assert_eq!(verdict.records, acknowledged);
+        assert_eq!(verdict.records - verdict.poison, ORDERS);
+
+        if trouble == "0" {
+            assert_eq!(verdict.poison, 0);
+            calm_sum = Some(stats.sum);
+        } else {
+            assert_eq!(Some(stats.sum), calm_sum);
+            for (made, told) in BAD {
+                let made = count(&generator, "trouble among", made).await?;
+                assert!(made > 0, "no {told} was made");
+                assert_eq!(verdict.dead_letter_types.get(told), Some(&made), "{told}");
+            }
+            hot_orders_are_on_one_partition(&scenario, &generator).await?;
+        }
+        for processor in processors {
+            processor.drain().await?;
+        }
+    }
+    Ok(())
+}
+
+async fn hot_orders_are_on_one_partition(scenario: &Scenario, generator: &Service) -> Result<()> {
+    let records =
+        topic::read(scenario.platform().bootstrap_servers(), scenario.orders_topic()).await?;
+    let hot = records.iter().filter(|record| record.key.as_deref() == Some(b"hot-key"));
+    let partitions: Vec<i32> = hot.map(|record| record.partition).collect();
+    let made = count(generator, "trouble among", "hot_key").await?;
+    assert_eq!(u64::try_from(partitions.len())?, made);
+    assert!(partitions.windows(2).all(|pair| pair[0] == pair[1]), "{partitions:?}");
+    Ok(())
+}
+
+/// Returns a number of the first log line that contains `text`.
+async fn count(generator: &Service, text: &str, name: &str) -> Result<u64> {
+    let line = generator.line(text).await?;
+    field(&line, name)?.as_u64().with_context(|| format!("read {name} of {line}"))
 }
