@@ -123,6 +123,25 @@ impl Scenario {
         }
     }
 
+    /// Gives the topic of orders more partitions, `count` in all: on a real Kafka by its own tool.
+    ///
+    /// # Errors
+    /// When the broker refuses to.
+    pub async fn grow_orders_topic(&self, count: u32) -> Result<()> {
+        match self.platform {
+            Platform::Embedded(_) => {
+                let servers = self.platform.bootstrap_servers();
+                topic::grow(servers, self.orders_topic(), i32::try_from(count)?).await
+            }
+            Platform::Kafka(_) => {
+                let command = outsiders::kafka_tool(self, outsiders::TOPICS);
+                let count = count.to_string();
+                let alter = ["--alter", "--topic", self.orders_topic(), "--partitions", &count];
+                command.args(alter).output().await.map(drop)
+            }
+        }
+    }
+
     /// Sets a variable for all services of this scenario.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {

@@ -6,12 +6,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use bytes::{BufMut, Bytes, BytesMut};
 use chrono::Utc;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::{
+    CreatePartitionsRequest, CreatePartitionsResponse, RequestHeader, ResponseHeader, TopicName,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use rskafka::BackoffConfig;
 use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
 use rskafka::record::Record;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// How many bytes one fetch asks for.
 const FETCH_BYTES_MAX: i32 = 4 * 1024 * 1024;
@@ -108,6 +116,43 @@ pub async fn create(bootstrap_servers: &str, topic: &str, partitions: i32) -> Re
     let controller = connect(bootstrap_servers).await?.controller_client()?;
     let created = controller.create_topic(topic, partitions, 1, CREATION_WAIT_MS).await;
     created.with_context(|| format!("create the topic {topic}"))
+}
+
+/// Gives `topic` more partitions, `count` in all.
+///
+/// # Errors
+/// When the broker refuses to.
+///
+/// # Cancel safety
+/// Not cancel safe: the partitions may have been added.
+pub async fn grow(bootstrap_servers: &str, topic: &str, count: i32) -> Result<()> {
+    // rskafka has no such call.
+    const VERSION: i16 = 3;
+    let name = TopicName(StrBytes::from_string(topic.to_owned()));
+    let grown = CreatePartitionsTopic::default().with_name(name).with_count(count);
+    let request = CreatePartitionsRequest::default()
+        .with_timeout_ms(FETCH_WAIT_MS)
+        .with_topics(vec![grown.with_assignments(None)]);
+    let header = RequestHeader::default()
+        .with_request_api_key(CreatePartitionsRequest::KEY)
+        .with_request_api_version(VERSION);
+    let mut body = BytesMut::new();
+    header.encode(&mut body, CreatePartitionsRequest::header_version(VERSION))?;
+    request.encode(&mut body, VERSION)?;
+    let mut frame = BytesMut::new();
+    frame.put_u32(u32::try_from(body.len())?);
+    frame.extend(body);
+
+    let mut connection = TcpStream::connect(bootstrap_servers).await.context("connect")?;
+    connection.write_all(&frame).await?;
+    let mut answer = vec![0; usize::try_from(connection.read_u32().await?)?];
+    connection.read_exact(&mut answer).await?;
+    let mut answer = Bytes::from(answer);
+    ResponseHeader::decode(&mut answer, CreatePartitionsResponse::header_version(VERSION))?;
+    let response = CreatePartitionsResponse::decode(&mut answer, VERSION)?;
+    let is_grown = response.results.iter().all(|result| result.error_code == 0);
+    ensure!(is_grown && response.results.len() == 1, "{topic} was not grown: {response:?}");
+    Ok(())
 }
 
 /// Appends one record, with the time of writing, to one partition.

@@ -1,6 +1,6 @@
 //! A broker for tests: it answers as it is told and remembers what it was sent and what it wrote.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,6 +44,7 @@ pub(crate) enum Order {
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) at: Instant,
+    pub(crate) target: TopicPartition,
     pub(crate) deadline: Instant,
     pub(crate) records: Vec<OutgoingRecord>,
 }
@@ -59,7 +60,8 @@ struct State {
     script: VecDeque<Answer>,
     /// The most records of one request; 0 is no limit.
     records_max: usize,
-    in_flight: usize,
+    /// Partitions that a request is in flight to.
+    in_flight: BTreeSet<TopicPartition>,
     requests: Vec<Request>,
     log: Vec<OutgoingRecord>,
     late: Vec<(Order, Vec<OutgoingRecord>)>,
@@ -107,7 +109,7 @@ impl Transport for FakeBroker {
         records: &[OutgoingRecord],
         deadline: Instant,
     ) -> Result<i64, ProduceError> {
-        let answer = self.state.lock().unwrap().arrive(records, deadline);
+        let answer = self.state.lock().unwrap().arrive(target, records, deadline);
         let target = target.clone();
         if matches!(answer, Answer::Late(_) | Answer::Silence) {
             sleep_until(deadline).await;
@@ -115,7 +117,7 @@ impl Transport for FakeBroker {
             sleep(LATENCY).await;
         }
         let mut state = self.state.lock().unwrap();
-        state.in_flight -= 1;
+        state.in_flight.remove(&target);
         match answer {
             Answer::Written => Ok(state.write(records)),
             Answer::WrittenUnheard => {
@@ -137,11 +139,15 @@ impl Transport for FakeBroker {
 }
 
 impl State {
-    fn arrive(&mut self, records: &[OutgoingRecord], deadline: Instant) -> Answer {
-        self.in_flight += 1;
-        assert_eq!(self.in_flight, 1, "one request in flight");
-        let at = Instant::now();
-        self.requests.push(Request { at, deadline, records: records.to_vec() });
+    fn arrive(
+        &mut self,
+        target: &TopicPartition,
+        records: &[OutgoingRecord],
+        deadline: Instant,
+    ) -> Answer {
+        assert!(self.in_flight.insert(target.clone()), "one request in flight to {target}");
+        let (at, target) = (Instant::now(), target.clone());
+        self.requests.push(Request { at, target, deadline, records: records.to_vec() });
         let answer = self.script.pop_front().unwrap_or(Answer::Written);
         if self.records_max > 0 && records.len() > self.records_max {
             return Answer::Refused(ResponseError::MessageTooLarge);

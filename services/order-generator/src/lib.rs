@@ -1,7 +1,8 @@
 //! Publishes Avro orders to Kafka.
 //!
 //! Reading order: `orders` draws them and `trouble` makes some of them bad (both pure), `batch` makes records of them,
-//! `delivery` gets a batch to the broker, `sender` does so for one partition, `service` puts it together.
+//! `delivery` gets a batch to the broker, `sender` does so for one partition and `senders` for all, `service` puts it
+//! together.
 
 pub use service::run;
 pub use settings::GeneratorSettings;
@@ -11,11 +12,13 @@ mod catalogue;
 mod delivery;
 #[cfg(test)]
 mod fake_broker;
+mod growth;
 mod orders;
 mod outage;
 mod pace;
 mod report;
 mod sender;
+mod senders;
 mod service;
 mod settings;
 mod startup;

@@ -3,7 +3,7 @@
 //! ```text
 //! registry, topic ─→ make orders ─┬─ queue ─→ sender of partition 0 ─┐
 //!                        ↑        ├─ queue ─→ sender of partition 1 ─┼─→ report ─→ exit code
-//!              pace, stop, halted └─ queue ─→ sender of partition 2 ─┘
+//!      pace, stop, halted, growth └─ queue ─→ sender of partition 2 ─┘
 //! ```
 //!
 //! At a signal, when `ORDER_COUNT` is reached, or when an order could not be delivered, no more orders are made; the
@@ -18,31 +18,25 @@ use anyhow::{Context as _, bail};
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::writer::Writer;
-use kafka_group::TopicPartition;
-use kafka_group::murmur2::partition_for_key;
-use rand::TryRng;
-use rand::rngs::SysRng;
 use schema_registry::{RegistryConfig, SchemaRegistry};
 use service_runtime::{Context, Progress};
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::watch;
 use tokio::task::{JoinSet, consume_budget};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::batch::{Encoder, PendingOrder};
+use crate::batch::PendingOrder;
 use crate::delivery::DeliveryPolicy;
-use crate::orders::{DrawnOrder, ORDER_ID_BYTES_MAX, Orders};
+use crate::growth;
+use crate::orders::Orders;
 use crate::outage::Outage;
 use crate::pace::Pace;
 use crate::report::Report;
-use crate::sender::Sender;
+use crate::senders::{Common, Senders, random_number};
 use crate::settings::GeneratorSettings;
 use crate::startup;
-
-/// How many orders of a partition may wait for the batch before them; making orders waits beyond.
-const QUEUE_ORDERS_MAX: usize = 8192;
 
 /// How often the progress bar moves.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -74,6 +68,7 @@ struct Publisher {
     seed: u64,
     schema_id: u32,
     partitions: NonZeroU32,
+    cluster: Cluster,
     writer: Writer,
     outage: Arc<Outage>,
 }
@@ -102,6 +97,7 @@ impl Publisher {
             seed,
             schema_id,
             partitions,
+            cluster,
             writer: Writer::new(brokers),
             outage: Arc::new(Outage::new(kafka_check)),
         })
@@ -114,15 +110,20 @@ impl Publisher {
         let report = Arc::new(Report::new(&self.context.metrics, enough.clone()));
         let progress = Progress::start(self.settings.order_count, "orders", &self.context.console);
         let abandon = CancellationToken::new();
-        let (queues, senders) = self.start_senders(&report, &abandon)?;
-        let mut display = JoinSet::new();
-        display.spawn(show(progress.clone(), Arc::clone(&report)));
+        let mut senders = self.start_senders(&report, &abandon)?;
+        let (grown, growth) = watch::channel(self.partitions);
+        let mut beside = JoinSet::new();
+        beside.spawn(show(progress.clone(), Arc::clone(&report)));
+        let GeneratorSettings { ref topics, metadata_age_max, .. } = self.settings;
+        let topic = topics.orders_topic.clone();
+        beside.spawn(growth::watch(self.cluster.clone(), topic, metadata_age_max, grown));
 
-        self.make_orders(queues, &report, &enough).await;
-        let drained = self.drain(senders, &abandon).await;
-        display.shutdown().await;
+        let made = self.make_orders(&mut senders, growth, &report, &enough).await;
+        let drained = self.drain(senders.close(), &abandon).await;
+        beside.shutdown().await;
         progress.finish();
         let shortfall = report.conclude(begun.elapsed());
+        made?;
         drained?;
         if shortfall.failed + shortfall.unknown > 0 {
             bail!("{} orders failed, {} may be lost", shortfall.failed, shortfall.unknown);
@@ -130,45 +131,37 @@ impl Publisher {
         Ok(())
     }
 
-    /// Starts a sender for each partition, each with a producer id of its own.
     fn start_senders(
         &self,
         report: &Arc<Report>,
         abandon: &CancellationToken,
-    ) -> anyhow::Result<(Vec<mpsc::Sender<PendingOrder>>, JoinSet<()>)> {
-        let topic: Arc<str> = self.settings.topics.orders_topic.as_str().into();
-        let policy = DeliveryPolicy {
-            refusals_max: self.settings.refusals_max,
-            timeout: self.settings.delivery_timeout,
+    ) -> anyhow::Result<Senders<Writer>> {
+        let common = Common {
+            transport: self.writer.clone(),
+            topic: self.settings.topics.orders_topic.as_str().into(),
+            schema_id: self.schema_id,
+            policy: DeliveryPolicy {
+                refusals_max: self.settings.refusals_max,
+                timeout: self.settings.delivery_timeout,
+            },
+            outage: Arc::clone(&self.outage),
+            report: Arc::clone(report),
+            abandon: abandon.clone(),
         };
-        let mut senders = JoinSet::new();
-        let mut queues = Vec::new();
-        for partition in 0..self.partitions.get().cast_signed() {
-            let sender = Sender::new(
-                self.writer.clone(),
-                TopicPartition::new(Arc::clone(&topic), partition),
-                Encoder::new(self.schema_id, random_number()?),
-                policy,
-                Arc::clone(&self.outage),
-                Arc::clone(report),
-            );
-            let (into_queue, queue) = mpsc::channel(QUEUE_ORDERS_MAX);
-            queues.push(into_queue);
-            senders.spawn(sender.run(queue, abandon.clone()));
-        }
-        Ok((queues, senders))
+        Senders::start(common, self.partitions)
     }
 
     /// Makes orders and queues them for their partitions, until `ORDER_COUNT` is reached or there are `enough`.
     ///
-    /// Which partition follows from the order's id as in every other client, so the orders of a seed lie on the same
-    /// partitions in every run.
+    /// Which partition follows from the order's key as in every other client, so the orders of a seed lie on the same
+    /// partitions in every run with as many of them.
     async fn make_orders(
         &self,
-        queues: Vec<mpsc::Sender<PendingOrder>>,
+        senders: &mut Senders<Writer>,
+        mut growth: watch::Receiver<NonZeroU32>,
         report: &Report,
         enough: &CancellationToken,
-    ) {
+    ) -> anyhow::Result<()> {
         let GeneratorSettings { order_count, order_id_format, price_min, price_max, .. } =
             self.settings;
         let mut orders = Orders::new(self.seed, order_id_format, price_min, price_max)
@@ -179,10 +172,14 @@ impl Publisher {
             if let Some(due) = pace.next(Instant::now())
                 && enough.run_until_cancelled(sleep_until(due)).await.is_none()
             {
-                return;
+                return Ok(());
+            }
+            if growth.has_changed().unwrap_or(false) {
+                self.writer.refresh();
+                senders.grow(*growth.borrow_and_update())?;
             }
             let order = orders.draw();
-            let queue = &queues[self.partition_of(&order)];
+            let queue = senders.queue_of(&order);
             let is_queued = match queue.try_send(PendingOrder::new(order, SystemTime::now())) {
                 Ok(()) => true,
                 Err(TrySendError::Full(order)) => {
@@ -192,20 +189,14 @@ impl Publisher {
                 Err(TrySendError::Closed(_order)) => false,
             };
             if !is_queued {
-                return;
+                return Ok(());
             }
             report.sent();
             made += u64::from(!order.is_bad());
             // The senders share the threads with this loop, which hardly ever has to wait.
             consume_budget().await;
         }
-    }
-
-    fn partition_of(&self, order: &DrawnOrder) -> usize {
-        let mut id = [0; ORDER_ID_BYTES_MAX];
-        let key = order.key(order.id.write_to(&mut id));
-        let partition = partition_for_key(key.as_bytes(), self.partitions);
-        usize::try_from(partition).unwrap_or_default()
+        Ok(())
     }
 
     /// Waits for the senders, after a signal only as long as the settings say.
@@ -245,9 +236,4 @@ async fn show(progress: Progress, report: Arc<Report>) {
         progress.set(report.acknowledged_orders());
         report.tick();
     }
-}
-
-/// Returns a number from the operating system, which no `SEED` decides.
-fn random_number() -> anyhow::Result<u64> {
-    SysRng.try_next_u64().context("draw a random number")
 }

@@ -27,6 +27,8 @@ pub struct GeneratorSettings {
     pub(crate) trouble: TroubleSettings,
     /// How often records that the broker refuses are tried before they have failed.
     pub(crate) refusals_max: u32,
+    /// How old what is known about the topic's partitions may be.
+    pub(crate) metadata_age_max: Duration,
     /// How long records are sent again before their outcome is given up as unknown.
     pub(crate) delivery_timeout: Duration,
     /// How long acknowledgements are waited for after a signal.
@@ -93,6 +95,12 @@ impl FromSettings for GeneratorSettings {
                 3,
                 1..=1000,
                 "How often orders are sent that the broker refuses, before they have failed.",
+            ),
+            metadata_age_max: settings.milliseconds(
+                "METADATA_MAX_AGE_MS",
+                30_000,
+                100..=86_400_000,
+                "How often it is looked whether the topic has more partitions; orders are spread over those, too.",
             ),
             delivery_timeout: settings.milliseconds(
                 "DELIVERY_TIMEOUT_MS",

@@ -116,6 +116,14 @@ impl Writer {
         Ok(offsets.first().copied().unwrap_or_default())
     }
 
+    /// Forgets what is known about the cluster, to be called when a topic has got more partitions: rskafka keeps what it
+    /// has learnt about a topic, and calls a partition that came later unknown.
+    ///
+    /// Requests on their way are not touched.
+    pub fn refresh(&self) {
+        self.replace(&self.session());
+    }
+
     fn session(&self) -> Arc<Session> {
         let session = self.shared.session.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&session)

@@ -1,0 +1,92 @@
+//! Partitions are added to the topic of orders while everything runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+
+use anyhow::{Context, Result};
+use end_to_end::service::field;
+use end_to_end::topic::TopicRecord;
+use end_to_end::verdict::Simulation;
+use end_to_end::{Scenario, Verdict, topic};
+use kafka_group::murmur2::partition_for_key;
+
+const BEFORE: NonZeroU32 = NonZeroU32::new(2).unwrap();
+const AFTER: NonZeroU32 = NonZeroU32::new(5).unwrap();
+
+#[tokio::test(flavor = "multi_thread")]
+async fn added_partitions_get_their_share_and_every_order_counts_once() -> Result<()> {
+    let scenario = Scenario::open("growing")
+        .await?
+        .with("TOPIC_PARTITIONS", &BEFORE.to_string())
+        .with("METADATA_MAX_AGE_MS", "100")
+        // Far more than are needed: the generator is stopped before.
+        .with("ORDER_COUNT", "60000");
+    let first = scenario.processor("processor-1")?.start()?;
+    first.line("partitions assigned").await?;
+    let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "1000").start()?;
+    scenario.stats_when("the first orders", |stats| stats.orders > 500).await?;
+
+    scenario.grow_orders_topic(AFTER.get()).await?;
+    generator.line("the topic has grown").await?;
+    // A rebalance is when the group learns of them at once.
+    let second = scenario.processor("processor-2")?.start()?;
+    let is_read = |partition: &serde_json::Value| partition["orders"].as_u64() > Some(100);
+    let all_are_read = "orders of every partition";
+    scenario
+        .stats_when(all_are_read, |stats| {
+            let orders = scenario.orders_topic();
+            let read = stats.partitions.iter().filter(|p| p["topic"] == orders && is_read(p));
+            u32::try_from(read.count()) == Ok(AFTER.get())
+        })
+        .await?;
+    generator.interrupt()?;
+    generator.expect_exit(0).await?;
+    assert!(!generator.lines().iter().any(|line| line.contains("\"ERROR\"")));
+    let acknowledged = field(&generator.line("final statistics").await?, "acknowledged")?;
+    let acknowledged = acknowledged.as_u64().context("read how many were acknowledged")?;
+
+    let stats = scenario.stats_at_end(acknowledged).await?;
+    let verdict = scenario.verdict(Simulation::OFF).await?;
+    assert_eq!((stats.orders, verdict.orders), (acknowledged, acknowledged));
+    let servers = scenario.platform().bootstrap_servers();
+    let records = topic::read(servers, scenario.orders_topic()).await?;
+    // What was written before lies where it lay.
+    assert_eq!(verdict.misplaced, u64::try_from(misplaced(&records, AFTER).count())?);
+    Verdict { misplaced: 0, ..verdict }.check(&stats)?;
+    keys_moved_at_one_time(&records);
+    every_partition_has_one_producer(&records)?;
+    first.drain().await?;
+    second.drain().await
+}
+
+/// Checks that all records lie where their keys belong among fewer partitions, up to a time from which on they lie where
+/// their keys belong among more.
+fn keys_moved_at_one_time(records: &[TopicRecord]) {
+    let last_before = misplaced(records, AFTER).map(|record| record.timestamp_ms).max();
+    let first_after = misplaced(records, BEFORE).map(|record| record.timestamp_ms).min();
+    assert!(last_before.is_some() && first_after.is_some(), "{last_before:?} {first_after:?}");
+    assert!(last_before <= first_after, "{last_before:?} {first_after:?}");
+}
+
+fn misplaced(
+    records: &[TopicRecord],
+    partitions: NonZeroU32,
+) -> impl Iterator<Item = &TopicRecord> {
+    let home = move |key: &Vec<u8>| partition_for_key(key, partitions);
+    records.iter().filter(move |record| record.key.as_ref().map(home) != Some(record.partition))
+}
+
+/// Checks that each partition has records of one producer, counted from 1, and each of another.
+fn every_partition_has_one_producer(records: &[TopicRecord]) -> Result<()> {
+    let mut producers = BTreeMap::new();
+    for record in records {
+        let producer = record.header_text("producer-id").context("find the producer")?;
+        let sequence = record.header_text("sequence").context("find the sequence")?;
+        assert_eq!(sequence, (record.offset + 1).to_string(), "of {}", record.place());
+        let known = producers.entry(record.partition).or_insert_with(|| producer.clone());
+        assert_eq!(*known, producer, "of {}", record.place());
+    }
+    let distinct: BTreeSet<&String> = producers.values().collect();
+    assert_eq!((producers.len(), distinct.len()), (5, 5));
+    Ok(())
+}
