@@ -1,6 +1,6 @@
 //! Your own work on an order goes here: one trait, one async method.
 //!
-//! ```
+//! ```no_run
 //! use order_avro::Order;
 //! use order_processor::handler::{Attempt, Handler, Outcome};
 //!
