@@ -40,7 +40,7 @@ mod watch;
 use std::io::Write as _;
 
 use kafka_client::cluster::Cluster;
-use service_runtime::{Console, Context};
+use service_runtime::{Console, Context, grouped};
 use tokio_util::sync::CancellationToken;
 
 use self::actions::Action;
@@ -207,22 +207,9 @@ fn talk(words: &str) {
     writeln!(std::io::stderr(), "{words}").unwrap_or_default();
 }
 
-/// Returns a count with its thousands apart.
-fn counted(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Returns a count of dead letters in words.
 fn dead_letters(count: u64) -> String {
-    format!("{} dead letter{}", counted(count), if count == 1 { "" } else { "s" })
+    format!("{} dead letter{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -232,7 +219,7 @@ mod tests {
     #[test]
     fn thousands_are_apart() {
         for (count, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(counted(count), text);
+            assert_eq!(grouped(count), text);
         }
     }
 }

@@ -206,7 +206,7 @@ async fn create_topics(
             settings.dlq_partitions,
             vec![cleanup, ("retention.ms", retention_ms), letter_bytes_max],
         ),
-        topic(&settings.actions_topic(), 1, vec![("cleanup.policy", "compact".to_owned())]),
+        settings.new_actions_topic(),
     ];
     let others =
         until_reached(|| ensure_topics(cluster, &new), |error| waiting.goes_on(chain(error)));

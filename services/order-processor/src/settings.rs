@@ -1,5 +1,6 @@
 //! The processor's settings, each declared where it is read: name, default, what is allowed, what it means.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use crate::checkpoint::{Capacity, METADATA_CHARS_DEFAULT, METADATA_CHARS_MIN};
 use crate::dlq::actions::actions_topic;
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
-use kafka_client::topics::sanitize_topic_name;
+use kafka_client::topics::{NewTopic, sanitize_topic_name};
 use kafka_group::assignor::Assignor;
 use order_avro::PayloadFormat;
 use service_runtime::settings::{
@@ -138,6 +139,16 @@ impl ProcessorSettings {
     /// Returns the topic that holds what operators have decided about this group's dead letters.
     pub fn actions_topic(&self) -> String {
         actions_topic(&self.topics.orders_topic, &self.group.group_id)
+    }
+
+    /// Returns that topic as it is created where it is missing.
+    pub(crate) fn new_actions_topic(&self) -> NewTopic {
+        NewTopic {
+            name: self.actions_topic().into(),
+            partitions: 1,
+            replication_factor: self.topics.replication_factor,
+            configs: BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
+        }
     }
 
     /// Returns the topic that replayed dead letters of this group come back through.

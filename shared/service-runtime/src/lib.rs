@@ -26,6 +26,7 @@
 //! }
 //! ```
 
+pub use grouped::grouped;
 pub use health::{Check, Health};
 pub use line_limit::LineLimit;
 pub use metrics::Metrics;
@@ -38,6 +39,7 @@ pub mod settings;
 
 #[cfg(test)]
 mod captured;
+mod grouped;
 mod health;
 mod http;
 mod line_limit;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::grouped;
+
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Limits how many lines of one kind are written in a second; the others are counted and reported in one line.
@@ -100,19 +102,6 @@ impl Window {
     }
 }
 
-/// Returns the number with a comma between groups of three digits.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::advance;
@@ -176,12 +165,5 @@ mod tests {
         limit.flush();
 
         assert!(log.text().contains("… and 2 more deliveries"));
-    }
-
-    #[test]
-    fn digits_are_grouped_by_three() {
-        let texts = [7, 100, 1_000, 99_999, 123_456, 1_234_567].map(grouped);
-
-        assert_eq!(texts, ["7", "100", "1,000", "99,999", "123,456", "1,234,567"]);
     }
 }

@@ -1,10 +1,12 @@
 //! `dlq dismiss`: letters are put aside, or taken up again.
 
+use service_runtime::grouped;
+
 use super::actions::Action;
 use super::filter::Filter;
 use super::output::Output;
 use super::standing::State;
-use super::{Overview, counted, dead_letters};
+use super::{Overview, dead_letters};
 use crate::clock::now_ms;
 
 /// What an operator asks for.
@@ -56,7 +58,7 @@ pub(super) async fn run(mut overview: Overview, request: &Request) -> anyhow::Re
     if others > 0 {
         output.line(&format!(
             "left alone: {} that are not {}",
-            counted(others),
+            grouped(others),
             wanted.as_str()
         ))?;
     }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use kafka_client::cluster::Cluster;
 use kafka_client::exact_writer::{ExactRecord, ExactWriter};
-use kafka_client::topics::{NewTopic, ensure_topics};
+use kafka_client::topics::ensure_topics;
 use kafka_client::writer::ProduceError;
 use kafka_group::TopicPartition;
 use tokio::time::{Duration, Instant, sleep};
@@ -130,12 +130,7 @@ impl Journal {
     /// # Errors
     /// When the cluster does not answer or does not allow it.
     pub(super) async fn create(&self, settings: &ProcessorSettings) -> anyhow::Result<()> {
-        let topics = [NewTopic {
-            name: self.topic.as_str().into(),
-            partitions: 1,
-            replication_factor: settings.topics.replication_factor,
-            configs: BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
-        }];
+        let topics = [settings.new_actions_topic()];
         patiently(|| ensure_topics(&self.cluster, &topics))
             .await
             .with_context(|| format!("create topic {}", self.topic))?;

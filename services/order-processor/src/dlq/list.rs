@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::json;
+use service_runtime::grouped;
 
 use super::filter::Filter;
 use super::letter::{Letter, Place};
@@ -11,7 +12,7 @@ use super::output::Output;
 use super::render::{Align, short, table, time};
 use super::standing::State;
 use super::walk::PassedOver;
-use super::{Overview, counted, dead_letters};
+use super::{Overview, dead_letters};
 use crate::dead_letter::rfc3339;
 
 /// The most causes that are told apart; letters of any more are counted together.
@@ -176,9 +177,9 @@ fn text(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> String
         "{}: {}, {} unresolved, {} replayed, {} dismissed\n",
         overview.desk.topic,
         dead_letters(*letters),
-        counted(*unresolved),
-        counted(*replayed),
-        counted(*dismissed),
+        grouped(*unresolved),
+        grouped(*replayed),
+        grouped(*dismissed),
     );
     for (count, words) in [
         (passed_over.repeats, "were written twice and are counted once"),
@@ -186,7 +187,7 @@ fn text(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> String
         (passed_over.unreadable, "cannot be read"),
     ] {
         if count > 0 {
-            text.extend(["besides, ", &counted(count), " ", words, "\n"]);
+            text.extend(["besides, ", &grouped(count), " ", words, "\n"]);
         }
     }
     if causes.rows.is_empty() {
@@ -209,10 +210,10 @@ fn text(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> String
         vec![
             short(&group.error_type),
             group.topic.as_deref().map_or_else(|| "-".to_owned(), short),
-            counted(row.counts.letters),
-            counted(row.counts.unresolved),
-            counted(row.counts.replayed),
-            counted(row.counts.dismissed),
+            grouped(row.counts.letters),
+            grouped(row.counts.unresolved),
+            grouped(row.counts.replayed),
+            grouped(row.counts.dismissed),
             time(row.first_ms),
             time(row.last_ms),
             row.example.map_or_else(|| "-".to_owned(), |place| place.to_string()),

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
+use service_runtime::grouped;
 
 use super::choice::Reason;
 use super::sending::Delivered;
 use super::{Destination, Request};
+use crate::dlq::dead_letters;
 use crate::dlq::letter::Letter;
 use crate::dlq::render::{Align, short, table};
 use crate::dlq::topic_log::TopicLog;
 use crate::dlq::walk::PassedOver;
-use crate::dlq::{counted, dead_letters};
 
 /// The most causes that are told apart.
 const CAUSES_MAX: usize = 1_000;
@@ -101,7 +102,7 @@ impl Summary<'_> {
                 self.partitions(&self.plan.by_partition, &mut line);
             }
             Some(delivered) => {
-                let (sent, chosen) = (counted(delivered.sent), dead_letters(self.plan.chosen));
+                let (sent, chosen) = (grouped(delivered.sent), dead_letters(self.plan.chosen));
                 line(&format!("sent {sent} of {chosen} to {topic}"));
                 self.partitions(&delivered.by_partition, &mut line);
                 for (count, words) in [
@@ -109,16 +110,16 @@ impl Summary<'_> {
                     (delivered.gone, "whose value cannot be had any more"),
                 ] {
                     if count > 0 {
-                        line(&format!("not sent: {} {words}", counted(count)));
+                        line(&format!("not sent: {} {words}", grouped(count)));
                     }
                 }
             }
         }
         for (reason, letters) in &self.plan.left {
-            line(&format!("left alone: {} {}", counted(*letters), reason.as_str()));
+            line(&format!("left alone: {} {}", grouped(*letters), reason.as_str()));
         }
         if self.plan.passed_over.other_groups > 0 {
-            let letters = counted(self.plan.passed_over.other_groups);
+            let letters = grouped(self.plan.passed_over.other_groups);
             line(&format!("left alone: {letters} of other groups"));
         }
         if self.delivered.is_none() && !self.plan.by_cause.is_empty() {
@@ -131,7 +132,7 @@ impl Summary<'_> {
     fn partitions(&self, by_partition: &BTreeMap<i32, u64>, line: &mut impl FnMut(&str)) {
         let partitions: Vec<String> = by_partition
             .iter()
-            .map(|(partition, letters)| format!("{partition}: {}", counted(*letters)))
+            .map(|(partition, letters)| format!("{partition}: {}", grouped(*letters)))
             .collect();
         if !partitions.is_empty() {
             line(&format!("by partition: {}", partitions.join("  ")));
@@ -144,7 +145,7 @@ impl Summary<'_> {
     fn causes(&self) -> String {
         let mut rows = vec![["TYPE", "TOPIC", "LETTERS"].map(str::to_owned).to_vec()];
         rows.extend(self.plan.by_cause.iter().map(|((error_type, topic), letters)| {
-            vec![short(error_type), short(topic), counted(*letters)]
+            vec![short(error_type), short(topic), grouped(*letters)]
         }));
         table(&[Align::Left, Align::Left, Align::Right], &rows)
     }
