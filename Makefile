@@ -59,6 +59,10 @@ ps: engine ## List the containers of the stack
 stats: engine ## Print the group's numbers; make stats ARGS=--watch
 	$(COMPOSE) run --rm --no-deps processor stats $(ARGS)
 
+.PHONY: dlq
+dlq: engine ## Work the dead-letter queue: make dlq ARGS=list
+	$(COMPOSE) run --rm --no-deps processor dlq $(ARGS)
+
 .PHONY: topics
 topics: engine ## Describe the topics
 	$(KAFKA_TOOL)/kafka-topics.sh --bootstrap-server localhost:9092 --describe --exclude-internal
