@@ -10,7 +10,7 @@ use kafka_client::topics::{NewTopic, ensure_topics};
 use serde_json::{Value, json};
 
 use crate::{
-    Header, dlq_ends_with, dlq_json, exported, failing_processor, stats_after_replays,
+    Header, dlq, dlq_ends_with, dlq_json, exported, failing_processor, stats_after_replays,
     write_exactly,
 };
 
@@ -119,7 +119,7 @@ async fn a_letter_of_another_program_is_replayed_without_what_that_program_added
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_was_left_out_is_fetched_from_where_the_order_failed() -> Result<()> {
+async fn what_was_left_out_is_fetched_from_where_the_order_failed() -> Result<()> {
     let scenario = Scenario::open("replay-omitted").await?.with("TOPIC_PARTITIONS", "1");
     let servers = vec![scenario.platform().bootstrap_servers().to_owned()];
     let cluster = Cluster::new(BrokerConfig::new(servers, "tests"));
@@ -140,15 +140,27 @@ async fn a_value_that_was_left_out_is_fetched_from_where_the_order_failed() -> R
     order.extend(long_text(8_000));
     let orders = scenario.orders_topic();
     write_exactly(&scenario, orders, Some(b"1001"), Some(order.clone()), &[]).await?;
-    scenario.stats_at_end(1).await?;
+    // The key and the headers are too large besides.
+    let headers: &[Header] = &[(b"large", Some(&[b'x'; 5_000])), (b"a", None)];
+    write_exactly(&scenario, orders, Some(&[b'k'; 5_000]), Some(order.clone()), headers).await?;
+    scenario.stats_at_end(2).await?;
     processor.drain().await?;
     let letters = exported(&scenario, scenario.dead_letter_topic()).await?;
-    assert_eq!((letters.len(), &letters[0]["value"]), (1, &json!(null)), "{letters:?}");
+    let values: Vec<_> = letters.iter().map(|letter| &letter["value"]).collect();
+    assert_eq!(values, [&json!(null), &json!(null)]);
+    assert_eq!((&letters[0]["key"], &letters[1]["key"]), (&json!("1001"), &json!(null)));
+    let shown = dlq(&scenario, &["show", "0:1"]).await?;
+    assert!(shown.contains("key           left out: 5000 bytes, SHA-256"), "{shown}");
 
     let processor = scenario.processor("processor")?.start()?;
-    assert_eq!(dlq_json(&scenario, &["replay", "--all"]).await?["sent"], 1);
-    let stats = stats_after_replays(&scenario, 1).await?;
-    assert_eq!((stats.orders, stats.dead_letters), (1, 1));
+    assert_eq!(dlq_json(&scenario, &["replay", "--all"]).await?["sent"], 2);
+    let stats = stats_after_replays(&scenario, 2).await?;
+    assert_eq!((stats.orders, stats.dead_letters), (2, 2));
+    let replays = exported(&scenario, &scenario.replay_topic()).await?;
+    assert_eq!(replays[1]["key"], "k".repeat(5_000));
+    let restored = names_and_values(&replays[1]["headers"]);
+    let large = (json!("large"), json!("x".repeat(5_000)));
+    assert_eq!(restored[..2], [large, (json!("a"), json!(null))]);
     processor.drain().await
 }
 
@@ -166,7 +178,7 @@ fn long_text(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_cannot_be_had_is_told_and_the_others_are_sent() -> Result<()> {
+async fn what_cannot_be_had_is_told_and_the_others_are_sent() -> Result<()> {
     let scenario = Scenario::open("replay-gone").await?.with("TOPIC_PARTITIONS", "1");
     let processor = scenario.processor("processor")?.start()?;
     processor.line("partitions assigned").await?;

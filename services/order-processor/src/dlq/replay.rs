@@ -6,10 +6,10 @@
 //! be held: only identities are.
 
 mod choice;
+mod original;
 mod record;
 mod sending;
 mod summary;
-mod value;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use service_runtime::Progress;
 use uuid::Uuid;
 
 use self::choice::{Choice, Trace, Verdict, partition_for};
+use self::original::Found;
 use self::record::{Stamper, replay};
 use self::sending::{Courier, Delivered, Pace, Parcel};
 use self::summary::{Plan, Summary};
-use self::value::Value;
 use super::actions::Action;
 use super::filter::Filter;
 use super::letter::Letter;
@@ -211,7 +211,7 @@ impl<'a> Run<'a> {
                 match self.judge(overview, &letter) {
                     Verdict::Send if plan.chosen < self.request.limit => {
                         self.look_up_source(&overview.cluster, &letter).await?;
-                        plan.add(&letter, self.partition(&letter));
+                        plan.add(&letter, self.partition(&letter, letter.key));
                     }
                     Verdict::Send | Verdict::NotChosen => {}
                     Verdict::LeftAlone(reason) => plan.leave(reason),
@@ -270,19 +270,20 @@ impl<'a> Run<'a> {
                     continue;
                 }
                 left -= 1;
-                let value = match value::of(&letter, &overview.cluster, &overview.stop).await? {
-                    Value::Of(value) => value,
-                    Value::Gone(why) => {
+                let found = original::of(&letter, &overview.cluster, &overview.stop).await?;
+                let original = match found {
+                    Found::Whole(original) => original,
+                    Found::Gone(why) => {
                         tracing::warn!("dead letter {} cannot be sent: {why}", letter.place);
                         courier.delivered.gone += 1;
                         continue;
                     }
                 };
-                let partition = self.partition(&letter);
+                let partition = self.partition(&letter, original.key.as_deref());
                 let stamper = stampers
                     .entry(partition)
                     .or_insert_with(|| Stamper::new(format!("{run}-{partition}")));
-                let record = replay(&letter, value, &self.request.dropped, stamper, now_ms());
+                let record = replay(&letter, original, &self.request.dropped, stamper, now_ms());
                 waiting_bytes += record.encoded_bytes_max();
                 let (identity, place) = (letter.identity.clone(), letter.place);
                 waiting.entry(partition).or_default().push(Parcel { record, identity, place });
@@ -305,11 +306,11 @@ impl<'a> Run<'a> {
         self.choice.judge(letter, overview.state(letter), trace)
     }
 
-    fn partition(&self, letter: &Letter<'_>) -> i32 {
+    fn partition(&self, letter: &Letter<'_>, key: Option<&[u8]>) -> i32 {
         let cause = &letter.cause;
         let count =
             cause.topic.as_ref().and_then(|topic| self.sources.get(topic).copied().flatten());
-        partition_for(self.target.partition_count(), cause.partition.zip(count), letter.key)
+        partition_for(self.target.partition_count(), cause.partition.zip(count), key)
     }
 
     /// Learns how many partitions the topic has in which a record failed.

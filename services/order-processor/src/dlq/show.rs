@@ -111,7 +111,12 @@ fn text(
     if let Some(Dismissal { reason, at_ms, by }) = dismissal {
         page.line("dismissed", &printable(&format!("{reason} ({by}, {})", time(*at_ms))));
     }
-    page.line("key", &nullable(letter.key));
+    match letter.text(names::KEY) {
+        Some(names::OMITTED) => {
+            left_out(&mut page, letter, "key", names::KEY_BYTES, names::KEY_SHA256);
+        }
+        Some(_) | None => page.line("key", &nullable(letter.key)),
+    }
     value(&mut page, letter, decoded);
     page.line("headers", &letter.headers.len().to_string());
     for (name, value) in &letter.headers {
@@ -132,10 +137,7 @@ fn value(page: &mut Page, letter: &Letter<'_>, decoded: &Decoded) {
         }
         Decoded::Nothing => return page.line("value", "null"),
         Decoded::Omitted => {
-            let bytes = letter.text(names::VALUE_BYTES).unwrap_or("?");
-            let digest = letter.text(names::VALUE_SHA256).unwrap_or("?");
-            let words = format!("left out: {bytes} bytes, SHA-256 {digest}");
-            page.line("value", &printable(&words));
+            left_out(page, letter, "value", names::VALUE_BYTES, names::VALUE_SHA256);
             let ReplayOf { topic, partition, offset, .. } = &letter.origin;
             let words = format!("replay fetches it from {topic}-{partition} at offset {offset}");
             return page.line("", &printable(&words));
@@ -150,6 +152,12 @@ fn value(page: &mut Page, letter: &Letter<'_>, decoded: &Decoded) {
     for line in dump(letter.value.unwrap_or_default()) {
         page.line("", &line);
     }
+}
+
+fn left_out(page: &mut Page, letter: &Letter<'_>, label: &str, bytes: &str, digest: &str) {
+    let bytes = letter.text(bytes).unwrap_or("?");
+    let digest = letter.text(digest).unwrap_or("?");
+    page.line(label, &printable(&format!("left out: {bytes} bytes, SHA-256 {digest}")));
 }
 
 #[cfg(test)]

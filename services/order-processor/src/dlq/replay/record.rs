@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use kafka_client::exact_writer::ExactRecord;
 
+use super::original::Original;
 use crate::dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER, exact_header, names, rfc3339};
 use crate::dlq::letter::Letter;
 use crate::producer_table::{PRODUCER_ID_HEADER, SEQUENCE_HEADER, is_stamp};
@@ -40,7 +41,7 @@ impl Stamper {
 /// keeps headers exactly, so that the record has it again if it fails again.
 pub(super) fn replay(
     letter: &Letter<'_>,
-    value: Option<Bytes>,
+    original: Original,
     dropped: &[String],
     stamper: &mut Stamper,
     now_ms: i64,
@@ -49,7 +50,7 @@ pub(super) fn replay(
         let named = dropped.iter().map(String::as_str).chain(TRACE_HEADERS.iter().copied());
         named.into_iter().any(|dropped| dropped.as_bytes() == name)
     };
-    let mut originals = letter.original_headers();
+    let Original { key, value, headers: mut originals } = original;
     originals.retain(|(name, _)| !is_dropped(name));
     let has_stamp = originals.iter().any(|(name, _)| is_stamp(name));
     let exact = has_stamp.then(|| exact_header(&originals));
@@ -69,12 +70,7 @@ pub(super) fn replay(
     headers.push(header(REPLAY_COUNT_HEADER, count.to_string()));
     headers.extend(stamper.next());
 
-    ExactRecord {
-        timestamp_ms: now_ms,
-        key: letter.key.map(Bytes::copy_from_slice),
-        value,
-        headers,
-    }
+    ExactRecord { timestamp_ms: now_ms, key, value, headers }
 }
 
 fn header(name: &'static str, value: impl Into<Vec<u8>>) -> (Bytes, Option<Bytes>) {
@@ -141,8 +137,8 @@ mod tests {
             identity,
         };
         let dropped: Vec<String> = dropped.iter().map(|name| (*name).to_owned()).collect();
-        let value = letter.value.map(Bytes::copy_from_slice);
-        replay(&letter, value, &dropped, &mut Stamper::new("run-0".into()), 5)
+        let original = Original::in_letter(&letter);
+        replay(&letter, original, &dropped, &mut Stamper::new("run-0".into()), 5)
     }
 
     fn raw(record: &ExactRecord) -> Vec<RawHeader<'_>> {

@@ -67,7 +67,7 @@ pub(super) struct Delivered {
     pub(super) by_partition: BTreeMap<i32, u64>,
     /// The broker takes no such record.
     pub(super) refused: u64,
-    /// The letter has no value, and neither has its topic any more.
+    /// The letter is incomplete, and its topic does not have the record any more.
     pub(super) gone: u64,
 }
 

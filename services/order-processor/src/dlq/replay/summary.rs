@@ -107,7 +107,7 @@ impl Summary<'_> {
                 self.partitions(&delivered.by_partition, &mut line);
                 for (count, words) in [
                     (delivered.refused, "refused by the broker"),
-                    (delivered.gone, "whose value cannot be had any more"),
+                    (delivered.gone, "incomplete, and the record cannot be had any more"),
                 ] {
                     if count > 0 {
                         line(&format!("not sent: {} {words}", grouped(count)));
