@@ -16,6 +16,7 @@ use end_to_end::{Scenario, Service, Stats, topic};
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::exact_writer::{ExactRecord, ExactWriter};
+use kafka_client::writer::ProduceError;
 use kafka_group::TopicPartition;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -152,5 +153,14 @@ async fn write_exactly(
         headers: headers.iter().map(header).collect(),
     };
     let target = TopicPartition::new(topic, 0);
-    Ok(writer.produce(&target, &[record], Instant::now() + PATIENCE).await?)
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match writer.produce(&target, std::slice::from_ref(&record), deadline).await {
+            // The topic is so young that its leader does not know yet.
+            Err(ProduceError::NotSent { .. }) if Instant::now() < deadline => {
+                sleep(LOOK_INTERVAL).await;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
 }
