@@ -297,10 +297,7 @@ def self_check():
     check("another letter", is_told_by(told, other), False)
 
     everything_fails, nothing_fails = Simulation(2.0, 3), Simulation(0.0, 3)
-    values = [
-        avro_orders.encode({"orderId": order_id, "product": product, "price": price}, "confluent", schema_id=7)
-        for order_id, product, price in [("1001", "Item1", 12.5), ("1002", "Item2", 2.5)]
-    ]
+    values = [avro_orders.encode(7, "1001", "Item1", 12.5), avro_orders.encode(7, "1002", "Item2", 2.5)]
     for simulation, orders, sum_micros, dead in ((nothing_fails, 2, 15_000_000, 1), (everything_fails, 0, 0, 3)):
         # "foobar" belongs on partition 2 of 4, and these records lie on partition 0.
         expectation = Expectation(decoder, simulation, 4)

@@ -49,7 +49,12 @@ def named(full_name):
     return {**schema, "namespace": namespace} if namespace else schema
 
 
-def encode(order, wire_format, schema=None, schema_id=None):
+def encode(schema_id, order_id, product, price):
+    """Returns an order in Confluent's wire format."""
+    return encode_as("confluent", {"orderId": order_id, "product": product, "price": price}, schema_id=schema_id)
+
+
+def encode_as(wire_format, order, schema=None, schema_id=None):
     """Returns an order in one of the wire formats: confluent, bare, container or single-object."""
     schema = fastavro.parse_schema(schema) if schema else PARSED_SCHEMA
     out = io.BytesIO()

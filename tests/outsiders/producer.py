@@ -41,7 +41,7 @@ class OrderSource:
         order_id = str(self.random.getrandbits(64))
         (price,) = struct.unpack("<f", struct.pack("<f", self.random.uniform(9.99, 999.99)))
         order = {"orderId": order_id, "product": f"Item{self.random.randint(1, 9)}", "price": price}
-        value = orders.encode(order, self.given.format, self.schema, self.schema_id)
+        value = orders.encode_as(self.given.format, order, self.schema, self.schema_id)
         key = order_id.encode() if self.given.keys == "order-id" else None
         return key, value, orders.micro_units(price)
 
