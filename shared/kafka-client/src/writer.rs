@@ -169,12 +169,14 @@ impl Session {
 }
 
 /// Waits for rskafka until `deadline`.
+///
+/// Its futures are nested so deeply that the compiler gives up on what holds them; boxed, they are one layer.
 async fn within<T, E: Into<Failure>>(
     deadline: Instant,
     timeout_cause: &str,
     call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Failure> {
-    match timeout_at(deadline, call).await {
+    match timeout_at(deadline, Box::pin(call)).await {
         Ok(answer) => answer.map_err(E::into),
         Err(_elapsed) => Err(Failure::doubtful(timeout_cause)),
     }
