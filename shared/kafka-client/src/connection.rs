@@ -299,7 +299,7 @@ impl std::fmt::Debug for Connection {
     clippy::as_conversions,
     reason = "the numbers of the API keys are the enum's discriminants"
 )]
-fn api_code(key: ApiKey) -> i16 {
+pub(crate) fn api_code(key: ApiKey) -> i16 {
     key as i16
 }
 

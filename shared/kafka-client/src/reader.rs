@@ -1,4 +1,4 @@
-//! Reads partitions: one long-polling connection per broker, batches handed on as they came.
+//! Reads partitions: a few long-polling connections per broker, batches handed on as they came.
 //!
 //! A partition is added with the offset to start at and a bounded channel; its batches arrive there in offset order.
 //! A partition whose channel is full is left out of the next request and holds back nobody else. The position advances
@@ -13,6 +13,7 @@
 //! Fetch: <https://kafka.apache.org/protocol#The_Messages_Fetch>, topic ids in it: KIP-516.
 
 mod broker;
+mod request;
 mod response;
 mod trouble;
 
@@ -51,7 +52,7 @@ impl Default for ReaderConfig {
     fn default() -> Self {
         Self {
             partition_bytes_max: 1024 * 1024,
-            response_bytes_max: 8 * 1024 * 1024,
+            response_bytes_max: 4 * 1024 * 1024,
             wait_max: Duration::from_millis(500),
         }
     }
@@ -259,3 +260,6 @@ async fn place(shared: &Shared, described: &BTreeMap<String, TopicMetadata>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,9 @@
-//! One broker's fetch loop: plan a request from what has room, long-poll, hand on, again.
+//! One broker's fetch loop: plan requests from what has room, hand on what comes, again.
+//!
+//! Several requests are under way at once, each on a connection of its own and for other partitions: while one response is
+//! worked on, the next ones are on their way. A partition is in one request at a time, and only while its channel has
+//! room. Partitions that have caught up with their log are asked for together, in a quiet request that waits at the
+//! broker for news.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,28 +12,26 @@ use std::time::Duration;
 use futures_util::future::select_all;
 use kafka_group::TopicPartition;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{
-    self,
-    fetch_request::{FetchPartition, FetchTopic},
-};
+use kafka_protocol::messages;
 use tokio::sync::mpsc;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
-use uuid::Uuid;
 
-use super::response::{self, Asked, ERROR_PAUSE, Outcome, Read};
+use super::request::{in_turn, request};
+use super::response::{self, ERROR_PAUSE, Outcome, Read};
 use super::trouble::Next;
 use super::{Fetched, FetchedBatches, ReaderConfig, Shared, Source, Wanted};
-use crate::api::Call;
-use crate::cluster::{Cluster, NodeId, topic_name};
-use crate::connection::Connection;
+use crate::cluster::{Cluster, NodeId};
+use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};
 
-/// The first version of Fetch that names topics by id (KIP-516).
-const TOPIC_IDS_SINCE: i16 = 13;
-/// Isolation level that ends at the last stable offset.
-const READ_COMMITTED: i8 = 1;
-/// How long the broker may hold back an answer while some partition waits for room: first, and at most.
-const STARVED_WAIT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+/// Requests that are under way at once. One of them may be quiet.
+const LANES: usize = 3;
+/// How long a quiet request is held back for a partition whose channel is still full: its worker is taking the last
+/// fetch at this moment.
+const COMPANY_WAIT: Duration = Duration::from_millis(2);
+/// How long the broker may hold back the answer to a request that cannot name all partitions: first, and at most.
+const BRIEF_WAIT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 /// Pause before a broker is connected to again, first and at most.
 const CONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -36,10 +39,39 @@ const CONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Durati
 #[derive(Debug, Default)]
 struct Plan {
     wanted: BTreeMap<TopicPartition, Wanted>,
+    /// Whether all of them have caught up, so that the broker will wait for news.
+    is_quiet: bool,
     /// Channels of partitions that are left out because they are full.
     starved: Vec<mpsc::Sender<Fetched>>,
     /// When a partition that is left out after an error may be asked for again.
     due: Option<Instant>,
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+struct Flight {
+    wanted: BTreeMap<TopicPartition, Wanted>,
+    is_quiet: bool,
+}
+
+/// The connection that a request went over, and what came of it.
+type Landed = Result<(Connection, Vec<(TopicPartition, Outcome)>), ClientError>;
+
+/// Reads whatever one broker leads.
+struct BrokerReader {
+    leader: NodeId,
+    cluster: Cluster,
+    config: ReaderConfig,
+    shared: Arc<Shared>,
+    flights: BTreeMap<task::Id, Flight>,
+    landing: JoinSet<Landed>,
+    /// Connections that no request is under way on.
+    spare: Vec<Connection>,
+    turn: usize,
+    brief_wait: Duration,
+    /// Until when a quiet request is held back.
+    held_until: Option<Instant>,
+    backoff: Duration,
 }
 
 /// Reads whatever broker `leader` leads, until the task is dropped.
@@ -49,151 +81,219 @@ pub(super) async fn read(
     config: ReaderConfig,
     shared: Arc<Shared>,
 ) {
-    let mut connection: Option<Connection> = None;
-    let mut backoff = CONNECT_BACKOFF.0;
-    let mut starved_wait = STARVED_WAIT.0;
-    let mut turn = 0;
+    let mut reader = BrokerReader {
+        leader,
+        cluster,
+        config,
+        shared: Arc::clone(&shared),
+        flights: BTreeMap::new(),
+        landing: JoinSet::new(),
+        spare: Vec::new(),
+        turn: 0,
+        brief_wait: BRIEF_WAIT.0,
+        held_until: None,
+        backoff: CONNECT_BACKOFF.0,
+    };
     loop {
         let mut changed = Box::pin(shared.changed.notified());
         changed.as_mut().enable();
-        let plan = plan(&shared, leader, &config);
-        if plan.wanted.is_empty() {
-            idle(plan, changed).await;
+        let plan = reader.plan();
+        if reader.has_lane_for(&plan) {
+            reader.send(plan);
             continue;
         }
-        let wait = if plan.starved.is_empty() {
-            config.wait_max
-        } else {
-            starved_wait.min(config.wait_max)
+        // Where no lane is left, nothing but a landing helps.
+        let is_free = reader.flights.len() < LANES;
+        let held_until = reader.held_until.filter(|_| is_free);
+        tokio::select! {
+            Some(landed) = reader.landing.join_next_with_id() => reader.land(landed).await,
+            () = changed, if is_free => {}
+            () = room(plan.starved), if is_free => {}
+            () = until(plan.due), if is_free => {}
+            () = until(held_until) => {}
+        }
+    }
+}
+
+impl BrokerReader {
+    /// Returns what can be asked for: partitions that are behind with, if there are any, those that have caught up.
+    fn plan(&self) -> Plan {
+        let mut plan = Plan { is_quiet: true, ..Plan::default() };
+        let now = Instant::now();
+        let is_under_way = |tp: &TopicPartition, addition: u64| {
+            let mut flights = self.flights.values();
+            flights.any(|flight| flight.wanted.get(tp).is_some_and(|w| w.addition == addition))
         };
-        let kept = connection.take();
-        let order = in_turn(&plan.wanted, turn);
-        turn = turn.wrapping_add(1);
-        let first = order.first().copied();
-        let fetched = async {
-            let mut link = connect(kept, leader, &cluster).await?;
-            let version = link.version::<messages::FetchRequest>()?;
-            let request = request(&order, &plan.wanted, &config, wait, version);
-            let answer = link.call(&request, wait + cluster.config().request_timeout).await?;
-            Ok::<_, ClientError>((link, answer))
+        let mut sources = self.shared.sources();
+        sources.retain(|_, source| !source.sender.is_closed());
+        for (tp, source) in sources.iter() {
+            let is_ours = source.leader == Some(self.leader) && !source.halted;
+            if !is_ours || is_under_way(tp, source.addition) {
+                continue;
+            }
+            if let Some(due) = source.not_before.filter(|due| *due > now) {
+                plan.due = Some(plan.due.map_or(due, |earlier| earlier.min(due)));
+            } else if source.sender.capacity() == 0 {
+                plan.starved.push(source.sender.clone());
+            } else {
+                plan.is_quiet &= source.is_caught_up();
+                plan.wanted.insert(tp.clone(), source.wanted(&self.config));
+            }
+        }
+        plan
+    }
+
+    /// Returns whether a request can be sent now.
+    fn has_lane_for(&mut self, plan: &Plan) -> bool {
+        if plan.wanted.is_empty() || self.flights.len() >= LANES {
+            return false;
+        }
+        if !plan.is_quiet {
+            return true;
+        }
+        if self.flights.values().any(|flight| flight.is_quiet) {
+            return false;
+        }
+        let now = Instant::now();
+        plan.starved.is_empty() || *self.held_until.get_or_insert(now + COMPANY_WAIT) <= now
+    }
+
+    /// Sends a request on a lane of its own.
+    fn send(&mut self, plan: Plan) {
+        let Plan { wanted, is_quiet, starved, due } = plan;
+        self.held_until = None;
+        let is_complete = starved.is_empty() && due.is_none() && self.flights.is_empty();
+        let wait = match (is_quiet, is_complete) {
+            (true, true) => self.config.wait_max,
+            (true, false) => self.brief_wait,
+            // The broker has what is asked for.
+            (false, _) => BRIEF_WAIT.0,
         };
-        tokio::pin!(fetched);
-        let fetched = loop {
-            tokio::select! {
-                biased;
-                fetched = &mut fetched => break Some(fetched),
-                // A partition that was added meanwhile does not wait for the end of this long poll.
-                () = changed.as_mut() => {
-                    changed = Box::pin(shared.changed.notified());
-                    changed.as_mut().enable();
-                    if asks_for_more(&shared, leader, &config, &plan.wanted) {
-                        break None;
-                    }
+        self.turn = self.turn.wrapping_add(1);
+        let fetch = Fetch {
+            leader: self.leader,
+            cluster: self.cluster.clone(),
+            config: self.config.clone(),
+            wanted: wanted.clone(),
+            turn: self.turn,
+            wait: wait.min(self.config.wait_max),
+        };
+        let id = self.landing.spawn(fetch.run(self.spare.pop())).id();
+        self.flights.insert(id, Flight { wanted, is_quiet });
+    }
+
+    /// Hands on what a request has brought, and tries again later what it has not.
+    async fn land(&mut self, landed: Result<(task::Id, Landed), JoinError>) {
+        let (id, landed) = match landed {
+            Ok((id, landed)) => (
+                id,
+                landed.map_err(|error| {
+                    let is_usual = error.is_retriable();
+                    (is_usual, chain(&error))
+                }),
+            ),
+            Err(error) => (error.id(), Err((false, error.to_string()))),
+        };
+        let Some(flight) = self.flights.remove(&id) else { return };
+        match landed {
+            Ok((connection, outcomes)) => {
+                self.spare.push(connection);
+                self.backoff = CONNECT_BACKOFF.0;
+                let delivered = deliver(&self.shared, &flight.wanted, outcomes);
+                if flight.is_quiet && delivered {
+                    self.brief_wait = BRIEF_WAIT.0;
+                } else if flight.is_quiet {
+                    self.brief_wait = (self.brief_wait * 2).min(BRIEF_WAIT.1);
                 }
             }
-        };
-        match fetched {
-            None => {}
-            Some(Ok((link, answer))) => {
-                connection = Some(link);
-                backoff = CONNECT_BACKOFF.0;
-                let asked = Asked { wanted: &plan.wanted, first, config: &config };
-                let delivered = deliver(&shared, asked, answer);
-                starved_wait =
-                    if delivered { STARVED_WAIT.0 } else { (starved_wait * 2).min(STARVED_WAIT.1) };
-            }
-            Some(Err(error)) => {
-                if error.is_retriable() {
-                    tracing::debug!(leader, error = %chain(&error), "fetch failed");
+            Err((is_usual, error)) => {
+                let leader = self.leader;
+                if is_usual {
+                    tracing::debug!(leader, error, "fetch failed");
                 } else {
-                    tracing::error!(leader, error = %chain(&error), "cannot read from this broker");
+                    tracing::error!(leader, error, "cannot read from this broker");
                 }
-                sleep(backoff).await;
-                backoff = (backoff * 2).min(CONNECT_BACKOFF.1);
-                release(&shared, leader);
+                self.landing.shutdown().await;
+                self.flights.clear();
+                self.spare.clear();
+                sleep(self.backoff).await;
+                self.backoff = (self.backoff * 2).min(CONNECT_BACKOFF.1);
+                release(&self.shared, leader);
             }
         }
     }
 }
 
-/// Waits until a partition is added, a full channel has room, or an error's pause is over.
-async fn idle(plan: Plan, changed: impl Future<Output = ()>) {
-    let room = async {
-        if plan.starved.is_empty() {
-            std::future::pending::<()>().await;
+impl Source {
+    fn wanted(&self, config: &ReaderConfig) -> Wanted {
+        Wanted {
+            topic_id: self.topic_id,
+            position: self.place.position,
+            asked: self.place.asked(),
+            room: self.place.room(config.partition_bytes_max),
+            is_urgent: self.place.is_in_trouble(),
+            addition: self.addition,
         }
-        // The permit goes back at once: the plan made next sees the room.
-        drop(
-            select_all(plan.starved.into_iter().map(|sender| Box::pin(sender.reserve_owned())))
-                .await,
-        );
-    };
-    let due = async {
-        match plan.due {
-            Some(due) => sleep_until(due).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = changed => {}
-        () = room => {}
-        () = due => {}
+    }
+
+    /// Returns whether there was nothing more to read the last time that anything was heard of the log.
+    fn is_caught_up(&self) -> bool {
+        self.ends.is_some_and(|(last_stable, _)| last_stable <= self.place.position)
     }
 }
 
-fn plan(shared: &Shared, leader: NodeId, config: &ReaderConfig) -> Plan {
-    let mut plan = Plan::default();
-    let now = Instant::now();
-    let mut sources = shared.sources();
-    sources.retain(|_, source| !source.sender.is_closed());
-    for (tp, source) in sources.iter() {
-        if source.leader != Some(leader) || source.halted {
-            continue;
-        }
-        if let Some(due) = source.not_before.filter(|due| *due > now) {
-            plan.due = Some(plan.due.map_or(due, |earlier| earlier.min(due)));
-        } else if source.sender.capacity() == 0 {
-            plan.starved.push(source.sender.clone());
-        } else {
-            let wanted = Wanted {
-                topic_id: source.topic_id,
-                position: source.place.position,
-                asked: source.place.asked(),
-                room: source.place.room(config.partition_bytes_max),
-                is_urgent: source.place.is_in_trouble(),
-                addition: source.addition,
-            };
-            plan.wanted.insert(tp.clone(), wanted);
-        }
-    }
-    plan
-}
-
-/// Returns whether a partition of `leader` could be asked for that `wanted` does not contain in this addition.
-fn asks_for_more(
-    shared: &Shared,
+/// What a request is made of.
+struct Fetch {
     leader: NodeId,
-    config: &ReaderConfig,
-    wanted: &BTreeMap<TopicPartition, Wanted>,
-) -> bool {
-    plan(shared, leader, config)
-        .wanted
-        .iter()
-        .any(|(tp, source)| wanted.get(tp).is_none_or(|asked| asked.addition != source.addition))
+    cluster: Cluster,
+    config: ReaderConfig,
+    wanted: BTreeMap<TopicPartition, Wanted>,
+    turn: usize,
+    wait: Duration,
 }
 
-async fn connect(
-    kept: Option<Connection>,
-    leader: NodeId,
-    cluster: &Cluster,
-) -> Result<Connection, ClientError> {
-    if let Some(connection) = kept {
-        return Ok(connection);
+impl Fetch {
+    /// Sends the request, over a connection that is there or a new one, and reads the answer.
+    async fn run(self, spare: Option<Connection>) -> Landed {
+        if let Some(spare) = spare {
+            match self.ask(spare).await {
+                // A broker closes connections that were idle for long (connections.max.idle.ms).
+                Err(ClientError::Unreachable(ConnectionError::Broken { .. })) => {}
+                answered => return answered,
+            }
+        }
+        let address = self.cluster.address(self.leader).ok_or_else(|| {
+            ClientError::refused("name a leader's address", ResponseError::LeaderNotAvailable)
+        })?;
+        self.ask(self.cluster.connect(&address).await?).await
     }
-    let address = cluster.address(leader).ok_or_else(|| {
-        ClientError::refused("name a leader's address", ResponseError::LeaderNotAvailable)
-    })?;
-    Ok(cluster.connect(&address).await?)
+
+    async fn ask(&self, mut connection: Connection) -> Landed {
+        let version = connection.version::<messages::FetchRequest>()?;
+        let order = in_turn(&self.wanted, self.turn);
+        let request = request(&order, &self.wanted, &self.config, self.wait, version);
+        let deadline = self.wait + self.cluster.config().request_timeout;
+        let answer = connection.call(&request, deadline).await?;
+        let first = order.first().copied();
+        Ok((connection, response::read(&self.wanted, first, &self.config, answer)))
+    }
+}
+
+/// Waits until one of these channels has room.
+async fn room(starved: Vec<mpsc::Sender<Fetched>>) {
+    if starved.is_empty() {
+        return std::future::pending().await;
+    }
+    let room = starved.into_iter().map(|sender| Box::pin(sender.reserve_owned()));
+    // The permit goes back at once: the plan made next sees the room.
+    drop(select_all(room).await);
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Gives up the leadership of `leader` for all its partitions: the supervisor looks it up again.
@@ -206,75 +306,18 @@ fn release(shared: &Shared, leader: NodeId) {
     shared.leaderless.notify_one();
 }
 
-/// Returns the partitions in the order in which they are asked for. A broker fills its response in this order, and only
-/// the first partition with news gets a batch that is larger than the room left: each has to be the first by turns.
-fn in_turn(wanted: &BTreeMap<TopicPartition, Wanted>, turn: usize) -> Vec<&TopicPartition> {
-    let mut order: Vec<&TopicPartition> = wanted.keys().collect();
-    let start = turn.checked_rem(order.len()).unwrap_or(0);
-    order.rotate_left(start);
-    order.sort_by_key(|tp| wanted.get(tp).is_none_or(|source| !source.is_urgent));
-    order
-}
-
-fn request(
-    order: &[&TopicPartition],
-    wanted: &BTreeMap<TopicPartition, Wanted>,
-    config: &ReaderConfig,
-    wait: Duration,
-    version: i16,
-) -> messages::FetchRequest {
-    let mut room_max = config.response_bytes_max;
-    let mut partitions: Vec<((&str, Uuid), Vec<FetchPartition>)> = Vec::new();
-    for (tp, source) in order.iter().filter_map(|tp| wanted.get_key_value(*tp)) {
-        room_max = room_max.max(source.room);
-        let topic = (tp.topic.as_ref(), source.topic_id);
-        let partition = FetchPartition::default()
-            .with_partition(tp.partition)
-            .with_fetch_offset(source.asked)
-            .with_current_leader_epoch(-1)
-            .with_last_fetched_epoch(-1)
-            .with_log_start_offset(-1)
-            .with_partition_max_bytes(source.room);
-        match partitions.iter_mut().find(|(other, _)| *other == topic) {
-            Some((_, partitions)) => partitions.push(partition),
-            None => partitions.push((topic, vec![partition])),
-        }
-    }
-    let topics = partitions
-        .into_iter()
-        .map(|((name, id), partitions)| {
-            let topic = FetchTopic::default().with_partitions(partitions);
-            if version >= TOPIC_IDS_SINCE {
-                topic.with_topic_id(id)
-            } else {
-                topic.with_topic(topic_name(name))
-            }
-        })
-        .collect();
-    messages::FetchRequest::default()
-        .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX))
-        .with_min_bytes(1)
-        .with_max_bytes(room_max)
-        .with_isolation_level(READ_COMMITTED)
-        // No fetch session (KIP-227): every request names all it wants.
-        .with_session_id(0)
-        .with_session_epoch(-1)
-        .with_topics(topics)
-}
-
 /// Hands on what was answered; returns whether anything was.
 fn deliver(
     shared: &Shared,
-    asked: Asked<'_>,
-    answer: <messages::FetchRequest as Call>::Response,
+    wanted: &BTreeMap<TopicPartition, Wanted>,
+    outcomes: Vec<(TopicPartition, Outcome)>,
 ) -> bool {
     let mut delivered = false;
     let mut leaderless = false;
-    let outcomes = response::read(asked, answer);
     let mut sources = shared.sources();
     for (tp, outcome) in outcomes {
         let Some(source) = sources.get_mut(&tp) else { continue };
-        if asked.wanted.get(&tp).is_none_or(|wanted| wanted.addition != source.addition) {
+        if wanted.get(&tp).is_none_or(|wanted| wanted.addition != source.addition) {
             continue;
         }
         match outcome {
@@ -355,52 +398,5 @@ fn heed(tp: &TopicPartition, source: &mut Source, next: Next) {
             );
             source.not_before = Some(Instant::now() + pause);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wanted(names: &[(&str, i32)]) -> BTreeMap<TopicPartition, Wanted> {
-        let one = |(topic, partition): &(&str, i32)| {
-            let topic_id = Uuid::from_u128(if *topic == "orders" { 1 } else { 2 });
-            let wanted =
-                Wanted { topic_id, position: 7, asked: 5, room: 99, is_urgent: false, addition: 1 };
-            (TopicPartition::new(*topic, *partition), wanted)
-        };
-        names.iter().map(one).collect()
-    }
-
-    #[test]
-    fn each_partition_is_the_first_of_a_request_by_turns() {
-        let mut wanted = wanted(&[("orders", 0), ("orders", 1), ("replay", 0), ("replay", 1)]);
-        let firsts = |wanted: &BTreeMap<_, _>| -> Vec<String> {
-            (0..5).map(|turn| in_turn(wanted, turn)[0].to_string()).collect()
-        };
-        assert_eq!(firsts(&wanted), ["orders-0", "orders-1", "replay-0", "replay-1", "orders-0"]);
-        wanted.get_mut(&TopicPartition::new("replay", 0)).unwrap().is_urgent = true;
-        assert_eq!(firsts(&wanted), ["replay-0"; 5], "it has to be");
-        assert!(in_turn(&BTreeMap::new(), 3).is_empty());
-    }
-
-    #[test]
-    fn a_request_names_each_topic_once_and_begins_with_the_partition_whose_turn_it_is() {
-        let wanted = wanted(&[("orders", 0), ("orders", 1), ("replay", 0)]);
-        let order = in_turn(&wanted, 1);
-        let config = ReaderConfig { response_bytes_max: 50, ..ReaderConfig::default() };
-        let request = request(&order, &wanted, &config, Duration::from_millis(9), 13);
-        let topics: Vec<(u128, Vec<i32>)> = request
-            .topics
-            .iter()
-            .map(|topic| {
-                let partitions = topic.partitions.iter().map(|partition| partition.partition);
-                (topic.topic_id.as_u128(), partitions.collect())
-            })
-            .collect();
-        assert_eq!(topics, [(1, vec![1, 0]), (2, vec![0])]);
-        let partition = &request.topics[0].partitions[0];
-        assert_eq!((partition.fetch_offset, partition.partition_max_bytes), (5, 99));
-        assert_eq!(request.max_bytes, 99, "at least what one partition may need");
     }
 }

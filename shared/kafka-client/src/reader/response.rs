@@ -48,37 +48,31 @@ pub(super) struct Read {
     pub(super) log_start_offset: i64,
 }
 
-/// What was asked: partitions, the first of them, and the room there was for all.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
-    pub(super) wanted: &'a BTreeMap<TopicPartition, Wanted>,
-    pub(super) first: Option<&'a TopicPartition>,
-    pub(super) config: &'a ReaderConfig,
-}
-
-/// Sorts a response by partition; what was not asked for is left out.
+/// Sorts a response by partition; what was not asked for is left out. `first` was the first one of the request.
 pub(super) fn read(
-    asked: Asked<'_>,
+    wanted: &BTreeMap<TopicPartition, Wanted>,
+    first: Option<&TopicPartition>,
+    config: &ReaderConfig,
     response: messages::FetchResponse,
 ) -> Vec<(TopicPartition, Outcome)> {
     if let Some(error) = ResponseError::try_from_code(response.error_code) {
         let wait = |tp: &TopicPartition| (tp.clone(), Outcome::Wait { error, pause: ERROR_PAUSE });
-        return asked.wanted.keys().map(wait).collect();
+        return wanted.keys().map(wait).collect();
     }
     let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
     let bytes: usize = partitions.filter_map(|p| p.records.as_ref()).map(Bytes::len).sum();
-    let is_full = is_at_least(bytes, asked.config.response_bytes_max);
+    let is_full = is_at_least(bytes, config.response_bytes_max);
     let mut outcomes = Vec::new();
     for topic in response.responses {
         for partition in topic.partitions {
-            let found = asked.wanted.iter().find(|(tp, source)| {
+            let found = wanted.iter().find(|(tp, source)| {
                 tp.partition == partition.partition_index
                     && (source.topic_id == topic.topic_id
                         || (topic.topic_id == Uuid::nil()
                             && tp.topic.as_ref() == topic.topic.0.as_str()))
             });
             if let Some((tp, source)) = found {
-                let was_first = asked.first == Some(tp);
+                let was_first = first == Some(tp);
                 outcomes.push((tp.clone(), read_partition(source, partition, was_first, is_full)));
             }
         }

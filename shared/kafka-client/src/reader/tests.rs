@@ -1,0 +1,298 @@
+//! A reader and a broker with a few batches, on real sockets.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_group::record_batch::BatchBuilder;
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{self, ApiKey, BrokerId, ResponseHeader};
+use kafka_protocol::protocol::{
+    Decodable, Encodable, HeaderVersion, StrBytes, decode_request_header_from_buffer,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout_at;
+
+use super::*;
+use crate::cluster::topic_name;
+use crate::config::BrokerConfig;
+
+const TOPIC: &str = "orders";
+const TOPIC_ID: Uuid = Uuid::from_u128(7);
+const PARTITIONS: usize = 3;
+const FETCH_VERSION: i16 = 13;
+const METADATA_VERSION: i16 = 12;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_whose_answer_takes_long_holds_back_no_other_and_each_comes_in_order() {
+    const BATCHES: i64 = 200;
+    let all: Vec<i64> = (0..BATCHES).collect();
+    let broker = FakeBroker::start().await;
+    for partition in 0..PARTITIONS {
+        broker.append(partition, BATCHES);
+    }
+    broker.state.send_modify(|state| state.held = Some(vec![2]));
+    let (_reader, mut channels) = broker.reader(Duration::from_millis(200));
+    let [zero, one, two] = &mut channels[..] else { panic!("three partitions") };
+    // The others' channels are full, so the next request is for this one alone, and that is held.
+    let Some(Fetched::Batches(first)) = two.recv().await else { panic!("no batches") };
+    let mut state = broker.state.subscribe();
+    drop(state.wait_for(|state| state.under_way == [2]).await.unwrap());
+
+    let (zero, one) = tokio::join!(read_to(zero, BATCHES), read_to(one, BATCHES));
+    assert_eq!((&zero, &one), (&all, &all));
+    assert_eq!(
+        broker.state.borrow().under_way.iter().filter(|under_way| **under_way == 2).count(),
+        1
+    );
+    broker.state.send_modify(|state| state.held = None);
+    let rest = read_to(two, BATCHES).await;
+    assert_eq!([bases(&first), rest].concat(), all);
+    assert_eq!(broker.state.borrow().asked_twice, 0, "a partition is in one request at a time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_have_caught_up_wait_at_the_broker_together() {
+    let broker = FakeBroker::start().await;
+    for partition in 0..PARTITIONS {
+        broker.append(partition, 50);
+    }
+    let never = Duration::from_hours(1);
+    let (_reader, mut channels) = broker.reader(never);
+    for channel in &mut channels {
+        read_to(channel, 50).await;
+    }
+    for (partition, channel) in channels.iter_mut().enumerate() {
+        // Nothing but one request that waits for news of all of them.
+        let mut state = broker.state.subscribe();
+        let waiting = state.wait_for(|state| {
+            state.under_way == [0, 1, 2]
+                && state.longest_wait == i32::try_from(never.as_millis()).ok()
+        });
+        drop(waiting.await.unwrap());
+        broker.append(partition, 1);
+        assert_eq!(read_to(channel, 51).await, [50]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_closed_while_it_was_idle_is_replaced_without_further_ado() {
+    let broker = FakeBroker::start().await;
+    let (_reader, mut channels) = broker.reader(Duration::from_millis(20));
+    for round in 0..20 {
+        for (partition, channel) in channels.iter_mut().enumerate() {
+            broker.append(partition, 1);
+            assert_eq!(read_to(channel, round + 1).await, [round]);
+        }
+        broker.state.send_modify(|state| state.closes += 1);
+    }
+    assert_eq!(broker.state.borrow().metadata_requests, 1, "no leader was looked up again");
+}
+
+/// Receives until the partition has been read up to `end`, and returns the base offsets of the batches.
+async fn read_to(channel: &mut mpsc::Receiver<Fetched>, end: i64) -> Vec<i64> {
+    let mut found = Vec::new();
+    loop {
+        let Some(Fetched::Batches(fetched)) = channel.recv().await else { panic!("no batches") };
+        found.extend(bases(&fetched));
+        if fetched.next_offset == end {
+            return found;
+        }
+    }
+}
+
+fn bases(fetched: &FetchedBatches) -> Vec<i64> {
+    fetched.batches.iter().map(|batch| batch.header().base_offset).collect()
+}
+
+/// What the broker holds, and what it was asked.
+#[derive(Debug, Default)]
+struct State {
+    /// The batches of each partition, of one record each.
+    logs: [Vec<Bytes>; PARTITIONS],
+    /// The partitions that some request is waiting for, sorted.
+    under_way: Vec<i32>,
+    /// Requests for exactly these partitions are not answered.
+    held: Option<Vec<i32>>,
+    /// How long the last request was willing to wait, in milliseconds.
+    longest_wait: Option<i32>,
+    asked_twice: usize,
+    metadata_requests: usize,
+    /// Connections without a request are closed whenever this changes.
+    closes: u32,
+}
+
+struct FakeBroker {
+    address: String,
+    state: watch::Sender<State>,
+    _task: JoinSet<()>,
+}
+
+impl FakeBroker {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let state = watch::Sender::new(State::default());
+        let mut task = JoinSet::new();
+        let (shared, port) = (state.clone(), listener.local_addr().unwrap().port());
+        task.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.spawn(serve(stream, shared.clone(), port));
+            }
+        });
+        Self { address, state, _task: task }
+    }
+
+    fn append(&self, partition: usize, batches: i64) {
+        self.state.send_modify(|state| {
+            let log = &mut state.logs[partition];
+            for _ in 0..batches {
+                let base = i64::try_from(log.len()).unwrap();
+                let batch = BatchBuilder::new(base).record(0, None, Some(&[0; 500]), &[]);
+                log.push(batch.build().unwrap());
+            }
+        });
+    }
+
+    /// Starts a reader of all partitions, whose fetches hold a few batches.
+    fn reader(&self, wait_max: Duration) -> (Reader, Vec<mpsc::Receiver<Fetched>>) {
+        let config = BrokerConfig::new(vec![self.address.clone()], "reader-test");
+        let config = Cluster::new(config);
+        let small =
+            ReaderConfig { partition_bytes_max: 4_000, response_bytes_max: 8_000, wait_max };
+        let mut reader = Reader::start(config, small);
+        let add = |partition: usize| {
+            let (sender, channel) = mpsc::channel(1);
+            let tp = TopicPartition::new(TOPIC, i32::try_from(partition).unwrap());
+            reader.add(tp, TOPIC_ID, 0, sender);
+            channel
+        };
+        let channels = (0..PARTITIONS).map(add).collect();
+        (reader, channels)
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: watch::Sender<State>, port: u16) {
+    let mut closes = state.subscribe();
+    let at_start = closes.borrow_and_update().closes;
+    loop {
+        let size = tokio::select! {
+            size = stream.read_i32() => size,
+            _ = closes.wait_for(|state| state.closes != at_start) => return,
+        };
+        let Ok(size) = size else { return };
+        let mut frame = vec![0; usize::try_from(size).unwrap()];
+        stream.read_exact(&mut frame).await.unwrap();
+        let mut frame = Bytes::from(frame);
+        let key = ApiKey::try_from(frame.clone().get_i16()).unwrap();
+        let id = decode_request_header_from_buffer(&mut frame).unwrap().correlation_id;
+        let answer = if key == ApiKey::ApiVersions {
+            encode(id, &api_versions(), 3)
+        } else if key == ApiKey::Metadata {
+            state.send_modify(|state| state.metadata_requests += 1);
+            encode(id, &metadata(port), METADATA_VERSION)
+        } else {
+            let request = messages::FetchRequest::decode(&mut frame, FETCH_VERSION).unwrap();
+            encode(id, &fetch(&request, &state).await, FETCH_VERSION)
+        };
+        stream.write_all(&answer).await.unwrap();
+    }
+}
+
+fn encode<R: Encodable + HeaderVersion>(id: i32, response: &R, version: i16) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_i32(0);
+    let header = ResponseHeader::default().with_correlation_id(id);
+    header.encode(&mut frame, R::header_version(version)).unwrap();
+    response.encode(&mut frame, version).unwrap();
+    let size = i32::try_from(frame.len() - 4).unwrap();
+    frame[..4].copy_from_slice(&size.to_be_bytes());
+    frame.freeze()
+}
+
+fn api_versions() -> messages::ApiVersionsResponse {
+    let speaks = |(key, version): (ApiKey, i16)| {
+        let code = crate::connection::api_code(key);
+        ApiVersion::default().with_api_key(code).with_min_version(version).with_max_version(version)
+    };
+    let keys = [(ApiKey::Metadata, METADATA_VERSION), (ApiKey::Fetch, FETCH_VERSION)];
+    messages::ApiVersionsResponse::default().with_api_keys(keys.map(speaks).to_vec())
+}
+
+fn metadata(port: u16) -> messages::MetadataResponse {
+    let broker = MetadataResponseBroker::default()
+        .with_node_id(BrokerId(1))
+        .with_host(StrBytes::from_static_str("127.0.0.1"))
+        .with_port(i32::from(port));
+    let partition = |index: usize| {
+        MetadataResponsePartition::default()
+            .with_partition_index(i32::try_from(index).unwrap())
+            .with_leader_id(BrokerId(1))
+    };
+    let topic = MetadataResponseTopic::default()
+        .with_name(Some(topic_name(TOPIC)))
+        .with_topic_id(TOPIC_ID)
+        .with_partitions((0..PARTITIONS).map(partition).collect());
+    messages::MetadataResponse::default().with_brokers(vec![broker]).with_topics(vec![topic])
+}
+
+/// Answers as soon as one of the partitions has something, or when the request does not wait any longer.
+async fn fetch(
+    request: &messages::FetchRequest,
+    state: &watch::Sender<State>,
+) -> messages::FetchResponse {
+    let asked: Vec<(i32, i64, i32)> = request.topics[0]
+        .partitions
+        .iter()
+        .map(|asked| (asked.partition, asked.fetch_offset, asked.partition_max_bytes))
+        .collect();
+    state.send_modify(|state| {
+        for (partition, ..) in &asked {
+            state.asked_twice += usize::from(state.under_way.contains(partition));
+            state.under_way.push(*partition);
+        }
+        state.under_way.sort_unstable();
+        state.longest_wait = Some(request.max_wait_ms);
+    });
+    let until = Instant::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap());
+    let mut changes = state.subscribe();
+    let has_news = changes.wait_for(|state| {
+        asked.iter().any(|(partition, offset, _)| {
+            i64::try_from(state.logs[usize::try_from(*partition).unwrap()].len()).unwrap() > *offset
+        })
+    });
+    drop(timeout_at(until, has_news).await);
+    let only: Vec<i32> = asked.iter().map(|(partition, ..)| *partition).collect();
+    drop(changes.wait_for(|state| state.held.as_ref() != Some(&only)).await);
+    let mut answers = Vec::new();
+    state.send_modify(|state| {
+        for (partition, offset, bytes_max) in &asked {
+            let log = &state.logs[usize::try_from(*partition).unwrap()];
+            let from = usize::try_from(*offset).unwrap();
+            let mut records = BytesMut::new();
+            for batch in &log[from..] {
+                if records.len() + batch.len() > usize::try_from(*bytes_max).unwrap() {
+                    break;
+                }
+                records.extend_from_slice(batch);
+            }
+            let end = i64::try_from(log.len()).unwrap();
+            answers.push(
+                PartitionData::default()
+                    .with_partition_index(*partition)
+                    .with_high_watermark(end)
+                    .with_last_stable_offset(end)
+                    .with_log_start_offset(0)
+                    .with_records(Some(records.freeze())),
+            );
+        }
+        state.under_way.retain(|partition| !asked.iter().any(|(asked, ..)| asked == partition));
+    });
+    let topic = FetchableTopicResponse::default().with_topic_id(TOPIC_ID).with_partitions(answers);
+    messages::FetchResponse::default().with_responses(vec![topic])
+}
