@@ -150,7 +150,7 @@ struct Parts {
 
 #[cfg(test)]
 mod tests {
-    use kafka_client::writer::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES};
+    use kafka_client::writer::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, SLOW_BATCH_BYTES};
     use order_avro::{Payload, PayloadFormat, WriterSchema, recognise};
     use uuid::Uuid;
 
@@ -237,6 +237,26 @@ mod tests {
 
         let batch_bytes = BATCH_OVERHEAD_BYTES + (BATCH_ORDERS_MAX - 1) * longest + filler;
         assert!(batch_bytes <= BATCH_BYTES_MAX, "{batch_bytes} bytes");
+    }
+
+    #[test]
+    fn neither_small_nor_large_batches_are_slow() {
+        let shortest = PRODUCTS.iter().min_by_key(|product| product.len()).unwrap();
+        let longest = PRODUCTS.iter().max_by_key(|product| product.len()).unwrap();
+        let uuid = OrderId::Uuid(Uuid::from_bytes([0xff; 16]));
+        for (count, id, product) in [
+            (SMALL_BATCH_ORDERS, uuid, longest),
+            (LARGE_BATCH_ORDERS, OrderId::Number(1001), shortest),
+        ] {
+            let mut order = pending(0, product, 1);
+            order.order.id = id;
+            let records = Encoder::new(1, 1).encode(&vec![order; count]).records;
+            let bytes: usize = records.iter().map(OutgoingRecord::encoded_bytes).sum();
+            assert!(
+                !SLOW_BATCH_BYTES.contains(&(bytes + BATCH_OVERHEAD_BYTES)),
+                "{count}: {bytes}"
+            );
+        }
     }
 
     fn pending(number: u64, product: &'static str, cents: u32) -> PendingOrder {

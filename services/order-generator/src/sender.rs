@@ -86,10 +86,7 @@ impl<T: Transport> Sender<T> {
 
     /// Returns the most orders that go into the next batch, of those that wait.
     ///
-    /// rskafka writes a request over 8 KiB in two pieces without `TCP_NODELAY`. On a connection with large segments,
-    /// such as one on the same machine, the second piece then waits for a delayed acknowledgement, 40 ms, unless it is
-    /// so large that the first of its segments is acknowledged at once. In between, several small batches are faster
-    /// than one.
+    /// Several small batches are faster than one of [`SLOW_BATCH_BYTES`](kafka_client::writer::SLOW_BATCH_BYTES).
     fn batch_size(&self, waiting: usize) -> usize {
         let size = if waiting < LARGE_BATCH_ORDERS { SMALL_BATCH_ORDERS } else { BATCH_ORDERS_MAX };
         size.min(self.batch_orders_max)

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_client::writer::{
-    BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, OutgoingRecord, ProduceError, Writer,
+    BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, OutgoingRecord, ProduceError, SLOW_BATCH_BYTES, Writer,
 };
 use kafka_group::TopicPartition;
 use kafka_protocol::ResponseError;
@@ -174,10 +174,35 @@ async fn write(desk: Desk, target: TopicPartition, mut letters: mpsc::Receiver<L
         }
         // Nobody waits for a letter of a partition that was given up: whoever has it next writes one.
         batch.retain(|letter| !letter.answer.is_closed());
-        if !batch.is_empty() {
-            write_batch(&desk, &target, std::mem::take(&mut batch)).await;
+        for part in swift_parts(std::mem::take(&mut batch), |letter| letter.record.encoded_bytes())
+        {
+            write_batch(&desk, &target, part).await;
         }
     }
+}
+
+/// Cuts a batch that would be slow on its way into several that are not; what is slow by itself goes alone.
+fn swift_parts<T>(batch: Vec<T>, bytes_of: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let bytes: usize = batch.iter().map(&bytes_of).sum();
+    if batch.is_empty() {
+        return Vec::new();
+    }
+    if !SLOW_BATCH_BYTES.contains(&(BATCH_OVERHEAD_BYTES + bytes)) {
+        return vec![batch];
+    }
+    let mut parts: Vec<Vec<T>> = Vec::new();
+    let mut room = 0;
+    for letter in batch {
+        let bytes = bytes_of(&letter);
+        if let Some(part) = parts.last_mut().filter(|_| bytes < room) {
+            part.push(letter);
+        } else {
+            parts.push(vec![letter]);
+            room = SLOW_BATCH_BYTES.start - BATCH_OVERHEAD_BYTES;
+        }
+        room = room.saturating_sub(bytes);
+    }
+    parts
 }
 
 /// Sends one batch until it is taken; one that is too large goes letter by letter.
@@ -238,5 +263,42 @@ async fn resend(
         }
         sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(sizes: &[usize]) -> Vec<Vec<usize>> {
+        swift_parts(sizes.to_vec(), |bytes| *bytes)
+    }
+
+    #[test]
+    fn batches_that_are_small_or_large_go_as_they_are() {
+        assert!(parts(&[]).is_empty());
+        for batch in [vec![1_000; 7], vec![1_000; 66], vec![70_000]] {
+            assert_eq!(parts(&batch), std::slice::from_ref(&batch));
+        }
+    }
+
+    #[test]
+    fn a_batch_between_goes_in_small_parts_in_its_order() {
+        let batch: Vec<usize> = (0..40).map(|n| 900 + n).collect();
+        let parts = parts(&batch);
+        assert_eq!(parts.concat(), batch);
+        assert_eq!(parts.len(), 5);
+        for part in parts {
+            let bytes = BATCH_OVERHEAD_BYTES + part.iter().sum::<usize>();
+            assert!(bytes < SLOW_BATCH_BYTES.start, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_letter_that_is_slow_by_itself_goes_alone() {
+        assert_eq!(
+            parts(&[1_000, 20_000, 1_000, 1_000]),
+            [vec![1_000], vec![20_000], vec![1_000, 1_000]]
+        );
     }
 }

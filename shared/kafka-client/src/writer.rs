@@ -40,7 +40,9 @@ use crate::config::BrokerConfig;
 use failure::Failure;
 
 pub use failure::ProduceError;
-pub use record::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, OutgoingRecord, RecordHeader};
+pub use record::{
+    BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, OutgoingRecord, RecordHeader, SLOW_BATCH_BYTES,
+};
 
 mod failure;
 mod record;

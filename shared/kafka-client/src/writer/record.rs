@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -12,6 +13,13 @@ pub const BATCH_BYTES_MAX: usize = 900 * 1024;
 
 /// The bytes that a batch has besides its records.
 pub const BATCH_OVERHEAD_BYTES: usize = 61;
+
+/// Between these sizes, in bytes, batches are slow: several that are smaller are faster than one.
+///
+/// rskafka writes a request over 8 KiB in two pieces without `TCP_NODELAY`. On a connection with large segments, such as
+/// one on the same machine, the second piece then waits for a delayed acknowledgement, 40 ms, unless it is so large that
+/// the first of its segments is acknowledged at once, from 64 KiB on.
+pub const SLOW_BATCH_BYTES: Range<usize> = 7_600..66_000;
 
 /// A header's name and value.
 pub type RecordHeader = (Cow<'static, str>, Bytes);
