@@ -93,21 +93,28 @@ impl Outcome {
 
 /// Which attempt at which record this is.
 ///
-/// A replayed dead letter has the coordinates of the record that failed first.
+/// A replayed dead letter is named by the record that failed first.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
     /// Counts from 1, over restarts. An attempt that found a dependency down does not count: the next has its number.
     pub number: u32,
-    /// The record's topic.
-    pub topic: &'a str,
-    /// The id of that topic: one that is deleted and created again has another.
-    pub topic_id: Uuid,
-    /// The partition.
-    pub partition: i32,
-    /// The offset in it.
+    /// The partition that the record is in.
+    pub source: &'a Source,
+    /// The record's offset in it.
     pub offset: i64,
     /// The record's timestamp, in milliseconds since 1970.
     pub timestamp_ms: i64,
+}
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The topic's name.
+    pub topic: String,
+    /// The topic's id: one that is deleted and created again has another.
+    pub topic_id: Uuid,
+    /// The partition.
+    pub partition: i32,
 }
 
 impl Attempt<'_> {
@@ -115,7 +122,8 @@ impl Attempt<'_> {
     ///
     /// The topic's name would not do: a topic that is created anew begins at offset 0 again.
     pub fn idempotency_key(&self) -> String {
-        format!("{}-{}-{}", self.topic_id, self.partition, self.offset)
+        let Source { topic_id, partition, .. } = self.source;
+        format!("{topic_id}-{partition}-{}", self.offset)
     }
 }
 

@@ -293,7 +293,6 @@ impl<H: Handler> Session<H> {
             tp: tp.clone(),
             epoch,
             topic_id,
-            is_replay,
             state,
             fetched,
             requests: requests_rx,

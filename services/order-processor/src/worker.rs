@@ -13,6 +13,7 @@
 //! An attempt needs a permit of the [`crate::gate`], so that not too many run at once, and none while what the handler
 //! needs is down. Many dead letters with nothing done between them stop the partition until they are released.
 
+mod attempt;
 mod dispatch;
 mod guarded;
 mod held;
@@ -43,7 +44,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::PartitionState;
 use crate::gate::Gate;
 use crate::guard::Guard;
-use crate::handler::{Handler, Outcome};
+use crate::handler::{Handler, Outcome, Source};
 use crate::letters::{LetterError, Letters};
 use crate::pauses::Pauses;
 use crate::release::Releases;
@@ -146,8 +147,6 @@ pub(crate) struct Assignment {
     /// Tells this assignment of the partition from earlier ones.
     pub(crate) epoch: u64,
     pub(crate) topic_id: Uuid,
-    /// Whether the partition belongs to the replay topic.
-    pub(crate) is_replay: bool,
     pub(crate) state: PartitionState,
     pub(crate) fetched: mpsc::Receiver<Fetched>,
     pub(crate) requests: mpsc::Receiver<Request>,
@@ -180,10 +179,9 @@ struct Draining {
 struct Worker<'a, H> {
     shared: &'a Shared<H>,
     tp: TopicPartition,
-    /// The topic's name, for as long as attempts live.
-    topic: &'a str,
+    /// The same with the topic's id, for as long as attempts live.
+    source: &'a Source,
     epoch: u64,
-    topic_id: Uuid,
     state: PartitionState,
     fetched: mpsc::Receiver<Fetched>,
     requests: mpsc::Receiver<Request>,
@@ -223,12 +221,16 @@ pub(crate) async fn run<H: Handler>(
     shared: Arc<Shared<H>>,
     assignment: Assignment,
 ) -> anyhow::Result<()> {
+    let source = Source {
+        topic: assignment.tp.topic.to_string(),
+        topic_id: assignment.topic_id,
+        partition: assignment.tp.partition,
+    };
     let mut worker = Worker {
         shared: &shared,
-        topic: if assignment.is_replay { &shared.replay_topic } else { &shared.orders_topic },
+        source: &source,
         tp: assignment.tp,
         epoch: assignment.epoch,
-        topic_id: assignment.topic_id,
         state: assignment.state,
         fetched: assignment.fetched,
         requests: assignment.requests,

@@ -7,9 +7,9 @@ use order_avro::{DecodeError, Order, Payload};
 use schema_registry::RegistryError;
 use tokio::time::{Instant, sleep};
 
+use super::attempt::{Place, first_place};
 use super::held::{HeldRecord, OwnedRecord, Work};
 use super::pieces::Piece;
-use super::settle::{Place, first_place};
 use super::{Atomic, Intake, Worker};
 use crate::checkpoint::{Admission, CompletedOrder, Origin};
 use crate::dead_letter::ErrorType;

@@ -1,58 +1,24 @@
 //! What becomes of an attempt: done, tried again, or written to the dead-letter topic.
 
-use std::any::Any;
 use std::borrow::Cow;
-use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use order_avro::Order;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::dispatch::Poison;
-use super::held::{HeldRecord, Work};
+use super::held::Work;
 use super::permits::InFlight;
-use super::{Attempted, Finished, Shared, Worker};
-use crate::checkpoint::{CompletedOrder, Origin};
+use super::{Attempted, Finished, Worker};
+use crate::checkpoint::CompletedOrder;
 use crate::circuit::{Fault, PROBE_PAUSE, TransientFailure};
 use crate::clock::now_ms;
-use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, RawHeader, ReplayOf};
+use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
 use crate::gate::Permit;
-use crate::handler::{Attempt, Handler, Outcome};
+use crate::handler::{Handler, Outcome};
 use crate::retry::RETRY_AFTER_MAX;
 use crate::simulation::SimulatedFailure;
-
-/// What a handler leaves behind that panicked.
-type Panic = Box<dyn Any + Send>;
-
-/// Where a record is.
-pub(super) struct Place {
-    pub(super) offset: i64,
-    pub(super) timestamp_ms: i64,
-    /// Where a replayed record failed first.
-    pub(super) first: Option<Box<ReplayOf>>,
-}
-
-impl HeldRecord {
-    /// Returns where the record is.
-    fn place(&self) -> Place {
-        let record = &self.record;
-        let headers =
-            || record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()));
-        Place {
-            offset: record.offset,
-            timestamp_ms: record.timestamp_ms,
-            first: match self.work.origin {
-                Origin::Produced => None,
-                Origin::Replayed => first_place(headers()),
-            },
-        }
-    }
-}
 
 /// What a transient failure says beside its reason.
 struct Transient {
@@ -63,65 +29,6 @@ struct Transient {
 }
 
 impl<H: Handler> Worker<'_, H> {
-    /// Starts an attempt, for which there is a permit; returns its outcome if it ended at once, and otherwise keeps it
-    /// in flight with the permit.
-    pub(super) fn start(
-        &mut self,
-        place: Place,
-        order: Order,
-        number: u32,
-    ) -> Option<(Order, Attempted)> {
-        let shared = self.shared;
-        let (topic, topic_id, partition) = (self.topic, self.topic_id, self.tp.partition);
-        let attempt = async move {
-            let Place { offset, timestamp_ms, first } = place;
-            let mut attempt = Attempt { number, topic, topic_id, partition, offset, timestamp_ms };
-            if let Some(first) = &first {
-                attempt = Attempt {
-                    topic: &first.topic,
-                    topic_id: first.topic_id,
-                    partition: first.partition,
-                    offset: first.offset,
-                    ..attempt
-                };
-            }
-            let outcome = {
-                let handled = async { shared.handler.handle(&order, attempt).await };
-                let mut handled = pin!(AssertUnwindSafe(handled).catch_unwind());
-                let at_once = poll_fn(|cx| Poll::Ready(handled.as_mut().poll(cx))).await;
-                match at_once {
-                    Poll::Ready(outcome) => outcome,
-                    // In a box: its place would be copied with every attempt, and few need it.
-                    Poll::Pending => Box::pin(in_time(shared, handled)).await,
-                }
-            };
-            let outcome = outcome.map_err(|panic| panic_message(&*panic));
-            Finished::Attempt { offset, order, outcome }
-        };
-        let mut future = match self.spare.take() {
-            Some(mut spare) => {
-                spare.set(attempt);
-                spare
-            }
-            None => ReusableBoxFuture::new(attempt),
-        };
-        // The waker does nothing: a future that is pending is polled again as soon as it is in flight.
-        self.activity.turn();
-        let polled = future.poll(&mut Context::from_waker(Waker::noop()));
-        self.activity.turn();
-        match polled {
-            Poll::Ready(Finished::Attempt { order, outcome, .. }) => {
-                self.spare = Some(future);
-                Some((order, outcome))
-            }
-            Poll::Ready(Finished::Letter { .. }) => None,
-            Poll::Pending => {
-                self.in_flight.push(InFlight { work: future, permit: self.permits.take() });
-                None
-            }
-        }
-    }
-
     /// Acts on the end of work in flight. Its permit goes to whoever waits longest.
     pub(super) fn on_finished(&mut self, (finished, _permit): (Finished, Option<Permit>)) {
         match finished {
@@ -289,7 +196,7 @@ impl<H: Handler> Worker<'_, H> {
             record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref())).collect();
         let failed = FailedRecord {
             topic: &self.tp.topic,
-            topic_id: self.topic_id,
+            topic_id: self.source.topic_id,
             partition: self.tp.partition,
             offset,
             timestamp_ms: record.timestamp_ms,
@@ -334,35 +241,4 @@ impl<H: Handler> Worker<'_, H> {
             );
         }
     }
-}
-
-/// Waits for a handler that did not answer at once, as long as it may take.
-async fn in_time<H: Handler>(
-    shared: &Shared<H>,
-    handled: impl Future<Output = Result<Outcome, Panic>> + Send,
-) -> Result<Outcome, Panic> {
-    let _call = shared.watch.begin("a handler's call", shared.attempt_timeout);
-    match timeout(shared.attempt_timeout, handled).await {
-        Ok(outcome) => outcome,
-        Err(_elapsed) => {
-            let limit_ms = shared.attempt_timeout.as_millis();
-            Ok(Outcome::transient(format!("the handler did not answer within {limit_ms} ms")))
-        }
-    }
-}
-
-/// Returns where a record with these headers failed first, if it is a replay.
-pub(super) fn first_place<'a>(
-    headers: impl Iterator<Item = RawHeader<'a>>,
-) -> Option<Box<ReplayOf>> {
-    ReplayOf::of(&headers.collect::<Vec<_>>()).map(Box::new)
-}
-
-/// Reads what a panicking handler said.
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let said = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the handler panicked: {}", said.unwrap_or("without a message"))
 }

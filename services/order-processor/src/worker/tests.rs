@@ -11,6 +11,7 @@ use schema_registry::RegistryConfig;
 use service_runtime::Health;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::*;
 use crate::checkpoint::Capacity;
@@ -28,6 +29,8 @@ const DOWN_AFTER: usize = 4;
 const DLQ_GUARD: u32 = 5;
 /// The most bytes of a value that is read.
 const VALUE_BYTES_MAX: usize = 1000;
+/// How long a test waits on the paused clock, which takes no time.
+const PATIENCE: Duration = Duration::from_hours(24);
 
 /// Answers what is scripted for an offset, one answer an attempt, and `Done` after that; notes every attempt.
 #[derive(Default)]
@@ -143,7 +146,6 @@ impl Bench {
             tp: TopicPartition::new("orders", 0),
             epoch: 1,
             topic_id: TOPIC,
-            is_replay: false,
             state,
             fetched: fetched_rx,
             requests: requests_rx,
@@ -177,6 +179,11 @@ impl Bench {
         self.caught_up().await;
     }
 
+    /// Waits for the next dead letter.
+    async fn letter(&mut self) -> Letter {
+        timeout(PATIENCE, self.letters.recv()).await.expect("there is a letter").unwrap()
+    }
+
     /// Hands the worker one batch of records.
     async fn offer(&mut self, records: &[(&'static str, Option<&'static [u8]>)]) {
         let mut builder = BatchBuilder::new(self.next_offset);
@@ -206,7 +213,7 @@ impl Bench {
     }
 
     async fn caught_up(&mut self) {
-        let notice = self.notices.recv().await;
+        let notice = timeout(PATIENCE, self.notices.recv()).await.expect("it catches up");
         assert!(matches!(notice, Some(Notice::CaughtUp)), "{notice:?}");
     }
 
@@ -295,7 +302,7 @@ async fn a_record_is_complete_only_when_its_dead_letter_is_written() {
     let rejected = Outcome::Permanent { reason: "no such product".into() };
     let mut bench = Bench::fresh(script([(0, vec![Answer::Now(rejected)])]), Ordering::Key);
     bench.read(&[("a", None), ("b", None)]).await;
-    let letter = bench.letters.recv().await.unwrap();
+    let letter = bench.letter().await;
     assert_eq!(letter.record.key, Some(Bytes::from_static(b"a")));
     let state = bench.checkpoint().await;
     assert_eq!((state.committable(), state.aggregate().dead_letters()), (0, 0));
@@ -314,7 +321,7 @@ async fn each_kind_of_failure_ends_in_a_letter_that_names_it() {
     bench.read(&[("a", Some(poison)), ("b", None), ("c", None)]).await;
     let mut types = BTreeMap::new();
     for _ in 0..3 {
-        let letter = bench.letters.recv().await.unwrap();
+        let letter = bench.letter().await;
         let header = |name: &str| {
             let value = letter.record.headers.iter().find(|(header, _)| header == name);
             String::from_utf8(value.expect("the header is there").1.to_vec()).unwrap()
@@ -338,7 +345,7 @@ async fn a_value_over_the_bound_is_oversize_whatever_it_is() {
     bench.read(&[("a", Some(AT_THE_BOUND)), ("b", Some(OVER_THE_BOUND))]).await;
 
     for (expected, value) in [("unknown-format", AT_THE_BOUND), ("oversize", OVER_THE_BOUND)] {
-        let letter = bench.letters.recv().await.unwrap();
+        let letter = bench.letter().await;
         let mut headers = letter.record.headers.iter();
         let (_, error_type) = headers.find(|(name, _)| name == "dlq.error.type").unwrap();
         assert_eq!(error_type, expected);
@@ -409,7 +416,7 @@ async fn a_damaged_batch_is_one_letter_with_its_bytes_and_counts_as_one_record()
     bench.caught_up().await;
     bench.read(&[("b", None)]).await;
 
-    let letter = bench.letters.recv().await.unwrap();
+    let letter = bench.letter().await;
     let record = &letter.record;
     assert_eq!((&record.key, record.value.as_deref()), (&None, Some(&b"what is left of it"[..])));
     for (name, value) in [
@@ -440,7 +447,7 @@ async fn a_damaged_batch_is_dead_lettered_again_after_a_restart_only_if_its_lett
         bench.read(&[("a", None)]).await;
         bench.fetch(vec![], Some(damaged(1, 9))).await;
         bench.caught_up().await;
-        let letter = bench.letters.recv().await.unwrap();
+        let letter = bench.letter().await;
         if is_written {
             letter.answer.send(Ok(())).unwrap();
         }
@@ -452,7 +459,7 @@ async fn a_damaged_batch_is_dead_lettered_again_after_a_restart_only_if_its_lett
         bench.fetch(vec![], Some(damaged(1, 9))).await;
         bench.caught_up().await;
         if !is_written {
-            let letter = bench.letters.recv().await.unwrap();
+            let letter = bench.letter().await;
             assert_eq!(header(&letter, "__dlq.errors.offset").as_deref(), Some("1"));
             letter.answer.send(Ok(())).unwrap();
         }
@@ -475,7 +482,7 @@ async fn a_whole_batch_that_cannot_be_unpacked_is_a_damaged_one_unless_it_was_ab
     let mut bench = Bench::fresh(script([]), Ordering::Key);
     bench.fetch(vec![packed(0)], None).await;
     bench.caught_up().await;
-    let letter = bench.letters.recv().await.unwrap();
+    let letter = bench.letter().await;
     assert_eq!(header(&letter, "dlq.error.type").as_deref(), Some("corrupt-batch"));
     let reason = header(&letter, "error_reason").unwrap();
     assert!(reason.ends_with("unknown compression 6"), "{reason}");
@@ -526,7 +533,7 @@ async fn records_that_cannot_be_read_are_letters_and_the_others_of_their_batch_g
     bench.caught_up().await;
     let mut letters = Vec::new();
     for _ in 0..2 {
-        let letter = bench.letters.recv().await.unwrap();
+        let letter = bench.letter().await;
         assert_eq!(header(&letter, "dlq.error.type").as_deref(), Some("undecodable-record"));
         let offset = header(&letter, "__dlq.errors.offset").unwrap();
         letters.push((offset, header(&letter, "dlq.batch.last-offset")));
@@ -544,7 +551,7 @@ async fn a_letter_is_made_smaller_until_the_topic_takes_it() {
     bench.read(&[("key", Some(b"\xff\xff\xff"))]).await;
     let mut seen = Vec::new();
     for _ in 0..4 {
-        let letter = bench.letters.recv().await.unwrap();
+        let letter = bench.letter().await;
         let has = |name: &str| header(&letter, name).is_some();
         seen.push((letter.record.value.is_some(), letter.record.key.is_some(), has("dlq.value")));
         assert_eq!(header(&letter, "original_offset").as_deref(), Some("0"));

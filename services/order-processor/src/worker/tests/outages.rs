@@ -26,7 +26,7 @@ async fn an_outage_that_the_handler_names_stops_everything_but_probes_and_counts
     assert_eq!(bench.attempts(), [(0, 1)], "there is no attempt before a probe is due");
     assert!(bench.pause().unwrap().contains("nobody is there"));
 
-    bench.notices.recv().await.unwrap();
+    bench.caught_up().await;
     tokio::time::sleep(BACKOFF).await;
     let state = bench.checkpoint().await;
     assert_eq!((state.committable(), state.aggregate().orders()), (3, 3));
@@ -62,7 +62,7 @@ async fn a_few_orders_in_an_outage_are_not_dead_lettered_either() {
 async fn one_order_that_always_fails_is_dead_lettered_though_nothing_else_happens() {
     let mut bench = Bench::fresh(script([fails_for_ever(0)]), Ordering::Key);
     bench.read(&[("a", None)]).await;
-    let letter = bench.letters.recv().await.unwrap();
+    let letter = bench.letter().await;
     letter.answer.send(Ok(())).unwrap();
     assert_eq!(bench.checkpoint().await.aggregate().dead_letters(), 1);
     assert_eq!(bench.attempts(), [(0, 1), (0, 2), (0, 3)]);
@@ -123,7 +123,7 @@ async fn no_attempt_is_made_after_the_longest_time_in_which_an_order_may_fail() 
             shared.retry.elapsed_max = Some(BACKOFF + BACKOFF / 2);
         });
     bench.read(&[("a", None)]).await;
-    bench.letters.recv().await.unwrap();
+    bench.letter().await;
     assert_eq!(bench.attempts(), [(0, 1), (0, 2)]);
 }
 
@@ -144,10 +144,10 @@ async fn too_many_dead_letters_stop_the_partition_until_it_is_released() {
         assert!(bench.pause().unwrap().starts_with("orders-0 stopped after 5 dead letters"));
         bench.release.notify_one();
     }
-    bench.notices.recv().await.unwrap();
+    bench.caught_up().await;
     assert_eq!(bench.pause(), None);
     for _ in 0..2 {
-        bench.letters.recv().await.unwrap().answer.send(Ok(())).unwrap();
+        bench.letter().await.answer.send(Ok(())).unwrap();
     }
     assert_eq!(bench.checkpoint().await.committable(), 12);
 }

@@ -1,0 +1,170 @@
+//! One attempt at a record: begun, answered at once or later, in time or not, or ended by a panic.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use order_avro::Order;
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::ReusableBoxFuture;
+
+use super::held::HeldRecord;
+use super::permits::InFlight;
+use super::{Attempted, Finished, Shared, Worker};
+use crate::checkpoint::Origin;
+use crate::dead_letter::{RawHeader, ReplayOf};
+use crate::handler::{Attempt, Handler, Outcome, Source};
+use crate::watch::Call;
+
+/// Where a record is.
+pub(super) struct Place {
+    pub(super) offset: i64,
+    pub(super) timestamp_ms: i64,
+    /// Where a replayed record failed first.
+    pub(super) first: Option<Box<(Source, i64)>>,
+}
+
+impl HeldRecord {
+    /// Returns where the record is.
+    pub(super) fn place(&self) -> Place {
+        let record = &self.record;
+        let headers =
+            || record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()));
+        Place {
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            first: match self.work.origin {
+                Origin::Produced => None,
+                Origin::Replayed => first_place(headers()),
+            },
+        }
+    }
+}
+
+impl<H: Handler> Worker<'_, H> {
+    /// Starts an attempt, for which there is a permit; returns its outcome if it ended at once, and otherwise keeps it
+    /// in flight with the permit.
+    pub(super) fn start(
+        &mut self,
+        place: Place,
+        order: Order,
+        number: u32,
+    ) -> Option<(Order, Attempted)> {
+        let (shared, source) = (self.shared, self.source);
+        let Place { offset, timestamp_ms, first } = place;
+        let mut future = match first {
+            None => {
+                let attempt = Attempt { number, source, offset, timestamp_ms };
+                let attempt = make(shared, attempt, order, offset);
+                match self.spare.take() {
+                    Some(mut spare) => {
+                        spare.set(attempt);
+                        spare
+                    }
+                    None => ReusableBoxFuture::new(attempt),
+                }
+            }
+            Some(first) => ReusableBoxFuture::new(async move {
+                let (source, first_offset) = *first;
+                let attempt =
+                    Attempt { number, source: &source, offset: first_offset, timestamp_ms };
+                make(shared, attempt, order, offset).await
+            }),
+        };
+        // The waker does nothing: a future that is pending is polled again as soon as it is in flight.
+        self.activity.turn();
+        let polled = future.poll(&mut Context::from_waker(Waker::noop()));
+        self.activity.turn();
+        match polled {
+            Poll::Ready(Finished::Attempt { order, outcome, .. }) => {
+                self.spare = Some(future);
+                Some((order, outcome))
+            }
+            Poll::Ready(Finished::Letter { .. }) => None,
+            Poll::Pending => {
+                self.in_flight.push(InFlight { work: future, permit: self.permits.take() });
+                None
+            }
+        }
+    }
+}
+
+/// Makes an attempt at the record at `offset`.
+///
+/// All of this is copied for every record, so it is kept small.
+#[expect(clippy::manual_async_fn, reason = "an async function would keep its arguments twice")]
+fn make<'a, H: Handler>(
+    shared: &'a Shared<H>,
+    attempt: Attempt<'a>,
+    order: Order,
+    offset: i64,
+) -> impl Future<Output = Finished> + Send + 'a {
+    async move {
+        let outcome = {
+            let mut handled = pin!(async { shared.handler.handle(&order, attempt).await });
+            // Most attempts end at once and need no clock.
+            let mut limit = None;
+            poll_fn(move |cx| match poll_caught(handled.as_mut(), cx) {
+                Poll::Pending => limit.get_or_insert_with(|| Limit::begin(shared)).poll(cx),
+                answered @ Poll::Ready(_) => answered,
+            })
+            .await
+        };
+        Finished::Attempt { offset, order, outcome }
+    }
+}
+
+/// The end of the time that an attempt may take.
+struct Limit<'a> {
+    after: Duration,
+    sleep: Pin<Box<Sleep>>,
+    _call: Call<'a>,
+}
+
+impl<'a> Limit<'a> {
+    fn begin<H>(shared: &'a Shared<H>) -> Self {
+        let after = shared.attempt_timeout;
+        let call = shared.watch.begin("a handler's call", after);
+        Self { after, sleep: Box::pin(sleep(after)), _call: call }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Attempted> {
+        self.sleep.as_mut().poll(cx).map(|()| {
+            let limit_ms = self.after.as_millis();
+            Ok(Outcome::transient(format!("the handler did not answer within {limit_ms} ms")))
+        })
+    }
+}
+
+/// Polls a handler; a panic is an answer, too.
+#[inline]
+fn poll_caught(
+    handled: Pin<&mut impl Future<Output = Outcome>>,
+    cx: &mut Context<'_>,
+) -> Poll<Attempted> {
+    match catch_unwind(AssertUnwindSafe(|| handled.poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic_message(&*panic))),
+    }
+}
+
+/// Returns where a record with these headers failed first, if it is a replay.
+pub(super) fn first_place<'a>(
+    headers: impl Iterator<Item = RawHeader<'a>>,
+) -> Option<Box<(Source, i64)>> {
+    let first = ReplayOf::of(&headers.collect::<Vec<_>>())?;
+    let ReplayOf { topic, topic_id, partition, offset } = first;
+    Some(Box::new((Source { topic, topic_id, partition }, offset)))
+}
+
+/// Reads what a panicking handler said.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let said = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the handler panicked: {}", said.unwrap_or("without a message"))
+}
