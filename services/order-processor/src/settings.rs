@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 use std::time::Duration;
 
 use crate::checkpoint::{Capacity, METADATA_CHARS_DEFAULT, METADATA_CHARS_MIN};
@@ -12,9 +11,11 @@ use kafka_client::config::BrokerConfig;
 use kafka_client::topics::{NewTopic, sanitize_topic_name};
 use kafka_group::assignor::Assignor;
 use order_avro::PayloadFormat;
-use service_runtime::settings::{
-    ConnectionSettings, FromSettings, SecretUrl, Settings, TopicSettings,
-};
+use service_runtime::settings::{ConnectionSettings, FromSettings, Settings, TopicSettings};
+
+pub use self::work::{HandlerSettings, Ordering, RetrySettings, SimulationSettings};
+
+mod work;
 
 /// Where a group without committed offsets starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,27 +33,6 @@ impl fmt::Display for OffsetReset {
         f.write_str(match self {
             Self::Earliest => "earliest",
             Self::Latest => "latest",
-            Self::None => "none",
-        })
-    }
-}
-
-/// What is kept in order while a record waits for its retry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ordering {
-    /// Later records of the same key wait behind it.
-    Key,
-    /// All later records of the partition wait behind it.
-    Partition,
-    /// Nothing waits.
-    None,
-}
-
-impl fmt::Display for Ordering {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Key => "key",
-            Self::Partition => "partition",
             Self::None => "none",
         })
     }
@@ -191,51 +171,6 @@ pub struct CommitSettings {
     pub on_mismatch: OnMismatch,
 }
 
-/// What is done for every order.
-#[derive(Clone, Debug)]
-pub struct HandlerSettings {
-    /// Where orders are posted to; `None` only counts them.
-    pub url: Option<SecretUrl>,
-    /// How long one attempt may take.
-    pub timeout: Duration,
-    /// How many attempts may run at once in this process.
-    pub concurrency: usize,
-    /// How many different orders have to fail for a time in a row before what they need counts as down; 0 is any number.
-    pub down_after: usize,
-}
-
-/// Retries and what may be in flight.
-#[derive(Clone, Debug)]
-pub struct RetrySettings {
-    /// How often a transient failure is tried again.
-    pub retries_max: u32,
-    /// Delay before the first retry.
-    pub backoff: Duration,
-    /// Factor between one delay and the next; 1 keeps it fixed.
-    pub multiplier: f64,
-    /// Whether delays are drawn at random between the first and the computed one.
-    pub jitter: bool,
-    /// Longest delay.
-    pub backoff_max: Duration,
-    /// How long after an order has first failed in this process it may be tried again; outages do not count.
-    pub elapsed_max: Option<Duration>,
-    /// What waits behind a waiting record.
-    pub ordering: Ordering,
-    /// Bytes of records that may wait or be worked on at once in this process.
-    pub in_flight_bytes_max: usize,
-}
-
-/// Failures on purpose, for demonstrations and tests.
-#[derive(Clone, Debug)]
-pub struct SimulationSettings {
-    /// Share of orders that fail, half of them for good.
-    pub error_rate: f64,
-    /// Prices that fail transiently.
-    pub transient_prices: Option<Range<f64>>,
-    /// The price above which orders fail for good.
-    pub permanent_above: Option<f64>,
-}
-
 impl FromSettings for ProcessorSettings {
     fn read(s: &mut Settings) -> Self {
         let settings = Self {
@@ -258,15 +193,16 @@ impl FromSettings for ProcessorSettings {
                 .map(|hours| Duration::from_secs(hours * 3600)),
             group: read_group(s),
             commit: read_commit(s),
-            handler: read_handler(s),
-            retry: read_retry(s),
+            handler: HandlerSettings::read(s),
+            retry: RetrySettings::read(s),
             dlq_guard: s.integer(
                 "DLQ_GUARD",
                 1_000,
                 0..=1_000_000_000,
-                "Dead letters of one type, with no order processed between them, after which a partition pauses until they are released; 0 never.",
+                "Dead letters of one type, with no order processed between them, after which a \
+                 partition stops until it is released; 0 never.",
             ),
-            simulation: read_simulation(s),
+            simulation: SimulationSettings::read(s),
             payload_format: s.choice(
                 "PAYLOAD_FORMAT",
                 PayloadFormat::Auto,
@@ -411,111 +347,6 @@ fn read_commit(s: &mut Settings) -> CommitSettings {
             OnMismatch::Fail,
             &[OnMismatch::Fail, OnMismatch::Reset],
             "What to do about a checkpoint that cannot be read; reset gives its numbers up.",
-        ),
-    }
-}
-
-fn read_handler(s: &mut Settings) -> HandlerSettings {
-    HandlerSettings {
-        url: s.optional_url(
-            "HANDLER_URL",
-            "Where every order is posted to as JSON; unset only counts the orders.",
-        ),
-        timeout: s.milliseconds(
-            "HANDLER_TIMEOUT_MS",
-            10_000,
-            10..=3_600_000,
-            "How long one attempt may take; a longer one is dropped and counts as a transient failure.",
-        ),
-        concurrency: s.integer(
-            "HANDLER_CONCURRENCY",
-            64,
-            1..=10_000,
-            "How many attempts may run at once in this process.",
-        ),
-        down_after: s.integer(
-            "HANDLER_DOWN_AFTER",
-            20,
-            0..=10_000,
-            "Different orders failing transiently in a row, with none answered between them, after which all pause until a probe is answered; 0 never.",
-        ),
-    }
-}
-
-fn read_retry(s: &mut Settings) -> RetrySettings {
-    let retry = RetrySettings {
-        retries_max: s.integer(
-            "MAX_RETRIES",
-            3,
-            0..=100,
-            "How often a transient failure is tried again before the order is dead-lettered.",
-        ),
-        backoff: s.seconds(
-            "RETRY_BACKOFF_SECONDS",
-            1.0,
-            0.0..=86_400.0,
-            "Delay before the first retry.",
-        ),
-        multiplier: s.float(
-            "RETRY_BACKOFF_MULTIPLIER",
-            2.0,
-            1.0..=100.0,
-            "Factor between one delay and the next; 1 keeps it fixed.",
-        ),
-        jitter: s.flag("RETRY_JITTER", false, "Whether delays are drawn at random up to theirs."),
-        backoff_max: s.seconds(
-            "RETRY_MAX_BACKOFF_SECONDS",
-            60.0,
-            0.0..=86_400.0,
-            "Longest delay before a retry.",
-        ),
-        elapsed_max: s
-            .optional_parsed(
-                "RETRY_MAX_ELAPSED_SECONDS",
-                "a number of seconds up to 31536000; unset or 0 is any time",
-                "How long after an order has first failed in a replica it may be tried again; outages do not count.",
-                |text| text.parse().ok().filter(|seconds| (0.0..=31_536_000.0).contains(seconds)),
-            )
-            .map(Duration::from_secs_f64)
-            .filter(|elapsed| !elapsed.is_zero()),
-        ordering: s.choice(
-            "ORDERING",
-            Ordering::Key,
-            &[Ordering::Key, Ordering::Partition, Ordering::None],
-            "What waits behind a waiting order: its key, its partition, or nothing.",
-        ),
-        in_flight_bytes_max: s.integer(
-            "MAX_IN_FLIGHT_BYTES",
-            8_388_608,
-            1_024..=1_073_741_824,
-            "Bytes of records that may wait or be worked on at once.",
-        ),
-    };
-    s.rule(
-        &["RETRY_BACKOFF_SECONDS", "RETRY_MAX_BACKOFF_SECONDS"],
-        retry.backoff <= retry.backoff_max,
-        "RETRY_BACKOFF_SECONDS must not exceed RETRY_MAX_BACKOFF_SECONDS",
-    );
-    retry
-}
-
-fn read_simulation(s: &mut Settings) -> SimulationSettings {
-    SimulationSettings {
-        error_rate: s.float(
-            "ERROR_SIMULATION_RATE",
-            0.0,
-            0.0..=1.0,
-            "Share of orders that fail on purpose, half of them for good; decided by the order's id.",
-        ),
-        transient_prices: s.optional_range(
-            "TRANSIENT_PRICE_RANGE",
-            "Prices that fail transiently on purpose.",
-        ),
-        permanent_above: s.optional_parsed(
-            "PERMANENT_PRICE_ABOVE",
-            "a number",
-            "Price above which orders fail for good on purpose.",
-            |text| text.parse::<f64>().ok().filter(|price| price.is_finite()),
         ),
     }
 }
