@@ -3,9 +3,10 @@
 
     guest.py --group GROUP --strategy cooperative-sticky TOPIC...
 
-Tells on standard output, a JSON object a line, which partitions it holds after each rebalance ("assigned"), what it
-committed ("committed", the next offset of each partition), and on SIGTERM, after it has left the group, the first and the
-last offset it consumed of each partition ("left"). A partition is written TOPIC:PARTITION. BOOTSTRAP_SERVERS says where.
+Tells on standard output, a JSON object a line, which partitions it holds after each rebalance ("assigned"), from how many
+it has consumed, at the first record of each ("consuming"), what it committed ("committed", the next offset of each
+partition), and on SIGTERM, after it has left the group, the first and the last offset it consumed of each partition
+("left"). A partition is written TOPIC:PARTITION. BOOTSTRAP_SERVERS says where.
 """
 
 import argparse
@@ -81,8 +82,11 @@ class Guest:
             message = self.consumer.poll(0.2)
             if message is not None and message.error() is None:
                 source = f"{message.topic()}:{message.partition()}"
+                is_new = source not in self.consumed
                 first, _last = self.consumed.get(source, (message.offset(), None))
                 self.consumed[source] = first, message.offset()
+                if is_new:
+                    tell("consuming", places=len(self.consumed))
                 uncommitted += 1
             if uncommitted >= COMMIT_EVERY_RECORDS or (message is None and uncommitted):
                 self.commit()

@@ -114,7 +114,7 @@ async fn a_librdkafka_consumer_joins_our_group_and_its_part_is_marked() -> Resul
             .stats_when("the first orders", |stats| stats.orders > ORDERS_TO_SHARE / 10)
             .await?;
         let guest = start_guest(&scenario, assignor)?;
-        guest.line("committed").await?;
+        guest.line(&format!(r#""consuming", "places": {}"#, PARTITIONS_TO_SHARE / 2)).await?;
         processor.line("members of another kind are in the group").await?;
 
         let consumed = end_guest(guest).await?;
