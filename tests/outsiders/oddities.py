@@ -36,7 +36,9 @@ DEADLINE_SECONDS = 60
 CHUNK_ORDERS = 1000
 LONE_BATCH_ORDERS = 20
 MESSAGE_BYTES_MAX = 4_000_000
-OVERSIZE_BYTES = 2_000_000
+# More than a dead letter can hold, and more than the processors take for an order.
+LARGE_BYTES = 2_000_000
+OVERSIZE_BYTES = 3_500_000
 PARCEL = {"type": "record", "name": "Parcel", "fields": [{"name": "weight", "type": "long"}]}
 UNKNOWN_SCHEMA_ID = 0x7FFFFFFF
 # Headers as librdkafka's users can write them.
@@ -66,8 +68,8 @@ class Oddities:
         self.random = random.Random(2)
         self.expected = {}
 
-    def good(self, price=12.5):
-        return orders.encode(self.schema_id, "1001", "Item1", price)
+    def good(self, price=12.5, product="Item1"):
+        return orders.encode(self.schema_id, "1001", product, price)
 
     def values(self):
         """Yields the type of error and the value of every kind of record that is no order."""
@@ -83,7 +85,7 @@ class Oddities:
             yield "invalid-price", self.good(price)
         yield "tombstone", None
 
-    def expect(self, error_type, value, headers, is_oversize=False, has_large_headers=False):
+    def expect(self, error_type, value, headers, is_omitted=False, has_large_headers=False):
         """Returns the key under which the letter about a bad record is expected."""
         key = f"bad-{len(self.expected)}".encode()
         digest = hashlib.sha256(value or b"").hexdigest()
@@ -94,8 +96,8 @@ class Oddities:
         ]
         self.expected[key.decode()] = {
             "type": error_type,
-            "value": None if value is None or is_oversize else value.hex(),
-            "omitted": [len(value), digest] if is_oversize else None,
+            "value": None if value is None or is_omitted else value.hex(),
+            "omitted": [len(value), digest] if is_omitted else None,
             "headers": None if has_large_headers else kept,
         }
         return key
@@ -163,13 +165,13 @@ class Writer:
             for error_type, value in places.get(index, []):
                 self.bad(producer, error_type, value, self.random.choice(ODD_HEADERS), is_seen)
         if is_large:
-            self.produce(producer, *self.order(is_seen, product="x" * OVERSIZE_BYTES), [])
-            value = self.oddities.good() + b"!" * OVERSIZE_BYTES
-            self.bad(producer, "trailing-bytes", value, ODD_HEADERS[4], is_seen, is_oversize=True)
-            headers = [("large", b"x" * OVERSIZE_BYTES)]
-            self.bad(
-                producer, "bad-magic", b"x", headers, is_seen, is_oversize=True, has_large_headers=True
-            )
+            self.produce(producer, *self.order(is_seen, product="x" * LARGE_BYTES), [])
+            value = self.oddities.good() + b"!" * LARGE_BYTES
+            self.bad(producer, "trailing-bytes", value, ODD_HEADERS[4], is_seen, is_omitted=True)
+            headers = [("large", b"x" * LARGE_BYTES)]
+            self.bad(producer, "bad-magic", b"x", headers, is_seen, is_omitted=True, has_large_headers=True)
+            value = self.oddities.good(product="x" * OVERSIZE_BYTES)
+            self.bad(producer, "oversize", value, ODD_HEADERS[1], is_seen, is_omitted=True)
         self.flush(producer)
 
     def bad(self, producer, error_type, value, headers, is_seen, **more):

@@ -11,12 +11,16 @@ use serde_json::Value;
 const ORDERS: &str = "100000";
 /// A byte behind the header of a batch, in its first record: the length of its key.
 const KEY_LENGTH_AT: usize = 61 + 4;
+/// Between the largest good order and the smallest value that is too large.
+const VALUE_BYTES_MAX: &str = "3000000";
 const FOR_EVER: u32 = u32::MAX;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_good_order_is_counted_once_and_everything_else_is_a_dead_letter() -> Result<()> {
-    let scenario =
-        Scenario::open_behind_proxy("oddities").await?.with("PAYLOAD_FORMAT", "confluent");
+    let scenario = Scenario::open_behind_proxy("oddities")
+        .await?
+        .with("PAYLOAD_FORMAT", "confluent")
+        .with("MAX_VALUE_BYTES", VALUE_BYTES_MAX);
     // A first processor creates the topics, with the limits that they have as yet.
     let creator = scenario.processor("creator")?.start()?;
     creator.line("partitions assigned").await?;
