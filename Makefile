@@ -126,6 +126,11 @@ bench: $(PYTHON_READY) ## Measure both services and their peers on a real Kafka:
 	$(WITH_KAFKA) $(PYTHON) bench/bench.py --target-dir $(TARGET_DIR) \
 		$(if $(IMAGE),--image-binary $(TARGET_DIR)/image-processor)
 
+.PHONY: bench-failures
+bench-failures: $(PYTHON_READY) ## Measure what failures cost the orders that do not fail
+	cargo build --release -p order-generator -p order-processor
+	$(WITH_KAFKA) $(PYTHON) bench/failures.py --target-dir $(TARGET_DIR)
+
 .PHONY: check
 check: ## Check format, lints, documentation and, where cargo-deny is installed, the dependencies
 	cargo fmt --all --check
