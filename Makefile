@@ -115,7 +115,7 @@ test-kafka: $(PYTHON_READY) ## Run the suites on a real Kafka and registry: BOOT
 .PHONY: test-stack
 test-stack: engine images $(PYTHON_READY) ## Run the suite of the container stack on a Docker engine
 	cargo build --package order-processor
-	TEST_PYTHON=$(abspath $(PYTHON)) cargo test --package end-to-end --features engine --test stack
+	TEST_PYTHON=$(abspath $(PYTHON)) cargo test --package end-to-end --features engine --test stack -- --test-threads=1
 
 .PHONY: bench
 bench: $(PYTHON_READY) ## Measure both services and their peers on a real Kafka: ORDERS=10000000 RUNS=5 IMAGE=order-processor

@@ -32,6 +32,7 @@ pub struct ServiceCommand {
     environment: BTreeMap<String, String>,
     folder: PathBuf,
     log_folder: PathBuf,
+    patience: Duration,
 }
 
 impl ServiceCommand {
@@ -57,6 +58,7 @@ impl ServiceCommand {
             environment,
             folder: PathBuf::from("."),
             log_folder: log_folder.to_owned(),
+            patience: PATIENCE,
         })
     }
 
@@ -78,6 +80,7 @@ impl ServiceCommand {
             environment: whole,
             folder: PathBuf::from("."),
             log_folder: log_folder.to_owned(),
+            patience: PATIENCE,
         }
     }
 
@@ -99,6 +102,13 @@ impl ServiceCommand {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Sets how long [`Self::output`] waits for the end, which is [`PATIENCE`] otherwise.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -148,7 +158,7 @@ impl ServiceCommand {
     /// Runs the process to its end and returns what it wrote to standard output.
     ///
     /// # Errors
-    /// When it cannot be run, does not end within [`PATIENCE`], or ends with another code than 0; the error holds what it
+    /// When it cannot be run, does not end within its patience, or ends with another code than 0; the error holds what it
     /// wrote to standard error.
     pub async fn output(&self) -> Result<String> {
         let running = Command::new(&self.program)
@@ -159,10 +169,11 @@ impl ServiceCommand {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        let output = timeout(PATIENCE, running)
+        let patience = self.patience;
+        let output = timeout(patience, running)
             .await
             .with_context(|| {
-                format!("{} {:?} did not end within {PATIENCE:?}", self.name, self.arguments)
+                format!("{} {:?} did not end within {patience:?}", self.name, self.arguments)
             })?
             .with_context(|| format!("run {}", self.program.display()))?;
         ensure!(

@@ -20,6 +20,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 /// Orders that flow between one event and the next.
 const ORDERS_BETWEEN: u64 = 2_000;
 
+/// `deploy/wait.sh` gives up by itself, after 180 s; the images are built before that.
+const MAKE_PATIENCE: Duration = Duration::from_mins(8);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_are_exact_through_scaling_crashes_and_restarts_of_the_stack() -> Result<()> {
     let stack = Stack::new("stack")?;
@@ -158,7 +161,7 @@ impl Stack {
     }
 
     async fn make<'a>(&self, targets: impl IntoIterator<Item = &'a str>) -> Result<String> {
-        self.command("make", targets).output().await
+        self.command("make", targets).patience(MAKE_PATIENCE).output().await
     }
 
     fn compose<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> ServiceCommand {
