@@ -36,6 +36,7 @@ calls! {
     FetchRequest => FetchResponse, Fetch, 12..=16;
     ListOffsetsRequest => ListOffsetsResponse, ListOffsets, 6..=8;
     FindCoordinatorRequest => FindCoordinatorResponse, FindCoordinator, 4..=5;
+    DescribeGroupsRequest => DescribeGroupsResponse, DescribeGroups, 5..=5;
     JoinGroupRequest => JoinGroupResponse, JoinGroup, 5..=9;
     SyncGroupRequest => SyncGroupResponse, SyncGroup, 3..=5;
     HeartbeatRequest => HeartbeatResponse, Heartbeat, 3..=4;

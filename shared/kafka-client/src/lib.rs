@@ -1,7 +1,7 @@
 //! Connections to Kafka: a group's coordinator, a reader, a writer, topics and offsets.
 //!
 //! Reading order: [`config`] and [`api`] say how brokers are spoken to, [`connection`] speaks to one, [`cluster`] to
-//! all of them, and [`patience`] waits for them. On these stand [`topics`], [`offsets`], [`membership`] (with the state
+//! all of them, and [`patience`] waits for them. On these stand [`topics`], [`offsets`], [`groups`], [`membership`] (with the state
 //! machine of `kafka-group`), and [`reader`]. Writing goes through rskafka, which only the [`writer`] names; records that
 //! rskafka cannot say go through the [`exact_writer`].
 
@@ -11,6 +11,7 @@ pub mod config;
 pub mod connection;
 pub mod error;
 pub mod exact_writer;
+pub mod groups;
 pub mod membership;
 pub mod offsets;
 pub mod patience;

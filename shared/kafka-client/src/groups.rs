@@ -1,0 +1,167 @@
+//! A consumer group as its coordinator describes it: who is in it, from where, with which partitions.
+//!
+//! DescribeGroups: <https://kafka.apache.org/protocol#The_Messages_DescribeGroups>. It tells of groups of the classic
+//! protocol; one that does not exist is told to be `Dead`.
+
+use kafka_group::TopicPartition;
+use kafka_group::consumer_protocol::Assignment;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages;
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::cluster::Cluster;
+use crate::error::ClientError;
+
+/// A consumer group at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// The state in Kafka's words: `Stable`, `PreparingRebalance`, `CompletingRebalance`, `Empty`, `Dead`.
+    pub state: String,
+    /// The assignor that the members have agreed on; `None` where the group is not stable.
+    pub assignor: Option<String>,
+    /// The `host:port` of the group's coordinator.
+    pub coordinator: String,
+    /// The members, by member id.
+    pub members: Vec<GroupMember>,
+}
+
+/// One member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    /// The id that the coordinator gave it.
+    pub member_id: String,
+    /// The id of a static member.
+    pub instance_id: Option<String>,
+    /// What the client calls itself.
+    pub client_id: String,
+    /// The address it connects from, as the broker writes it: `/127.0.0.1`.
+    pub host: String,
+    /// The partitions it holds, ascending; `None` where its assignment cannot be read, as that of other kinds of clients.
+    pub partitions: Option<Vec<TopicPartition>>,
+}
+
+/// Asks the coordinator of `group_id` about the group.
+///
+/// # Errors
+/// A retriable [`ClientError`] while the coordinator is moving or cannot be reached: call again. Any other
+/// [`ClientError::Refused`]: the group may not be described.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn describe_group(
+    cluster: &Cluster,
+    group_id: &str,
+) -> Result<GroupDescription, ClientError> {
+    let coordinator = cluster.find_coordinator(group_id).await?;
+    let group = StrBytes::from_string(group_id.to_owned()).into();
+    let request = messages::DescribeGroupsRequest::default().with_groups(vec![group]);
+    let response = cluster.call(&coordinator, &request).await?;
+    let what = || format!("describe group {group_id}");
+    let described = response
+        .groups
+        .into_iter()
+        .next()
+        .ok_or_else(|| ClientError::refused(what(), ResponseError::UnknownServerError))?;
+    match ResponseError::try_from_code(described.error_code) {
+        None => Ok(read(described, coordinator)),
+        Some(error) => Err(ClientError::refused(what(), error)),
+    }
+}
+
+fn read(described: DescribedGroup, coordinator: String) -> GroupDescription {
+    let assignor = described.protocol_data.to_string();
+    let mut members: Vec<GroupMember> = described.members.into_iter().map(member).collect();
+    members.sort_by(|one, other| one.member_id.cmp(&other.member_id));
+    GroupDescription {
+        state: described.group_state.to_string(),
+        assignor: Some(assignor).filter(|name| !name.is_empty()),
+        coordinator,
+        members,
+    }
+}
+
+fn member(described: DescribedGroupMember) -> GroupMember {
+    let assignment = Assignment::decode(&described.member_assignment);
+    GroupMember {
+        member_id: described.member_id.to_string(),
+        instance_id: described.group_instance_id.map(|id| id.to_string()),
+        client_id: described.client_id.to_string(),
+        host: described.client_host.to_string(),
+        partitions: assignment.ok().map(partitions),
+    }
+}
+
+fn partitions(assignment: Assignment) -> Vec<TopicPartition> {
+    let topics = assignment.partitions.into_iter();
+    topics
+        .flat_map(|(topic, indexes)| {
+            indexes.into_iter().map(move |index| TopicPartition::new(topic.as_str(), index))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn members_are_told_with_the_partitions_they_hold() {
+        let assignment = Assignment {
+            partitions: BTreeMap::from([
+                ("orders".to_owned(), vec![0, 2]),
+                ("replay".to_owned(), vec![1]),
+            ]),
+        };
+        let described = DescribedGroup::default()
+            .with_group_state(text("Stable"))
+            .with_protocol_data(text("cooperative-sticky"))
+            .with_members(vec![
+                described_member("b", Bytes::from_static(b"\x7f")),
+                described_member("a", assignment.encode().unwrap())
+                    .with_group_instance_id(Some(text("one"))),
+                described_member("c", Bytes::new()),
+            ]);
+
+        let group = read(described, "broker:9092".to_owned());
+
+        assert_eq!(
+            (group.state.as_str(), group.assignor.as_deref()),
+            ("Stable", Some("cooperative-sticky"))
+        );
+        let tp = |topic, index| TopicPartition::new(topic, index);
+        let held = vec![tp("orders", 0), tp("orders", 2), tp("replay", 1)];
+        let found: Vec<_> = group
+            .members
+            .iter()
+            .map(|m| (m.member_id.as_str(), m.instance_id.as_deref(), m.partitions.clone()))
+            .collect();
+        assert_eq!(
+            found,
+            [("a", Some("one"), Some(held)), ("b", None, None), ("c", None, Some(vec![]))]
+        );
+        assert_eq!(group.members[0].host, "/10.0.0.1");
+    }
+
+    #[test]
+    fn a_group_that_is_not_stable_has_no_assignor() {
+        let group = read(DescribedGroup::default().with_group_state(text("Dead")), String::new());
+        assert_eq!((group.state.as_str(), group.assignor), ("Dead", None));
+    }
+
+    fn described_member(id: &'static str, assignment: Bytes) -> DescribedGroupMember {
+        DescribedGroupMember::default()
+            .with_member_id(text(id))
+            .with_client_id(text("client"))
+            .with_client_host(text("/10.0.0.1"))
+            .with_member_assignment(assignment)
+    }
+
+    fn text(text: &'static str) -> StrBytes {
+        StrBytes::from_static_str(text)
+    }
+}
