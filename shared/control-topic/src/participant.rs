@@ -1,0 +1,376 @@
+//! A service's part in the control topic: it learns what it is to do, and says what it does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_client::cluster::Cluster;
+use kafka_client::error::chain;
+use kafka_client::exact_writer::ExactWriter;
+use kafka_client::writer::ProduceError;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::SIGN_INTERVAL;
+use crate::follower::{Follower, Missing};
+use crate::record::{Desired, Entry, Role, RunState, Standing};
+use crate::view::ControlView;
+use crate::writing::{now_ms, write};
+
+/// How long a start waits for a control topic that does not answer: longer than a broker takes to come back, and short
+/// enough that its loss does not keep orders waiting for ever.
+const FIRST_READ_MAX: Duration = Duration::from_secs(30);
+/// How long it takes until that is mentioned.
+const FIRST_READ_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause before a record that was not acknowledged is written again, at first and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// How often it is reported that the topic does not take what an instance says of itself.
+const REPORT_INTERVAL: Duration = Duration::from_mins(5);
+/// How long saying goodbye may take.
+const END_MAX: Duration = Duration::from_secs(1);
+
+/// What a service is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Instruction {
+    /// It is not known yet: nothing is begun.
+    Unknown,
+    /// To work.
+    Run,
+    /// To take nothing up.
+    Pause {
+        /// Who wants it.
+        by: String,
+    },
+}
+
+impl Instruction {
+    /// Returns whether the service is to work.
+    pub fn is_run(&self) -> bool {
+        *self == Self::Run
+    }
+}
+
+/// A service that takes part.
+#[derive(Debug)]
+pub struct Participant {
+    name: String,
+    instruction: watch::Receiver<Instruction>,
+    standing: watch::Sender<Option<Standing>>,
+    follower: Follower,
+    announcing: JoinSet<()>,
+    /// Owns the task.
+    _instructing: JoinSet<()>,
+}
+
+impl Participant {
+    /// Starts to follow the topic, which is created where it is missing, as an instance of a role on `host`; must be called
+    /// within a tokio runtime. Nothing is said before [`Participant::say`].
+    ///
+    /// The instruction is known once the topic was read, or may not be; a topic that does not answer for 30 s counts as one
+    /// that stops nobody, until it answers.
+    pub fn start(
+        cluster: &Cluster,
+        topic: &str,
+        replication_factor: i16,
+        role: Role,
+        host: &str,
+    ) -> Self {
+        let name = instance_name(host);
+        let topic: Arc<str> = topic.into();
+        let missing = Missing::Create { replication_factor };
+        let follower = Follower::start(cluster.clone(), Arc::clone(&topic), missing);
+        let (instruct_tx, instruction) = watch::channel(Instruction::Unknown);
+        let (standing, standing_rx) = watch::channel(None);
+        let mut instructing = JoinSet::new();
+        instructing.spawn(instruct(follower.view(), role, instruct_tx));
+        let announcer = Announcer {
+            writer: ExactWriter::new(cluster.clone()),
+            topic,
+            role,
+            name: name.clone(),
+            standing: standing_rx,
+            view: follower.view(),
+            reported: None,
+        };
+        let mut announcing = JoinSet::new();
+        announcing.spawn(announcer.run());
+        Self { name, instruction, standing, follower, announcing, _instructing: instructing }
+    }
+
+    /// Returns the instance's name: that of its host, and some digits that no other process has.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns what the service is to do; the receiver sees every change.
+    pub fn instruction(&self) -> watch::Receiver<Instruction> {
+        self.instruction.clone()
+    }
+
+    /// Returns what the topic says; the receiver sees every change.
+    pub fn view(&self) -> watch::Receiver<ControlView> {
+        self.follower.view()
+    }
+
+    /// Says what this instance does, without waiting for anything. `Paused` is for one that has nothing under way any more.
+    pub fn say(&self, state: RunState, member_id: Option<String>) {
+        self.standing.send_if_modified(|present| {
+            let since_ms = match present {
+                Some(said) if said.state == state => said.since_ms,
+                Some(_) | None => Some(now_ms()),
+            };
+            let standing = Some(Standing { state, since_ms, member_id });
+            let is_news = *present != standing;
+            *present = standing;
+            is_news
+        });
+    }
+
+    /// Takes back what this instance has said of itself, if that takes no longer than a second.
+    ///
+    /// # Cancel safety
+    /// A dropped future may not have taken it back; the instance then counts as gone after a while.
+    pub async fn end(self) {
+        let Self { standing, mut announcing, .. } = self;
+        drop(standing);
+        if timeout(END_MAX, announcing.join_next()).await.is_err() {
+            tracing::debug!("the control topic does not take a goodbye");
+        }
+    }
+}
+
+/// Returns a name for this process that will hardly be given again.
+fn instance_name(host: &str) -> String {
+    let digits = SysRng.try_next_u32().unwrap_or_else(|_no_source| std::process::id());
+    format!("{host}-{digits:08x}")
+}
+
+/// Tells what a service is to do as the view changes, and logs it.
+async fn instruct(
+    mut view: watch::Receiver<ControlView>,
+    role: Role,
+    instruction: watch::Sender<Instruction>,
+) {
+    let begun = Instant::now();
+    let mut give_up = Some(begun + FIRST_READ_PATIENCE);
+    loop {
+        let seen = view.borrow_and_update().clone();
+        let found = instruction_of(&seen, role);
+        if found != Instruction::Unknown {
+            give_up = None;
+            tell(&instruction, found, seen.desired(role));
+        }
+        let changed = match give_up {
+            None => Ok(view.changed().await),
+            Some(at) => timeout_at(at, view.changed()).await,
+        };
+        match changed {
+            Ok(Ok(())) => {}
+            // The follower is gone, so is the service.
+            Ok(Err(_closed)) => return,
+            Err(_elapsed) if begun.elapsed() < FIRST_READ_MAX => {
+                tracing::warn!("waiting for the control topic, which tells whether to run");
+                give_up = Some(begun + FIRST_READ_MAX);
+            }
+            Err(_elapsed) => {
+                tracing::warn!("the control topic does not answer: running without its word");
+                give_up = None;
+                tell(&instruction, Instruction::Run, &Desired::default());
+            }
+        }
+    }
+}
+
+/// Returns what the view says; unknown until there is something to be known.
+fn instruction_of(view: &ControlView, role: Role) -> Instruction {
+    let desired = view.desired(role);
+    match desired.state {
+        _ if !view.is_read() && view.refusal().is_none() => Instruction::Unknown,
+        RunState::Running => Instruction::Run,
+        RunState::Paused => Instruction::Pause { by: author(desired) },
+    }
+}
+
+fn author(desired: &Desired) -> String {
+    desired.by.clone().unwrap_or_else(|| "somebody".to_owned())
+}
+
+/// Hands an instruction on, and logs what it changes.
+fn tell(instruction: &watch::Sender<Instruction>, found: Instruction, desired: &Desired) {
+    instruction.send_if_modified(|present| {
+        if *present == found {
+            return false;
+        }
+        match (&*present, &found) {
+            (Instruction::Unknown, Instruction::Pause { by }) => {
+                tracing::info!("starting paused: paused by {by}");
+            }
+            (_, Instruction::Pause { by }) => tracing::info!("paused by {by}"),
+            (Instruction::Pause { .. }, Instruction::Run | Instruction::Unknown) => {
+                tracing::info!("resumed by {}", author(desired));
+            }
+            (Instruction::Run | Instruction::Unknown, Instruction::Run | Instruction::Unknown) => {}
+        }
+        *present = found;
+        true
+    });
+}
+
+/// Writes what an instance says of itself: when it changes, and every few seconds.
+struct Announcer {
+    writer: ExactWriter,
+    topic: Arc<str>,
+    role: Role,
+    name: String,
+    standing: watch::Receiver<Option<Standing>>,
+    view: watch::Receiver<ControlView>,
+    reported: Option<Instant>,
+}
+
+impl Announcer {
+    async fn run(mut self) {
+        loop {
+            let standing = self.standing.borrow_and_update().clone();
+            if let Some(standing) = standing {
+                self.write(standing).await;
+            }
+            tokio::select! {
+                changed = self.standing.changed() => if changed.is_err() {
+                    break;
+                },
+                () = sleep(SIGN_INTERVAL) => {}
+            }
+        }
+        if self.standing.borrow().is_some() {
+            let goodbye = [self.entry(self.name.clone(), None)];
+            if let Err(error) = write(&mut self.writer, &self.topic, &goodbye).await {
+                tracing::debug!(%error, "could not say goodbye in the control topic");
+            }
+        }
+    }
+
+    /// Writes what the instance says until that is acknowledged, or something else is to be said.
+    async fn write(&mut self, standing: Standing) {
+        let now = Instant::now().into_std();
+        let forgotten = self.view.borrow().forgotten(self.role, &self.name, now);
+        let mut entries = vec![self.entry(self.name.clone(), Some(standing))];
+        entries.extend(forgotten.into_iter().map(|name| self.entry(name, None)));
+        let mut backoff = BACKOFF.0;
+        loop {
+            let failed = tokio::select! {
+                written = write(&mut self.writer, &self.topic, &entries) => match written {
+                    Ok(_) => return,
+                    Err(error) => error,
+                },
+                changed = self.standing.changed() => return self.leave_changed(changed.is_ok()),
+            };
+            self.report(&failed);
+            tokio::select! {
+                () = sleep(backoff) => {}
+                changed = self.standing.changed() => return self.leave_changed(changed.is_ok()),
+            }
+            backoff = (backoff * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// Leaves what is new to be seen by the next look.
+    fn leave_changed(&mut self, is_news: bool) {
+        if is_news {
+            self.standing.mark_changed();
+        }
+    }
+
+    fn entry(&self, name: String, standing: Option<Standing>) -> Entry {
+        Entry::Instance { role: self.role, name, standing }
+    }
+
+    fn report(&mut self, error: &ProduceError) {
+        let is_refused = matches!(error, ProduceError::Refused { .. });
+        if is_refused && self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            let error = chain(error);
+            tracing::warn!(topic = %self.topic, error, "the control topic does not take what this instance says of itself");
+            self.reported = Some(Instant::now());
+        } else {
+            tracing::debug!(%error, "writing to the control topic again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_known_until_the_topic_was_read() {
+        let (view, mut instruction, _task) = instructed(Role::Processor);
+        view.send_modify(|view| view.apply(word(RunState::Paused), 1, now()));
+        sleep(FIRST_READ_MAX / 2).await;
+        assert_eq!(*instruction.borrow_and_update(), Instruction::Unknown);
+
+        view.send_modify(|view| view.advance(1, 1));
+        instruction.changed().await.unwrap();
+        assert_eq!(*instruction.borrow_and_update(), Instruction::Pause { by: "kim".to_owned() });
+
+        view.send_modify(|view| view.apply(word(RunState::Running), 2, now()));
+        instruction.changed().await.unwrap();
+        assert_eq!(*instruction.borrow_and_update(), Instruction::Run);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_may_not_be_read_stops_nobody() {
+        let (view, mut instruction, _task) = instructed(Role::Processor);
+        let begun = Instant::now();
+        view.send_modify(|view| view.refuse("not allowed".to_owned()));
+        instruction.changed().await.unwrap();
+        assert_eq!(*instruction.borrow_and_update(), Instruction::Run);
+        assert!(begun.elapsed() < FIRST_READ_PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_does_not_answer_stops_nobody_for_ever_and_has_its_word_when_it_does() {
+        let (view, mut instruction, _task) = instructed(Role::Processor);
+        let begun = Instant::now();
+        instruction.changed().await.unwrap();
+        assert_eq!(*instruction.borrow_and_update(), Instruction::Run);
+        assert!(begun.elapsed() >= FIRST_READ_MAX);
+
+        view.send_modify(|view| {
+            view.apply(word(RunState::Paused), 1, now());
+            view.advance(1, 1);
+        });
+        instruction.changed().await.unwrap();
+        assert_eq!(*instruction.borrow_and_update(), Instruction::Pause { by: "kim".to_owned() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_word_to_another_role_is_none_to_this_one() {
+        let (view, mut instruction, _task) = instructed(Role::Generator);
+        view.send_modify(|view| {
+            view.apply(word(RunState::Paused), 1, now());
+            view.advance(1, 1);
+        });
+        instruction.changed().await.unwrap();
+        assert_eq!(*instruction.borrow_and_update(), Instruction::Run);
+    }
+
+    fn instructed(
+        role: Role,
+    ) -> (watch::Sender<ControlView>, watch::Receiver<Instruction>, JoinSet<()>) {
+        let (view, view_rx) = watch::channel(ControlView::default());
+        let (instruct_tx, instruction) = watch::channel(Instruction::Unknown);
+        let mut task = JoinSet::new();
+        task.spawn(instruct(view_rx, role, instruct_tx));
+        (view, instruction, task)
+    }
+
+    fn word(state: RunState) -> Entry {
+        let by = Some("kim".to_owned());
+        Entry::Desired(Role::Processor, Some(Desired { state, at_ms: None, by }))
+    }
+
+    fn now() -> std::time::Instant {
+        Instant::now().into_std()
+    }
+}

@@ -1,0 +1,293 @@
+//! One record of the control topic.
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The version of values that name none.
+const VERSION: u32 = 1;
+/// Longest key and longest value that are read, in bytes.
+const BYTES_MAX: usize = 4096;
+
+/// A kind of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// The services that produce orders.
+    Generator,
+    /// The services that process them.
+    Processor,
+}
+
+/// Whether a service works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunState {
+    /// It works.
+    #[default]
+    Running,
+    /// It waits, and takes nothing up.
+    Paused,
+}
+
+/// What all services of a role are to do. The default is to run, by nobody's word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// What they are to do.
+    pub state: RunState,
+    /// Since when, in milliseconds since 1970, by the operator's clock.
+    pub at_ms: Option<i64>,
+    /// Who wants it.
+    pub by: Option<String>,
+}
+
+/// What a service says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What it does. One that is paused has nothing under way any more.
+    pub state: RunState,
+    /// Since when, in milliseconds since 1970, by its own clock.
+    pub since_ms: Option<i64>,
+    /// Which member of the consumer group it is.
+    pub member_id: Option<String>,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// What a role is to do; `None` takes the word back.
+    Desired(Role, Option<Desired>),
+    /// What an instance says of itself; `None` where it has ended.
+    Instance {
+        /// What kind of service it is.
+        role: Role,
+        /// Its name, unique within the role.
+        name: String,
+        /// What it says.
+        standing: Option<Standing>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct DesiredValue {
+    state: RunState,
+    at: Option<String>,
+    by: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct InstanceValue {
+    state: RunState,
+    since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member_id: Option<String>,
+}
+
+/// What every value may have.
+#[derive(Deserialize)]
+struct Versioned {
+    #[serde(default = "this_version")]
+    version: u32,
+}
+
+impl Role {
+    /// Both roles.
+    pub const ALL: [Self; 2] = [Self::Generator, Self::Processor];
+
+    /// Returns the word for it, which keys begin with.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Generator => "generator",
+            Self::Processor => "processor",
+        }
+    }
+
+    fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == word)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl RunState {
+    /// Returns the word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Entry {
+    /// Returns the record's key.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Desired(role, _) => role.as_str().to_owned(),
+            Self::Instance { role, name, .. } => format!("{role}/{name}"),
+        }
+    }
+
+    /// Returns the record's value; `None` takes back what the key had.
+    pub fn value(&self) -> Option<String> {
+        match self {
+            Self::Desired(_, desired) => {
+                let Desired { state, at_ms, by } = desired.clone()?;
+                json(&DesiredValue { state, at: at_ms.and_then(to_text), by })
+            }
+            Self::Instance { standing, .. } => {
+                let Standing { state, since_ms, member_id } = standing.clone()?;
+                json(&InstanceValue { state, since: since_ms.and_then(to_text), member_id })
+            }
+        }
+    }
+
+    /// Reads a record; `None` where it says nothing that this version knows.
+    pub fn parse(key: &[u8], value: Option<&[u8]>) -> Option<Self> {
+        if BYTES_MAX < key.len() || value.is_some_and(|value| BYTES_MAX < value.len()) {
+            return None;
+        }
+        let key = str::from_utf8(key).ok()?;
+        match key.split_once('/') {
+            None => {
+                let role = Role::named(key)?;
+                let Some(value) = value else { return Some(Self::Desired(role, None)) };
+                let DesiredValue { state, at, by } = from_json(value)?;
+                let at_ms = at.and_then(|text| to_ms(&text));
+                Some(Self::Desired(role, Some(Desired { state, at_ms, by })))
+            }
+            Some((role, name)) => {
+                let (role, name) = (Role::named(role)?, name.to_owned());
+                let Some(value) = value else {
+                    return Some(Self::Instance { role, name, standing: None });
+                };
+                let InstanceValue { state, since, member_id } = from_json(value)?;
+                let since_ms = since.and_then(|text| to_ms(&text));
+                let standing = Some(Standing { state, since_ms, member_id });
+                Some(Self::Instance { role, name, standing })
+            }
+        }
+    }
+}
+
+fn this_version() -> u32 {
+    VERSION
+}
+
+fn json(value: &impl Serialize) -> Option<String> {
+    // Texts and numbers always can be written.
+    serde_json::to_string(value).ok()
+}
+
+fn from_json<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
+    let Versioned { version } = serde_json::from_slice(value).ok()?;
+    if version != VERSION {
+        return None;
+    }
+    serde_json::from_slice(value).ok()
+}
+
+fn to_text(ms: i64) -> Option<String> {
+    let time = DateTime::from_timestamp_millis(ms)?;
+    Some(time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+fn to_ms(text: &str) -> Option<i64> {
+    DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_record_has_its_key_and_value_and_is_read_back() {
+        let desired = |state| Desired {
+            state,
+            at_ms: Some(1_795_267_881_310),
+            by: Some("kim@night".to_owned()),
+        };
+        check(
+            &Entry::Desired(Role::Processor, Some(desired(RunState::Paused))),
+            "processor",
+            Some(r#"{"state":"paused","at":"2026-11-21T13:31:21.310Z","by":"kim@night"}"#),
+        );
+        check(
+            &Entry::Desired(Role::Generator, Some(desired(RunState::Running))),
+            "generator",
+            Some(r#"{"state":"running","at":"2026-11-21T13:31:21.310Z","by":"kim@night"}"#),
+        );
+        check(&Entry::Desired(Role::Generator, None), "generator", None);
+        let name = || "night/7-0a".to_owned();
+        let standing = |member_id| Standing {
+            state: RunState::Running,
+            since_ms: Some(1_795_267_881_310),
+            member_id,
+        };
+        let instance = |standing| Entry::Instance { role: Role::Processor, name: name(), standing };
+        check(
+            &instance(Some(standing(Some("order-processor-1".to_owned())))),
+            "processor/night/7-0a",
+            Some(
+                r#"{"state":"running","since":"2026-11-21T13:31:21.310Z","member_id":"order-processor-1"}"#,
+            ),
+        );
+        check(
+            &instance(Some(standing(None))),
+            "processor/night/7-0a",
+            Some(r#"{"state":"running","since":"2026-11-21T13:31:21.310Z"}"#),
+        );
+        check(&instance(None), "processor/night/7-0a", None);
+    }
+
+    #[test]
+    fn a_word_written_by_hand_needs_nothing_but_the_state() {
+        let paused = Desired { state: RunState::Paused, at_ms: None, by: None };
+        for value in [
+            r#"{"state":"paused"}"#,
+            r#"{"state":"paused","at":"soon","by":null,"why":"a field of a later version"}"#,
+            r#"{"version":1,"state":"paused"}"#,
+        ] {
+            let entry = Entry::parse(b"processor", Some(value.as_bytes()));
+            assert_eq!(entry, Some(Entry::Desired(Role::Processor, Some(paused.clone()))));
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_says_nothing() {
+        let long = format!(r#"{{"state":"paused","by":"{}"}}"#, "x".repeat(BYTES_MAX));
+        for (key, value) in [
+            ("processor", "paused"),
+            ("processor", ""),
+            ("processor", r#"{"state":"resting"}"#),
+            ("processor", r#"{"by":"kim"}"#),
+            ("processor", r#"{"version":2,"state":"paused"}"#),
+            ("processor", long.as_str()),
+            ("processor/1", r#"{"version":"two","state":"paused"}"#),
+            ("Processor", r#"{"state":"paused"}"#),
+            ("dashboard", r#"{"state":"paused"}"#),
+            ("dashboard/1", r#"{"state":"paused"}"#),
+            ("", "{}"),
+        ] {
+            assert_eq!(Entry::parse(key.as_bytes(), Some(value.as_bytes())), None, "{key} {value}");
+        }
+        assert_eq!(Entry::parse(b"processor\xff", None), None);
+        assert_eq!(Entry::parse(long.as_bytes(), None), None);
+    }
+
+    fn check(entry: &Entry, key: &str, value: Option<&str>) {
+        assert_eq!((entry.key().as_str(), entry.value().as_deref()), (key, value));
+        assert_eq!(Entry::parse(key.as_bytes(), value.map(str::as_bytes)).as_ref(), Some(entry));
+    }
+}

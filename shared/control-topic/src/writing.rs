@@ -1,0 +1,45 @@
+//! Writing records to the control topic.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use kafka_client::exact_writer::{ExactRecord, ExactWriter};
+use kafka_client::writer::ProduceError;
+use kafka_group::TopicPartition;
+use tokio::time::Instant;
+
+use crate::PARTITION;
+use crate::record::Entry;
+
+/// How long one request may take.
+const REQUEST_MAX: Duration = Duration::from_secs(8);
+
+/// Writes records in one request, and returns the offset after the last one.
+///
+/// # Errors
+/// As [`ExactWriter::produce`]; writing a record twice changes nothing.
+pub(crate) async fn write(
+    writer: &mut ExactWriter,
+    topic: &str,
+    entries: &[Entry],
+) -> Result<i64, ProduceError> {
+    let records: Vec<ExactRecord> = entries.iter().map(record).collect();
+    let target = TopicPartition::new(topic, PARTITION);
+    let first = writer.produce(&target, &records, Instant::now() + REQUEST_MAX).await?;
+    Ok(first.saturating_add(i64::try_from(records.len()).unwrap_or(i64::MAX)))
+}
+
+/// Returns the time in milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn record(entry: &Entry) -> ExactRecord {
+    ExactRecord {
+        timestamp_ms: now_ms(),
+        key: Some(Bytes::from(entry.key())),
+        value: entry.value().map(Bytes::from),
+        headers: Vec::new(),
+    }
+}
