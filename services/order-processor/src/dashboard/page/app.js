@@ -1,0 +1,290 @@
+// The dashboard's page: what the server has said, which page is shown, and the frame around it.
+//
+// Events go into `store` and are drawn at the next frame, once, however many came. Reading order: live.js brings them,
+// overview.js, orders.js, dlq.js and letter.js show them, dom.js is how.
+
+import { get, onUnauthorized } from "./client.js";
+import { Dlq } from "./dlq.js";
+import { setAttribute, setShown, setText } from "./dom.js";
+import * as format from "./format.js";
+import { Letter } from "./letter.js";
+import { Live } from "./live.js";
+import { login } from "./login.js";
+import { announce, clearNotice } from "./notices.js";
+import { OrdersPage } from "./orders.js";
+import { Overview } from "./overview.js";
+import { Strip } from "./strip.js";
+import { Unknown } from "./unknown.js";
+
+const POINTS_MAX = 600;
+const LETTERS_EVERY_MS = 3_000;
+// Where only their number is shown, and never more than this share of the time is spent on counting them.
+const TALLY_EVERY_MS = 15_000;
+const LETTERS_SHARE = 0.05;
+
+/** What the server has said last, null until it has. `now` is its clock. */
+const store = {
+    session: null, stats: null, group: null, control: null, orders: null, points: [], letters: null,
+    get isReadOnly() {
+        return this.session?.read_only ?? true;
+    },
+    clockAhead: 0,
+    get now() {
+        return Date.now() + this.clockAhead;
+    },
+};
+
+const $ = (id) => document.getElementById(id);
+const main = $("main");
+const changed = new Set();
+let frame = null;
+let shown = null;
+let lettersAt = 0;
+let lettersTook = 0;
+let lettersSeen = "";
+let reachable = "";
+
+const onControl = (control) => receive("control", control);
+const refetch = () => fetchLetters();
+const overview = new Overview({ onControl });
+const orders = new OrdersPage();
+const dlq = new Dlq({ onChanged: refetch });
+const letter = new Letter({ list: dlq, onChanged: refetch });
+const unknown = new Unknown();
+const signIn = login(() => begin());
+const strip = new Strip($("strip"));
+const live = new Live({ onSession, onOpen: () => fetchAll(), onEvent: receive, onState });
+
+onUnauthorized(() => {
+    if (shown !== signIn) {
+        live.stop();
+        show(signIn, {});
+    }
+});
+globalThis.addEventListener("hashchange", () => route());
+document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    main.focus();
+});
+document.addEventListener("visibilitychange", () => keepTime());
+begin();
+keepTime();
+
+/** Shows the page that the address names and opens the stream. */
+function begin() {
+    shown = null;
+    route();
+    live.start();
+}
+
+/** Takes in what the server says of itself; returns whether it may be asked for more. */
+function onSession(session) {
+    if (store.session !== null && store.session.version !== session.version) {
+        // The page and its server are of one version.
+        location.reload();
+        return false;
+    }
+    store.session = session;
+    mark("session");
+    if (session.token_required && !session.authorized) {
+        live.stop();
+        show(signIn, {});
+        return false;
+    }
+    return true;
+}
+
+async function fetchAll() {
+    const kinds = ["stats", "group", "control", "orders"];
+    const answers = await Promise.allSettled([...kinds, "history"].map((kind) => get(`/api/${kind}`)));
+    answers.forEach(({ status, value }, index) => {
+        if (status === "fulfilled") {
+            receive(kinds[index] ?? "history", value);
+        }
+    });
+    fetchLetters();
+}
+
+/** Takes in an event, or the answer that has the same body. */
+function receive(kind, data) {
+    if (kind === "point" || kind === "history") {
+        const added = kind === "point" ? [data] : data.points;
+        const all = kind === "point" ? [...store.points, ...timed(added)] : timed(added);
+        store.points = all.slice(-POINTS_MAX);
+        mark("points");
+        return;
+    }
+    store[kind] = data;
+    if (kind === "stats") {
+        store.clockAhead = data.connections.broker.state === "unreachable" ? store.clockAhead : Date.parse(data.at) - Date.now();
+        tellConnections(data.connections);
+    }
+    mark(kind);
+}
+
+function timed(points) {
+    return points.map((point) => ({ ...point, ms: Date.parse(point.at) }));
+}
+
+function mark(kind) {
+    changed.add(kind);
+    frame ??= requestAnimationFrame(draw);
+}
+
+function draw() {
+    frame = null;
+    const now = new Set(changed);
+    changed.clear();
+    strip.update(store, live);
+    setShown($("read-only"), store.session?.read_only ?? false);
+    if (store.stats !== null) {
+        setText($("topic"), store.stats.topic);
+        setText($("group"), store.stats.group);
+    }
+    shown.update(store, now);
+    title();
+}
+
+function title() {
+    const { stats, control } = store;
+    const words = shown === overview ? "" : `${shown.title} — `;
+    if (stats === null) {
+        document.title = `${words}orders`;
+        return;
+    }
+    const troubled = Object.values(stats.connections).some(({ state }) => state === "unreachable");
+    const mark_ = live.state !== "live" ? "○" : troubled ? "▲" : control?.processor.desired === "paused" ? "■" : "●";
+    const text = `${mark_} ${words}${format.count(stats.orders)} orders — ${stats.topic}`;
+    if (document.title !== text) {
+        document.title = text;
+    }
+}
+
+// The pages
+
+function route() {
+    if (store.session?.token_required && !store.session.authorized) {
+        return;
+    }
+    const [path, search = ""] = location.hash.replace(/^#/, "").split("?");
+    const place = /^\/dlq\/(\d+)\/(\d+)$/.exec(path);
+    if (place !== null) {
+        show(letter, { place: `${place[1]}:${place[2]}` });
+    } else {
+        const pages = { "": overview, "/": overview, "/orders": orders, "/dlq": dlq };
+        show(pages[path] ?? unknown, { query: new URLSearchParams(search) });
+    }
+}
+
+function show(page, place) {
+    const isFirst = shown === null;
+    const isOther = page !== shown;
+    shown = page;
+    page.enter?.(place);
+    if (isOther) {
+        main.replaceChildren(page.element);
+    }
+    for (const link of document.querySelectorAll("nav a")) {
+        const here = link.getAttribute("href") === (page === letter ? "#/dlq" : `#${location.hash.slice(1).split("?")[0] || "/"}`);
+        setAttribute(link, "aria-current", here ? "page" : null);
+    }
+    for (const kind of ["session", "stats", "group", "control", "orders", "points"]) {
+        changed.add(kind);
+    }
+    draw();
+    if (page.fetch !== undefined && store.session !== null) {
+        fetchLetters();
+    }
+    if (page === signIn) {
+        signIn.focus();
+    } else if (isOther && !isFirst) {
+        clearNotice();
+        globalThis.scrollTo(0, 0);
+        page.element.querySelector("h1").focus({ preventScroll: true });
+    }
+}
+
+// Dead letters: they are asked for, and no event brings them.
+
+async function fetchLetters() {
+    lettersAt = Date.now();
+    lettersSeen = lettersMark();
+    const page = shown;
+    const summary = page === dlq ? await dlq.fetch() : await get("/api/dlq", { limit: 1 }).catch(() => null);
+    if (page === letter) {
+        await letter.fetch();
+    }
+    lettersTook = Date.now() - lettersAt;
+    if (summary !== null) {
+        store.letters = summary;
+        setText($("unresolved"), format.count(summary.unresolved));
+        setAttribute($("unresolved"), "aria-label", `${format.count(summary.unresolved)} unresolved`);
+        setShown($("unresolved"), summary.unresolved > 0);
+        mark("letters");
+    }
+}
+
+function lettersMark() {
+    return `${store.stats?.dead_letters} ${store.stats?.replayed}`;
+}
+
+function refreshLetters() {
+    const every = Math.max(shown === dlq || shown === letter ? LETTERS_EVERY_MS : TALLY_EVERY_MS, lettersTook / LETTERS_SHARE);
+    const waited = Date.now() - lettersAt;
+    if (live.state === "live" && waited > every && (lettersMark() !== lettersSeen || waited > 10 * every)) {
+        fetchLetters();
+    }
+}
+
+// The frame
+
+function onState() {
+    const lamp = $("stream");
+    setAttribute(lamp, "data-state", live.state);
+    setAttribute(document.body, "data-stream", live.state);
+    const words = { reconnecting: "Connection lost, connecting again.", stale: "The server has gone silent.", live: "Connected." };
+    if (words[live.state] !== undefined && !(live.state === "live" && store.stats === null)) {
+        announce(words[live.state]);
+    }
+    streamWords();
+    mark("stream");
+}
+
+function streamWords() {
+    const since = format.time(live.since + store.clockAhead, store.now);
+    const retry = live.retryAt === null ? "" : `, next try in ${format.seconds(Math.ceil(Math.max(0, live.retryAt - Date.now()) / 1000))}`;
+    const words = {
+        connecting: "connecting",
+        live: "live",
+        stale: `stale: silent since ${since}`,
+        reconnecting: `reconnecting since ${since}${retry}`,
+        hidden: "paused while hidden",
+        closed: "signed out",
+    };
+    setText($("stream").lastElementChild, words[live.state]);
+}
+
+function tellConnections({ broker, registry }) {
+    const now = [["Broker", broker], ["Registry", registry]].map(([name, { state }]) => `${name} ${state}.`).join(" ");
+    if (reachable !== "" && reachable !== now) {
+        announce(now);
+    }
+    reachable = now;
+}
+
+/** Runs the clock while somebody looks. */
+function keepTime() {
+    clearInterval(keepTime.timer);
+    if (!document.hidden) {
+        keepTime.timer = setInterval(tick, 1_000);
+        tick();
+    }
+}
+
+function tick() {
+    live.tick(Date.now());
+    setText($("clock"), format.time(store.now, store.now));
+    streamWords();
+    refreshLetters();
+    mark("clock");
+}

@@ -1,0 +1,98 @@
+// START and STOP of a role: what is wanted, who follows, and the switch.
+
+import { post } from "./client.js";
+import { Rows, badge, el, setAttribute, setShown, setText } from "./dom.js";
+import * as format from "./format.js";
+import { announce, notice } from "./notices.js";
+
+const INSTANCES_SHOWN = 6;
+
+/** Returns how many instances of a role are in the state that is wanted, and how many there are. */
+export function followers(role) {
+    return { following: role.instances.filter(({ state }) => state === role.desired).length, all: role.instances.length };
+}
+
+/** The switch of one role, "generator" or "processor". */
+export class Switch {
+    constructor(target, name, onControl) {
+        Object.assign(this, { target, name, onControl });
+        this.role = null;
+        this.asked = null;
+        this.state = badge();
+        this.following = el("span", { class: "following", "data-field": `${target}-following` });
+        this.told = el("p", { class: "told" });
+        this.button = el("button", { type: "button", class: "switch", "data-field": `${target}-switch`, on: {
+            click: () => this.turn(),
+        } });
+        this.list = el("ul", { class: "instances" });
+        this.more = el("p", { class: "told" });
+        this.rows = new Rows(this.list, () => {
+            const lamp = badge();
+            const name_ = el("span", { class: "instance" });
+            return {
+                element: el("li", null, lamp.element, name_),
+                update({ name: text, state }) {
+                    lamp.update(state);
+                    setText(name_, format.shortName(text));
+                    setAttribute(name_, "title", text);
+                },
+            };
+        });
+        this.element = el("div", { class: "control" },
+            el("p", { class: "wanted" }, this.state.element, this.following, this.button), this.told, this.list, this.more);
+    }
+
+    /** Shows what the control topic says. */
+    update(role, isReadOnly, now) {
+        this.role = role;
+        const { following, all } = followers(role);
+        this.state.update(role.desired, following === all || all === 0 ? role.desired : `${role.desired}: told`);
+        const verb = role.desired;
+        setText(this.following, all === 0 ? "nobody has reported" : `${format.count(following)} of ${format.count(all)} ${verb}`);
+        setAttribute(this.element, "data-desired", role.desired);
+        const parts = [role.at === null ? null : `since ${format.time(role.at, now)}`, role.by === null ? null : `by ${role.by}`];
+        setText(this.told, parts.filter((part) => part !== null).join(" "));
+        setShown(this.told, role.at !== null || role.by !== null);
+        const strays = [...role.instances].sort((a, b) => Number(a.state === verb) - Number(b.state === verb));
+        this.rows.show(strays.slice(0, INSTANCES_SHOWN), ({ name }) => name);
+        setShown(this.more, all > INSTANCES_SHOWN);
+        setText(this.more, `and ${format.count(all - INSTANCES_SHOWN)} more`);
+        setShown(this.button, !isReadOnly);
+        const action = this.action();
+        setText(this.button, action === "stop" ? "Stop" : "Start");
+        setAttribute(this.button, "aria-label", `${action === "stop" ? "Stop" : "Start"} the ${this.name}`);
+        setAttribute(this.button, "data-action", action);
+        this.tellWhenAllFollow(following, all);
+    }
+
+    action() {
+        return this.role.desired === "running" ? "stop" : "start";
+    }
+
+    async turn() {
+        const action = this.action();
+        this.asked = { action, at: performance.now() };
+        setAttribute(this.button, "aria-busy", "true");
+        try {
+            const control = await post("/api/control", { target: this.target, action });
+            this.onControl(control);
+        } catch (error) {
+            this.asked = null;
+            notice(`The ${this.name} could not be told to ${action}: ${error.message}`, "bad");
+        } finally {
+            setAttribute(this.button, "aria-busy", null);
+        }
+    }
+
+    tellWhenAllFollow(following, all) {
+        const wanted = this.asked?.action === "stop" ? "paused" : "running";
+        if (this.asked === null || this.role.desired !== wanted || following < all || all === 0) {
+            return;
+        }
+        const took = format.seconds((performance.now() - this.asked.at) / 1000);
+        this.asked = null;
+        const what = `${this.name[0].toUpperCase()}${this.name.slice(1)}`;
+        announce(`${what} ${wanted}: ${following} of ${all}, after ${took}.`);
+        setText(this.told, `${this.told.textContent}, all ${wanted} after ${took}`);
+    }
+}
