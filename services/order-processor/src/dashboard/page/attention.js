@@ -24,7 +24,7 @@ export function concerns({ stats, group, control, letters, now }) {
     }
     if (stats !== null && !stats.complete) {
         const partial = stats.partitions.filter(({ complete }) => !complete).map(({ topic, partition, since }) =>
-            `${topic} ${partition}${since === null ? "" : ` since ${since}`}`);
+            `${topic} ${partition}${since === null ? "" : ` since offset ${format.count(since)}`}`);
         const where = partial.length > 4 ? `${partial.slice(0, 4).join(", ")} and ${partial.length - 4} more` : partial.join(", ");
         add("incomplete", "note", `Not everything is counted: ${where || "some partitions"}.`);
     }

@@ -62,7 +62,7 @@ function partitionRow() {
             setText(lag, format.count(item.lag));
             setText(cells.lag_seconds, format.seconds(item.lag_seconds));
             setText(cells.orders, format.count(item.orders) + (item.complete ? "" : "*"));
-            setAttribute(cells.orders, "title", item.complete ? null : `counts since ${item.since ?? "a later offset"}`);
+            setAttribute(cells.orders, "title", item.complete ? null : `counts since offset ${item.since ?? "?"}`);
             setText(cells.average, format.average(item.average));
             setText(cells.waiting, format.count(item.waiting));
             setText(cells.retries, format.count(item.retries));

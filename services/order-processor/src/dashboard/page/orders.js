@@ -5,7 +5,7 @@ import * as format from "./format.js";
 
 const COLUMNS = [
     ["time", null], ["state", null], ["attempts", "n"], ["order", "id"], ["product", null], ["price", "n"],
-    ["partition:offset", null], ["failure", null], ["key, where it is another", "id"],
+    ["partition:offset", null], ["failure", null], ["other key", "id"],
 ];
 const REPLAYS = /\.replay$/;
 
@@ -45,7 +45,7 @@ function makeRow() {
     const time = moment(format.timeExact);
     const state = badge();
     const [attempts, order, product, price, place, failure, key] = COLUMNS.slice(2).map(([name, kind]) =>
-        el("td", { class: kind, "data-field": name.split(",")[0] }));
+        el("td", { class: kind, "data-field": name }));
     return {
         element: el("tr", null, el("td", null, time.element), el("td", null, state.element),
             attempts, order, product, price, place, failure, key),
