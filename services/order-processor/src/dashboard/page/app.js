@@ -51,12 +51,16 @@ const orders = new OrdersPage();
 const dlq = new Dlq({ onChanged: refetch });
 const letter = new Letter({ list: dlq, onChanged: refetch });
 const unknown = new Unknown();
-const signIn = login(() => begin());
+const signIn = login(() => {
+    store.session = { ...store.session, authorized: true };
+    begin();
+});
 const strip = new Strip($("strip"));
 const live = new Live({ onSession, onOpen: () => fetchAll(), onEvent: receive, onState });
 
 onUnauthorized(() => {
     if (shown !== signIn) {
+        store.session = { ...store.session, token_required: true, authorized: false };
         live.stop();
         show(signIn, {});
     }
@@ -72,7 +76,6 @@ keepTime();
 
 /** Shows the page that the address names and opens the stream. */
 function begin() {
-    shown = null;
     route();
     live.start();
 }
@@ -147,7 +150,7 @@ function draw() {
 
 function title() {
     const { stats, control } = store;
-    const words = shown === overview ? "" : `${shown.title} — `;
+    const words = shown === null || shown === overview ? "" : `${shown.title} — `;
     if (stats === null) {
         document.title = `${words}orders`;
         return;
@@ -247,6 +250,7 @@ function onState() {
         announce(words[live.state]);
     }
     streamWords();
+    title();
     mark("stream");
 }
 

@@ -13,7 +13,7 @@ const ORDERS_SHOWN = 15;
 /** A named number. `<data>` holds the value as the API gave it beside what is read. */
 class Readout {
     constructor(field, label, unit = "") {
-        this.value = el("data", { "data-field": field });
+        this.value = el("data", { "data-field": field }, format.NONE);
         const tail = unit === "" ? null : el("span", { class: "unit" }, ` ${unit}`);
         this.element = el("div", { class: "readout" }, el("dt", null, label), el("dd", null, this.value, tail));
     }
