@@ -117,6 +117,20 @@ test-stack: engine images $(PYTHON_READY) ## Run the suite of the container stac
 	cargo build --package order-processor
 	TEST_PYTHON=$(abspath $(PYTHON)) cargo test --package end-to-end --features engine --test stack -- --test-threads=1
 
+.PHONY: test-browser
+test-browser: $(PYTHON_READY) ## Drive the dashboard in Chromium on a real Kafka; needs Node.js 20, Chromium and kcat
+	cargo build -p order-generator -p order-processor
+	npm ci --prefix tests/browser --no-audit --no-fund
+	CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) TEST_PYTHON=$(abspath $(PYTHON)) tests/kafka/kafka.py run \
+		npm test --prefix tests/browser
+
+.PHONY: screenshots
+screenshots: $(PYTHON_READY) ## Make docs/screenshots of the real dashboard; needs what test-browser needs
+	cargo build --release -p order-generator -p order-processor
+	npm ci --prefix tests/browser --no-audit --no-fund
+	ORDER_PROCESSOR=$(abspath $(TARGET_DIR))/release/order-processor ORDER_GENERATOR=$(abspath $(TARGET_DIR))/release/order-generator \
+		tests/kafka/kafka.py run npm run screenshots --prefix tests/browser
+
 .PHONY: bench
 bench: $(PYTHON_READY) ## Measure both services and their peers on a real Kafka: ORDERS=10000000 RUNS=5 IMAGE=order-processor
 	cargo build --release -p order-generator -p order-processor

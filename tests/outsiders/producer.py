@@ -2,7 +2,7 @@
 """Writes orders with librdkafka, as another team's producer would: in its wire format, under its name of the record, with
 its keys; compressed, in transactions, committed or aborted.
 
-    producer.py --topic TOPIC [--codec zstd] [--format bare] [--record order.OrderRecord] [--keys none] STEP...
+    producer.py --topic TOPIC [--codec zstd] [--format bare] [--record order.OrderRecord] [--keys none] [--product TEXT] STEP...
 
 A step is `plain:N` (N orders outside transactions), `commit:N` or `abort:N` (N orders in a transaction that ends so), or
 `hold:N` (N orders in a transaction that stays open until this program gets SIGTERM, and is then committed; the steps
@@ -40,7 +40,7 @@ class OrderSource:
         """Returns an order's key, its value and its price in millionths."""
         order_id = str(self.random.getrandbits(64))
         (price,) = struct.unpack("<f", struct.pack("<f", self.random.uniform(9.99, 999.99)))
-        order = {"orderId": order_id, "product": f"Item{self.random.randint(1, 9)}", "price": price}
+        order = {"orderId": order_id, "product": self.given.product or f"Item{self.random.randint(1, 9)}", "price": price}
         value = orders.encode_as(self.given.format, order, self.schema, self.schema_id)
         key = order_id.encode() if self.given.keys == "order-id" else None
         return key, value, orders.micro_units(price)
@@ -112,6 +112,7 @@ def main():
     parser.add_argument("--format", default="confluent", choices=["confluent", "bare", "container", "single-object"])
     parser.add_argument("--record", help="the record's full name, the order's own unless given")
     parser.add_argument("--keys", default="order-id", choices=["order-id", "none"])
+    parser.add_argument("--product", help="the product of every order")
     parser.add_argument("steps", nargs="+")
     given = parser.parse_args()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
