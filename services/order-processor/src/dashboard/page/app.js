@@ -25,6 +25,9 @@ const LETTERS_SHARE = 0.05;
 /** What the server has said last, null until it has. `now` is its clock. */
 const store = {
     session: null, stats: null, group: null, control: null, orders: null, points: [], letters: null,
+    get stream() {
+        return live.state;
+    },
     get isReadOnly() {
         return this.session?.read_only ?? true;
     },

@@ -5,9 +5,12 @@ import { Rows, el, setAttribute, setShown, setText } from "./dom.js";
 import * as format from "./format.js";
 
 /** Returns what needs attention as `{ id, kind, text, href }`, the worst first; `kind` is "bad" or "note". */
-export function concerns({ stats, group, control, letters, now }) {
+export function concerns({ stats, group, control, letters, stream, now }) {
     const found = [];
     const add = (id, kind, text, href = null) => found.push({ id, kind, text, href });
+    if (stats !== null && (stream === "reconnecting" || stream === "stale")) {
+        add("server", "bad", `The dashboard's server does not answer. Everything here is of ${format.time(stats.at, now)}.`);
+    }
     if (stats !== null) {
         connections(stats, add, now);
     }

@@ -14,7 +14,7 @@ export function ask({ question, details, verb, asksReason, act }) {
     return new Promise((resolve) => {
         let result = null;
         const failure = el("p", { class: "failure", role: "alert" });
-        const reason = el("input", { type: "text", id: "reason", name: "reason", required: true, pattern: ".*\\S.*", maxlength: "500",
+        const reason = el("input", { type: "text", id: "reason", name: "reason", required: true, pattern: ".*\\S.*", title: "a reason in words", maxlength: "500",
             autocomplete: "off" });
         const confirm = el("button", { type: "submit", class: "primary" }, verb ?? "");
         const cancel = el("button", { type: "button" }, verb === null ? "Close" : "Cancel");
