@@ -1,11 +1,12 @@
 // The strip below the heading: the connections, how long the server has been up, and what it is.
 
-import { el, setAttribute, setText } from "./dom.js";
+import { el, setAttribute, setShown, setText } from "./dom.js";
 import * as format from "./format.js";
 
 /** Broker, registry, group, uptime and version in one line. */
 export class Strip {
     constructor(place) {
+        this.place = place;
         this.broker = lamp("broker");
         this.registry = lamp("registry");
         this.group = fact("group");
@@ -16,6 +17,7 @@ export class Strip {
     }
 
     update({ stats, group, now }) {
+        setShown(this.place, stats !== null);
         if (stats === null) {
             return;
         }
