@@ -3,7 +3,20 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { assertAccessible, assertWhole, follow, go, launch, live, loaded, number, open, shows, text, value } from "./page.mjs";
+import {
+    assertAccessible,
+    assertWhole,
+    follow,
+    go,
+    launch,
+    live,
+    loaded,
+    number,
+    open,
+    shows,
+    text,
+    value,
+} from "./page.mjs";
 import { World, broker, until } from "./world.mjs";
 
 const SCRIPT = "<script>window.ran = true</script>";
@@ -19,7 +32,14 @@ after(() => browser.close());
 /** Gives a test a world and a browser of its own, and ends both. */
 function inWorld(name, settings, body) {
     test(name, async (t) => {
-        const world = new World(name.split(" ").slice(0, 3).join("-").replace(/[^a-z-]/gi, ""), settings);
+        const world = new World(
+            name
+                .split(" ")
+                .slice(0, 3)
+                .join("-")
+                .replace(/[^a-z-]/gi, ""),
+            settings,
+        );
         const context = await browser.newContext({ viewport: { width: 1360, height: 900 } });
         try {
             await body({ t, world, context });
@@ -42,9 +62,17 @@ async function settled(tab, produced) {
 async function assertShowsStats(tab, world) {
     const stats = await world.stats();
     for (const [field, expected] of [
-        ["orders", stats.orders], ["dead-letters", stats.dead_letters], ["duplicates", stats.duplicates],
-        ["retries", stats.retries], ["replayed", stats.replayed], ["lag", stats.lag], ["revenue", stats.sum],
-        ["average", stats.average], ["recent-average", stats.recent_average], ["min", stats.min], ["max", stats.max],
+        ["orders", stats.orders],
+        ["dead-letters", stats.dead_letters],
+        ["duplicates", stats.duplicates],
+        ["retries", stats.retries],
+        ["replayed", stats.replayed],
+        ["lag", stats.lag],
+        ["revenue", stats.sum],
+        ["average", stats.average],
+        ["recent-average", stats.recent_average],
+        ["min", stats.min],
+        ["max", stats.max],
     ]) {
         await shows(tab, field, expected);
     }
@@ -53,32 +81,37 @@ async function assertShowsStats(tab, world) {
     return stats;
 }
 
-inWorld("the numbers are those of stats and of an outside count", {
-    ERROR_SIMULATION_RATE: "0.1", RETRY_BACKOFF_SECONDS: "0.05",
-}, async ({ world, context }) => {
-    world.processor();
-    world.processor();
-    const { url } = await world.dashboard();
-    const tab = await open(context, url);
-    await world.finished(world.generator({ ORDER_COUNT: "3000", ORDER_RATE: "0", CORRUPT_RATE: "0.02" }));
+inWorld(
+    "the numbers are those of stats and of an outside count",
+    {
+        ERROR_SIMULATION_RATE: "0.1",
+        RETRY_BACKOFF_SECONDS: "0.05",
+    },
+    async ({ world, context }) => {
+        world.processor();
+        world.processor();
+        const { url } = await world.dashboard();
+        const tab = await open(context, url);
+        await world.finished(world.generator({ ORDER_COUNT: "3000", ORDER_RATE: "0", CORRUPT_RATE: "0.02" }));
 
-    const records = await world.counted();
-    await settled(tab, records);
-    await assertShowsStats(tab, world);
-    const verdict = await world.verdict(0.1);
-    assert.equal(verdict.records, records);
-    assert.equal(await number(tab, "orders"), verdict.orders);
-    assert.equal(await number(tab, "dead-letters"), verdict.dead_letters);
-    assert.equal(await number(tab, "retries"), verdict.retries);
-    assert.equal(microsOf(await value(tab, "revenue")), BigInt(verdict.sum_micros));
-    assert.ok(verdict.dead_letters > 0 && verdict.retries > 0, "the test has nothing to count");
+        const records = await world.counted();
+        await settled(tab, records);
+        await assertShowsStats(tab, world);
+        const verdict = await world.verdict(0.1);
+        assert.equal(verdict.records, records);
+        assert.equal(await number(tab, "orders"), verdict.orders);
+        assert.equal(await number(tab, "dead-letters"), verdict.dead_letters);
+        assert.equal(await number(tab, "retries"), verdict.retries);
+        assert.equal(microsOf(await value(tab, "revenue")), BigInt(verdict.sum_micros));
+        assert.ok(verdict.dead_letters > 0 && verdict.retries > 0, "the test has nothing to count");
 
-    const partitions = tab.locator('[aria-label="Partitions"] tbody tr:not(.topic)');
-    assert.deepEqual(new Set(await partitions.locator('[data-field="lag"]').allTextContents()), new Set(["0"]));
-    await tab.locator('section.members tbody tr').nth(1).waitFor();
-    assert.equal(await tab.locator("section.members tbody tr").count(), 2);
-    await assertWhole(tab);
-});
+        const partitions = tab.locator('[aria-label="Partitions"] tbody tr:not(.topic)');
+        assert.deepEqual(new Set(await partitions.locator('[data-field="lag"]').allTextContents()), new Set(["0"]));
+        await tab.locator("section.members tbody tr").nth(1).waitFor();
+        assert.equal(await tab.locator("section.members tbody tr").count(), 2);
+        await assertWhole(tab);
+    },
+);
 
 inWorld("stop halts every replica and start resumes", {}, async ({ t, world, context }) => {
     for (let replica = 0; replica < 3; replica += 1) {
@@ -241,24 +274,35 @@ inWorld("two tabs survive restarts of the broker and of the server", {}, async (
     }
 });
 
-inWorld("every page is accessible, in the light, in the dark and on a phone", { ERROR_SIMULATION_RATE: "0.3", MAX_RETRIES: "0" },
+inWorld(
+    "every page is accessible, in the light, in the dark and on a phone",
+    { ERROR_SIMULATION_RATE: "0.3", MAX_RETRIES: "0" },
     async ({ world, context }) => {
         world.processor();
         const { url } = await world.dashboard();
         await world.finished(world.generator({ ORDER_COUNT: "100", ORDER_RATE: "0" }));
         const tab = await open(context, url);
         await settled(tab, 100);
-        for (const [name, width, colorScheme] of [["light", 1360, "light"], ["dark", 1360, "dark"], ["phone", 360, "light"]]) {
+        for (const [name, width, colorScheme] of [
+            ["light", 1360, "light"],
+            ["dark", 1360, "dark"],
+            ["phone", 360, "light"],
+        ]) {
             await tab.setViewportSize({ width, height: 800 });
             await tab.emulateMedia({ colorScheme });
             for (const [route, ready] of [
-                ["#/", "section.recent tbody tr"], ["#/orders", ".orders tbody tr"], ["#/dlq", NEWEST],
-                ["#/dlq/0/0", ".history"], ["#/nowhere", "h1"],
+                ["#/", "section.recent tbody tr"],
+                ["#/orders", ".orders tbody tr"],
+                ["#/dlq", NEWEST],
+                ["#/dlq/0/0", ".history"],
+                ["#/nowhere", "h1"],
             ]) {
                 await go(tab, route);
                 await tab.locator(ready).first().waitFor();
                 await assertAccessible(tab, `${route}, ${name}`);
-                const over = await tab.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+                const over = await tab.evaluate(
+                    () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+                );
                 assert.equal(over, 0, `${route}, ${name}: wider than the screen`);
             }
         }
@@ -267,51 +311,56 @@ inWorld("every page is accessible, in the light, in the dark and on a phone", { 
         await tab.getByRole("dialog").waitFor();
         await assertAccessible(tab, "the question");
         await assertWhole(tab);
-    });
+    },
+);
 
-inWorld("everything can be reached by keyboard", { ERROR_SIMULATION_RATE: "0.3", MAX_RETRIES: "0" }, async ({ world, context }) => {
-    world.processor();
-    const { url } = await world.dashboard();
-    await world.finished(world.generator({ ORDER_COUNT: "100", ORDER_RATE: "0" }));
-    const tab = await open(context, url);
-    await settled(tab, 100);
-    const tabTo = async (name) => {
-        for (let presses = 0; presses < 200; presses += 1) {
-            await tab.keyboard.press("Tab");
-            const found = await tab.evaluate(() => {
-                const { activeElement: element } = document;
-                return (element.getAttribute("aria-label") ?? element.textContent).trim();
-            });
-            if (found === name) {
-                return;
+inWorld(
+    "everything can be reached by keyboard",
+    { ERROR_SIMULATION_RATE: "0.3", MAX_RETRIES: "0" },
+    async ({ world, context }) => {
+        world.processor();
+        const { url } = await world.dashboard();
+        await world.finished(world.generator({ ORDER_COUNT: "100", ORDER_RATE: "0" }));
+        const tab = await open(context, url);
+        await settled(tab, 100);
+        const tabTo = async (name) => {
+            for (let presses = 0; presses < 200; presses += 1) {
+                await tab.keyboard.press("Tab");
+                const found = await tab.evaluate(() => {
+                    const { activeElement: element } = document;
+                    return (element.getAttribute("aria-label") ?? element.textContent).trim();
+                });
+                if (found === name) {
+                    return;
+                }
             }
-        }
-        assert.fail(`${name} is not reached`);
-    };
-    await tabTo("Stop the processors");
-    await tab.keyboard.press("Enter");
-    await follow(tab, "processor", 1, "paused");
-    await tab.keyboard.press("Enter");
-    await follow(tab, "processor", 1, "running");
+            assert.fail(`${name} is not reached`);
+        };
+        await tabTo("Stop the processors");
+        await tab.keyboard.press("Enter");
+        await follow(tab, "processor", 1, "paused");
+        await tab.keyboard.press("Enter");
+        await follow(tab, "processor", 1, "running");
 
-    await tabTo("Time that the charts are read at");
-    await tab.keyboard.press("ArrowLeft");
-    assert.match(await tab.locator("input.time").getAttribute("aria-valuetext"), /Average price of all orders/);
+        await tabTo("Time that the charts are read at");
+        await tab.keyboard.press("ArrowLeft");
+        assert.match(await tab.locator("input.time").getAttribute("aria-valuetext"), /Average price of all orders/);
 
-    await go(tab, "#/dlq");
-    await tab.locator(NEWEST).first().waitFor();
-    const place = await tab.locator(`${NEWEST} a`).first().textContent();
-    await tabTo(`Select ${place}`);
-    await tab.keyboard.press("Space");
-    await tab.locator(".tools", { hasText: "1 selected" }).waitFor();
-    await tab.getByRole("button", { name: "Dismiss selected" }).focus();
-    await tab.keyboard.press("Enter");
-    await tab.getByRole("dialog").waitFor();
-    await tab.keyboard.type("by hand");
-    await tab.keyboard.press("Enter");
-    await tab.locator(NEWEST, { hasText: place }).locator('[data-state="dismissed"]').waitFor();
-    await assertWhole(tab);
-});
+        await go(tab, "#/dlq");
+        await tab.locator(NEWEST).first().waitFor();
+        const place = await tab.locator(`${NEWEST} a`).first().textContent();
+        await tabTo(`Select ${place}`);
+        await tab.keyboard.press("Space");
+        await tab.locator(".tools", { hasText: "1 selected" }).waitFor();
+        await tab.getByRole("button", { name: "Dismiss selected" }).focus();
+        await tab.keyboard.press("Enter");
+        await tab.getByRole("dialog").waitFor();
+        await tab.keyboard.type("by hand");
+        await tab.keyboard.press("Enter");
+        await tab.locator(NEWEST, { hasText: place }).locator('[data-state="dismissed"]').waitFor();
+        await assertWhole(tab);
+    },
+);
 
 inWorld("without the token nothing is shown, and read-only changes nothing", {}, async ({ world, context }) => {
     world.processor();
@@ -333,9 +382,16 @@ inWorld("without the token nothing is shown, and read-only changes nothing", {},
     const other = await open(context, watched.url);
     await other.getByText("read-only").waitFor();
     assert.equal(await other.getByRole("button", { name: /Stop|Start/ }).count(), 0);
-    const refused = await other.evaluate(async () => (await fetch("/api/control", {
-        method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ target: "all", action: "stop" }),
-    })).status);
+    const refused = await other.evaluate(
+        async () =>
+            (
+                await fetch("/api/control", {
+                    method: "POST",
+                    headers: { "Content-Type": "application/json" },
+                    body: JSON.stringify({ target: "all", action: "stop" }),
+                })
+            ).status,
+    );
     assert.equal(refused, 403);
     await follow(other, "processor", 1, "running");
 });
@@ -361,7 +417,9 @@ inWorld("10,000 orders/s do not let the page grow", {}, async ({ t, world, conte
     await settled(tab, await world.counted());
 
     const cpu = (second.TaskDuration - first.TaskDuration) / (second.Timestamp - first.Timestamp);
-    t.diagnostic(`the page takes ${(100 * cpu).toFixed(1)} % of a core, ${(second.JSHeapUsedSize / 2 ** 20).toFixed(1)} MiB of heap`);
+    t.diagnostic(
+        `the page takes ${(100 * cpu).toFixed(1)} % of a core, ${(second.JSHeapUsedSize / 2 ** 20).toFixed(1)} MiB of heap`,
+    );
     assert.ok(second.Nodes <= first.Nodes * 1.1, `${first.Nodes} nodes have become ${second.Nodes}`);
     assert.equal(second.JSEventListeners, first.JSEventListeners);
     assert.ok(second.JSHeapUsedSize < first.JSHeapUsedSize + 2 ** 20, "the heap grows");

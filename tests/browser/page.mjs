@@ -10,7 +10,8 @@ import { PATIENCE_MS, until } from "./world.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 // What the browser says when the server is away, which some tests bring about.
-const AWAY = /Failed to load resource|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/;
+const AWAY =
+    /Failed to load resource|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/;
 
 /** Starts the browser: CHROMIUM, or the one that Debian installs. */
 export function launch() {
@@ -93,7 +94,9 @@ export async function assertAccessible(tab, what) {
     await session.detach();
     const violations = await tab.evaluate(async () => {
         const found = await globalThis.axe.run(document);
-        return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`);
+        return found.violations.map(
+            ({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`,
+        );
     });
     assert.deepEqual(violations, [], `axe on ${what}`);
 }

@@ -14,8 +14,12 @@ const PHONE = { width: 390, height: 844 };
 const MINUTES = Number(process.env.MINUTES ?? 3);
 
 const world = new World("shop", {
-    ORDERS_TOPIC: "orders", ORDERS_DLQ_TOPIC: "orders-dlq", CONSUMER_GROUP_ID: "order-processor-group", CONTROL_TOPIC: "orders-control",
-    ERROR_SIMULATION_RATE: "0.01", RETRY_BACKOFF_SECONDS: "0.5",
+    ORDERS_TOPIC: "orders",
+    ORDERS_DLQ_TOPIC: "orders-dlq",
+    CONSUMER_GROUP_ID: "order-processor-group",
+    CONTROL_TOPIC: "orders-control",
+    ERROR_SIMULATION_RATE: "0.01",
+    RETRY_BACKOFF_SECONDS: "0.5",
 });
 const browser = await launch();
 mkdirSync(FOLDER, { recursive: true });
@@ -35,7 +39,10 @@ try {
     await shoot(tab, "overview-dark");
     await tab.emulateMedia({ colorScheme: "light" });
     await go(tab, "#/dlq");
-    const letter = tab.locator('[aria-label="Newest dead letters"] tbody tr', { hasText: "simulated" }).locator("a").first();
+    const letter = tab
+        .locator('[aria-label="Newest dead letters"] tbody tr', { hasText: "simulated" })
+        .locator("a")
+        .first();
     await letter.waitFor();
     await tab.getByRole("checkbox").nth(1).check();
     await tab.getByRole("checkbox").nth(2).check();

@@ -82,14 +82,20 @@ export class World {
         child.url = `http://${address}/`;
         await until("the dashboard answers", async () => {
             assert.equal(child.exitCode, null, `the dashboard ended: see ${child.log}`);
-            return fetch(`${child.url}api/session`).then(({ ok }) => ok, () => false);
+            return fetch(`${child.url}api/session`).then(
+                ({ ok }) => ok,
+                () => false,
+            );
         });
         return child;
     }
 
     start(name, program, parameters, settings) {
         const log = path.join(LOGS, `${this.name}-${name}-${this.children.length}.log`);
-        const child = spawn(program, parameters, { env: { ...this.environment, ...settings }, stdio: ["ignore", "pipe", "pipe"] });
+        const child = spawn(program, parameters, {
+            env: { ...this.environment, ...settings },
+            stdio: ["ignore", "pipe", "pipe"],
+        });
         const file = createWriteStream(log);
         child.stdout.pipe(file, { end: false });
         child.stderr.pipe(file, { end: false });
@@ -132,18 +138,39 @@ export class World {
 
     /** What the oracle works out of the topics with none of the product's code. */
     async verdict(simulationRate = 0) {
-        return JSON.parse(await this.python("oracle.py", ["verdict", "--orders", this.topic, "--dead-letters", this.deadLetters,
-            "--simulation-rate", String(simulationRate)]));
+        return JSON.parse(
+            await this.python("oracle.py", [
+                "verdict",
+                "--orders",
+                this.topic,
+                "--dead-letters",
+                this.deadLetters,
+                "--simulation-rate",
+                String(simulationRate),
+            ]),
+        );
     }
 
     /** Writes orders with librdkafka. */
     async produce(count, product) {
-        return JSON.parse(await this.python("producer.py", ["--topic", this.topic, "--product", product, `plain:${count}`]));
+        return JSON.parse(
+            await this.python("producer.py", ["--topic", this.topic, "--product", product, `plain:${count}`]),
+        );
     }
 
     /** How many records kcat reads from the topic of orders. */
     async counted() {
-        const records = await this.tool("kcat", ["-b", this.environment.BOOTSTRAP_SERVERS, "-C", "-t", this.topic, "-e", "-q", "-f", "%o\n"]);
+        const records = await this.tool("kcat", [
+            "-b",
+            this.environment.BOOTSTRAP_SERVERS,
+            "-C",
+            "-t",
+            this.topic,
+            "-e",
+            "-q",
+            "-f",
+            "%o\n",
+        ]);
         return records.split("\n").length - 1;
     }
 

@@ -24,7 +24,13 @@ const LETTERS_SHARE = 0.05;
 
 /** What the server has said last, null until it has. `now` is its clock. */
 const store = {
-    session: null, stats: null, group: null, control: null, orders: null, points: [], letters: null,
+    session: null,
+    stats: null,
+    group: null,
+    control: null,
+    orders: null,
+    points: [],
+    letters: null,
     get stream() {
         return live.state;
     },
@@ -122,7 +128,8 @@ function receive(kind, data) {
     }
     store[kind] = data;
     if (kind === "stats") {
-        store.clockAhead = data.connections.broker.state === "unreachable" ? store.clockAhead : Date.parse(data.at) - Date.now();
+        store.clockAhead =
+            data.connections.broker.state === "unreachable" ? store.clockAhead : Date.parse(data.at) - Date.now();
         tellConnections(data.connections);
     }
     mark(kind);
@@ -191,7 +198,9 @@ function show(page, place) {
         main.replaceChildren(page.element);
     }
     for (const link of document.querySelectorAll("nav a")) {
-        const here = link.getAttribute("href") === (page === letter ? "#/dlq" : `#${location.hash.slice(1).split("?")[0] || "/"}`);
+        const here =
+            link.getAttribute("href") ===
+            (page === letter ? "#/dlq" : `#${location.hash.slice(1).split("?")[0] || "/"}`);
         setAttribute(link, "aria-current", here ? "page" : null);
     }
     for (const kind of ["session", "stats", "group", "control", "orders", "points"]) {
@@ -235,7 +244,10 @@ function lettersMark() {
 }
 
 function refreshLetters() {
-    const every = Math.max(shown === dlq || shown === letter ? LETTERS_EVERY_MS : TALLY_EVERY_MS, lettersTook / LETTERS_SHARE);
+    const every = Math.max(
+        shown === dlq || shown === letter ? LETTERS_EVERY_MS : TALLY_EVERY_MS,
+        lettersTook / LETTERS_SHARE,
+    );
     const waited = Date.now() - lettersAt;
     if (live.state === "live" && waited > every && (lettersMark() !== lettersSeen || waited > 10 * every)) {
         fetchLetters();
@@ -248,7 +260,11 @@ function onState() {
     const lamp = $("stream");
     setAttribute(lamp, "data-state", live.state);
     setAttribute(document.body, "data-stream", live.state);
-    const words = { reconnecting: "Connection lost, connecting again.", stale: "The server has gone silent.", live: "Connected." };
+    const words = {
+        reconnecting: "Connection lost, connecting again.",
+        stale: "The server has gone silent.",
+        live: "Connected.",
+    };
     if (words[live.state] !== undefined && !(live.state === "live" && store.stats === null)) {
         announce(words[live.state]);
     }
@@ -259,7 +275,10 @@ function onState() {
 
 function streamWords() {
     const since = format.time(live.since + store.clockAhead, store.now);
-    const retry = live.retryAt === null ? "" : `, next try in ${format.seconds(Math.ceil(Math.max(0, live.retryAt - Date.now()) / 1000))}`;
+    const retry =
+        live.retryAt === null
+            ? ""
+            : `, next try in ${format.seconds(Math.ceil(Math.max(0, live.retryAt - Date.now()) / 1000))}`;
     const words = {
         connecting: "connecting",
         live: "live",
@@ -272,7 +291,12 @@ function streamWords() {
 }
 
 function tellConnections({ broker, registry }) {
-    const now = [["Broker", broker], ["Registry", registry]].map(([name, { state }]) => `${name} ${state}.`).join(" ");
+    const now = [
+        ["Broker", broker],
+        ["Registry", registry],
+    ]
+        .map(([name, { state }]) => `${name} ${state}.`)
+        .join(" ");
     if (reachable !== "" && reachable !== now) {
         announce(now);
     }

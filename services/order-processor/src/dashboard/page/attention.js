@@ -9,7 +9,11 @@ export function concerns({ stats, group, control, letters, stream, now }) {
     const found = [];
     const add = (id, kind, text, href = null) => found.push({ id, kind, text, href });
     if (stats !== null && (stream === "reconnecting" || stream === "stale")) {
-        add("server", "bad", `The dashboard's server does not answer. Everything here is of ${format.time(stats.at, now)}.`);
+        add(
+            "server",
+            "bad",
+            `The dashboard's server does not answer. Everything here is of ${format.time(stats.at, now)}.`,
+        );
     }
     if (stats !== null) {
         connections(stats, add, now);
@@ -26,18 +30,31 @@ export function concerns({ stats, group, control, letters, stream, now }) {
         add("letters", "note", text, "#/dlq?state=unresolved");
     }
     if (stats !== null && !stats.complete) {
-        const partial = stats.partitions.filter(({ complete }) => !complete).map(({ topic, partition, since }) =>
-            `${topic} ${partition}${since === null ? "" : ` since offset ${format.count(since)}`}`);
-        const where = partial.length > 4 ? `${partial.slice(0, 4).join(", ")} and ${partial.length - 4} more` : partial.join(", ");
+        const partial = stats.partitions
+            .filter(({ complete }) => !complete)
+            .map(
+                ({ topic, partition, since }) =>
+                    `${topic} ${partition}${since === null ? "" : ` since offset ${format.count(since)}`}`,
+            );
+        const where =
+            partial.length > 4
+                ? `${partial.slice(0, 4).join(", ")} and ${partial.length - 4} more`
+                : partial.join(", ");
         add("incomplete", "note", `Not everything is counted: ${where || "some partitions"}.`);
     }
     return found;
 }
 
 function connections({ connections: { broker, registry }, at }, add, now) {
-    for (const [id, name, { state, since, detail, address }] of [["broker", "Broker", broker], ["registry", "Registry", registry]]) {
+    for (const [id, name, { state, since, detail, address }] of [
+        ["broker", "Broker", broker],
+        ["registry", "Registry", registry],
+    ]) {
         if (state === "unreachable") {
-            const long = since === null ? "" : ` since ${format.time(since, now)} (${format.seconds(Math.round(format.age(since, now)))})`;
+            const long =
+                since === null
+                    ? ""
+                    : ` since ${format.time(since, now)} (${format.seconds(Math.round(format.age(since, now)))})`;
             const numbers = id === "broker" ? ` The numbers are those of ${format.time(at, now)}.` : "";
             add(id, "bad", `${name} ${address} unreachable${long}${detail === null ? "" : `: ${detail}`}.${numbers}`);
         }
@@ -48,10 +65,18 @@ function stopped(id, role, name, add, now) {
     const { following, all } = followers(role);
     const since = role.at === null ? "" : ` since ${format.time(role.at, now)}`;
     if (role.desired === "paused") {
-        add(`${id}-stopped`, "note", `${name} ${id === "generator" ? "is" : "are"} stopped${since}${role.by === null ? "" : ` by ${role.by}`}.`);
+        add(
+            `${id}-stopped`,
+            "note",
+            `${name} ${id === "generator" ? "is" : "are"} stopped${since}${role.by === null ? "" : ` by ${role.by}`}.`,
+        );
     }
     if (following < all) {
-        add(`${id}-behind`, "note", `${name}: ${format.count(all - following)} of ${format.count(all)} not yet ${role.desired}.`);
+        add(
+            `${id}-behind`,
+            "note",
+            `${name}: ${format.count(all - following)} of ${format.count(all)} not yet ${role.desired}.`,
+        );
     }
 }
 
@@ -76,8 +101,13 @@ export class Attention {
             };
         });
         this.none = el("p", { class: "told" }, "Nothing needs attention.");
-        this.element = el("section", { class: "attention", "aria-labelledby": "attention-heading" },
-            el("h2", { id: "attention-heading", class: "unseen" }, "Attention"), list, this.none);
+        this.element = el(
+            "section",
+            { class: "attention", "aria-labelledby": "attention-heading" },
+            el("h2", { id: "attention-heading", class: "unseen" }, "Attention"),
+            list,
+            this.none,
+        );
     }
 
     update(found) {

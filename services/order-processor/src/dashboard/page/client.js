@@ -46,7 +46,10 @@ async function call(path, deadlineMs, options) {
     if (response.ok) {
         return response.status === 204 ? null : response.json();
     }
-    const words = await response.json().then((body) => body.error, () => null);
+    const words = await response.json().then(
+        (body) => body.error,
+        () => null,
+    );
     if (response.status === 401 && path !== "/api/session") {
         whenUnauthorized();
     }

@@ -9,7 +9,10 @@ const INSTANCES_SHOWN = 6;
 
 /** Returns how many instances of a role are in the state that is wanted, and how many there are. */
 export function followers(role) {
-    return { following: role.instances.filter(({ state }) => state === role.desired).length, all: role.instances.length };
+    return {
+        following: role.instances.filter(({ state }) => state === role.desired).length,
+        all: role.instances.length,
+    };
 }
 
 /** The switch of one role, "generator" or "processor". */
@@ -21,9 +24,14 @@ export class Switch {
         this.state = badge();
         this.following = el("span", { class: "following", "data-field": `${target}-following` });
         this.told = el("p", { class: "told" });
-        this.button = el("button", { type: "button", class: "switch", "data-field": `${target}-switch`, on: {
-            click: () => this.turn(),
-        } });
+        this.button = el("button", {
+            type: "button",
+            class: "switch",
+            "data-field": `${target}-switch`,
+            on: {
+                click: () => this.turn(),
+            },
+        });
         this.list = el("ul", { class: "instances" });
         this.more = el("p", { class: "told" });
         this.rows = new Rows(this.list, () => {
@@ -38,8 +46,14 @@ export class Switch {
                 },
             };
         });
-        this.element = el("div", { class: "control" },
-            el("p", { class: "wanted" }, this.state.element, this.following, this.button), this.told, this.list, this.more);
+        this.element = el(
+            "div",
+            { class: "control" },
+            el("p", { class: "wanted" }, this.state.element, this.following, this.button),
+            this.told,
+            this.list,
+            this.more,
+        );
     }
 
     /** Shows what the control topic says. */
@@ -48,9 +62,15 @@ export class Switch {
         const { following, all } = followers(role);
         this.state.update(role.desired, following === all || all === 0 ? role.desired : `${role.desired}: told`);
         const verb = role.desired;
-        setText(this.following, all === 0 ? "nobody has reported" : `${format.count(following)} of ${format.count(all)} ${verb}`);
+        setText(
+            this.following,
+            all === 0 ? "nobody has reported" : `${format.count(following)} of ${format.count(all)} ${verb}`,
+        );
         setAttribute(this.element, "data-desired", role.desired);
-        const parts = [role.at === null ? null : `since ${format.time(role.at, now)}`, role.by === null ? null : `by ${role.by}`];
+        const parts = [
+            role.at === null ? null : `since ${format.time(role.at, now)}`,
+            role.by === null ? null : `by ${role.by}`,
+        ];
         setText(this.told, parts.filter((part) => part !== null).join(" "));
         setShown(this.told, role.at !== null || role.by !== null);
         const strays = [...role.instances].sort((a, b) => Number(a.state === verb) - Number(b.state === verb));

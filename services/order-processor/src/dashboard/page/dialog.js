@@ -14,18 +14,34 @@ export function ask({ question, details, verb, asksReason, act }) {
     return new Promise((resolve) => {
         let result = null;
         const failure = el("p", { class: "failure", role: "alert" });
-        const reason = el("input", { type: "text", id: "reason", name: "reason", required: true, pattern: ".*\\S.*", title: "a reason in words", maxlength: "500",
-            autocomplete: "off" });
+        const reason = el("input", {
+            type: "text",
+            id: "reason",
+            name: "reason",
+            required: true,
+            pattern: ".*\\S.*",
+            title: "a reason in words",
+            maxlength: "500",
+            autocomplete: "off",
+        });
         const confirm = el("button", { type: "submit", class: "primary" }, verb ?? "");
         const cancel = el("button", { type: "button" }, verb === null ? "Close" : "Cancel");
-        const form = el("form", { method: "dialog" },
+        const form = el(
+            "form",
+            { method: "dialog" },
             el("h2", { id: "dialog-heading" }, question),
             ...details.map((text) => el("p", null, text)),
             asksReason && verb !== null
-                ? el("p", { class: "field" }, el("label", { for: "reason" }, "Reason, which everybody will read"), reason)
+                ? el(
+                      "p",
+                      { class: "field" },
+                      el("label", { for: "reason" }, "Reason, which everybody will read"),
+                      reason,
+                  )
                 : null,
             failure,
-            el("p", { class: "buttons" }, verb === null ? null : confirm, cancel));
+            el("p", { class: "buttons" }, verb === null ? null : confirm, cancel),
+        );
         let isWorking = false;
         form.addEventListener("submit", async (event) => {
             event.preventDefault();

@@ -9,17 +9,36 @@ const FILTERS = ["type", "state", "key", "partition"];
 const LIMIT = 50;
 const SELECTED_MAX = 1_000;
 const CAUSE_COLUMNS = [
-    ["type", null], ["message", null], ["failed in", null], ["letters", "n"], ["unresolved", "n"], ["replayed", "n"],
-    ["dismissed", "n"], ["first", null], ["last", null], ["example", null],
+    ["type", null],
+    ["message", null],
+    ["failed in", null],
+    ["letters", "n"],
+    ["unresolved", "n"],
+    ["replayed", "n"],
+    ["dismissed", "n"],
+    ["first", null],
+    ["last", null],
+    ["example", null],
 ];
 const LETTER_COLUMNS = [
-    ["place", null], ["state", null], ["type", null], ["order", null], ["product", null], ["price", "n"], ["failed", null],
-    ["failed in", null], ["attempts", "n"], ["replays", "n"], ["message", null],
+    ["place", null],
+    ["state", null],
+    ["type", null],
+    ["order", null],
+    ["product", null],
+    ["price", "n"],
+    ["failed", null],
+    ["failed in", null],
+    ["attempts", "n"],
+    ["replays", "n"],
+    ["message", null],
 ];
 
 /** Returns the name of the topic that letters are sent to. */
 export function replayTopic({ stats, letters }) {
-    return stats === null ? `the replay topic of ${letters?.group ?? "the group"}` : `${stats.topic}.${stats.group}.replay`;
+    return stats === null
+        ? `the replay topic of ${letters?.group ?? "the group"}`
+        : `${stats.topic}.${stats.group}.replay`;
 }
 
 /** Returns the address of the list with these filters. */
@@ -45,15 +64,39 @@ export class Dlq {
         this.makeForm();
         this.makeLetters();
         const again = el("button", { type: "button", on: { click: () => this.onChanged() } }, "Refresh");
-        this.element = el("div", { class: "sheet" },
-            el("section", { "aria-labelledby": "dlq-heading" },
-                el("div", { class: "head" }, el("h1", { id: "dlq-heading", tabindex: "-1" }, "Dead letters"), this.asOf, again),
-                this.counts, this.failure),
-            el("section", { "aria-labelledby": "causes-heading" },
-                el("div", { class: "head" }, el("h2", { id: "causes-heading" }, "By cause")), this.causes, this.noCauses),
-            el("section", { "aria-labelledby": "newest-heading" },
+        this.element = el(
+            "div",
+            { class: "sheet" },
+            el(
+                "section",
+                { "aria-labelledby": "dlq-heading" },
+                el(
+                    "div",
+                    { class: "head" },
+                    el("h1", { id: "dlq-heading", tabindex: "-1" }, "Dead letters"),
+                    this.asOf,
+                    again,
+                ),
+                this.counts,
+                this.failure,
+            ),
+            el(
+                "section",
+                { "aria-labelledby": "causes-heading" },
+                el("div", { class: "head" }, el("h2", { id: "causes-heading" }, "By cause")),
+                this.causes,
+                this.noCauses,
+            ),
+            el(
+                "section",
+                { "aria-labelledby": "newest-heading" },
                 el("div", { class: "head" }, el("h2", { id: "newest-heading" }, "Newest")),
-                this.form, this.tools, this.letters, this.noLetters));
+                this.form,
+                this.tools,
+                this.letters,
+                this.noLetters,
+            ),
+        );
     }
 
     makeCauses() {
@@ -66,20 +109,48 @@ export class Dlq {
     makeForm() {
         this.types = el("datalist", { id: "types" });
         this.typeRows = new Rows(this.types, (type) => ({ element: el("option", { value: type }), update() {} }));
-        const text = (name, label, more) => this.field(name, label, el("input", { name, id: `filter-${name}`, autocomplete: "off", ...more }));
-        const states = ["", "unresolved", "replayed", "dismissed"].map((state) => el("option", { value: state }, state || "any"));
-        const clear = el("button", { type: "button", class: "plain", on: { click: () => { location.hash = "#/dlq"; } } }, "Clear");
-        this.form = el("form", { class: "filters", role: "search", "aria-label": "Filters", on: {
-            submit: (event) => {
-                event.preventDefault();
-                this.apply();
+        const text = (name, label, more) =>
+            this.field(name, label, el("input", { name, id: `filter-${name}`, autocomplete: "off", ...more }));
+        const states = ["", "unresolved", "replayed", "dismissed"].map((state) =>
+            el("option", { value: state }, state || "any"),
+        );
+        const clear = el(
+            "button",
+            {
+                type: "button",
+                class: "plain",
+                on: {
+                    click: () => {
+                        location.hash = "#/dlq";
+                    },
+                },
             },
-        } },
-        text("type", "Type", { list: "types", type: "text" }),
-        this.field("state", "State", el("select", { name: "state", id: "filter-state", on: { change: () => this.apply() } }, ...states)),
-        text("key", "Key", { type: "text" }),
-        text("partition", "Partition it failed in", { type: "number", min: "0", step: "1", inputmode: "numeric" }),
-        el("p", { class: "buttons" }, el("button", { type: "submit" }, "Filter"), clear), this.types);
+            "Clear",
+        );
+        this.form = el(
+            "form",
+            {
+                class: "filters",
+                role: "search",
+                "aria-label": "Filters",
+                on: {
+                    submit: (event) => {
+                        event.preventDefault();
+                        this.apply();
+                    },
+                },
+            },
+            text("type", "Type", { list: "types", type: "text" }),
+            this.field(
+                "state",
+                "State",
+                el("select", { name: "state", id: "filter-state", on: { change: () => this.apply() } }, ...states),
+            ),
+            text("key", "Key", { type: "text" }),
+            text("partition", "Partition it failed in", { type: "number", min: "0", step: "1", inputmode: "numeric" }),
+            el("p", { class: "buttons" }, el("button", { type: "submit" }, "Filter"), clear),
+            this.types,
+        );
     }
 
     field(name, label, input) {
@@ -89,24 +160,41 @@ export class Dlq {
     makeLetters() {
         const body = el("tbody");
         this.letterRows = new Rows(body, (place) => letterRow(place, this));
-        this.all = el("input", { type: "checkbox", "aria-label": "Select all shown", on: { change: () => this.selectAll() } });
+        this.all = el("input", {
+            type: "checkbox",
+            "aria-label": "Select all shown",
+            on: { change: () => this.selectAll() },
+        });
         this.letters = table("Newest dead letters", LETTER_COLUMNS, body);
         this.pick = el("th", { scope: "col" }, this.all);
         this.letters.querySelector("thead tr").prepend(this.pick);
         this.noLetters = el("p", { class: "empty" }, "No dead letter matches.");
         this.selection = el("span", { class: "told" });
-        const button = (run) => el("button", { type: "button", on: { click: async () => {
-            if (await run()) {
-                this.selected.clear();
-                this.onChanged();
-            }
-        } } });
+        const button = (run) =>
+            el("button", {
+                type: "button",
+                on: {
+                    click: async () => {
+                        if (await run()) {
+                            this.selected.clear();
+                            this.onChanged();
+                        }
+                    },
+                },
+            });
         this.replaySelected = button(() => replay(this.places(), replayTopic(this.store)));
         this.dismissSelected = button(() => dismiss(this.places()));
         this.replayAll = button(() => replay({ filter: this.chosenFilter() }, replayTopic(this.store)));
         this.dismissAll = button(() => dismiss({ filter: this.chosenFilter() }));
-        this.tools = el("div", { class: "tools", role: "group", "aria-label": "What to do" },
-            this.selection, this.replaySelected, this.dismissSelected, this.replayAll, this.dismissAll);
+        this.tools = el(
+            "div",
+            { class: "tools", role: "group", "aria-label": "What to do" },
+            this.selection,
+            this.replaySelected,
+            this.dismissSelected,
+            this.replayAll,
+            this.dismissAll,
+        );
     }
 
     /** Takes the filters from the address. */
@@ -155,11 +243,22 @@ export class Dlq {
 
     show(letters) {
         const { topic, unresolved, replayed, dismissed, repeats, other_groups: others, unreadable } = letters;
-        const more = [[repeats, "repeated"], [others, "of other groups"], [unreadable, "unreadable"]]
-            .filter(([number]) => number > 0).map(([number, words]) => `, ${format.count(number)} ${words}`).join("");
-        setText(this.counts, `${topic}: ${format.countOf(letters.letters, "dead letter")}, ${format.count(unresolved)} unresolved, ` +
-            `${format.count(replayed)} replayed, ${format.count(dismissed)} dismissed${more}`);
-        this.causeRows.show(letters.causes, (cause) => JSON.stringify([cause.type, cause.class, cause.topic, cause.author]));
+        const more = [
+            [repeats, "repeated"],
+            [others, "of other groups"],
+            [unreadable, "unreadable"],
+        ]
+            .filter(([number]) => number > 0)
+            .map(([number, words]) => `, ${format.count(number)} ${words}`)
+            .join("");
+        setText(
+            this.counts,
+            `${topic}: ${format.countOf(letters.letters, "dead letter")}, ${format.count(unresolved)} unresolved, ` +
+                `${format.count(replayed)} replayed, ${format.count(dismissed)} dismissed${more}`,
+        );
+        this.causeRows.show(letters.causes, (cause) =>
+            JSON.stringify([cause.type, cause.class, cause.topic, cause.author]),
+        );
         setShown(this.causes, letters.causes.length > 0);
         setShown(this.noCauses, letters.causes.length === 0);
         this.typeRows.show([...new Set(letters.causes.map(({ type }) => type))], (type) => type);
@@ -180,7 +279,10 @@ export class Dlq {
         setAttribute(this.letters, "data-read-only", isReadOnly ? "" : null);
         const size = this.selected.size;
         const hidden = size - this.shown.filter(({ place }) => this.selected.has(place)).length;
-        setText(this.selection, `${format.count(size)} selected${hidden > 0 ? ` (${format.count(hidden)} no longer shown)` : ""}`);
+        setText(
+            this.selection,
+            `${format.count(size)} selected${hidden > 0 ? ` (${format.count(hidden)} no longer shown)` : ""}`,
+        );
         setText(this.replaySelected, "Replay selected");
         setText(this.dismissSelected, "Dismiss selected");
         for (const button of [this.replaySelected, this.dismissSelected]) {
@@ -222,12 +324,24 @@ function causeRow() {
     const link = el("a");
     const written = el("span", { class: "sub" });
     const [message, topic] = [el("td", { class: "message" }), el("td")];
-    const numbers = ["letters", "unresolved", "replayed", "dismissed"].map((field) => [field, el("td", { class: "n", "data-field": field })]);
+    const numbers = ["letters", "unresolved", "replayed", "dismissed"].map((field) => [
+        field,
+        el("td", { class: "n", "data-field": field }),
+    ]);
     const [first, last] = [moment(format.time), moment(format.time)];
     const example = el("a");
     return {
-        element: el("tr", null, el("th", { scope: "row" }, link, written), message, topic, ...numbers.map(([, cell]) => cell),
-            el("td", null, first.element), el("td", null, last.element), el("td", null, example)),
+        element: el(
+            "tr",
+            null,
+            el("th", { scope: "row" }, link, written),
+            message,
+            topic,
+            ...numbers.map(([, cell]) => cell),
+            el("td", null, first.element),
+            el("td", null, last.element),
+            el("td", null, example),
+        ),
         update(cause) {
             setText(link, cause.type);
             setAttribute(link, "href", addressOf({ type: cause.type }));
@@ -251,17 +365,43 @@ export function letterAddress(place) {
 }
 
 function letterRow(place, page) {
-    const box = el("input", { type: "checkbox", "aria-label": `Select ${place}`, on: {
-        change: (event) => page.select(place, event.target.checked),
-    } });
+    const box = el("input", {
+        type: "checkbox",
+        "aria-label": `Select ${place}`,
+        on: {
+            change: (event) => page.select(place, event.target.checked),
+        },
+    });
     const state = badge();
     const failed = moment(format.time);
     const link = el("a", { href: letterAddress(place) }, place);
-    const [type, order, product, price, source, attempts, replays, message] =
-        [null, "id", "cut", "n", null, "n", "n", "cut"].map((kind) => el("td", { class: kind }));
+    const [type, order, product, price, source, attempts, replays, message] = [
+        null,
+        "id",
+        "cut",
+        "n",
+        null,
+        "n",
+        "n",
+        "cut",
+    ].map((kind) => el("td", { class: kind }));
     return {
-        element: el("tr", null, el("td", null, box), el("th", { scope: "row" }, link), el("td", null, state.element),
-            type, order, product, price, el("td", null, failed.element), source, attempts, replays, message),
+        element: el(
+            "tr",
+            null,
+            el("td", null, box),
+            el("th", { scope: "row" }, link),
+            el("td", null, state.element),
+            type,
+            order,
+            product,
+            price,
+            el("td", null, failed.element),
+            source,
+            attempts,
+            replays,
+            message,
+        ),
         update(letter) {
             box.checked = page.selected.has(place);
             state.update(letter.state);

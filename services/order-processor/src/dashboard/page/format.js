@@ -51,7 +51,12 @@ export function seconds(number) {
         return number === 0 ? "0 s" : `${TENTHS.format(number)} s`;
     }
     const whole = Math.round(number);
-    const units = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]];
+    const units = [
+        ["d", 86_400],
+        ["h", 3_600],
+        ["min", 60],
+        ["s", 1],
+    ];
     const first = units.findIndex(([, size]) => whole >= size);
     const [name, size] = units[first];
     const next = units[first + 1];

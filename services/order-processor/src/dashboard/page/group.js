@@ -5,10 +5,25 @@ import * as format from "./format.js";
 
 const ROWS_MAX = 200;
 const PARTITION_COLUMNS = [
-    ["partition", null], ["lag", "n"], ["lag, time", "n"], ["orders", "n"], ["average", "n"], ["waiting", "n"], ["retries", "n"],
-    ["dead letters", "n"], ["committed", "n"], ["log end", "n"], ["member", null],
+    ["partition", null],
+    ["lag", "n"],
+    ["lag, time", "n"],
+    ["orders", "n"],
+    ["average", "n"],
+    ["waiting", "n"],
+    ["retries", "n"],
+    ["dead letters", "n"],
+    ["committed", "n"],
+    ["log end", "n"],
+    ["member", null],
 ];
-const MEMBER_COLUMNS = [["member", null], ["state", null], ["host", null], ["partitions", null], ["lag", "n"]];
+const MEMBER_COLUMNS = [
+    ["member", null],
+    ["state", null],
+    ["host", null],
+    ["partitions", null],
+    ["lag", "n"],
+];
 
 /** Lag and numbers of each partition, a block of rows for each topic. */
 export class Partitions {
@@ -26,7 +41,7 @@ export class Partitions {
         const lagMax = Math.max(1, ...shown.map(({ lag }) => lag));
         const topics = new Map();
         for (const partition of shown) {
-            const name = partition.member === null ? "nobody" : names.get(partition.member) ?? partition.member;
+            const name = partition.member === null ? "nobody" : (names.get(partition.member) ?? partition.member);
             const rows = topics.get(partition.topic) ?? [];
             rows.push({ ...partition, lagMax, name });
             topics.set(partition.topic, rows);
@@ -39,7 +54,11 @@ export class Partitions {
 }
 
 function topicBlock(topic) {
-    const heading = el("tr", { class: "topic" }, el("th", { scope: "rowgroup", colspan: PARTITION_COLUMNS.length }, topic));
+    const heading = el(
+        "tr",
+        { class: "topic" },
+        el("th", { scope: "rowgroup", colspan: PARTITION_COLUMNS.length }, topic),
+    );
     const element = el("tbody", null, heading);
     const rows = new Rows(element, partitionRow, 1);
     return { element, update: ([, partitions]) => rows.show(partitions, ({ partition }) => partition) };
@@ -50,8 +69,10 @@ function partitionRow() {
     const lag = el("span", { "data-field": "lag" });
     const number = el("th", { scope: "row" });
     const cells = Object.fromEntries(
-        ["lag_seconds", "orders", "average", "waiting", "retries", "dead_letters", "committed", "log_end"].map((field) =>
-            [field, el("td", { class: "n", "data-field": field })]));
+        ["lag_seconds", "orders", "average", "waiting", "retries", "dead_letters", "committed", "log_end"].map(
+            (field) => [field, el("td", { class: "n", "data-field": field })],
+        ),
+    );
     const member = el("td");
     let share = null;
     const element = el("tr", null, number, el("td", { class: "n lag" }, bar, lag), ...Object.values(cells), member);
@@ -92,7 +113,12 @@ export class Members {
     }
 
     update(group) {
-        const parts = [group.group, group.state, group.assignor, group.coordinator === null ? null : `coordinator ${group.coordinator}`];
+        const parts = [
+            group.group,
+            group.state,
+            group.assignor,
+            group.coordinator === null ? null : `coordinator ${group.coordinator}`,
+        ];
         setText(this.state, parts.filter((part) => part !== null).join(" · "));
         this.rows.show(group.members.slice(0, ROWS_MAX), ({ member_id: id }) => id);
         setShown(this.empty, group.members.length === 0);

@@ -28,8 +28,10 @@ export async function replay(chosen, target) {
             done.failed > 0 ? `${format.count(done.failed)} failed` : "",
             leftAlone(done.left_alone) === "" ? "" : `left alone: ${leftAlone(done.left_alone)}`,
         ].filter((text) => text !== "");
-        notice(`Replayed ${format.countOf(done.sent, "dead letter")} to ${target}${rest.map((text) => `; ${text}`).join("")}.`,
-            done.failed > 0 ? "bad" : "good");
+        notice(
+            `Replayed ${format.countOf(done.sent, "dead letter")} to ${target}${rest.map((text) => `; ${text}`).join("")}.`,
+            done.failed > 0 ? "bad" : "good",
+        );
         return true;
     });
 }
@@ -41,9 +43,11 @@ export async function dismiss(chosen) {
         const some = plan.chosen > 0;
         const done = await ask({
             question: some ? `Dismiss ${format.countOf(plan.chosen, "dead letter")}?` : "Nothing to dismiss",
-            details: [some
-                ? "They stay in the topic, and nobody has to work on them any more. order-processor dlq dismiss --undo takes them up again."
-                : "What was replayed or dismissed already is left alone."],
+            details: [
+                some
+                    ? "They stay in the topic, and nobody has to work on them any more. order-processor dlq dismiss --undo takes them up again."
+                    : "What was replayed or dismissed already is left alone.",
+            ],
             verb: some ? `Dismiss ${format.count(plan.chosen)}` : null,
             asksReason: true,
             act: (reason) => post("/api/dlq/dismiss", { ...chosen, dry_run: false, reason }),
@@ -67,6 +71,8 @@ async function tried(what, act) {
 }
 
 function leftAlone(counts) {
-    return Object.entries(counts).filter(([, letters]) => letters > 0)
-        .map(([reason, letters]) => `${format.count(letters)} ${reason.replaceAll("-", " ")}`).join(", ");
+    return Object.entries(counts)
+        .filter(([, letters]) => letters > 0)
+        .map(([reason, letters]) => `${format.count(letters)} ${reason.replaceAll("-", " ")}`)
+        .join(", ");
 }

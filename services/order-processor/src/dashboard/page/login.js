@@ -5,8 +5,14 @@ import { el, setAttribute, setText } from "./dom.js";
 
 /** Returns a page that asks for the token and calls `onDone` once it was right. */
 export function login(onDone) {
-    const token = el("input", { id: "token", name: "token", type: "password", required: true, autocomplete: "current-password",
-        "aria-describedby": "token-help" });
+    const token = el("input", {
+        id: "token",
+        name: "token",
+        type: "password",
+        required: true,
+        autocomplete: "current-password",
+        "aria-describedby": "token-help",
+    });
     const button = el("button", { type: "submit", class: "primary" }, "Sign in");
     const failure = el("p", { class: "failure", role: "alert" });
     const submit = async (event) => {
@@ -23,9 +29,14 @@ export function login(onDone) {
             setAttribute(button, "disabled", false);
         }
     };
-    const form = el("form", { class: "login", on: { submit } },
+    const form = el(
+        "form",
+        { class: "login", on: { submit } },
         el("h1", { tabindex: "-1" }, "Sign in"),
         el("p", { id: "token-help" }, "This dashboard wants the token that it was started with: DASHBOARD_TOKEN."),
-        el("p", { class: "field" }, el("label", { for: "token" }, "Token"), token), failure, el("p", { class: "buttons" }, button));
+        el("p", { class: "field" }, el("label", { for: "token" }, "Token"), token),
+        failure,
+        el("p", { class: "buttons" }, button),
+    );
     return { title: "Sign in", element: el("div", { class: "sheet" }, form), focus: () => token.focus(), update() {} };
 }

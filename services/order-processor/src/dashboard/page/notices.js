@@ -7,8 +7,14 @@ const announcer = document.getElementById("announcer");
 
 /** Shows the result of what somebody did until it is put away or replaced; `kind` is "good" or "bad". */
 export function notice(text, kind) {
-    place.replaceChildren(el("p", { class: `said ${kind}` }, el("span", null, text),
-        el("button", { type: "button", class: "plain", on: { click: () => place.replaceChildren() } }, "Close")));
+    place.replaceChildren(
+        el(
+            "p",
+            { class: `said ${kind}` },
+            el("span", null, text),
+            el("button", { type: "button", class: "plain", on: { click: () => place.replaceChildren() } }, "Close"),
+        ),
+    );
 }
 
 /** Removes what `notice` shows. */

@@ -4,8 +4,15 @@ import { Rows, badge, el, moment, setAttribute, setShown, setText, table } from 
 import * as format from "./format.js";
 
 const COLUMNS = [
-    ["time", null], ["state", null], ["attempts", "n"], ["order", "id"], ["product", null], ["price", "n"],
-    ["partition:offset", null], ["failure", null], ["other key", "id"],
+    ["time", null],
+    ["state", null],
+    ["attempts", "n"],
+    ["order", "id"],
+    ["product", null],
+    ["price", "n"],
+    ["partition:offset", null],
+    ["failure", null],
+    ["other key", "id"],
 ];
 const REPLAYS = /\.replay$/;
 
@@ -45,10 +52,22 @@ function makeRow() {
     const time = moment(format.timeExact);
     const state = badge();
     const [attempts, order, product, price, place, failure, key] = COLUMNS.slice(2).map(([name, kind]) =>
-        el("td", { class: kind, "data-field": name }));
+        el("td", { class: kind, "data-field": name }),
+    );
     return {
-        element: el("tr", null, el("td", null, time.element), el("td", null, state.element),
-            attempts, order, product, price, place, failure, key),
+        element: el(
+            "tr",
+            null,
+            el("td", null, time.element),
+            el("td", null, state.element),
+            attempts,
+            order,
+            product,
+            price,
+            place,
+            failure,
+            key,
+        ),
         update(item) {
             time.update(item.produced_at);
             state.update(item.status);
@@ -69,11 +88,21 @@ export class OrdersPage {
     constructor() {
         this.title = "Orders";
         this.orders = new Orders(100);
-        this.element = el("div", { class: "sheet" },
-            el("section", { "aria-labelledby": "orders-heading" },
-                el("div", { class: "head" }, el("h1", { id: "orders-heading", tabindex: "-1" }, "Recent orders"),
-                    this.orders.hold),
-                this.orders.element));
+        this.element = el(
+            "div",
+            { class: "sheet" },
+            el(
+                "section",
+                { "aria-labelledby": "orders-heading" },
+                el(
+                    "div",
+                    { class: "head" },
+                    el("h1", { id: "orders-heading", tabindex: "-1" }, "Recent orders"),
+                    this.orders.hold,
+                ),
+                this.orders.element,
+            ),
+        );
     }
 
     update({ orders }) {

@@ -36,14 +36,23 @@ export class Overview {
         this.members = new Members();
         this.orders = new Orders(ORDERS_SHOWN);
         this.fields = {};
-        this.element = el("div", { class: "sheet" },
+        this.element = el(
+            "div",
+            { class: "sheet" },
             el("h1", { class: "unseen", tabindex: "-1" }, "Overview"),
             this.attention.element,
             this.flow(),
             this.averages(),
             this.section("partitions", "Lag by partition", this.partitions.element),
             this.section("members", "Members", this.members.element),
-            this.section("recent", "Recent orders", this.orders.element, this.orders.hold, el("a", { href: "#/orders" }, "More")));
+            this.section(
+                "recent",
+                "Recent orders",
+                this.orders.element,
+                this.orders.hold,
+                el("a", { href: "#/orders" }, "More"),
+            ),
+        );
     }
 
     readouts(kind, ...specs) {
@@ -57,31 +66,67 @@ export class Overview {
     flow() {
         const station = (kind, heading, ...parts) =>
             el("div", { class: `station ${kind}` }, el("h3", null, heading), ...parts);
-        return el("section", { class: "flow", "aria-labelledby": "flow-heading" },
+        return el(
+            "section",
+            { class: "flow", "aria-labelledby": "flow-heading" },
             el("h2", { id: "flow-heading", class: "unseen" }, "Flow"),
-            station("produced", "Generator",
-                this.readouts("big", ["produced", "produced"], ["produced-rate", "rate", "/s"]), this.generator.element),
-            station("logged", "In the log",
+            station(
+                "produced",
+                "Generator",
+                this.readouts("big", ["produced", "produced"], ["produced-rate", "rate", "/s"]),
+                this.generator.element,
+            ),
+            station(
+                "logged",
+                "In the log",
                 this.readouts("big", ["lag", "lag", "records"], ["lag-seconds", "lag, time"]),
-                this.readouts("small", ["waiting", "wait for a retry, or behind one"])),
-            station("consumed", "Processors",
-                this.readouts("big", ["consumed", "consumed"], ["consumed-rate", "rate", "/s"]), this.processor.element),
-            station("outcome", "What became of them",
-                this.readouts("outcomes", ["orders", "processed"], ["dead-letters", "dead letters"],
-                    ["duplicates", "duplicates"], ["retries", "retries"], ["replayed", "replayed"])));
+                this.readouts("small", ["waiting", "wait for a retry, or behind one"]),
+            ),
+            station(
+                "consumed",
+                "Processors",
+                this.readouts("big", ["consumed", "consumed"], ["consumed-rate", "rate", "/s"]),
+                this.processor.element,
+            ),
+            station(
+                "outcome",
+                "What became of them",
+                this.readouts(
+                    "outcomes",
+                    ["orders", "processed"],
+                    ["dead-letters", "dead letters"],
+                    ["duplicates", "duplicates"],
+                    ["retries", "retries"],
+                    ["replayed", "replayed"],
+                ),
+            ),
+        );
     }
 
     averages() {
-        return el("section", { class: "average", "aria-labelledby": "average-heading" },
+        return el(
+            "section",
+            { class: "average", "aria-labelledby": "average-heading" },
             el("h2", { id: "average-heading", class: "unseen" }, "Average"),
-            this.readouts("column", ["average", "running average"], ["recent-average", "average of the last 100"],
-                ["revenue", "revenue"], ["min", "lowest price"], ["max", "highest price"]),
-            this.trends.element);
+            this.readouts(
+                "column",
+                ["average", "running average"],
+                ["recent-average", "average of the last 100"],
+                ["revenue", "revenue"],
+                ["min", "lowest price"],
+                ["max", "highest price"],
+            ),
+            this.trends.element,
+        );
     }
 
     section(id, name, body, ...tools) {
-        return el("section", { class: id, "aria-labelledby": `${id}-heading` },
-            el("div", { class: "head" }, el("h2", { id: `${id}-heading` }, name), ...tools), body);
+        return el(
+            "section",
+            { class: id, "aria-labelledby": `${id}-heading` },
+            el("div", { class: "head" }, el("h2", { id: `${id}-heading` }, name), ...tools),
+            body,
+        );
     }
 
     /** Shows what has changed; `changed` names the parts of the store that have. */

@@ -12,8 +12,13 @@ export class Strip {
         this.group = fact("group");
         this.uptime = fact("up");
         this.version = fact("version");
-        place.append(el("dl", null,
-            ...[this.broker, this.registry, this.group, this.uptime, this.version].map(({ element }) => element)));
+        place.append(
+            el(
+                "dl",
+                null,
+                ...[this.broker, this.registry, this.group, this.uptime, this.version].map(({ element }) => element),
+            ),
+        );
     }
 
     update({ stats, group, now }) {

@@ -54,26 +54,53 @@ export class Trends {
         this.panes = PANES.map((pane) => {
             const values = pane.series.map(() => el("data"));
             const legend = pane.series.map(({ kind, name }, index) =>
-                el("span", { class: "key" }, el("span", { class: `swatch ${kind}`, "aria-hidden": "true" }),
-                    `${name} `, values[index]));
+                el(
+                    "span",
+                    { class: "key" },
+                    el("span", { class: `swatch ${kind}`, "aria-hidden": "true" }),
+                    `${name} `,
+                    values[index],
+                ),
+            );
             const chart = new Chart(pane);
-            const element = el("div", { class: "pane" }, el("p", { class: "legend" }, el("b", null, pane.name), ...legend),
-                chart.element);
+            const element = el(
+                "div",
+                { class: "pane" },
+                el("p", { class: "legend" }, el("b", null, pane.name), ...legend),
+                chart.element,
+            );
             return { ...pane, values, chart, element };
         });
         this.slider = el("input", {
-            type: "range", class: "time", max: "0", step: "1", value: "0", "aria-label": "Time that the charts are read at",
+            type: "range",
+            class: "time",
+            max: "0",
+            step: "1",
+            value: "0",
+            "aria-label": "Time that the charts are read at",
             on: { input: () => this.slid(), focus: () => this.tellSlider() },
         });
         this.readAt = el("output", { class: "read-at" });
-        this.plots = el("div", { class: "plots", on: {
-            pointermove: (event) => this.pointed(event),
-            pointerdown: (event) => this.pointed(event),
-            pointerleave: () => this.moveTo(null),
-        } }, ...this.panes.map((pane) => pane.element));
+        this.plots = el(
+            "div",
+            {
+                class: "plots",
+                on: {
+                    pointermove: (event) => this.pointed(event),
+                    pointerdown: (event) => this.pointed(event),
+                    pointerleave: () => this.moveTo(null),
+                },
+            },
+            ...this.panes.map((pane) => pane.element),
+        );
         this.makeTable();
-        this.element = el("div", { class: "trends" }, this.plots,
-            el("div", { class: "scrub" }, this.slider, this.readAt), this.table);
+        this.element = el(
+            "div",
+            { class: "trends" },
+            this.plots,
+            el("div", { class: "scrub" }, this.slider, this.readAt),
+            this.table,
+        );
         new ResizeObserver(([entry]) => {
             this.width = Math.floor(entry.contentRect.width);
             this.draw();
@@ -84,23 +111,49 @@ export class Trends {
         const columns = ["time, UTC", "average", "last 100", "produced/s", "consumed/s", "lag"];
         const body = el("tbody");
         this.rows = new Rows(body, () => {
-            const cells = columns.map((_, index) => el(index === 0 ? "th" : "td", index === 0 ? { scope: "row" } : { class: "n" }));
+            const cells = columns.map((_, index) =>
+                el(index === 0 ? "th" : "td", index === 0 ? { scope: "row" } : { class: "n" }),
+            );
             return {
                 element: el("tr", null, ...cells),
                 update(point) {
                     const { at, average, recent_average, produced_per_second, consumed_per_second, lag } = point;
-                    [format.time(at, point.ms), format.average(average), format.average(recent_average),
-                        format.rate(produced_per_second), format.rate(consumed_per_second), format.count(lag),
+                    [
+                        format.time(at, point.ms),
+                        format.average(average),
+                        format.average(recent_average),
+                        format.rate(produced_per_second),
+                        format.rate(consumed_per_second),
+                        format.count(lag),
                     ].forEach((text, index) => setText(cells[index], text));
                 },
             };
         });
-        const grid = el("table", { "aria-label": "The charts as a table" },
-            el("thead", null, el("tr", null, ...columns.map((name, index) =>
-                el("th", { scope: "col", class: index === 0 ? null : "n" }, name)))), body);
-        const box = el("div", { class: "scroll", role: "group", "aria-label": "The charts as a table", tabindex: "0" }, grid);
-        this.table = el("details", { class: "as-table", on: { toggle: () => this.drawTable() } },
-            el("summary", null, "The charts as a table"), box);
+        const grid = el(
+            "table",
+            { "aria-label": "The charts as a table" },
+            el(
+                "thead",
+                null,
+                el(
+                    "tr",
+                    null,
+                    ...columns.map((name, index) => el("th", { scope: "col", class: index === 0 ? null : "n" }, name)),
+                ),
+            ),
+            body,
+        );
+        const box = el(
+            "div",
+            { class: "scroll", role: "group", "aria-label": "The charts as a table", tabindex: "0" },
+            grid,
+        );
+        this.table = el(
+            "details",
+            { class: "as-table", on: { toggle: () => this.drawTable() } },
+            el("summary", null, "The charts as a table"),
+            box,
+        );
     }
 
     /** Shows points as they came from the API, the oldest first, each with its time in `ms`. */
@@ -121,7 +174,8 @@ export class Trends {
         for (const pane of this.panes) {
             pane.chart.draw(this.points, view);
             pane.series.forEach(({ key, format: words }, index) =>
-                setText(pane.values[index], this.cursorMs === null ? "" : words(view.at[key])));
+                setText(pane.values[index], this.cursorMs === null ? "" : words(view.at[key])),
+            );
         }
         setAttribute(this.slider, "min", -this.span);
         const ago = (view.at.ms - last.ms) / 1000;
@@ -138,8 +192,9 @@ export class Trends {
         if (!this.table.open) {
             return;
         }
-        const every = this.points.filter((point, index) =>
-            index === this.points.length - 1 || Math.floor(point.ms / 1000) % TABLE_STEP_S === 0);
+        const every = this.points.filter(
+            (point, index) => index === this.points.length - 1 || Math.floor(point.ms / 1000) % TABLE_STEP_S === 0,
+        );
         this.rows.show(every.slice(-TABLE_ROWS).reverse(), (_, index) => index);
     }
 
@@ -186,8 +241,9 @@ export class Trends {
         if (point === undefined) {
             return;
         }
-        const words = this.panes.flatMap((pane) => pane.series.map(({ key, name, format: wordsOf }) =>
-            `${pane.name} ${name} ${wordsOf(point[key])}`));
+        const words = this.panes.flatMap((pane) =>
+            pane.series.map(({ key, name, format: wordsOf }) => `${pane.name} ${name} ${wordsOf(point[key])}`),
+        );
         setAttribute(this.slider, "aria-valuetext", `${format.time(point.at, point.ms)}: ${words.join("; ")}`);
     }
 }

@@ -6,8 +6,16 @@ import { el } from "./dom.js";
 export class Unknown {
     constructor() {
         this.title = "No such page";
-        this.element = el("div", { class: "sheet" }, el("section", null,
-            el("h1", { tabindex: "-1" }, "No such page"), el("p", null, el("a", { href: "#/" }, "To the overview"))));
+        this.element = el(
+            "div",
+            { class: "sheet" },
+            el(
+                "section",
+                null,
+                el("h1", { tabindex: "-1" }, "No such page"),
+                el("p", null, el("a", { href: "#/" }, "To the overview")),
+            ),
+        );
     }
 
     update() {}
