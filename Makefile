@@ -18,7 +18,7 @@ WITH_KAFKA := $(if $(BOOTSTRAP_SERVERS),env,tests/kafka/kafka.py run)
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Run a broker, a registry, a generator and two processors in this terminal; Ctrl-C stops them
@@ -157,6 +157,16 @@ check: ## Check format, lints, documentation and, where cargo-deny is installed,
 check-kubernetes: ## Check deploy/kubernetes against schemas and binaries, without a cluster; needs Go
 	cargo build -p order-generator -p order-processor
 	tests/kubernetes/check.py --binaries $(TARGET_DIR)/debug
+
+# What the services of a real run expose: they are asked for it, once it is all there.
+METRICS := $(CACHE_DIR)/metrics
+
+.PHONY: check-observability
+check-observability: ## Check deploy/observability with Prometheus' tools and against what the binaries expose; needs Go
+	cargo build -p order-generator -p order-processor
+	$(WITH_KAFKA) tests/observability/scrape.py --binaries $(TARGET_DIR)/debug --out $(METRICS)
+	tests/observability/check.py --metrics \
+		$(foreach service,generator processor dashboard,$(service)=$(METRICS)/$(service).txt)
 
 $(PYTHON_READY): tests/outsiders/requirements.txt
 	python3 -m venv $(CACHE_DIR)/venv
