@@ -89,17 +89,16 @@ class Rules:
         seen = vocabulary.made["ALERTS"] = {"alertname": set(self.names), "alertstate": {"firing", "pending"}}
         seen["severity"] = SEVERITIES
         for rule in self.rules:
-            name = rule.get("alert") or rule["record"]
             try:
+                if "record" in rule:
+                    vocabulary.record(rule["record"], rule["expr"])
+                    continue
                 labels = vocabulary.labels_of(rule["expr"])
             except Wrong as wrong:
-                yield f"{name}: {wrong}"
+                yield f"{rule.get('alert') or rule['record']}: {wrong}"
                 continue
-            if "alert" in rule:
-                seen.update({label: set() for label in labels - seen.keys()})
-                yield from (f"{name}: {problem}" for problem in check_alert(rule, labels))
-            else:
-                vocabulary.made[name] = {label: set() for label in labels}
+            seen.update({label: set() for label in labels - seen.keys()})
+            yield from (f"{rule['alert']}: {problem}" for problem in check_alert(rule, labels))
 
     def check_tests(self):
         """Every alert has a test in which it fires and one in which it does not."""

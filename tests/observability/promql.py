@@ -34,11 +34,19 @@ class Vocabulary:
         jobs = {service for metric in exposition.metrics.values() for service in metric.services}
         self.made = {"up": {"job": jobs, "instance": set()}}
         self.used = set()
+        # The values of the labels of what the latest expression asks for.
+        self.values = {}
+
+    def record(self, name, text):
+        """Adds the series of a recording rule, or raises Wrong."""
+        labels = self.labels_of(text)
+        self.made[name] = {label: self.values.get(label, set()) for label in labels}
 
     def labels_of(self, text):
         """Returns the labels of the result, or None if it is a number; raises Wrong."""
         import promql_parser
 
+        self.values = {}
         try:
             tree = promql_parser.parse(text)
         except ValueError as error:
@@ -71,6 +79,8 @@ class Vocabulary:
                 raise Wrong(f"{name} has no label {matcher.name}, only {', '.join(sorted(known))}")
             check_value(name, matcher, known[matcher.name])
         self.used.add(name)
+        for label, values in known.items():
+            self.values[label] = self.values.get(label, set()) | values
         return set(known)
 
     def exposed(self, name):
