@@ -10,7 +10,7 @@ missing() {
     local service name status
     while read -r service name status; do
         case "$service $status" in
-            *'(healthy)' | 'kafka-ui Up '* | 'generator Exited (0)'*) ;;
+            *'(healthy)' | 'kafka-ui Up '* | 'prometheus Up '* | 'grafana Up '* | 'generator Exited (0)'*) ;;
             # An engine tries again what has crashed, but bad settings stay bad.
             *' Exited '* | *' Restarting (64) '*)
                 printf '%s: %s\n' "$name" "$status" >&2
