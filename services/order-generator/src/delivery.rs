@@ -56,8 +56,8 @@ impl Transport for Writer {
 /// How hard a delivery tries.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeliveryPolicy {
-    /// How often a batch is sent that the broker refuses.
-    pub(crate) refusals_max: u32,
+    /// How often a batch is sent again that the broker refuses.
+    pub(crate) retries_max: u32,
     /// How long a batch is sent again without an acknowledgement.
     pub(crate) timeout: Duration,
 }
@@ -109,7 +109,7 @@ pub(crate) async fn deliver<T: Transport>(
         let is_last = match error {
             ProduceError::Refused { .. } => {
                 refusals += 1;
-                refusals >= policy.refusals_max
+                refusals > policy.retries_max
             }
             ProduceError::NotSent { .. } | ProduceError::Unknown { .. } => {
                 outage.waiting(target, &error);

@@ -185,7 +185,7 @@ mod tests {
             transport: broker.clone(),
             topic: "orders".into(),
             schema_id: 1,
-            policy: DeliveryPolicy { refusals_max: 3, timeout: Duration::from_mins(2) },
+            policy: DeliveryPolicy { retries_max: 2, timeout: Duration::from_mins(2) },
             outage: Arc::new(Outage::new(Health::default().check("kafka"))),
             report: Arc::new(Report::new(&Metrics::default(), CancellationToken::new())),
             abandon: CancellationToken::new(),

@@ -141,7 +141,7 @@ impl Publisher {
             topic: self.settings.topics.orders_topic.as_str().into(),
             schema_id: self.schema_id,
             policy: DeliveryPolicy {
-                refusals_max: self.settings.refusals_max,
+                retries_max: self.settings.retries_max,
                 timeout: self.settings.delivery_timeout,
             },
             outage: Arc::clone(&self.outage),

@@ -25,8 +25,8 @@ pub struct GeneratorSettings {
     /// What decides the sequence of orders; `None` draws one.
     pub(crate) seed: Option<u64>,
     pub(crate) trouble: TroubleSettings,
-    /// How often records that the broker refuses are tried before they have failed.
-    pub(crate) refusals_max: u32,
+    /// How often records that the broker refuses are sent again before they have failed.
+    pub(crate) retries_max: u32,
     /// How old what is known about the topic's partitions may be.
     pub(crate) metadata_age_max: Duration,
     /// How long records are sent again before their outcome is given up as unknown.
@@ -90,11 +90,11 @@ impl FromSettings for GeneratorSettings {
             price_max: Cents::nearest(price_max),
             seed,
             trouble,
-            refusals_max: settings.integer(
+            retries_max: settings.integer(
                 "MAX_RETRIES",
                 3,
-                1..=1000,
-                "How often orders are sent that the broker refuses, before they have failed.",
+                0..=100,
+                "How often orders are sent again that the broker refuses, before they have failed.",
             ),
             metadata_age_max: settings.milliseconds(
                 "METADATA_MAX_AGE_MS",

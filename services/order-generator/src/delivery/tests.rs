@@ -8,7 +8,7 @@ use crate::batch::{Encoder, PendingOrder};
 use crate::fake_broker::{Answer, FakeBroker, LATENCY};
 use crate::orders::{Cents, DrawnOrder, OrderId};
 
-const POLICY: DeliveryPolicy = DeliveryPolicy { refusals_max: 3, timeout: Duration::from_mins(2) };
+const POLICY: DeliveryPolicy = DeliveryPolicy { retries_max: 2, timeout: Duration::from_mins(2) };
 
 const TOO_LARGE: Answer = Answer::Refused(ResponseError::MessageTooLarge);
 const NOT_AUTHORISED: Answer = Answer::Refused(ResponseError::TopicAuthorizationFailed);

@@ -196,7 +196,7 @@ impl Running {
             broker.clone(),
             TopicPartition::new("orders", 0),
             Encoder::new(1, 1),
-            DeliveryPolicy { refusals_max: 3, timeout: Duration::from_mins(2) },
+            DeliveryPolicy { retries_max: 2, timeout: Duration::from_mins(2) },
             Arc::new(Outage::new(Health::default().check("kafka"))),
             Arc::clone(&report),
         );
