@@ -13,6 +13,7 @@
 //! Fetch: <https://kafka.apache.org/protocol#The_Messages_Fetch>, topic ids in it: KIP-516.
 
 mod broker;
+mod glimpse;
 mod request;
 mod response;
 mod trouble;
@@ -30,6 +31,7 @@ use uuid::Uuid;
 
 use crate::cluster::{Cluster, NodeId, TopicMetadata};
 use crate::error::chain;
+pub use glimpse::Glimpses;
 use trouble::Place;
 
 /// Pause before leaders are looked up again, at first and at most.
