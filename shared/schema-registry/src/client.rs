@@ -150,6 +150,24 @@ impl SchemaRegistry {
         }
     }
 
+    /// Asks the registry for anything, to see whether it answers.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`] if it does not.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed.
+    pub async fn probe(&self, subject: &str) -> Result<(), RegistryError> {
+        let path = ["subjects", subject, "versions"];
+        let call = Call { method: Method::GET, path: &path, query: None, schema: None };
+        match self.inner.transport.call::<serde::de::IgnoredAny>(&call).await? {
+            // A subject that is not there is an answer too.
+            Ok(_) => Ok(()),
+            Err(rejection) if rejection.is_not_found() => Ok(()),
+            Err(rejection) => Err(rejection.into_unavailable()),
+        }
+    }
+
     /// Asks whether a schema could be registered under a subject, without doing it.
     ///
     /// # Errors
