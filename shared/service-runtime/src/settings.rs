@@ -12,7 +12,7 @@
 //! default, so that [`load`] reports every violation in one go.
 //!
 //! Reading order: this file (the kinds of settings), `layers` (where a value comes from), `declaration` (what the
-//! manual prints), `shared` (the settings that both services have), `secret_url`.
+//! manual prints), `shared` (the settings that both services have), `secret`, `secret_url`.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -23,12 +23,14 @@ use std::time::Duration;
 use layers::Layers;
 
 pub use declaration::{Declaration, manual, markdown_table};
+pub use secret::Secret;
 pub use secret_url::SecretUrl;
 pub use shared::{ConnectionSettings, LogFormat, RuntimeSettings, TopicSettings};
 pub use violation::{Violation, Violations};
 
 mod declaration;
 mod layers;
+mod secret;
 mod secret_url;
 mod shared;
 mod violation;
@@ -272,6 +274,20 @@ impl Settings {
         self.optional_parsed(name, allowed, meaning, SecretUrl::parse)
     }
 
+    /// Returns a text of at least `chars_min` characters that is never printed, or `None` while it is not set.
+    pub fn secret(
+        &mut self,
+        name: &'static str,
+        chars_min: usize,
+        meaning: &'static str,
+    ) -> Option<Secret> {
+        self.layers.hide(name);
+        let allowed = format!("a text of at least {chars_min} characters");
+        self.optional_parsed(name, &allowed, meaning, |text| {
+            (text.chars().count() >= chars_min).then(|| Secret::new(text))
+        })
+    }
+
     /// Notes a violation when a rule between several settings does not hold.
     ///
     /// A rule over a setting that is already known to be wrong is not judged: it would only repeat that one.
@@ -338,7 +354,7 @@ impl Settings {
     /// Returns a setting as it is in force, for messages.
     fn effective(&self, name: &str) -> String {
         if let Some(given) = self.layers.get(name) {
-            return secret_url::redact(&given.text);
+            return given.shown();
         }
         let declared = self.declared.iter().find(|d| d.name == name);
         declared.map_or_else(String::new, |d| d.default.clone())
@@ -372,11 +388,20 @@ pub(crate) struct Given {
     pub(crate) text: String,
     /// The file's name; `None` for the environment.
     pub(crate) file: Option<String>,
+    /// Whether it is never printed.
+    pub(crate) is_secret: bool,
+}
+
+impl Given {
+    /// Returns the text as it may be printed.
+    fn shown(&self) -> String {
+        if self.is_secret { "***".to_owned() } else { secret_url::redact(&self.text) }
+    }
 }
 
 impl Display for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&secret_url::redact(&self.text))?;
+        f.write_str(&self.shown())?;
         match &self.file {
             Some(file) => write!(f, " (in {file})"),
             None => Ok(()),

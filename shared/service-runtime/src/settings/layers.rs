@@ -40,6 +40,13 @@ impl Layers {
     pub(super) fn get(&self, name: &str) -> Option<&Given> {
         self.given.get(name)
     }
+
+    /// Keeps a value from being printed.
+    pub(super) fn hide(&mut self, name: &str) {
+        if let Some(given) = self.given.get_mut(name) {
+            given.is_secret = true;
+        }
+    }
 }
 
 /// Returns the file's values, and notes what is wrong with it.
@@ -120,7 +127,7 @@ fn merge(
         let origin = value.origin()?.to_owned();
         let file = (origin != ENVIRONMENT_ORIGIN).then_some(origin);
         let text = value.into_string().ok()?;
-        Some((declared.name, Given { text, file }))
+        Some((declared.name, Given { text, file, is_secret: false }))
     });
     Ok(given.collect())
 }

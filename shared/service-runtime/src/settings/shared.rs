@@ -42,6 +42,8 @@ pub struct TopicSettings {
     pub topic_partitions: i32,
     /// Replicas of each partition of a topic that is created; −1 leaves it to the broker.
     pub replication_factor: i16,
+    /// The topic that tells services to stop and to start.
+    pub control_topic: String,
 }
 
 impl FromSettings for TopicSettings {
@@ -60,11 +62,21 @@ impl FromSettings for TopicSettings {
                 -1..=i16::MAX,
                 "Replicas of topics that are created; -1 is the broker's default.",
             ),
+            control_topic: settings.topic(
+                "CONTROL_TOPIC",
+                "orders-control",
+                "The topic that services are stopped and started through.",
+            ),
         };
         settings.rule(
             &["REPLICATION_FACTOR"],
             topics.replication_factor != 0,
             "must be -1 or at least 1",
+        );
+        settings.rule(
+            &["CONTROL_TOPIC", "ORDERS_TOPIC"],
+            topics.control_topic != topics.orders_topic,
+            "must be two topics",
         );
         topics
     }
