@@ -37,7 +37,7 @@ mod contents;
 mod partition_state;
 
 pub use self::partition_state::{
-    Admission, CompletedOrder, Discarded, Origin, PartitionState, Restored,
+    Admission, CompletedOrder, Discarded, Origin, PartitionState, Restored, Standing,
 };
 
 /// The most characters that brokers store beside an offset unless they are configured otherwise.

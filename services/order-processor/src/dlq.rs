@@ -18,6 +18,7 @@ pub mod actions;
 pub mod cause;
 
 mod arguments;
+pub(crate) mod board;
 mod decoded;
 mod dismiss;
 mod export;
@@ -47,13 +48,14 @@ use self::actions::Action;
 pub use self::arguments::{
     ChosenArguments, DlqCommand, FilterArguments, OperatorArguments, ReplayArguments, StateArgument,
 };
-use self::decoded::Decoder;
+pub(crate) use self::decoded::{Decoded, Decoder};
 use self::filter::Filter;
 pub use self::filter::{Key, Moment, ParseMomentError};
 use self::journal::Journal;
-use self::letter::{Desk, Letter};
+pub(crate) use self::letter::{Desk, Letter};
 pub use self::letter::{ParsePlaceError, Place};
 use self::output::{Closed, Output};
+pub(crate) use self::render::bytes as bytes_for_people;
 use self::standing::{Sent, State};
 use self::topic_log::TopicLog;
 use self::walk::Walk;

@@ -1,21 +1,17 @@
 //! `order-processor stats`: the group's numbers, read from what it has committed, from anywhere and at any time.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kafka_client::cluster::Cluster;
-use kafka_client::offsets::{CommittedOffset, GroupOffsets, OffsetAt, list_offsets};
-use kafka_group::TopicPartition;
+use kafka_client::offsets::GroupOffsets;
 use serde::Serialize;
 use service_runtime::Context;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use crate::aggregate::{Aggregate, Micros};
-use crate::checkpoint::{Capacity, PartitionState};
-use crate::group_numbers;
+use crate::checkpoint::PartitionState;
+use crate::group_numbers::Reading;
 use crate::settings::ProcessorSettings;
 
 /// Pause between two readings with `--watch`.
@@ -99,14 +95,6 @@ impl Numbers {
     }
 }
 
-/// What the cluster says about the group.
-struct Reading {
-    topic_ids: BTreeMap<String, Uuid>,
-    committed: BTreeMap<TopicPartition, CommittedOffset>,
-    log_starts: BTreeMap<TopicPartition, i64>,
-    log_ends: BTreeMap<TopicPartition, i64>,
-}
-
 /// Prints the group's numbers.
 ///
 /// # Errors
@@ -118,9 +106,11 @@ pub async fn run(
     times: Times,
 ) -> anyhow::Result<()> {
     let cluster = settings.cluster();
+    let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
     loop {
-        let reading =
-            read(&cluster, &settings).await.context("read the group's committed offsets")?;
+        let reading = Reading::read(&cluster, &settings, &mut offsets)
+            .await
+            .context("read the group's committed offsets")?;
         let stats = summarize(&reading)?;
         let text = match format {
             Format::Json => serde_json::to_string(&stats).context("write JSON")? + "\n",
@@ -137,50 +127,22 @@ pub async fn run(
     }
 }
 
-async fn read(cluster: &Cluster, settings: &ProcessorSettings) -> anyhow::Result<Reading> {
-    let partitions = group_numbers::partitions(cluster, settings).await?;
-    let names: Vec<TopicPartition> = partitions.keys().cloned().collect();
-    let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
-    let (committed, log_starts, log_ends) = tokio::try_join!(
-        offsets.committed(&names),
-        list_offsets(cluster, &names, OffsetAt::Earliest),
-        list_offsets(cluster, &names, OffsetAt::LastStable),
-    )?;
-    let topic_ids = partitions.into_iter().map(|(tp, id)| (tp.topic.to_string(), id)).collect();
-    Ok(Reading { topic_ids, committed, log_starts, log_ends })
-}
-
 fn summarize(reading: &Reading) -> anyhow::Result<GroupStats> {
+    let states = reading.states()?;
     let mut group = Aggregate::default();
     let mut partitions = Vec::new();
     for (tp, log_end) in &reading.log_ends {
-        let log_start = reading.log_starts.get(tp).copied().unwrap_or(0);
-        let committed = reading.committed.get(tp);
-        let state = committed
-            .map(|committed| {
-                let topic_id =
-                    reading.topic_ids.get(tp.topic.as_ref()).copied().unwrap_or_default();
-                PartitionState::restore(
-                    &committed.metadata,
-                    topic_id,
-                    committed.offset,
-                    Capacity::DEFAULT,
-                )
-                .with_context(|| format!("read the checkpoint of {tp}"))
-            })
-            .transpose()?
-            .map(|restored| restored.state);
-        let aggregate = state.as_ref().map(|state| state.aggregate().clone()).unwrap_or_default();
-        let committed_offset = committed.map(|committed| committed.offset);
+        let state = states.get(tp);
+        let aggregate = state.map(|state| state.aggregate().clone()).unwrap_or_default();
         group.merge(&aggregate);
         partitions.push(PartitionStats {
             topic: tp.topic.to_string(),
             partition: tp.partition,
             numbers: Numbers::of(&aggregate),
-            lag: (log_end - committed_offset.unwrap_or(log_start).max(log_start)).max(0),
-            complete: state.as_ref().is_none_or(|state| state.since() <= log_start),
-            since: state.as_ref().map(PartitionState::since),
-            committed_offset,
+            lag: reading.lag(tp),
+            complete: reading.is_complete(tp, state),
+            since: state.map(PartitionState::since),
+            committed_offset: reading.committed.get(tp).map(|committed| committed.offset),
             log_end: *log_end,
         });
     }

@@ -42,6 +42,20 @@ pub enum Admission {
     Skip,
 }
 
+/// Where a record stands, seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is counted.
+    Complete,
+    /// It is being processed, waits, or is to be done again after a restart.
+    Open {
+        /// The attempts that were made at it.
+        attempts: u32,
+    },
+    /// Nothing has come to it yet.
+    Ahead,
+}
+
 /// Where a record came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -251,6 +265,18 @@ impl PartitionState {
             self.revision += 1;
         }
         gone
+    }
+
+    /// Returns where the record at `offset` stands.
+    pub fn standing(&self, offset: i64) -> Standing {
+        match self.contents.tracker.observe(offset) {
+            Observed::New => Standing::Ahead,
+            Observed::Incomplete | Observed::Dispatched => {
+                let attempts = self.contents.attempts.get(&offset).copied().unwrap_or(0);
+                Standing::Open { attempts }
+            }
+            Observed::Complete => Standing::Complete,
+        }
     }
 
     /// Returns the offset to commit: everything below it is complete.

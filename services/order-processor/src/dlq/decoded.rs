@@ -17,7 +17,7 @@ const LOOK_UP_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a value turned out to be.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Decoded {
+pub(crate) enum Decoded {
     /// An order, with its wire format.
     Order(Order, String),
     /// None, and why.
@@ -32,14 +32,14 @@ pub(super) enum Decoded {
 
 /// Decodes values in any of the wire formats.
 #[derive(Clone)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     schemas: Result<SchemaRegistry, String>,
     /// Set when the registry did not answer, to what it came to and until when: it is not waited for at every letter.
     registry_gone: Option<(String, Instant)>,
 }
 
 impl Decoder {
-    pub(super) fn new(settings: &ProcessorSettings) -> Self {
+    pub(crate) fn new(settings: &ProcessorSettings) -> Self {
         let url = settings.connection.schema_registry_url.reveal();
         let config = RegistryConfig { attempts_max: 1, ..RegistryConfig::new(url) };
         let schemas = SchemaRegistry::new(config).map_err(|error| error.to_string());
@@ -55,6 +55,14 @@ impl Decoder {
             let is_omitted = letter.text(names::VALUE) == Some(names::OMITTED);
             return if is_omitted { Decoded::Omitted } else { Decoded::Nothing };
         };
+        self.decode_value(value).await
+    }
+
+    /// Decodes a value.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn decode_value(&mut self, value: &[u8]) -> Decoded {
         let payload = match order_avro::recognise(value, PayloadFormat::Auto) {
             Ok(payload) => payload,
             Err(error) => return Decoded::NotAnOrder(error.to_string()),

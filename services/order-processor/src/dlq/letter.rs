@@ -25,35 +25,35 @@ pub struct ParsePlaceError;
 
 /// The topic and group whose letters are read.
 #[derive(Clone, Debug)]
-pub(super) struct Desk {
+pub(crate) struct Desk {
     /// The dead-letter topic.
-    pub(super) topic: String,
+    pub(crate) topic: String,
     /// Its id.
-    pub(super) topic_id: Uuid,
+    pub(crate) topic_id: Uuid,
     /// The group whose letters these are.
-    pub(super) group: String,
+    pub(crate) group: String,
 }
 
 /// One record of the dead-letter topic, borrowed from its batch.
 #[derive(Clone, Debug)]
-pub(super) struct Letter<'a> {
+pub(crate) struct Letter<'a> {
     pub(super) place: Place,
     /// When it was written, in milliseconds since 1970.
     pub(super) timestamp_ms: i64,
     pub(super) key: Option<&'a [u8]>,
     pub(super) value: Option<&'a [u8]>,
     pub(super) headers: Vec<RawHeader<'a>>,
-    pub(super) cause: Cause,
+    pub(crate) cause: Cause,
     /// What tells it from other letters. One that is not of an order-processor is told by its own place, and belongs to
     /// whoever looks.
-    pub(super) identity: Identity,
+    pub(crate) identity: Identity,
     /// The coordinates that a replay of it carries.
     pub(super) origin: ReplayOf,
 }
 
 impl Desk {
     /// Reads a record as a letter.
-    pub(super) fn read<'a>(&self, partition: i32, record: &Record<'a>) -> Letter<'a> {
+    pub(crate) fn read<'a>(&self, partition: i32, record: &Record<'a>) -> Letter<'a> {
         let headers: Vec<RawHeader<'a>> =
             record.headers.iter().map(|header| (header.name, header.value)).collect();
         let cause = Cause::of(&headers);

@@ -52,8 +52,9 @@ struct Row {
     example: Option<Place>,
 }
 
+/// Letters by cause.
 #[derive(Debug, Default)]
-struct Causes {
+pub(super) struct Causes {
     rows: BTreeMap<Group, Row>,
     total: Counts,
 }
@@ -70,7 +71,7 @@ impl Counts {
 }
 
 impl Causes {
-    fn add(&mut self, letter: &Letter<'_>, state: State) {
+    pub(super) fn add(&mut self, letter: &Letter<'_>, state: State) {
         let cause = &letter.cause;
         let mut group = Group {
             error_type: cause.type_or_words().to_owned(),
@@ -136,7 +137,12 @@ pub(super) async fn run(
     output.flush()
 }
 
-fn json(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> serde_json::Value {
+/// Returns the causes for programs.
+pub(super) fn json(
+    overview: &Overview,
+    causes: &Causes,
+    passed_over: PassedOver,
+) -> serde_json::Value {
     let rows: Vec<_> = causes
         .sorted()
         .into_iter()

@@ -24,7 +24,7 @@ pub(super) fn time(ms: i64) -> String {
 }
 
 /// Returns bytes for people: as a text if they are one, else in hexadecimal.
-pub(super) fn bytes(bytes: &[u8]) -> String {
+pub(crate) fn bytes(bytes: &[u8]) -> String {
     match str::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => printable(text),
         Ok(_) | Err(_) => format!("0x{}", hex(bytes)),

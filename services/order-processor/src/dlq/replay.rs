@@ -18,6 +18,7 @@ use anyhow::{Context as _, ensure};
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::ClientError;
 use kafka_client::exact_writer::ExactWriter;
+use serde::Serialize;
 use service_runtime::Progress;
 use uuid::Uuid;
 
@@ -75,29 +76,91 @@ pub(super) struct Request {
     pub(super) is_json: bool,
 }
 
-/// Sends letters again, or counts those that would be.
+/// What a replay came to.
+pub(super) struct Report {
+    target: TopicLog,
+    plan: Plan,
+    /// Absent where nothing was to be sent.
+    delivered: Option<Delivered>,
+    /// Why it ended before everything was sent.
+    outcome: anyhow::Result<()>,
+}
+
+/// The same in numbers of letters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Tally {
+    /// Those that were meant.
+    matching: u64,
+    /// Those of them that were to be sent.
+    chosen: u64,
+    sent: u64,
+    /// Those that were not to be sent, by reason.
+    left_alone: BTreeMap<&'static str, u64>,
+    /// Those that could not be sent.
+    failed: u64,
+}
+
+impl Report {
+    /// Counts what it came to.
+    ///
+    /// # Errors
+    /// Why it ended before everything was sent.
+    pub(super) fn tally(self) -> anyhow::Result<Tally> {
+        self.outcome?;
+        let Plan { chosen, left, .. } = self.plan;
+        let delivered = self.delivered.unwrap_or_default();
+        let left_alone: BTreeMap<&str, u64> =
+            left.into_iter().map(|(reason, letters)| (reason.as_str(), letters)).collect();
+        Ok(Tally {
+            matching: chosen + left_alone.values().sum::<u64>(),
+            chosen,
+            sent: delivered.sent,
+            left_alone,
+            failed: delivered.refused + delivered.gone,
+        })
+    }
+}
+
+/// Sends letters again, or counts those that would be, and prints what it came to.
 ///
 /// # Errors
 /// When another run has the lock, when the cluster does not answer for long, or when letters could not be sent.
 pub(super) async fn run(mut overview: Overview, request: &Request) -> anyhow::Result<()> {
+    let Report { target, plan, delivered, outcome } = execute(&mut overview, request).await?;
+    let failed = delivered.as_ref().map_or(0, |delivered| delivered.refused + delivered.gone);
+    print(&Summary { request, target: &target, plan, delivered })?;
+    if outcome.as_ref().is_err_and(anyhow::Error::is::<Stopped>) {
+        super::talk("stopped; what was not sent is still a dead letter");
+        return Ok(());
+    }
+    outcome?;
+    ensure!(failed == 0, "{} could not be sent", dead_letters(failed));
+    Ok(())
+}
+
+/// Sends letters again, or counts those that would be.
+///
+/// # Errors
+/// When another run has the lock, or when the cluster does not answer before anything was sent.
+pub(super) async fn execute(overview: &mut Overview, request: &Request) -> anyhow::Result<Report> {
     if request.mode == Mode::DryRun {
         overview.read_sent().await?;
-        let mut run = Run::new(&overview, request).await?;
-        let plan = run.plan(&mut overview, None).await?;
-        return print(&Summary { request, target: &run.target, plan, delivered: None });
+        let mut run = Run::new(overview, request).await?;
+        let plan = run.plan(overview, None).await?;
+        return Ok(Report { target: run.target, plan, delivered: None, outcome: Ok(()) });
     }
     overview.journal.create(&overview.settings).await?;
     let mut lock = RunLock::acquire(&mut overview.journal, &request.by, request.others).await?;
-    let outcome = locked(&mut overview, request, &mut lock).await;
+    let report = locked(overview, request, &mut lock).await;
     lock.release(&mut overview.journal).await;
-    outcome
+    report
 }
 
 async fn locked(
     overview: &mut Overview,
     request: &Request,
     lock: &mut RunLock,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Report> {
     overview.read_sent().await?;
     record_found(overview).await?;
     let mut run = Run::new(overview, request).await?;
@@ -114,16 +177,7 @@ async fn locked(
         // What was sent is recorded: the next run reads more than it has to.
         tracing::warn!("the end of this replay could not be noted: {error:#}");
     }
-    let is_stopped = outcome.as_ref().is_err_and(anyhow::Error::is::<Stopped>);
-    let failed = delivered.refused + delivered.gone;
-    print(&Summary { request, target: &run.target, plan, delivered: Some(delivered) })?;
-    if is_stopped {
-        super::talk("stopped; what was not sent is still a dead letter");
-        return Ok(());
-    }
-    outcome?;
-    ensure!(failed == 0, "{} could not be sent", dead_letters(failed));
-    Ok(())
+    Ok(Report { target: run.target, plan, delivered: Some(delivered), outcome })
 }
 
 /// Notes which letters a run that was killed has replayed to the orders' own topic.

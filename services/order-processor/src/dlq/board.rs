@@ -1,0 +1,335 @@
+//! The dead letters as the dashboard shows them, and what can be done with them there.
+//!
+//! Each call reads the dead-letter topic to the end that it has, as the commands do.
+
+use std::collections::BTreeMap;
+use std::str::FromStr as _;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service_runtime::Context;
+
+use super::Overview;
+use super::decoded::{Decoded, Decoder};
+use super::dismiss;
+use super::filter::{Filter, Key};
+use super::journal::Dismissal;
+use super::letter::{Letter, Place};
+use super::list::{self, Causes};
+use super::lock::Others;
+use super::render::{bytes, dump};
+use super::replay;
+use super::standing::State;
+use crate::dead_letter::rfc3339;
+use crate::settings::ProcessorSettings;
+
+/// The most letters that are shown one by one.
+pub(crate) const LETTERS_MAX: usize = 200;
+/// The longest value that is kept to be decoded, in bytes.
+const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// The longest text of a letter that is shown in a list, in characters.
+const TEXT_CHARS_MAX: usize = 400;
+/// Letters alone are left that failed after so many replays.
+const REPLAYS_MAX: u32 = 3;
+
+/// Which letters are looked at.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Looking {
+    #[serde(rename = "type")]
+    error_type: Option<String>,
+    state: Option<String>,
+    key: Option<String>,
+    partition: Option<i32>,
+    limit: Option<usize>,
+}
+
+/// Which letters something is done with: those at places, or those that a filter takes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Chosen {
+    places: Option<Vec<String>>,
+    filter: Option<Looking>,
+    limit: Option<u64>,
+    #[serde(default)]
+    dry_run: bool,
+    reason: Option<String>,
+}
+
+/// A request that cannot be meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unclear(String);
+
+impl Looking {
+    fn filter(&self) -> Result<(Filter, Option<State>), Unclear> {
+        let known = [State::Unresolved, State::Replayed, State::Dismissed];
+        let state = match self.state.as_deref().filter(|state| !state.is_empty()) {
+            None => None,
+            Some(word) => {
+                Some(known.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
+                    Unclear("state is unresolved, replayed or dismissed".to_owned())
+                })?)
+            }
+        };
+        let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let filter = Filter {
+            types: text(&self.error_type).into_iter().collect(),
+            key: text(&self.key).and_then(|key| Key::from_str(&key).ok()),
+            partition: self.partition,
+            ..Filter::default()
+        };
+        Ok((filter, state))
+    }
+}
+
+impl Chosen {
+    /// Returns whether letters are only counted.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    fn filter(&self) -> Result<Filter, Unclear> {
+        match (&self.places, &self.filter) {
+            (Some(places), None) if !places.is_empty() => {
+                let places = places.iter().map(|place| Place::from_str(place));
+                let places = places.collect::<Result<_, _>>();
+                let places = places.map_err(|error| Unclear(error.to_string()))?;
+                Ok(Filter { places, ..Filter::default() })
+            }
+            (None, Some(looking)) => {
+                let (filter, state) = looking.filter()?;
+                if state.is_some_and(|state| state != State::Unresolved) {
+                    let words = "only unresolved dead letters can be replayed or dismissed";
+                    return Err(Unclear(words.to_owned()));
+                }
+                Ok(filter)
+            }
+            (_, _) => {
+                let words = "say which dead letters: places that are not none, or a filter";
+                Err(Unclear(words.to_owned()))
+            }
+        }
+    }
+}
+
+/// One letter of a list.
+struct Line {
+    object: Value,
+    value: Option<Vec<u8>>,
+}
+
+/// Returns the letters by cause, and the newest of those that are looked at.
+///
+/// # Errors
+/// [`Unclear`], or when the cluster does not answer.
+pub(crate) async fn list(
+    settings: &ProcessorSettings,
+    context: &Context,
+    looking: &Looking,
+) -> anyhow::Result<Value> {
+    let (filter, wanted) = looking.filter()?;
+    let limit = looking.limit.unwrap_or(50).min(LETTERS_MAX);
+    let overview = Overview::read(settings.clone(), context.clone()).await?;
+    let mut causes = Causes::default();
+    let mut newest: BTreeMap<(i64, Place), Line> = BTreeMap::new();
+    let mut walk = overview.walk(&Filter::default());
+    while let Some(chunk) = walk.next().await? {
+        for letter in walk.letters(&chunk) {
+            let state = overview.state(&letter);
+            causes.add(&letter, state);
+            if !filter.takes(&letter) || wanted.is_some_and(|wanted| wanted != state) {
+                continue;
+            }
+            let rank = (letter.failed_at_ms(), letter.place);
+            let is_newest = newest.first_key_value().is_none_or(|(oldest, _)| *oldest < rank);
+            if newest.len() < limit || is_newest {
+                newest.insert(rank, line(&letter, state));
+            }
+            if newest.len() > limit {
+                newest.pop_first();
+            }
+        }
+    }
+    let mut decoder = Decoder::new(settings);
+    let mut lines = Vec::new();
+    for mut line in newest.into_values().rev() {
+        if let Some(value) = &line.value
+            && let Decoded::Order(order, _) = decoder.decode_value(value).await
+        {
+            line.object["order_id"] = json!(cut(&order.order_id));
+            line.object["product"] = json!(cut(&order.product));
+            line.object["price"] = json!(order.price);
+        }
+        lines.push(line.object);
+    }
+    let mut object = list::json(&overview, &causes, walk.passed_over);
+    object["newest"] = Value::Array(lines);
+    Ok(object)
+}
+
+fn line(letter: &Letter<'_>, state: State) -> Line {
+    let cause = &letter.cause;
+    let object = json!({
+        "place": letter.place.to_string(),
+        "partition": letter.place.partition,
+        "offset": letter.place.offset,
+        "state": state.as_str(),
+        "type": cut(cause.type_or_words()),
+        "class": cause.class.as_deref().map(cut),
+        "message": cause.message.as_deref().map(cut),
+        "topic": cause.topic,
+        "source_partition": cause.partition,
+        "source_offset": cause.offset,
+        "failed_at": rfc3339(letter.failed_at_ms()),
+        "attempts": cause.attempts,
+        "replay_count": letter.identity.replay_count,
+        "order_id": Value::Null,
+        "product": Value::Null,
+        "price": Value::Null,
+    });
+    let value = letter.value.filter(|value| value.len() <= VALUE_BYTES_MAX);
+    Line { object, value: value.map(<[u8]>::to_vec) }
+}
+
+/// Returns everything about one letter; `None` if there is none at that place.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub(crate) async fn letter(
+    settings: &ProcessorSettings,
+    context: &Context,
+    place: Place,
+) -> anyhow::Result<Option<Value>> {
+    let overview = Overview::read(settings.clone(), context.clone()).await?;
+    let filter = Filter { places: [place].into(), ..Filter::default() };
+    let mut decoder = Decoder::new(settings);
+    let mut walk = overview.walk(&filter);
+    while let Some(chunk) = walk.next().await? {
+        for letter in walk.letters(&chunk) {
+            if filter.takes(&letter) {
+                let decoded = decoder.decode(&letter).await;
+                return Ok(Some(whole(&overview, &letter, decoded)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn whole(overview: &Overview, letter: &Letter<'_>, decoded: Decoded) -> Value {
+    let state = overview.state(letter);
+    let mut object = line(letter, state).object;
+    let dismissal = overview.journal.decisions().dismissal(&letter.identity);
+    let dismissal = dismissal.map(|Dismissal { reason, at_ms, by }| {
+        json!({ "reason": reason, "at": rfc3339(*at_ms), "by": by })
+    });
+    let headers: Vec<Value> = letter
+        .headers
+        .iter()
+        .map(|(name, value)| json!({ "name": bytes(name), "value": value.map(shown) }))
+        .collect();
+    let (format, error) = match decoded {
+        Decoded::Order(order, format) => {
+            object["order_id"] = json!(order.order_id);
+            object["product"] = json!(order.product);
+            object["price"] = json!(order.price);
+            (Some(format), None)
+        }
+        Decoded::NotAnOrder(why) => (None, Some(why)),
+        Decoded::NoRegistry(why) => (None, Some(format!("the registry does not answer: {why}"))),
+        Decoded::Nothing => (None, None),
+        Decoded::Omitted => {
+            (None, Some("the value was too large for the dead-letter topic".to_owned()))
+        }
+    };
+    let cause = &letter.cause;
+    for (name, value) in [
+        ("type", json!(cause.type_or_words())),
+        ("message", json!(cause.message)),
+        ("author", json!(cause.author.as_str())),
+        ("stage", json!(cause.stage)),
+        ("group", json!(cause.group)),
+        ("produced_at", json!(cause.produced_at_ms.map(rfc3339))),
+        ("written_at", json!(rfc3339(letter.timestamp_ms))),
+        ("dismissal", json!(dismissal)),
+        ("key", json!(letter.key.map(shown))),
+        ("value", json!(letter.value.map(shown))),
+        ("value_format", json!(format)),
+        ("decode_error", json!(error)),
+        ("headers", json!(headers)),
+    ] {
+        object[name] = value;
+    }
+    object
+}
+
+/// Returns bytes as a text, where they are one without control characters, and as a dump.
+fn shown(bytes: &[u8]) -> Value {
+    let text = str::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control));
+    json!({ "text": text, "hex": dump(bytes).join("\n"), "bytes": bytes.len() })
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_CHARS_MAX).collect()
+}
+
+/// Sends the chosen letters again, or counts them.
+///
+/// # Errors
+/// [`Unclear`], when another replay runs, when the cluster does not answer, or when not all could be sent.
+pub(crate) async fn replay(
+    settings: &ProcessorSettings,
+    context: &Context,
+    chosen: &Chosen,
+    by: String,
+) -> anyhow::Result<Value> {
+    let request = replay::Request {
+        filter: chosen.filter()?,
+        limit: chosen.limit.unwrap_or(u64::MAX),
+        replays_max: REPLAYS_MAX,
+        destination: replay::Destination::ReplayTopic,
+        dropped: Vec::new(),
+        interval: None,
+        mode: if chosen.dry_run { replay::Mode::DryRun } else { replay::Mode::Send },
+        others: Others::Respect,
+        by,
+        is_json: true,
+    };
+    let mut overview = Overview::open(settings.clone(), context.clone()).await?;
+    let report = replay::execute(&mut overview, &request).await?;
+    let mut object = serde_json::to_value(report.tally()?)?;
+    object["dry_run"] = json!(chosen.dry_run);
+    Ok(object)
+}
+
+/// Puts the chosen letters aside, or counts them.
+///
+/// # Errors
+/// [`Unclear`], or when the cluster does not answer.
+pub(crate) async fn dismiss(
+    settings: &ProcessorSettings,
+    context: &Context,
+    chosen: &Chosen,
+    by: String,
+) -> anyhow::Result<Value> {
+    let reason = chosen.reason.clone().map(|reason| reason.trim().to_owned());
+    let reason = reason.filter(|reason| !reason.is_empty());
+    if reason.is_none() && !chosen.dry_run {
+        return Err(Unclear("say the reason".to_owned()).into());
+    }
+    let request = dismiss::Request {
+        filter: chosen.filter()?,
+        limit: chosen.limit.unwrap_or(u64::MAX),
+        reason: Some(reason.unwrap_or_default()),
+        by,
+    };
+    let mode = if chosen.dry_run { dismiss::Mode::DryRun } else { dismiss::Mode::Write };
+    let mut overview = Overview::open(settings.clone(), context.clone()).await?;
+    let changes = dismiss::execute(&mut overview, &request, mode).await?;
+    let dismissed = if chosen.dry_run { 0 } else { changes.changed };
+    Ok(json!({
+        "dry_run": chosen.dry_run,
+        "chosen": changes.changed,
+        "dismissed": dismissed,
+    }))
+}
