@@ -364,7 +364,7 @@ inWorld(
 
 inWorld("without the token nothing is shown, and read-only changes nothing", {}, async ({ world, context }) => {
     world.processor();
-    const guarded = await world.dashboard({ DASHBOARD_TOKEN: "open-sesame" });
+    const guarded = await world.dashboard({ DASHBOARD_TOKEN: "open-sesame-to-whom-it-may-concern" });
     const tab = await context.newPage();
     await tab.goto(`${guarded.url}#/dlq`);
     const token = tab.getByLabel("Token");
@@ -373,7 +373,7 @@ inWorld("without the token nothing is shown, and read-only changes nothing", {},
     await tab.getByRole("alert").filter({ hasText: "The token was not accepted" }).waitFor();
     await assertAccessible(tab, "the form for the token");
     assert.equal((await tab.request.get(`${guarded.url}api/stats`)).status(), 401);
-    await token.fill("open-sesame");
+    await token.fill("open-sesame-to-whom-it-may-concern");
     await tab.getByRole("button", { name: "Sign in" }).click();
     await tab.getByRole("heading", { name: "Dead letters", level: 1 }).waitFor();
     await live(tab);

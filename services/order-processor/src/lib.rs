@@ -16,6 +16,7 @@
 pub mod aggregate;
 pub mod checkpoint;
 pub mod circuit;
+pub mod dashboard;
 pub mod dead_letter;
 pub mod dlq;
 pub mod guard;
@@ -37,5 +38,6 @@ mod pauses;
 mod release;
 mod report;
 mod session;
+mod view;
 mod watch;
 mod worker;

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use order_processor::dlq::{self, DlqCommand};
 use order_processor::settings::ProcessorSettings;
 use order_processor::stats::{Format, Times};
-use order_processor::{service, stats};
+use order_processor::{dashboard, service, stats};
 use service_runtime::settings::{RuntimeSettings, manual};
 
 /// Static binaries would otherwise get musl's allocator, which is several times slower.
@@ -40,6 +40,8 @@ enum Command {
         #[command(subcommand)]
         command: Box<DlqCommand>,
     },
+    /// Serves a page that shows the group and steers it.
+    Dashboard,
     /// Asks the replica that runs with the same settings whether it is ready; the exit code is the answer.
     Healthcheck,
 }
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Dlq { command } => service_runtime::run_tool(NAME, move |settings, context| {
             dlq::run(settings, context, *command)
         }),
+        Command::Dashboard => service_runtime::run(NAME, dashboard::run),
         Command::Healthcheck => service_runtime::healthcheck::<ProcessorSettings>(NAME),
     }
 }

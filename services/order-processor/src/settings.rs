@@ -13,8 +13,10 @@ use kafka_group::assignor::Assignor;
 use order_avro::PayloadFormat;
 use service_runtime::settings::{ConnectionSettings, FromSettings, Settings, TopicSettings};
 
+pub use self::dashboard::DashboardSettings;
 pub use self::work::{HandlerSettings, Ordering, RetrySettings, SimulationSettings};
 
+pub(crate) mod dashboard;
 mod work;
 
 /// Where a group without committed offsets starts.
@@ -107,6 +109,8 @@ pub struct ProcessorSettings {
     pub dedupe: bool,
     /// What happens when a batch of the log cannot be read.
     pub corrupt_batch: OnCorruptBatch,
+    /// Where the dashboard is, and who may see it.
+    pub dashboard: DashboardSettings,
 }
 
 impl ProcessorSettings {
@@ -235,6 +239,7 @@ impl FromSettings for ProcessorSettings {
                 &[OnCorruptBatch::DeadLetter, OnCorruptBatch::Fail],
                 "What to do about a batch that is damaged in the log: dead-letter its bytes, or end with exit code 1.",
             ),
+            dashboard: DashboardSettings::read(s),
         };
         s.rule(
             &["ORDERS_TOPIC", "ORDERS_DLQ_TOPIC"],

@@ -1,0 +1,129 @@
+//! `order-processor dashboard`: a page, and the API that it uses, over what [`crate::view`] sees.
+//!
+//! ```text
+//!  browser ──► access ──┬─► page      files of the binary
+//!                       ├─► api       what is seen; starting and stopping; dead letters
+//!                       └─► events    what is seen, as it changes
+//! ```
+//!
+//! It is a process of its own: it takes nothing from the processors, and needs nothing of them. What it changes, it changes
+//! as the command line does: through the control topic, the replay topic and the actions topic.
+
+mod access;
+mod api;
+mod events;
+mod page;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use service_runtime::{Check, Context};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use self::access::Access;
+use self::api::Jobs;
+use crate::settings::ProcessorSettings;
+use crate::view::View;
+use crate::view::body::{ConnectionState, Snapshot};
+
+/// Streams of events at once: browser tabs.
+const STREAMS_MAX: usize = 64;
+/// Requests at once that read the dead-letter topic.
+const READS_MAX: usize = 2;
+/// Replays and dismissals that wait for the one under way.
+const JOBS_MAX: usize = 4;
+/// The largest body of a request: some thousand places of dead letters.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// What all requests share.
+struct App {
+    settings: ProcessorSettings,
+    context: Context,
+    view: View,
+    access: Access,
+    jobs: mpsc::Sender<api::Job>,
+    streams: Arc<Semaphore>,
+    reads: Semaphore,
+}
+
+/// Serves the dashboard until it is told to stop.
+///
+/// # Errors
+/// When there is no address to listen at, or it cannot be used.
+pub async fn run(settings: ProcessorSettings, context: Context) -> anyhow::Result<()> {
+    let address = settings.dashboard.address.clone();
+    let address = address.context("DASHBOARD_ADDR is off: there is nowhere to serve it")?;
+    let listener =
+        TcpListener::bind(&address).await.with_context(|| format!("listen at {address}"))?;
+    let local = listener.local_addr().context("listen")?;
+
+    let mut tasks = JoinSet::new();
+    let view = View::start(&settings, &mut tasks)?;
+    tasks.spawn(tell_health(view.changes(), context.health.check("kafka")));
+    let (jobs, waiting) = mpsc::channel(JOBS_MAX);
+    tasks.spawn(Jobs { settings: settings.clone(), context: context.clone() }.work(waiting));
+    tracing::info!(
+        address = %local,
+        read_only = settings.dashboard.read_only,
+        token = settings.dashboard.token.is_some(),
+        "serving the dashboard"
+    );
+    let stop = context.stop.clone();
+    let app = App {
+        access: Access::of(&settings.dashboard),
+        view,
+        jobs,
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        reads: Semaphore::new(READS_MAX),
+        settings,
+        context,
+    };
+    let served = axum::serve(listener, router(Arc::new(app)))
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
+    served.context("serve the dashboard")
+}
+
+fn router(app: Arc<App>) -> Router {
+    let api = Router::new()
+        .route("/session", get(access::session).post(access::sign_in))
+        .route("/openapi.json", get(page::openapi))
+        .route("/stats", get(api::stats))
+        .route("/history", get(api::history))
+        .route("/orders", get(api::orders))
+        .route("/group", get(api::group))
+        .route("/control", get(api::control).post(api::command))
+        .route("/dlq", get(api::letters))
+        .route("/dlq/{partition}/{offset}", get(api::letter))
+        .route("/dlq/replay", post(api::replay))
+        .route("/dlq/dismiss", post(api::dismiss))
+        .route("/events", get(events::stream))
+        .fallback(api::nothing);
+    page::routes()
+        .nest("/api", api)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(&app), access::guard))
+        .with_state(app)
+}
+
+/// Is ready while the cluster can be read.
+async fn tell_health(mut view: watch::Receiver<Arc<Snapshot>>, check: Check) {
+    check.not_ready("connecting");
+    while view.changed().await.is_ok() {
+        let broker = view.borrow_and_update().stats.connections.broker.clone();
+        match (broker.state, broker.detail) {
+            (ConnectionState::Connected, None) => check.ready(),
+            (ConnectionState::Connected | ConnectionState::Unreachable, Some(why)) => {
+                check.not_ready(why);
+            }
+            (ConnectionState::Unreachable, None) => check.not_ready("no broker can be reached"),
+            (ConnectionState::Unknown, _) => check.not_ready("connecting"),
+        }
+    }
+}

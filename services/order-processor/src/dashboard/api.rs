@@ -1,0 +1,251 @@
+//! The API: one function for each path of `openapi.json`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use control_topic::record::{Role, RunState};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service_runtime::Context;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::App;
+use crate::dlq::Place;
+use crate::dlq::board::{self, Chosen, Looking, Unclear};
+use crate::settings::ProcessorSettings;
+use crate::view::body::{Control, Group, History, Orders, Snapshot, Stats};
+
+/// Who does what is done here, for those who read it.
+const OPERATOR: &str = "dashboard";
+/// How long an answer waits for a command to be seen.
+const SEEN_MAX: Duration = Duration::from_secs(3);
+/// Orders of an answer that does not say how many it wants.
+const ORDERS_DEFAULT: usize = 50;
+
+/// Why there is no answer, in a sentence.
+#[derive(Debug)]
+pub(super) struct Problem(pub(super) StatusCode, pub(super) String);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self(status, words) = self;
+        (status, Json(json!({ "error": words }))).into_response()
+    }
+}
+
+impl From<anyhow::Error> for Problem {
+    fn from(error: anyhow::Error) -> Self {
+        let status = if error.is::<Unclear>() {
+            StatusCode::BAD_REQUEST
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        Self(status, format!("{error:#}"))
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self(rejection.status(), rejection.body_text())
+    }
+}
+
+type Answer<T> = Result<Json<T>, Problem>;
+
+/// Answers for paths that are none.
+pub(super) async fn nothing() -> Problem {
+    Problem(StatusCode::NOT_FOUND, "there is no such path".to_owned())
+}
+
+pub(super) async fn stats(State(app): State<Arc<App>>) -> Json<Stats> {
+    Json(app.view.fresh().await.stats.clone())
+}
+
+pub(super) async fn history(State(app): State<Arc<App>>) -> Json<History> {
+    Json(app.view.look().history.clone())
+}
+
+/// The query of `/api/orders`.
+#[derive(Deserialize)]
+pub(super) struct Limit {
+    limit: Option<usize>,
+}
+
+pub(super) async fn orders(
+    State(app): State<Arc<App>>,
+    Query(Limit { limit }): Query<Limit>,
+) -> Json<Orders> {
+    let mut orders = app.view.fresh().await.orders.clone();
+    orders.orders.truncate(limit.unwrap_or(ORDERS_DEFAULT));
+    Json(orders)
+}
+
+pub(super) async fn group(State(app): State<Arc<App>>) -> Json<Group> {
+    Json(app.view.fresh().await.group.clone())
+}
+
+pub(super) async fn control(State(app): State<Arc<App>>) -> Json<Control> {
+    Json(shown(&app, &*app.view.fresh().await))
+}
+
+fn shown(app: &App, snapshot: &Snapshot) -> Control {
+    snapshot.control.clone().read_only(app.access.read_only)
+}
+
+/// The body of `POST /api/control`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Command {
+    target: Target,
+    action: Action,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Target {
+    Generator,
+    Processor,
+    All,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Start,
+    Stop,
+}
+
+/// Tells services to work or to wait, and answers once that can be seen.
+pub(super) async fn command(
+    State(app): State<Arc<App>>,
+    command: Result<Json<Command>, JsonRejection>,
+) -> Answer<Control> {
+    let Json(Command { target, action }) = command?;
+    let roles: &[Role] = match target {
+        Target::Generator => &[Role::Generator],
+        Target::Processor => &[Role::Processor],
+        Target::All => &Role::ALL,
+    };
+    let state = match action {
+        Action::Start => RunState::Running,
+        Action::Stop => RunState::Paused,
+    };
+    let topics = &app.settings.topics;
+    let cluster = app.settings.cluster();
+    control_topic::command(
+        &cluster,
+        &topics.control_topic,
+        topics.replication_factor,
+        roles,
+        state,
+        OPERATOR.to_owned(),
+    )
+    .await
+    .map_err(anyhow::Error::new)?;
+    let mut snapshots = app.view.changes();
+    app.view.look();
+    let is_seen = |snapshot: &Arc<Snapshot>| {
+        roles.iter().all(|role| {
+            let role = match role {
+                Role::Generator => &snapshot.control.generator,
+                Role::Processor => &snapshot.control.processor,
+            };
+            role.desired == state.as_str()
+        })
+    };
+    // Where it is not seen in time, the answer says what is.
+    drop(timeout(SEEN_MAX, snapshots.wait_for(is_seen)).await);
+    let latest = Arc::clone(&snapshots.borrow());
+    Ok(Json(shown(&app, &latest)))
+}
+
+pub(super) async fn letters(
+    State(app): State<Arc<App>>,
+    Query(looking): Query<Looking>,
+) -> Answer<Value> {
+    let _permit = app.reads.acquire().await.map_err(anyhow::Error::new)?;
+    Ok(Json(board::list(&app.settings, &app.context, &looking).await?))
+}
+
+pub(super) async fn letter(
+    State(app): State<Arc<App>>,
+    Path((partition, offset)): Path<(i32, i64)>,
+) -> Answer<Value> {
+    let _permit = app.reads.acquire().await.map_err(anyhow::Error::new)?;
+    let place = Place { partition, offset };
+    let letter = board::letter(&app.settings, &app.context, place).await?;
+    let words = || format!("there is no dead letter at {place}");
+    letter.map(Json).ok_or_else(|| Problem(StatusCode::NOT_FOUND, words()))
+}
+
+pub(super) async fn replay(
+    State(app): State<Arc<App>>,
+    chosen: Result<Json<Chosen>, JsonRejection>,
+) -> Answer<Value> {
+    app.job(Work::Replay, chosen?.0).await
+}
+
+pub(super) async fn dismiss(
+    State(app): State<Arc<App>>,
+    chosen: Result<Json<Chosen>, JsonRejection>,
+) -> Answer<Value> {
+    app.job(Work::Dismiss, chosen?.0).await
+}
+
+/// What is done with dead letters.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Replay,
+    Dismiss,
+}
+
+/// Something to do, one after the other. It is done to its end, also if nobody waits for the answer any more.
+pub(super) struct Job {
+    work: Work,
+    chosen: Chosen,
+    answer: oneshot::Sender<anyhow::Result<Value>>,
+}
+
+impl App {
+    async fn job(&self, work: Work, chosen: Chosen) -> Answer<Value> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.try_send(Job { work, chosen, answer }).map_err(|_full| {
+            let words = "other replays or dismissals are under way: try again".to_owned();
+            Problem(StatusCode::SERVICE_UNAVAILABLE, words)
+        })?;
+        let answer = answered.await.map_err(anyhow::Error::new)?;
+        Ok(Json(answer?))
+    }
+}
+
+/// Who does the jobs.
+pub(super) struct Jobs {
+    pub(super) settings: ProcessorSettings,
+    pub(super) context: Context,
+}
+
+impl Jobs {
+    /// Does jobs for as long as there may be any.
+    pub(super) async fn work(self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(Job { work, chosen, answer }) = jobs.recv().await {
+            let (settings, context, by) = (&self.settings, &self.context, OPERATOR.to_owned());
+            let outcome = match work {
+                Work::Replay => board::replay(settings, context, &chosen, by).await,
+                Work::Dismiss => board::dismiss(settings, context, &chosen, by).await,
+            };
+            match &outcome {
+                Ok(result) if !chosen.is_dry_run() => tracing::info!(?work, %result, "done"),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(?work, "not done: {error:#}"),
+            }
+            if answer.send(outcome).is_err() {
+                tracing::debug!("nobody waits for the answer");
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The last records of a topic, kept up to date by looking at its end now and then.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use kafka_client::cluster::TopicMetadata;
+use kafka_client::error::ClientError;
+use kafka_client::reader::{FetchedBatches, Glimpses};
+use kafka_group::TopicPartition;
+use kafka_group::record_batch::{AbortedTransactions, Record};
+use kafka_protocol::ResponseError;
+use uuid::Uuid;
+
+/// Most bytes of one look, unless the first batch alone is larger.
+const LOOK_BYTES_MAX: i32 = 256 * 1024;
+/// Most looks at one partition at a time: what is too much for them is skipped, not queued up.
+const LOOKS_MAX: usize = 4;
+/// Most bytes that one batch may unpack to.
+const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The last `T`s of each partition of a topic, made from its records.
+#[derive(Debug)]
+pub(super) struct Tail<T> {
+    topic: String,
+    topic_id: Uuid,
+    partitions: BTreeMap<i32, Part<T>>,
+}
+
+#[derive(Debug)]
+struct Part<T> {
+    next_offset: i64,
+    kept: VecDeque<T>,
+}
+
+impl<T> Tail<T> {
+    /// Knows nothing of `topic` yet.
+    pub(super) fn new(topic: impl Into<String>) -> Self {
+        Self { topic: topic.into(), topic_id: Uuid::nil(), partitions: BTreeMap::new() }
+    }
+
+    /// Reads what is new up to `ends`, at most the last `length` offsets of each partition, and keeps what `make` makes
+    /// of the records, as much again.
+    ///
+    /// # Errors
+    /// As [`Glimpses::at`], but a log that was cut meanwhile is none.
+    pub(super) async fn catch_up(
+        &mut self,
+        glimpses: &mut Glimpses,
+        topic: &TopicMetadata,
+        ends: &BTreeMap<TopicPartition, i64>,
+        length: usize,
+        mut make: impl FnMut(&TopicPartition, &Record<'_>) -> T,
+    ) -> Result<(), ClientError> {
+        if self.topic_id != topic.topic_id {
+            self.topic_id = topic.topic_id;
+            self.partitions.clear();
+        }
+        for partition in topic.leaders.keys() {
+            let tp = TopicPartition::new(self.topic.as_str(), *partition);
+            let Some(end) = ends.get(&tp).copied() else { continue };
+            let part = self
+                .partitions
+                .entry(*partition)
+                .or_insert_with(|| Part { next_offset: 0, kept: VecDeque::new() });
+            let newest = end.saturating_sub(i64::try_from(length).unwrap_or(i64::MAX));
+            part.next_offset = part.next_offset.max(newest).max(0);
+            for _look in 0..LOOKS_MAX {
+                if part.next_offset >= end {
+                    break;
+                }
+                let fetched = match glimpses.at(&tp, topic, part.next_offset, LOOK_BYTES_MAX).await
+                {
+                    Ok(fetched) => fetched,
+                    Err(ClientError::Refused {
+                        error: ResponseError::OffsetOutOfRange, ..
+                    }) => {
+                        part.next_offset = end;
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                };
+                part.take(&tp, fetched, &mut make);
+            }
+            let surplus = part.kept.len().saturating_sub(length);
+            part.kept.drain(..surplus);
+        }
+        Ok(())
+    }
+
+    /// Returns all that is kept, to be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.partitions.values_mut().flat_map(|part| &mut part.kept)
+    }
+
+    /// Returns all that is kept.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.partitions.values().flat_map(|part| &part.kept)
+    }
+}
+
+impl<T> Part<T> {
+    fn take(
+        &mut self,
+        tp: &TopicPartition,
+        fetched: FetchedBatches,
+        make: &mut impl FnMut(&TopicPartition, &Record<'_>) -> T,
+    ) {
+        let mut aborted = AbortedTransactions::new(fetched.aborted);
+        for raw in &fetched.batches {
+            // What cannot be opened is somebody else's to tell.
+            let Ok(batch) = raw.open(UNPACKED_BYTES_MAX) else { continue };
+            if !batch.header().is_control() && aborted.delivers(&batch) {
+                let records = batch.records_from(self.next_offset).flatten();
+                self.kept.extend(records.map(|record| make(tp, &record)));
+            }
+        }
+        // A broker that has nothing to give, or only damage, must not keep this from ending.
+        self.next_offset = fetched.next_offset.max(self.next_offset + 1);
+    }
+}
