@@ -1,0 +1,288 @@
+//! The dashboard's API: what it answers is what its OpenAPI file says, and what `stats` says.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use end_to_end::Scenario;
+use end_to_end::service::{Service, field};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+
+const OPENAPI: &str = include_str!("../../services/order-processor/src/dashboard/openapi.json");
+const ORDERS: u64 = 200;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_path_answers_as_the_openapi_file_says() -> Result<()> {
+    let scenario = failing("dashboard-api").await?;
+    let processor = scenario.processor("processor")?.start()?;
+    scenario.generator("generator")?.start()?.expect_exit(0).await?;
+    let stats = scenario.stats_at_end(ORDERS).await?;
+    ensure!(stats.dead_letters >= 4, "{} dead letters are too few", stats.dead_letters);
+    let mut api = Api::of(&scenario).await?;
+
+    for path in ["/", "/style.css", "/app.js", "/icon.svg", "/api/openapi.json"] {
+        api.get(path, StatusCode::OK).await?;
+    }
+    for path in ["/api/session", "/api/stats", "/api/history", "/api/group", "/api/control"] {
+        api.get(path, StatusCode::OK).await?;
+    }
+    let orders = api.get("/api/orders", StatusCode::OK).await?;
+    assert_eq!(orders["orders"].as_array().map(Vec::len), Some(50));
+    let orders = api.get("/api/orders?limit=7", StatusCode::OK).await?;
+    assert_eq!(orders["orders"].as_array().map(Vec::len), Some(7));
+
+    let letters = api.get("/api/dlq?type=simulated&limit=3", StatusCode::OK).await?;
+    assert_eq!(letters["letters"], stats.dead_letters);
+    let newest = letters["newest"].as_array().context("read the newest letters")?;
+    assert_eq!(newest.len(), 3);
+    assert_eq!(api.get("/api/dlq?type=nothing", StatusCode::OK).await?["newest"], json!([]));
+    api.get("/api/dlq?state=gone", StatusCode::BAD_REQUEST).await?;
+    let place = newest[0]["place"].as_str().context("read a place")?.replace(':', "/");
+    let letter = api.get(&format!("/api/dlq/{place}"), StatusCode::OK).await?;
+    assert_eq!(letter["type"], newest[0]["type"]);
+    api.get("/api/dlq/0/999999", StatusCode::NOT_FOUND).await?;
+
+    let all = json!({"filter": {}, "dry_run": true});
+    let counted = api.post("/api/dlq/replay", &all, StatusCode::OK).await?;
+    assert_eq!((&counted["matching"], &counted["sent"]), (&letters["letters"], &json!(0)));
+    let one = json!({"places": [newest[0]["place"]], "dry_run": false});
+    let sent = api.post("/api/dlq/replay", &one, StatusCode::OK).await?;
+    assert_eq!((&sent["chosen"], &sent["sent"]), (&json!(1), &json!(1)));
+    // It fails again by the simulation: the letter is resolved, and there is a new one.
+    scenario
+        .stats_when("the replayed order", |stats| {
+            stats.dead_letters > counted["matching"].as_u64().unwrap_or(u64::MAX)
+        })
+        .await?;
+    let again = api.post("/api/dlq/replay", &one, StatusCode::OK).await?;
+    assert_eq!(again["sent"], 0, "{again}");
+    let other = json!({"places": [newest[1]["place"]], "dry_run": false, "reason": "seen"});
+    let dismissed = api.post("/api/dlq/dismiss", &other, StatusCode::OK).await?;
+    assert_eq!(dismissed["dismissed"], 1);
+    let without_reason = json!({"places": [newest[2]["place"]], "dry_run": false});
+    api.post("/api/dlq/dismiss", &without_reason, StatusCode::BAD_REQUEST).await?;
+    api.post("/api/dlq/replay", &json!({"dry_run": true}), StatusCode::BAD_REQUEST).await?;
+
+    let paused = api
+        .post("/api/control", &json!({"target": "all", "action": "stop"}), StatusCode::OK)
+        .await?;
+    assert_eq!(
+        (&paused["generator"]["desired"], &paused["processor"]["desired"]),
+        (&json!("paused"), &json!("paused"))
+    );
+    api.post("/api/control", &json!({"target": "all", "action": "start"}), StatusCode::OK).await?;
+    api.post("/api/session", &json!({"token": "none is needed"}), StatusCode::NO_CONTENT).await?;
+    api.events(&["stats", "orders", "group", "control"]).await?;
+
+    assert_eq!(
+        api.asked,
+        api.described(),
+        "the paths of the OpenAPI file, and those that were tried"
+    );
+    api.stop().await?;
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_numbers_are_those_of_stats_also_after_a_restart() -> Result<()> {
+    let scenario = failing("dashboard-numbers").await?;
+    let processor = scenario.processor("processor")?.start()?;
+    scenario.generator("generator")?.start()?.expect_exit(0).await?;
+    let stats = scenario.stats_at_end(ORDERS).await?;
+    for _start in 0..2 {
+        let mut api = Api::of(&scenario).await?;
+        let shown = api.get("/api/stats", StatusCode::OK).await?;
+        assert_eq!(shown["produced"]["total"], ORDERS);
+        assert_eq!(shown["consumed"]["total"], ORDERS);
+        assert_eq!(
+            (&shown["orders"], &shown["dead_letters"]),
+            (&json!(stats.orders), &json!(stats.dead_letters))
+        );
+        assert_eq!(shown["revenue"].as_str(), Some(stats.sum.as_str()));
+        assert_eq!(
+            (&shown["retries"], &shown["lag"], &shown["lag_seconds"]),
+            (&json!(stats.retries), &json!(0), &json!(0.0))
+        );
+        let orders = api.get("/api/orders?limit=100", StatusCode::OK).await?;
+        let orders = orders["orders"].as_array().context("read the orders")?;
+        let statuses: BTreeSet<&str> =
+            orders.iter().filter_map(|order| order["status"].as_str()).collect();
+        assert_eq!(statuses, BTreeSet::from(["dead-lettered", "processed"]));
+        api.stop().await?;
+    }
+    processor.drain().await
+}
+
+async fn failing(name: &str) -> Result<Scenario> {
+    Ok(Scenario::open(name)
+        .await?
+        .with("ORDER_COUNT", &ORDERS.to_string())
+        .with("ORDER_RATE", "0")
+        .with("ERROR_SIMULATION_RATE", "0.2")
+        .with("RETRY_BACKOFF_SECONDS", "0.01"))
+}
+
+/// A dashboard, asked by HTTP; its answers are held against the OpenAPI file.
+struct Api {
+    dashboard: Service,
+    url: String,
+    client: Client,
+    openapi: Value,
+    /// Methods and paths that were asked for.
+    asked: BTreeSet<(String, String)>,
+}
+
+impl Api {
+    async fn of(scenario: &Scenario) -> Result<Self> {
+        let command = scenario.processor("dashboard")?.args(["dashboard"]);
+        let dashboard = command.env("DASHBOARD_ADDR", "127.0.0.1:0").start()?;
+        let line = dashboard.line("serving the dashboard").await?;
+        let address = field(&line, "address")?;
+        let url = format!("http://{}", address.as_str().context("read the address")?);
+        Ok(Self {
+            dashboard,
+            url,
+            client: http_client::builder(&[])?.build()?,
+            openapi: serde_json::from_str(OPENAPI)?,
+            asked: BTreeSet::new(),
+        })
+    }
+
+    async fn stop(mut self) -> Result<()> {
+        self.dashboard.terminate()?;
+        self.dashboard.expect_exit(0).await
+    }
+
+    async fn get(&mut self, path: &str, status: StatusCode) -> Result<Value> {
+        self.call(&Method::GET, path, None, status).await
+    }
+
+    async fn post(&mut self, path: &str, body: &Value, status: StatusCode) -> Result<Value> {
+        self.call(&Method::POST, path, Some(body), status).await
+    }
+
+    /// Asks for a path, and checks status, content type and body.
+    async fn call(
+        &mut self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+        status: StatusCode,
+    ) -> Result<Value> {
+        let mut request = self.client.request(method.clone(), format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await?;
+        assert_eq!(response.status(), status, "{method} {path}");
+        let policy =
+            response.headers().get("content-security-policy").context("find the policy")?;
+        ensure!(policy.to_str()?.starts_with("default-src 'none'"), "{policy:?}");
+        let content_type = response.headers().get(CONTENT_TYPE).cloned();
+        let content_type =
+            content_type.map(|value| value.to_str().map(str::to_owned)).transpose()?;
+        let text = response.text().await?;
+        let described = self.operation(method, path)?["responses"][status.as_str()].clone();
+        let described = self.resolved(&described);
+        ensure!(described.is_object(), "{method} {path}: {status} is not described");
+        let media = content_type.as_deref().map(|media| media.split(';').next().unwrap_or(media));
+        let Some(media) = media else {
+            ensure!(described["content"].is_null(), "{method} {path}: an answer without a body");
+            return Ok(Value::Null);
+        };
+        let schema = &described["content"][media]["schema"];
+        ensure!(schema.is_object(), "{method} {path}: {media} is not described");
+        if media != "application/json" {
+            return Ok(Value::String(text));
+        }
+        let found = serde_json::from_str(&text)?;
+        self.check(schema, &found).with_context(|| format!("{method} {path}"))?;
+        Ok(found)
+    }
+
+    /// Returns what the file says of a path, and notes that it was asked for.
+    fn operation(&mut self, method: &Method, path: &str) -> Result<Value> {
+        let path = path.split('?').next().unwrap_or(path);
+        let paths = self.openapi["paths"].as_object().context("read the paths")?;
+        let is_like = |pattern: &str| {
+            let (pattern, path): (Vec<_>, Vec<_>) =
+                (pattern.split('/').collect(), path.split('/').collect());
+            pattern.len() == path.len()
+                && pattern
+                    .iter()
+                    .zip(&path)
+                    .all(|(one, other)| one == other || one.starts_with('{'))
+        };
+        let pattern = paths.keys().find(|pattern| pattern.as_str() == path);
+        let pattern = pattern.or_else(|| paths.keys().find(|pattern| is_like(pattern)));
+        let pattern = pattern.with_context(|| format!("{path} is not described"))?;
+        let name = method.as_str().to_ascii_lowercase();
+        let operation = paths[pattern][&name].clone();
+        self.asked.insert((name, pattern.clone()));
+        Ok(operation)
+    }
+
+    fn resolved(&self, value: &Value) -> Value {
+        let reference = value["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
+        let target = reference.and_then(|pointer| self.openapi.pointer(pointer));
+        target.unwrap_or(value).clone()
+    }
+
+    /// Checks a body against a schema of the file.
+    fn check(&self, schema: &Value, body: &Value) -> Result<()> {
+        let mut whole = schema.clone();
+        whole["components"] = self.openapi["components"].clone();
+        let validator =
+            jsonschema::validator_for(&whole).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let errors: Vec<String> = validator
+            .iter_errors(body)
+            .map(|error| format!("{} at {}", error, error.instance_path()))
+            .collect();
+        ensure!(errors.is_empty(), "{errors:#?}");
+        Ok(())
+    }
+
+    /// Reads the stream of events until one of each kind has come, and checks them.
+    async fn events(&mut self, kinds: &[&str]) -> Result<()> {
+        let mut response = self.client.get(format!("{}/api/events", self.url)).send().await?;
+        self.operation(&Method::GET, "/api/events")?;
+        let mut missing: BTreeSet<&str> = kinds.iter().copied().collect();
+        let mut text = String::new();
+        while !missing.is_empty() {
+            let chunk = response.chunk().await?.context("the stream ended")?;
+            text.push_str(str::from_utf8(&chunk)?);
+            while let Some((event, rest)) = text.split_once("\n\n") {
+                let lines: Vec<&str> = event.lines().collect();
+                let part = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name));
+                if let (Some(kind), Some(data)) = (part("event: "), part("data: ")) {
+                    let path = if kind == "point" { "history" } else { kind };
+                    let described =
+                        &self.openapi["paths"][format!("/api/{path}")]["get"]["responses"]["200"];
+                    let mut schema = described["content"]["application/json"]["schema"].clone();
+                    if kind == "point" {
+                        schema = json!({"$ref": "#/components/schemas/Point"});
+                    }
+                    self.check(&schema, &serde_json::from_str(data)?)
+                        .with_context(|| kind.to_owned())?;
+                    missing.remove(kind);
+                }
+                text = rest.to_owned();
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns every method and path that the file describes.
+    fn described(&self) -> BTreeSet<(String, String)> {
+        let paths = self.openapi["paths"].as_object().into_iter().flatten();
+        paths
+            .flat_map(|(path, operations)| {
+                let names = operations.as_object().into_iter().flat_map(|o| o.keys());
+                names
+                    .filter(|name| ["get", "post"].contains(&name.as_str()))
+                    .map(|name| (name.clone(), path.clone()))
+            })
+            .collect()
+    }
+}
