@@ -21,10 +21,10 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Run a broker, a registry, a generator and two processors in this terminal; Ctrl-C stops them
+demo: ## Run broker, registry, generator, two processors and the dashboard in this terminal; Ctrl-C stops them
 	cargo build -p order-generator -p order-processor -p embedded-kafka
 	exec $(TARGET_DIR)/debug/embedded-kafka demo \
-		--generator $(TARGET_DIR)/debug/order-generator --processor $(TARGET_DIR)/debug/order-processor
+		--generator $(TARGET_DIR)/debug/order-generator --processor $(TARGET_DIR)/debug/order-processor --dashboard
 
 # The container stack. Its settings are taken from the shell and from .env, as compose does: ORDER_RATE=100 make up
 COMPOSE := docker compose
@@ -33,11 +33,20 @@ KAFKA_TOOL := $(COMPOSE) exec kafka /opt/kafka/bin
 GROUP_TOOL = $(KAFKA_TOOL)/kafka-consumer-groups.sh --bootstrap-server localhost:9092 --group \
 	$(or $(shell $(COMPOSE) config --environment | sed -n 's/^CONSUMER_GROUP_ID=//p'),order-processor-group)
 
+# Whoever may steer the stack from its dashboard knows a token, which is made once, unless one is chosen or the dashboard
+# is to show only.
+TOKEN_FILE := .dashboard-token
+CHOSEN := $(COMPOSE) config --environment | grep --quiet --extended-regexp '^DASHBOARD_(TOKEN|READ_ONLY)=.'
+
 .PHONY: up
 up: engine ## Build and start the container stack and wait until it is ready
-	$(COMPOSE) up --detach --build
+	@$(CHOSEN) || [ -s $(TOKEN_FILE) ] || (umask 077 && head -c 18 /dev/urandom | base64 >$(TOKEN_FILE))
+	@$(CHOSEN) || export DASHBOARD_READ_ONLY=false DASHBOARD_TOKEN="$$(cat $(TOKEN_FILE))"; \
+		echo '$(COMPOSE) up --detach --build'; $(COMPOSE) up --detach --build
 	@deploy/wait.sh
 	@echo 'The averages: make logs. The numbers: make stats. More replicas: make scale N=3. The end: make down.'
+	@echo "The dashboard: http://$$($(COMPOSE) port dashboard 8000)"
+	@$(CHOSEN) || echo "Its token: $$(cat $(TOKEN_FILE))"
 
 .PHONY: logs
 logs: engine ## Follow the logs of generator and processors

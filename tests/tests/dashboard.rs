@@ -138,8 +138,7 @@ impl Api {
         let command = scenario.processor("dashboard")?.args(["dashboard"]);
         let dashboard = command.env("DASHBOARD_ADDR", "127.0.0.1:0").start()?;
         let line = dashboard.line("serving the dashboard").await?;
-        let address = field(&line, "address")?;
-        let url = format!("http://{}", address.as_str().context("read the address")?);
+        let url = field(&line, "url")?.as_str().context("read the URL")?.to_owned();
         Ok(Self {
             dashboard,
             url,

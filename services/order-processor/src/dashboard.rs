@@ -69,7 +69,7 @@ pub async fn run(settings: ProcessorSettings, context: Context) -> anyhow::Resul
     let (jobs, waiting) = mpsc::channel(JOBS_MAX);
     tasks.spawn(Jobs { settings: settings.clone(), context: context.clone() }.work(waiting));
     tracing::info!(
-        address = %local,
+        url = %format!("http://{local}"),
         read_only = settings.dashboard.read_only,
         token = settings.dashboard.token.is_some(),
         "serving the dashboard"

@@ -10,10 +10,17 @@ const LEFT_OUT: &str = "GROUP_INSTANCE_ID";
 fn the_compose_file_names_every_setting_of_the_processor() {
     let compose = include_str!("../../../deploy/compose.yaml");
     let (shared, services) = compose.split_once("\nservices:\n").unwrap();
-    let (_, processor) = services.split_once("\n  processor:\n").unwrap();
+    let service = |name: &str| {
+        let (_, service) = services.split_once(&format!("\n  {name}:\n")).unwrap();
+        let end = service.find("\n\n").unwrap_or(service.len());
+        &service[..end]
+    };
+    let (processor, dashboard) = (service("processor"), service("dashboard"));
     for setting in declarations::<(ProcessorSettings, RuntimeSettings)>() {
         let key = format!("{}:", setting.name);
-        let mut lines = shared.lines().chain(processor.lines());
+        let is_of_dashboard = setting.name.starts_with("DASHBOARD_");
+        let own = if is_of_dashboard { dashboard } else { processor };
+        let mut lines = shared.lines().chain(own.lines());
         let is_named = lines.any(|line| line.trim_start().starts_with(&key));
         assert_eq!(is_named, setting.name != LEFT_OUT, "{} in deploy/compose.yaml", setting.name);
     }

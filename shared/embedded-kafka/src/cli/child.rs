@@ -57,10 +57,12 @@ impl Remote {
 /// When the program cannot be started.
 pub(crate) fn start(
     program: &Path,
+    arguments: &[&str],
     environment: &[(&str, &OsStr)],
     voice: Voice,
 ) -> anyhow::Result<(Started, Remote)> {
     let process = Command::new(program)
+        .args(arguments)
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

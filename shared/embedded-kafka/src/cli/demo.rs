@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
@@ -37,6 +37,10 @@ const KILL_DEADLINE: Duration = Duration::from_secs(5);
 const ERROR_SIMULATION_RATE: (&str, &str) = ("ERROR_SIMULATION_RATE", "0.1");
 
 const GENERATOR: &str = "generator";
+const DASHBOARD: &str = "dashboard";
+/// Where the dashboard is, unless the environment has another address or the port is taken.
+const DASHBOARD_ADDR: (&str, SocketAddr) =
+    ("DASHBOARD_ADDR", SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000));
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
@@ -49,6 +53,9 @@ pub(crate) struct DemoArgs {
     /// How many processors share the orders.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16), value_name = "COUNT")]
     processors: u8,
+    /// Serve the dashboard of order-processor, too.
+    #[arg(long)]
+    dashboard: bool,
 }
 
 /// Runs everything until a signal, or until nothing is left to see.
@@ -56,18 +63,25 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let mut signals = StopSignals::listen()?;
     let processors: Vec<String> =
         (1..=args.processors).map(|number| format!("processor-{number}")).collect();
-    let names: Vec<&str> =
-        ["demo", GENERATOR].into_iter().chain(processors.iter().map(String::as_str)).collect();
+    let names: Vec<&str> = ["demo", GENERATOR]
+        .into_iter()
+        .chain(processors.iter().map(String::as_str))
+        .chain(args.dashboard.then_some(DASHBOARD))
+        .collect();
     let mut voices = voices(names.iter().copied()).into_iter();
     let supervisor = voices.next().context("give the supervisor a voice")?;
     let (broker, registry) = start_platform(&supervisor).await?;
     let mut demo = Demo::new(supervisor);
-    for ((index, name), voice) in names.into_iter().skip(1).enumerate().zip(voices) {
-        let program = if index == 0 { &args.generator } else { &args.processor };
+    for (name, voice) in names.into_iter().skip(1).zip(voices) {
+        let (program, arguments): (_, &[&str]) = match name {
+            GENERATOR => (&args.generator, &[]),
+            DASHBOARD => (&args.processor, &["dashboard"]),
+            _ => (&args.processor, &[]),
+        };
         let environment = environment(name, &broker, &registry);
         let environment: Vec<(&str, &OsStr)> =
             environment.iter().map(|(name, value)| (*name, value.as_os_str())).collect();
-        demo.start(name, program, &environment, voice)?;
+        demo.start(name, program, arguments, &environment, voice)?;
     }
     demo.say("Ctrl-C stops everything: first the generator, then the processors")?;
     demo.watch(&mut signals).await?;
@@ -124,6 +138,11 @@ fn environment(
     if name != "processor-1" {
         environment.push(("HTTP_ADDR", "off".into()));
     }
+    let (variable, address) = DASHBOARD_ADDR;
+    let is_chosen = std::env::var_os(variable).is_some_and(|value| !value.is_empty());
+    if name == DASHBOARD && !is_chosen && TcpListener::bind(address).is_err() {
+        environment.push((variable, SocketAddr::new(address.ip(), 0).to_string().into()));
+    }
     environment
 }
 
@@ -155,10 +174,11 @@ impl Demo {
         &mut self,
         name: &str,
         program: &std::path::Path,
+        arguments: &[&str],
         environment: &[(&str, &OsStr)],
         voice: Voice,
     ) -> anyhow::Result<()> {
-        let (child, remote) = child::start(program, environment, voice)?;
+        let (child, remote) = child::start(program, arguments, environment, voice)?;
         let name = name.to_owned();
         self.running.insert(name.clone(), remote);
         self.endings.spawn(async move { (name, child.look_after().await) });
@@ -167,7 +187,7 @@ impl Demo {
 
     /// Waits for a signal or for the end of what there is to see: a generator that failed, or no processor left.
     async fn watch(&mut self, signals: &mut StopSignals) -> anyhow::Result<()> {
-        while self.running.keys().any(|name| name != GENERATOR) {
+        while self.running.keys().any(|name| name != GENERATOR && name != DASHBOARD) {
             tokio::select! {
                 () = signals.next() => {
                     self.say("stopping; once more to stop at once")?;
