@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::record::Entry;
 use crate::view::ControlView;
+use crate::writing::now_ms;
 use crate::{PARTITION, new_topic};
 
 /// How long the broker may hold back an answer while there is nothing new; news are answered at once.
@@ -209,12 +210,16 @@ async fn missed(cluster: &Cluster, topic: &str) {
 /// Takes in what was fetched, of a topic that ended at `end` when reading began.
 fn take(view: &mut ControlView, fetched: &FetchedBatches, end: i64) {
     let now = Instant::now().into_std();
+    let is_backlog = !view.is_read();
     let mut aborted = AbortedTransactions::new(fetched.aborted.clone());
     for raw in &fetched.batches {
         match raw.open(UNPACKED_BYTES_MAX) {
             Ok(batch) if aborted.delivers(&batch) => {
                 for record in batch.records_from(view.next_offset()).flatten() {
-                    take_record(view, &record, now);
+                    // What was there before is as old as our own clock says; all signs to come are judged by the broker's.
+                    let age_ms = if is_backlog { now_ms() - record.timestamp_ms } else { 0 };
+                    let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
+                    take_record(view, &record, now.checked_sub(age).unwrap_or(now));
                 }
             }
             Ok(_) => {}
@@ -226,13 +231,13 @@ fn take(view: &mut ControlView, fetched: &FetchedBatches, end: i64) {
     view.advance(fetched.next_offset, end);
 }
 
-fn take_record(view: &mut ControlView, record: &Record<'_>, now: std::time::Instant) {
+fn take_record(view: &mut ControlView, record: &Record<'_>, seen: std::time::Instant) {
     let Some(entry) = record.key.and_then(|key| Entry::parse(key, record.value)) else {
         let offset = record.offset;
         tracing::debug!(offset, "skipped a record of the control topic that says nothing known");
         return;
     };
-    view.apply(entry, record.timestamp_ms, now);
+    view.apply(entry, record.timestamp_ms, seen);
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! other than 1, which a later one may write to be left alone.
 //!
 //! Reading order: [`record`] is one record, [`view`] what all of them come to. Both do no IO. [`Follower`] keeps a view
-//! up to date, [`command`] writes what is wanted, and [`Participant`] is a service's part in it: it learns what it is to
+//! up to date, [`command()`] writes what is wanted, and [`Participant`] is a service's part in it: it learns what it is to
 //! do, and says what it does.
 //!
 //! The broker stamps the records (`message.timestamp.type=LogAppendTime`), so that whether an instance is silent is told

@@ -114,6 +114,11 @@ impl Participant {
         self.follower.view()
     }
 
+    /// Returns what this instance has said of itself last; the receiver sees every change.
+    pub fn standing(&self) -> watch::Receiver<Option<Standing>> {
+        self.standing.subscribe()
+    }
+
     /// Says what this instance does, without waiting for anything. `Paused` is for one that has nothing under way any more.
     pub fn say(&self, state: RunState, member_id: Option<String>) {
         self.standing.send_if_modified(|present| {

@@ -144,11 +144,11 @@ impl Entry {
         match self {
             Self::Desired(_, desired) => {
                 let Desired { state, at_ms, by } = desired.clone()?;
-                json(&DesiredValue { state, at: at_ms.and_then(to_text), by })
+                json(&DesiredValue { state, at: at_ms.and_then(time_text), by })
             }
             Self::Instance { standing, .. } => {
                 let Standing { state, since_ms, member_id } = standing.clone()?;
-                json(&InstanceValue { state, since: since_ms.and_then(to_text), member_id })
+                json(&InstanceValue { state, since: since_ms.and_then(time_text), member_id })
             }
         }
     }
@@ -198,7 +198,8 @@ fn from_json<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
     serde_json::from_slice(value).ok()
 }
 
-fn to_text(ms: i64) -> Option<String> {
+/// Returns a time as values have it: RFC 3339, UTC, with milliseconds; `None` beyond what calendars know.
+pub fn time_text(ms: i64) -> Option<String> {
     let time = DateTime::from_timestamp_millis(ms)?;
     Some(time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }

@@ -103,7 +103,7 @@ impl ControlView {
     }
 
     /// Returns a view that is to be read from `offset` on.
-    pub(crate) fn from_offset(offset: i64) -> Self {
+    pub fn from_offset(offset: i64) -> Self {
         Self { next_offset: offset, ..Self::default() }
     }
 
@@ -113,7 +113,7 @@ impl ControlView {
     }
 
     /// Takes note that everything below `offset` was read, and that the topic ended at `end`.
-    pub(crate) fn advance(&mut self, offset: i64, end: i64) {
+    pub fn advance(&mut self, offset: i64, end: i64) {
         self.next_offset = offset;
         if end <= offset {
             self.reading = Reading::Read;
@@ -127,10 +127,10 @@ impl ControlView {
         }
     }
 
-    /// Takes in one record, which was seen `now`.
-    pub(crate) fn apply(&mut self, entry: Entry, timestamp_ms: i64, now: Instant) {
+    /// Takes in one record, which has its timestamp since `seen` by the own clock.
+    pub fn apply(&mut self, entry: Entry, timestamp_ms: i64, seen: Instant) {
         if self.clock.is_none_or(|(newest_ms, _)| newest_ms <= timestamp_ms) {
-            self.clock = Some((timestamp_ms, now));
+            self.clock = Some((timestamp_ms, seen));
         }
         match entry {
             Entry::Desired(Role::Generator, desired) => {
