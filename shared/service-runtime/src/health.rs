@@ -1,7 +1,7 @@
 //! Readiness: named checks that the service sets and `/readyz` shows.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The checks of a service; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -9,8 +9,16 @@ pub struct Health {
     checks: Arc<Mutex<Checks>>,
 }
 
-/// Why a check is not ready, by its name; `None` is ready.
-type Checks = BTreeMap<&'static str, Option<String>>;
+type Checks = BTreeMap<&'static str, State>;
+
+/// What is known of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Nothing is amiss; there may be something to know.
+    Ready { note: Option<String> },
+    /// The service cannot do its work.
+    NotReady { reason: String },
+}
 
 impl Health {
     /// Returns the check of this name, which is not ready until it is told so.
@@ -23,8 +31,25 @@ impl Health {
     /// Returns every check with the reason why it is not ready; the service is ready when there are checks and
     /// none has a reason.
     pub fn report(&self) -> BTreeMap<&'static str, Option<String>> {
-        let checks = self.checks.lock();
-        checks.unwrap_or_else(PoisonError::into_inner).clone()
+        let reason = |state: &State| match state {
+            State::Ready { .. } => None,
+            State::NotReady { reason } => Some(reason.clone()),
+        };
+        self.checks().iter().map(|(name, state)| (*name, reason(state))).collect()
+    }
+
+    /// Returns what there is to know of checks that are ready, by their names.
+    pub fn notes(&self) -> BTreeMap<&'static str, String> {
+        let note = |state: &State| match state {
+            State::Ready { note } => note.clone(),
+            State::NotReady { .. } => None,
+        };
+        let checks = self.checks();
+        checks.iter().filter_map(|(name, state)| Some((*name, note(state)?))).collect()
+    }
+
+    fn checks(&self) -> MutexGuard<'_, Checks> {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -38,15 +63,20 @@ pub struct Check {
 impl Check {
     /// Says that nothing is amiss.
     pub fn ready(&self) {
-        self.set(None);
+        self.set(State::Ready { note: None });
+    }
+
+    /// Says that nothing is amiss, and what there is to know, such as `paused by kim`.
+    pub fn ready_with(&self, note: impl Into<String>) {
+        self.set(State::Ready { note: Some(note.into()) });
     }
 
     /// Says why the service cannot do its work, such as `joining the group`.
     pub fn not_ready(&self, reason: impl Into<String>) {
-        self.set(Some(reason.into()));
+        self.set(State::NotReady { reason: reason.into() });
     }
 
-    fn set(&self, state: Option<String>) {
+    fn set(&self, state: State) {
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         checks.insert(self.name, state);
     }

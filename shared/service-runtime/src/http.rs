@@ -55,6 +55,8 @@ struct CheckReport {
     ready: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 async fn readiness(State(context): State<Context>) -> Response {
@@ -63,9 +65,10 @@ async fn readiness(State(context): State<Context>) -> Response {
         reasons.insert("service", Some("stopping".to_owned()));
     }
     let ready = !reasons.is_empty() && reasons.values().all(Option::is_none);
+    let mut notes = context.health.notes();
     let checks = reasons.into_iter().map(|(name, reason)| {
-        let ready = reason.is_none();
-        (name, CheckReport { ready, reason })
+        let (ready, note) = (reason.is_none(), notes.remove(name));
+        (name, CheckReport { ready, reason, note })
     });
     let report = Readiness { ready, checks: checks.collect() };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -98,6 +101,10 @@ mod tests {
 
         kafka.ready();
         let ready = r#"{"ready":true,"checks":{"kafka":{"ready":true}}}"#;
+        assert_eq!(server.get("/readyz").await, (200, ready.to_owned()));
+
+        kafka.ready_with("paused by kim");
+        let ready = r#"{"ready":true,"checks":{"kafka":{"ready":true,"note":"paused by kim"}}}"#;
         assert_eq!(server.get("/readyz").await, (200, ready.to_owned()));
 
         context.stop.cancel();

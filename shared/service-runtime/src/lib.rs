@@ -28,6 +28,7 @@
 
 pub use grouped::grouped;
 pub use health::{Check, Health};
+pub use host::host_name;
 pub use line_limit::LineLimit;
 pub use metrics::Metrics;
 pub use progress::Progress;
@@ -41,6 +42,7 @@ pub mod settings;
 mod captured;
 mod grouped;
 mod health;
+mod host;
 mod http;
 mod line_limit;
 mod metrics;
