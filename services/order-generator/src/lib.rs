@@ -1,8 +1,8 @@
 //! Publishes Avro orders to Kafka.
 //!
 //! Reading order: `orders` draws them and `trouble` makes some of them bad (both pure), `batch` makes records of them,
-//! `delivery` gets a batch to the broker, `sender` does so for one partition and `senders` for all, `service` puts it
-//! together.
+//! `delivery` gets a batch to the broker, `sender` does so for one partition and `senders` for all, `steering` says
+//! when to stop and start, `service` puts it together.
 
 pub use service::run;
 pub use settings::GeneratorSettings;
@@ -22,4 +22,5 @@ mod senders;
 mod service;
 mod settings;
 mod startup;
+mod steering;
 mod trouble;

@@ -35,6 +35,11 @@ impl Pace {
         self.passed += 1.0;
         (due > now).then_some(due)
     }
+
+    /// Puts off all orders that are still to come.
+    pub(crate) fn postpone(&mut self, pause: Duration) {
+        self.start += pause;
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +72,20 @@ mod tests {
         let mut pace = Pace::new(0.0, start);
 
         assert_eq!([pace.next(start), pace.next(start)], [None, None]);
+    }
+
+    #[tokio::test]
+    async fn what_is_put_off_comes_at_the_same_distances() {
+        let start = Instant::now();
+        let mut pace = Pace::new(10.0, start);
+        pace.next(start);
+
+        let pause = Duration::from_millis(900);
+        pace.postpone(pause);
+
+        let due = [pace.next(start + pause), pace.next(start + pause)];
+        let at = |millis| Some(start + pause + Duration::from_millis(millis));
+        assert_eq!(due, [at(100), at(200)]);
     }
 
     #[tokio::test]

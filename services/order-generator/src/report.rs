@@ -135,6 +135,12 @@ impl Report {
         orders.iter().take(self.failures.admit(orders.len()))
     }
 
+    /// Returns how many orders were handed over and have no outcome yet.
+    pub(crate) fn on_its_way(&self) -> u64 {
+        let concluded = self.acknowledged.get() + self.failed.get() + self.unknown.get();
+        self.sent.get().saturating_sub(concluded)
+    }
+
     /// Returns how many orders were acknowledged so far, leaving out what was made bad.
     pub(crate) fn acknowledged_orders(&self) -> u64 {
         let bad = Trouble::ALL.into_iter().filter(|trouble| trouble.is_bad());

@@ -3,7 +3,7 @@
 //! ```text
 //! registry, topic ─→ make orders ─┬─ queue ─→ sender of partition 0 ─┐
 //!                        ↑        ├─ queue ─→ sender of partition 1 ─┼─→ report ─→ exit code
-//!      pace, stop, halted, growth └─ queue ─→ sender of partition 2 ─┘
+//!  steering, stop, halted, growth └─ queue ─→ sender of partition 2 ─┘
 //! ```
 //!
 //! At a signal, when `ORDER_COUNT` is reached, or when an order could not be delivered, no more orders are made; the
@@ -15,15 +15,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
+use control_topic::Participant;
+use control_topic::record::Role;
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::writer::Writer;
 use schema_registry::{RegistryConfig, SchemaRegistry};
-use service_runtime::{Context, Progress};
+use service_runtime::{Context, Progress, host_name};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, consume_budget};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -37,6 +39,7 @@ use crate::report::Report;
 use crate::senders::{Common, Senders, random_number};
 use crate::settings::GeneratorSettings;
 use crate::startup;
+use crate::steering::Steering;
 
 /// How often the progress bar moves.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -71,12 +74,14 @@ struct Publisher {
     cluster: Cluster,
     writer: Writer,
     outage: Arc<Outage>,
+    steering: Steering,
 }
 
 impl Publisher {
     async fn start(settings: GeneratorSettings, context: Context) -> anyhow::Result<Self> {
         let registry_check = context.health.check("registry");
         let kafka_check = context.health.check("kafka");
+        let control_check = context.health.check("control");
         let servers = settings.connection.bootstrap_servers.clone();
         let brokers = BrokerConfig::new(servers, env!("CARGO_PKG_NAME"));
         let registry_url = settings.connection.schema_registry_url.reveal();
@@ -86,6 +91,13 @@ impl Publisher {
         let topic = &settings.topics.orders_topic;
         let schema_id = startup::register_schema(&registry, topic, &registry_check).await?;
         let cluster = Cluster::new(brokers.clone());
+        let participant = Participant::start(
+            &cluster,
+            &settings.topics.control_topic,
+            settings.topics.replication_factor,
+            Role::Generator,
+            &host_name(),
+        );
         let partitions = startup::create_topic(&cluster, &settings.topics, &kafka_check).await?;
         let seed = match settings.seed {
             Some(seed) => seed,
@@ -100,10 +112,11 @@ impl Publisher {
             cluster,
             writer: Writer::new(brokers),
             outage: Arc::new(Outage::new(kafka_check)),
+            steering: Steering::new(participant, control_check),
         })
     }
 
-    async fn publish(self) -> anyhow::Result<()> {
+    async fn publish(mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
         // A signal ends the making of orders, and so does an order that could not be delivered.
         let enough = self.context.stop.child_token();
@@ -121,6 +134,7 @@ impl Publisher {
         let made = self.make_orders(&mut senders, growth, &report, &enough).await;
         let drained = self.drain(senders.close(), &abandon).await;
         beside.shutdown().await;
+        self.steering.end().await;
         progress.finish();
         let shortfall = report.conclude(begun.elapsed());
         made?;
@@ -156,7 +170,7 @@ impl Publisher {
     /// Which partition follows from the order's key as in every other client, so the orders of a seed lie on the same
     /// partitions in every run with as many of them.
     async fn make_orders(
-        &self,
+        &mut self,
         senders: &mut Senders<Writer>,
         mut growth: watch::Receiver<NonZeroU32>,
         report: &Report,
@@ -169,10 +183,12 @@ impl Publisher {
         let mut pace = Pace::new(self.settings.order_rate, Instant::now());
         let mut made = 0;
         while (order_count == 0 || made < order_count) && !enough.is_cancelled() {
-            if let Some(due) = pace.next(Instant::now())
-                && enough.run_until_cancelled(sleep_until(due)).await.is_none()
-            {
-                return Ok(());
+            let due = pace.next(Instant::now());
+            if due.is_some() || self.steering.has_news() {
+                let is_due = self.steering.until_due(due, &mut pace, report);
+                if enough.run_until_cancelled(is_due).await.is_none() {
+                    return Ok(());
+                }
             }
             if growth.has_changed().unwrap_or(false) {
                 self.writer.refresh();
