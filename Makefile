@@ -70,6 +70,10 @@ stats: engine ## Print the group's numbers; make stats ARGS=--watch
 dlq: engine ## Work the dead-letter queue: make dlq ARGS=list
 	$(COMPOSE) run --rm --no-deps processor dlq $(ARGS)
 
+.PHONY: control
+control: engine ## Stop or start services, or show what they do: make control ARGS='stop processor'
+	$(COMPOSE) run --rm --no-deps processor control $(ARGS)
+
 .PHONY: topics
 topics: engine ## Describe the topics
 	$(KAFKA_TOOL)/kafka-topics.sh --bootstrap-server localhost:9092 --describe --exclude-internal

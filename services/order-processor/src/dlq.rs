@@ -28,9 +28,8 @@ mod journal;
 mod letter;
 mod list;
 mod lock;
-mod output;
 mod reading;
-mod render;
+pub(crate) mod render;
 mod replay;
 mod show;
 mod standing;
@@ -54,13 +53,13 @@ pub use self::filter::{Key, Moment, ParseMomentError};
 use self::journal::Journal;
 pub(crate) use self::letter::{Desk, Letter};
 pub use self::letter::{ParsePlaceError, Place};
-use self::output::{Closed, Output};
 pub(crate) use self::render::bytes as bytes_for_people;
 use self::standing::{Sent, State};
 use self::topic_log::TopicLog;
 use self::walk::Walk;
 use self::watch::Watching;
 use crate::clock::now_ms;
+use crate::output::{Closed, Output};
 use crate::settings::ProcessorSettings;
 
 /// Runs one of the commands.

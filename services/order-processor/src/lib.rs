@@ -3,11 +3,12 @@
 //! Reading order: [`handler`] is where your own work goes, and [`webhook`] is such a work. [`service`] is
 //! `order-processor run`: it prepares, and runs the `session`, a group member that gives each assigned partition to a
 //! `worker`. A worker's numbers are a [`checkpoint::PartitionState`], committed together with the offset; [`start`]
-//! decides what a partition goes on from. [`stats`] reads the same checkpoints from outside, and [`dlq`] works on what became
-//! [`dead_letter`]s.
+//! decides what a partition goes on from. [`stats`] reads the same checkpoints from outside, [`dlq`] works on what became
+//! [`dead_letter`]s, and [`control`] stops and starts replicas and generators.
 //!
-//! What stops for a while does so in one of three places: [`circuit`] and its `gate` stop all attempts of a process,
-//! [`guard`] stops a partition that fills the dead-letter topic, and what is looked up or written is waited for.
+//! What stops for a while does so in one of four places: [`circuit`] and its `gate` stop all attempts of a process,
+//! [`guard`] stops a partition that fills the dead-letter topic, what is looked up or written is waited for, and `halt` is
+//! the brake that operators have.
 //!
 //! What decides and computes is pure: [`aggregate`], [`checkpoint`], [`circuit`], [`dead_letter`], [`dlq::actions`],
 //! [`dlq::cause`], [`guard`], [`producer_table`], [`retry`], [`simulation`] and [`start`] know no clock, runtime or
@@ -16,6 +17,7 @@
 pub mod aggregate;
 pub mod checkpoint;
 pub mod circuit;
+pub mod control;
 pub mod dashboard;
 pub mod dead_letter;
 pub mod dlq;
@@ -33,7 +35,9 @@ pub mod webhook;
 mod clock;
 mod gate;
 mod group_numbers;
+mod halt;
 mod letters;
+mod output;
 mod pauses;
 mod release;
 mod report;

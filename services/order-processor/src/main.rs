@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use order_processor::control::{self, ControlCommand};
 use order_processor::dlq::{self, DlqCommand};
 use order_processor::settings::ProcessorSettings;
 use order_processor::stats::{Format, Times};
@@ -42,6 +43,14 @@ enum Command {
     },
     /// Serves a page that shows the group and steers it.
     Dashboard,
+    /// Stops and starts generators and processors, and shows which of them run.
+    Control {
+        /// One JSON object instead of tables.
+        #[arg(long, global = true)]
+        json: bool,
+        #[command(subcommand)]
+        command: Option<ControlCommand>,
+    },
     /// Asks the replica that runs with the same settings whether it is ready; the exit code is the answer.
     Healthcheck,
 }
@@ -65,6 +74,11 @@ fn main() -> ExitCode {
             dlq::run(settings, context, *command)
         }),
         Command::Dashboard => service_runtime::run(NAME, dashboard::run),
+        Command::Control { json, command } => {
+            service_runtime::run_tool(NAME, move |settings, context| {
+                control::run(settings, context, command, json)
+            })
+        }
         Command::Healthcheck => service_runtime::healthcheck::<ProcessorSettings>(NAME),
     }
 }

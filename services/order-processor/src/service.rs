@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use control_topic::Participant;
+use control_topic::record::Role;
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::{ClientError, chain};
 use kafka_client::patience::until_reached;
@@ -13,19 +15,21 @@ use kafka_client::topics::{NewTopic, ensure_topics, topic_config};
 use kafka_client::writer::Writer;
 use order_avro::ORDER_SCHEMA;
 use schema_registry::{RegistryConfig, SchemaRegistry};
-use service_runtime::{Check, Context, Waiting};
+use service_runtime::settings::TopicSettings;
+use service_runtime::{Check, Context, Waiting, host_name};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::gate::Gate;
+use crate::halt::{self, Halt};
 use crate::handler::{CountOnly, Handler};
 use crate::letters::{Desk, Letters};
 use crate::pauses::Pauses;
 use crate::release::Releases;
 use crate::report::Reporter;
 use crate::retry::{Jitter, RetryPolicy};
-use crate::session::{self, Session};
-use crate::settings::{HandlerSettings, ProcessorSettings};
+use crate::session::{self, Session, Standing};
+use crate::settings::{HandlerSettings, ProcessorSettings, RetrySettings};
 use crate::simulation::{Simulated, Simulation};
 use crate::watch::Watch;
 use crate::webhook::Webhook;
@@ -79,6 +83,7 @@ pub async fn run_with<H: Handler>(
         SchemaRegistry::new(RegistryConfig::new(settings.connection.schema_registry_url.reveal()))
             .context("set up the schema registry's client")?;
     let subject = format!("{}-value", settings.topics.orders_topic);
+    let participant = participant(&cluster, &settings);
     let prepared = async {
         tokio::try_join!(
             register(&schemas, &subject, &registry),
@@ -90,6 +95,9 @@ pub async fn run_with<H: Handler>(
     let dlq_partitions = partitions.get(&settings.dlq_topic).copied().unwrap_or(1);
 
     let mut tasks = JoinSet::new();
+    let halt = Halt::on();
+    let control = context.health.check("control");
+    tasks.spawn(halt::obey(participant.instruction(), Arc::clone(&halt), control));
     let pauses = Pauses::new(context.health.check("work"));
     let watch = Arc::new(Watch::default());
     let desk = Desk {
@@ -106,6 +114,7 @@ pub async fn run_with<H: Handler>(
         handler,
         attempt_timeout: settings.handler.timeout,
         gate,
+        halt: Arc::clone(&halt),
         watch,
         pauses,
         dlq_guard: settings.dlq_guard,
@@ -113,14 +122,7 @@ pub async fn run_with<H: Handler>(
         group_id: settings.group.group_id.clone(),
         orders_topic: settings.topics.orders_topic.clone(),
         replay_topic: settings.replay_topic(),
-        retry: RetryPolicy {
-            retries_max: settings.retry.retries_max,
-            backoff: settings.retry.backoff,
-            multiplier: settings.retry.multiplier,
-            backoff_max: settings.retry.backoff_max,
-            jitter: if settings.retry.jitter { Jitter::Full } else { Jitter::Off },
-            elapsed_max: settings.retry.elapsed_max,
-        },
+        retry: retry_policy(&settings.retry),
         ordering: settings.retry.ordering,
         payload_format: settings.payload_format,
         value_bytes_max: settings.value_bytes_max,
@@ -132,11 +134,31 @@ pub async fn run_with<H: Handler>(
         held_bytes: AtomicUsize::new(0),
         held_bytes_max: settings.retry.in_flight_bytes_max,
     });
-    let session = Session::start(cluster, settings, Arc::clone(&shared), kafka, partitions);
+    let standing = Standing::new(participant, &halt);
+    let session =
+        Session::start(cluster, settings, Arc::clone(&shared), kafka, partitions, standing);
     let outcome = session.run(stop, stuck).await;
     shared.reporter.finish();
     tasks.shutdown().await;
     outcome
+}
+
+/// Begins to follow the control topic, which tells when to stop and to start.
+fn participant(cluster: &Cluster, settings: &ProcessorSettings) -> Participant {
+    let TopicSettings { control_topic, replication_factor, .. } = &settings.topics;
+    let role = Role::Processor;
+    Participant::start(cluster, control_topic, *replication_factor, role, &host_name())
+}
+
+fn retry_policy(settings: &RetrySettings) -> RetryPolicy {
+    RetryPolicy {
+        retries_max: settings.retries_max,
+        backoff: settings.backoff,
+        multiplier: settings.multiplier,
+        backoff_max: settings.backoff_max,
+        jitter: if settings.jitter { Jitter::Full } else { Jitter::Off },
+        elapsed_max: settings.elapsed_max,
+    }
 }
 
 /// Waits for `future` unless told to stop.

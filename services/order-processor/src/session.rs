@@ -10,6 +10,7 @@
 
 mod committing;
 mod loading;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::settings::ProcessorSettings;
 use crate::worker::{self, Mishap, Notice, Request};
 use committing::Committed;
 use loading::{Loaded, Loader};
+pub(crate) use standing::Standing;
 
 /// Fetches that wait for a worker: one at work, one ready, one on its way.
 const FETCHED_MAX: usize = 1;
@@ -60,6 +62,8 @@ struct Working {
     requests: mpsc::Sender<Request>,
     /// The revision of the worker's state.
     revision: Arc<AtomicU64>,
+    /// The move of the brake since which nothing has been under way.
+    rest: Arc<AtomicU64>,
     /// The last revision that is committed; `None` before the first commit is due.
     committed: Option<u64>,
 }
@@ -88,6 +92,7 @@ pub(crate) struct Session<H> {
     /// A partition has caught up since the last commit.
     commit_soon: bool,
     viewing: JoinSet<anyhow::Result<usize>>,
+    standing: Standing,
 }
 
 impl<H: Handler> Session<H> {
@@ -97,6 +102,7 @@ impl<H: Handler> Session<H> {
         shared: Arc<worker::Shared<H>>,
         kafka: Check,
         partitions_at_start: BTreeMap<String, i32>,
+        standing: Standing,
     ) -> Self {
         let group = &settings.group;
         let member = MemberConfig {
@@ -125,6 +131,7 @@ impl<H: Handler> Session<H> {
             commit_failure_reported: None,
             commit_soon: false,
             viewing: JoinSet::new(),
+            standing,
             cluster,
             settings,
             shared,
@@ -152,6 +159,7 @@ impl<H: Handler> Session<H> {
         } else {
             self.membership.leave().await;
         }
+        self.standing.end().await;
         outcome.and(drained)
     }
 
@@ -178,6 +186,7 @@ impl<H: Handler> Session<H> {
                 }
                 Some(ended) = self.workers.join_next() => ended.context("work on a partition")??,
                 Some(notice) = self.notices.1.recv() => self.on_notice(notice).await?,
+                () = self.standing.moved() => self.commit_soon |= self.is_dirty(),
                 _ = tick.tick() => self.commit(),
                 () = sleep_until(soon), if self.commit_soon && self.committing.is_empty() => {
                     self.commit();
@@ -195,6 +204,7 @@ impl<H: Handler> Session<H> {
                     self.judge_health();
                 }
             }
+            self.say_standing();
         }
     }
 
@@ -280,6 +290,7 @@ impl<H: Handler> Session<H> {
         let (fetched_tx, fetched) = mpsc::channel(FETCHED_MAX);
         let (requests, requests_rx) = mpsc::channel(REQUESTS_MAX);
         let revision = Arc::new(AtomicU64::new(state.revision()));
+        let rest = Arc::new(AtomicU64::new(0));
         let committed = (!commit_at_once).then(|| state.revision());
         let is_replay = tp.topic.as_ref() == self.shared.replay_topic;
         if is_replay {
@@ -298,16 +309,17 @@ impl<H: Handler> Session<H> {
             requests: requests_rx,
             notices: self.notices.0.clone(),
             revision: Arc::clone(&revision),
+            rest: Arc::clone(&rest),
         };
         self.workers.spawn(worker::run(Arc::clone(&self.shared), assignment));
         self.reader.add(tp.clone(), topic_id, position, fetched_tx);
-        self.working.insert(tp, Working { epoch, requests, revision, committed });
+        self.working.insert(tp, Working { epoch, requests, revision, rest, committed });
         self.commit_soon |= commit_at_once;
     }
 
     async fn on_notice(&mut self, notice: Notice) -> anyhow::Result<()> {
         let (tp, epoch, mishap) = match notice {
-            Notice::CaughtUp => {
+            Notice::CaughtUp | Notice::AtRest => {
                 self.commit_soon |= self.is_dirty();
                 return Ok(());
             }

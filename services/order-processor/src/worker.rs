@@ -35,7 +35,7 @@ use kafka_group::TopicPartition;
 use kafka_group::record_batch::AbortedTransactions;
 use order_avro::{Order, PayloadFormat, WriterSchema};
 use schema_registry::SchemaRegistry;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::ReusableBoxFuture;
 use uuid::Uuid;
@@ -44,6 +44,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::PartitionState;
 use crate::gate::Gate;
 use crate::guard::Guard;
+use crate::halt::Halt;
 use crate::handler::{Handler, Outcome, Source};
 use crate::letters::{LetterError, Letters};
 use crate::pauses::Pauses;
@@ -65,6 +66,8 @@ pub(crate) struct Shared<H> {
     /// How long one attempt may take.
     pub(crate) attempt_timeout: Duration,
     pub(crate) gate: Arc<Gate>,
+    /// On while this replica is to begin nothing.
+    pub(crate) halt: Arc<Halt>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) pauses: Pauses,
     /// The dead letters of one type after which a partition stops.
@@ -115,6 +118,8 @@ pub(crate) struct Snapshot {
 pub(crate) enum Notice {
     /// The partition has caught up with its log and has something to commit.
     CaughtUp,
+    /// Nothing is under way any more, and nothing will begin while the brake is on.
+    AtRest,
     /// Reading cannot go on where it was.
     OutOfPlace {
         /// The partition.
@@ -153,6 +158,8 @@ pub(crate) struct Assignment {
     pub(crate) notices: mpsc::Sender<Notice>,
     /// Shared with the session: the state's revision, to see whether there is anything to commit.
     pub(crate) revision: Arc<AtomicU64>,
+    /// Shared with the session: the move of the brake since which nothing has been under way.
+    pub(crate) rest: Arc<AtomicU64>,
 }
 
 /// How a piece of work in flight ended.
@@ -187,6 +194,8 @@ struct Worker<'a, H> {
     requests: mpsc::Receiver<Request>,
     notices: mpsc::Sender<Notice>,
     revision: Arc<AtomicU64>,
+    rest: Arc<AtomicU64>,
+    halt_moves: watch::Receiver<u64>,
     held: HeldRecords,
     /// The part of the process's held bytes that is this worker's.
     counted_bytes: usize,
@@ -236,6 +245,8 @@ pub(crate) async fn run<H: Handler>(
         requests: assignment.requests,
         notices: assignment.notices,
         revision: assignment.revision,
+        rest: assignment.rest,
+        halt_moves: shared.halt.moves(),
         held: HeldRecords::default(),
         counted_bytes: 0,
         in_flight: FuturesUnordered::new(),
@@ -259,6 +270,7 @@ pub(crate) async fn run<H: Handler>(
 
 impl<H: Handler> Worker<'_, H> {
     async fn work(&mut self) -> anyhow::Result<()> {
+        self.rest();
         while !self.ended {
             match self.turn(Intake::Open).await {
                 None => {}
@@ -280,12 +292,14 @@ impl<H: Handler> Worker<'_, H> {
     async fn turn(&mut self, intake: Intake) -> Option<Fetched> {
         let wants_permit = self.wants_permit();
         self.permits.prepare(wants_permit);
-        let is_open = intake == Intake::Open && self.draining.is_none();
-        let due = self.held.next_due().filter(|_| self.draining.is_none());
+        let is_beginning = self.draining.is_none() && !self.shared.halt.is_on();
+        let is_open = intake == Intake::Open && is_beginning;
+        let due = self.held.next_due().filter(|_| is_beginning);
         let deadline = self.draining.as_ref().map(|draining| draining.deadline);
         tokio::select! {
             biased;
             request = self.requests.recv() => self.on_request(request),
+            Ok(()) = self.halt_moves.changed() => {}
             Some(finished) = self.in_flight.next(), if !self.in_flight.is_empty() => self.on_finished(finished),
             word = guarded::word(&mut self.guarded), if self.guarded.is_some() => self.on_release(&word),
             Some(permit) = self.permits.next(), if wants_permit => self.permits.arrive(permit),
@@ -392,6 +406,18 @@ impl<H: Handler> Worker<'_, H> {
             self.shared.reporter.withhold(std::mem::take(&mut self.lines_withheld));
         }
         self.revision.store(self.state.revision(), Atomic::Relaxed);
+        self.rest();
+    }
+
+    /// Says when nothing is under way any more while the brake is on.
+    fn rest(&self) {
+        let Some(number) = self.shared.halt.number_while_on() else { return };
+        if !self.in_flight.is_empty() || self.rest.swap(number, Atomic::Release) == number {
+            return;
+        }
+        if self.notices.try_send(Notice::AtRest).is_err() {
+            tracing::trace!("the session is busy, and looks by itself");
+        }
     }
 
     fn end_drain(&mut self) {

@@ -252,9 +252,8 @@ impl ChosenArguments {
 
 impl OperatorArguments {
     /// Returns who and where.
-    pub(super) fn name(&self) -> String {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        format!("{}@{host}", self.by)
+    pub fn name(&self) -> String {
+        format!("{}@{}", self.by, service_runtime::host_name())
     }
 }
 

@@ -4,10 +4,10 @@ use service_runtime::grouped;
 
 use super::actions::Action;
 use super::filter::Filter;
-use super::output::Output;
 use super::standing::State;
 use super::{Overview, dead_letters};
 use crate::clock::now_ms;
+use crate::output::Output;
 
 /// What an operator asks for.
 #[derive(Clone, Debug)]

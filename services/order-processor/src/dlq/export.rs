@@ -2,9 +2,9 @@
 
 use super::Overview;
 use super::filter::Filter;
-use super::output::Output;
 use super::render::json_letter;
 use super::standing::State;
+use crate::output::Output;
 
 /// Prints one JSON object a line for each letter.
 ///

@@ -18,7 +18,7 @@ const DUMP_BYTES: usize = 16;
 const DUMP_BYTES_MAX: usize = 4 * 1024;
 
 /// Returns a time for people: UTC, to the second.
-pub(super) fn time(ms: i64) -> String {
+pub(crate) fn time(ms: i64) -> String {
     let time = DateTime::from_timestamp_millis(ms);
     time.map_or_else(|| ms.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
@@ -46,7 +46,7 @@ pub(super) fn header_value(name: &[u8], value: Option<&[u8]>) -> String {
 }
 
 /// Replaces what a terminal would act on: headers and keys come from anybody.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -83,13 +83,13 @@ pub(super) fn dump(bytes: &[u8]) -> Vec<String> {
 
 /// How a column is aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Align {
+pub(crate) enum Align {
     Left,
     Right,
 }
 
 /// Returns rows in columns that are as wide as they need to be; the first row is the heading.
-pub(super) fn table(columns: &[Align], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(columns: &[Align], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
     };

@@ -31,11 +31,11 @@ use super::actions::Action;
 use super::filter::Filter;
 use super::letter::Letter;
 use super::lock::{Others, RunLock};
-use super::output::Output;
 use super::reading::Stopped;
 use super::topic_log::{TopicLog, patiently};
 use super::{Overview, dead_letters};
 use crate::clock::now_ms;
+use crate::output::Output;
 
 /// Records that may wait to be sent together, in bytes.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -8,10 +8,10 @@ use super::decoded::{Decoded, Decoder};
 use super::filter::Filter;
 use super::journal::Dismissal;
 use super::letter::Letter;
-use super::output::Output;
 use super::render::{bytes, dump, header_value, json_letter, nullable, printable, time};
 use super::standing::State;
 use crate::dead_letter::{ReplayOf, names};
+use crate::output::Output;
 
 /// The widest of the words in front.
 const LABEL_CHARS: usize = 12;

@@ -12,10 +12,10 @@ use super::Overview;
 use super::decoded::{Decoded, Decoder};
 use super::filter::Filter;
 use super::letter::{Desk, Letter};
-use super::output::Output;
 use super::reading::Chunk;
 use super::render::{json_letter, nullable, printable, short, time};
 use crate::dead_letter::Identity;
+use crate::output::Output;
 
 /// Fetches of a partition that wait to be looked at.
 const QUEUE_MAX: usize = 1;

@@ -41,6 +41,8 @@ pub(super) enum Block {
     Permit,
     /// The partition is stopped.
     Release,
+    /// The brake is on.
+    Paused,
 }
 
 /// Why a value gave no order.
@@ -167,6 +169,9 @@ impl<H: Handler> Worker<'_, H> {
     /// Returns what keeps any record from being taken.
     #[inline]
     pub(super) fn block(&self, offset: i64) -> Option<Block> {
+        if self.shared.halt.is_on() {
+            return Some(Block::Paused);
+        }
         if !self.has_room_for(offset) {
             return Some(Block::Room);
         }
@@ -230,7 +235,7 @@ impl<H: Handler> Worker<'_, H> {
     /// Waits until what blocks the record at hand may have gone; everything held goes on meanwhile.
     pub(super) async fn unblock(&mut self, block: Block) {
         match block {
-            Block::Room | Block::Release => {
+            Block::Room | Block::Release | Block::Paused => {
                 // Nothing is taken in, so the turn returns nothing.
                 self.turn(Intake::Closed).await;
             }

@@ -142,7 +142,7 @@ impl<H: Handler> Worker<'_, H> {
     pub(super) fn wants_permit(&self) -> bool {
         (self.permits.newcomer_waits || !self.ready.is_empty())
             && self.draining.is_none()
-            && self.guarded.is_none()
+            && self.may_begin()
     }
 
     /// Waits for a permit for a record that is not held yet.

@@ -59,12 +59,17 @@ impl<H: Handler> Worker<'_, H> {
         self.start_ready();
     }
 
+    /// Returns whether the partition is not stopped.
+    pub(super) fn may_begin(&self) -> bool {
+        self.guarded.is_none() && !self.shared.halt.is_on()
+    }
+
     /// Starts what may start, one after the other, for as long as attempts end at once.
     pub(super) fn start_ready(&mut self) {
         if self.draining.is_some() {
             self.ready.clear();
         }
-        while !self.ready.is_empty() && self.guarded.is_none() && self.permits.allow() {
+        while !self.ready.is_empty() && self.may_begin() && self.permits.allow() {
             if self.permits.leave_probe_to_newcomer() {
                 return;
             }
@@ -141,7 +146,8 @@ impl<H: Handler> Worker<'_, H> {
         let Some(held) = self.held.get_mut(offset) else { return };
         let work = &mut held.work;
         let attempts = work.attempts;
-        let uptime = gate.uptime();
+        // Neither an outage nor a stop is time in which it could have been tried again.
+        let uptime = gate.uptime().saturating_sub(self.shared.halt.time_on());
         let elapsed = uptime.saturating_sub(*work.first_failure.get_or_insert(uptime));
         let delay = self.shared.retry.delay_after(attempts, elapsed, retry_after, rand::random);
         if is_evidence {

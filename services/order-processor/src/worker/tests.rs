@@ -20,6 +20,7 @@ use crate::letters::Letter;
 use crate::retry::Jitter;
 
 mod outages;
+mod stopped;
 
 const TOPIC: Uuid = Uuid::from_u128(1);
 const BACKOFF: Duration = Duration::from_secs(10);
@@ -76,6 +77,17 @@ fn transient() -> Outcome {
     Outcome::transient("not now")
 }
 
+fn retry_policy() -> RetryPolicy {
+    RetryPolicy {
+        retries_max: 2,
+        backoff: BACKOFF,
+        multiplier: 1.0,
+        backoff_max: BACKOFF,
+        jitter: Jitter::Off,
+        elapsed_max: None,
+    }
+}
+
 /// A running worker and both ends of everything it is connected to.
 struct Bench {
     script: Arc<Script>,
@@ -87,6 +99,8 @@ struct Bench {
     _keeper: JoinSet<()>,
     health: Health,
     release: Arc<Notify>,
+    halt: Arc<Halt>,
+    rest: Arc<AtomicU64>,
     next_offset: i64,
 }
 
@@ -103,12 +117,15 @@ impl Bench {
     ) -> Self {
         let (letters, letters_rx) = Letters::captured();
         let (health, release) = (Health::default(), Arc::default());
+        let (halt, rest) = (Halt::on(), Arc::default());
+        halt.set(false);
         let pauses = Pauses::new(health.check("work"));
         let gate = Gate::new(CONCURRENCY, DOWN_AFTER, pauses.clone());
         let mut shared = Shared {
             handler: Arc::clone(&script),
             attempt_timeout: ATTEMPT_TIMEOUT,
             gate,
+            halt,
             watch: Arc::default(),
             pauses,
             dlq_guard: DLQ_GUARD,
@@ -116,14 +133,7 @@ impl Bench {
             group_id: "group".to_owned(),
             orders_topic: "orders".to_owned(),
             replay_topic: "replay".to_owned(),
-            retry: RetryPolicy {
-                retries_max: 2,
-                backoff: BACKOFF,
-                multiplier: 1.0,
-                backoff_max: BACKOFF,
-                jitter: Jitter::Off,
-                elapsed_max: None,
-            },
+            retry: retry_policy(),
             ordering,
             payload_format: PayloadFormat::Auto,
             value_bytes_max: VALUE_BYTES_MAX,
@@ -136,6 +146,7 @@ impl Bench {
             held_bytes_max: usize::MAX,
         };
         change(&mut shared);
+        let halt = Arc::clone(&shared.halt);
         let mut keeper = JoinSet::new();
         keeper.spawn(Arc::clone(&shared.gate).keep());
         let (fetched, fetched_rx) = mpsc::channel(1);
@@ -151,6 +162,7 @@ impl Bench {
             requests: requests_rx,
             notices: notices_tx,
             revision: Arc::default(),
+            rest: Arc::clone(&rest),
         };
         let mut workers = JoinSet::new();
         workers.spawn(run(Arc::new(shared), assignment));
@@ -164,6 +176,8 @@ impl Bench {
             _keeper: keeper,
             health,
             release,
+            halt,
+            rest,
             next_offset,
         }
     }

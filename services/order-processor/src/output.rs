@@ -4,17 +4,17 @@ use std::io::{self, BufWriter, Stdout, Write as _};
 
 /// Standard output, buffered.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(crate) struct Output {
     stdout: BufWriter<Stdout>,
 }
 
 /// Whoever reads the output has seen enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("nobody reads the output any more")]
-pub(super) struct Closed;
+pub(crate) struct Closed;
 
 impl Output {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { stdout: BufWriter::new(io::stdout()) }
     }
 
@@ -22,7 +22,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Closed`] where the reader has gone; other errors of standard output.
-    pub(super) fn text(&mut self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn text(&mut self, text: &str) -> anyhow::Result<()> {
         self.stdout.write_all(text.as_bytes()).map_err(failed)
     }
 
@@ -30,7 +30,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`Self::text`].
-    pub(super) fn line(&mut self, line: &str) -> anyhow::Result<()> {
+    pub(crate) fn line(&mut self, line: &str) -> anyhow::Result<()> {
         writeln!(self.stdout, "{line}").map_err(failed)
     }
 
@@ -38,7 +38,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`Self::text`].
-    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
         self.stdout.flush().map_err(failed)
     }
 }

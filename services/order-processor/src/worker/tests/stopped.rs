@@ -1,0 +1,175 @@
+//! What the brake stops, and what it does not.
+
+use super::*;
+
+const LONG: Duration = Duration::from_hours(1);
+/// Less than an attempt may take.
+const WHILE: Duration = ATTEMPT_TIMEOUT.checked_div(2).unwrap();
+
+impl Bench {
+    /// Waits until the worker says that nothing is under way.
+    async fn at_rest(&mut self) {
+        let notice = timeout(PATIENCE, self.notices.recv()).await.expect("it comes to rest");
+        assert!(matches!(notice, Some(Notice::AtRest)), "{notice:?}");
+        assert_eq!(Some(self.rest.load(Atomic::Acquire)), self.halt.number_while_on());
+    }
+
+    fn is_at_rest(&self) -> bool {
+        Some(self.rest.load(Atomic::Acquire)) == self.halt.number_while_on()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_taken_in_while_the_brake_is_on_and_everything_after_that() {
+    let mut bench = Bench::fresh(script([]), Ordering::Key);
+    bench.read(&[("a", None)]).await;
+    bench.halt.set(true);
+    bench.at_rest().await;
+
+    bench.offer(&[("b", None), ("c", None), ("d", Some(b"junk"))]).await;
+    tokio::time::sleep(LONG).await;
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().orders()), (1, 1));
+    assert_eq!(bench.attempts(), [(0, 1)]);
+    assert!(bench.letters.try_recv().is_err());
+    assert!(bench.is_at_rest());
+    assert!(bench.fetched.try_send(Fetched::OutOfRange { position: 9 }).is_err(), "it is full");
+
+    bench.halt.set(false);
+    bench.caught_up().await;
+    bench.letter().await.answer.send(Ok(())).unwrap();
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().orders()), (4, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_starts_with_the_brake_on_begins_nothing() {
+    let on = |shared: &mut Shared<Arc<Script>>| shared.halt.set(true);
+    let empty = PartitionState::empty(TOPIC, 0, Capacity::DEFAULT);
+    let mut bench = Bench::start_with(script([]), Ordering::Key, empty, on);
+    bench.at_rest().await;
+    bench.offer(&[("a", None)]).await;
+    tokio::time::sleep(LONG).await;
+    assert_eq!(bench.attempts(), []);
+
+    let state = bench.drain(Duration::ZERO).await;
+    assert_eq!((state.committable(), state.aggregate().orders()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_runs_ends_and_counts_and_only_then_the_worker_rests() {
+    let (outcome, later) = oneshot::channel();
+    let mut bench = Bench::fresh(script([(0, vec![Answer::Later(later)])]), Ordering::Key);
+    // The second waits behind its key.
+    bench.read(&[("a", None), ("a", None)]).await;
+    bench.halt.set(true);
+    tokio::time::sleep(WHILE).await;
+    assert!(!bench.is_at_rest());
+
+    outcome.send(Outcome::Done).unwrap();
+    bench.at_rest().await;
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().orders()), (1, 1));
+    assert_eq!(bench.attempts(), [(0, 1)], "what waits behind it has not begun");
+
+    bench.halt.set(false);
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().orders()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_the_middle_of_a_batch_leaves_its_rest_alone() {
+    let (outcomes, later): (Vec<_>, Vec<_>) = (0..CONCURRENCY).map(|_| oneshot::channel()).unzip();
+    let answers = (0..).zip(later.into_iter().map(|later| vec![Answer::Later(later)]));
+    let mut bench = Bench::fresh(script(answers), Ordering::Key);
+    // As many as may run at once, one that waits for a permit, and one that needs none.
+    let orders = ["a", "b", "c", "d", "e"].map(|key| (key, None));
+    let junk: (&str, Option<&[u8]>) = ("f", Some(b"junk"));
+    bench.offer(&[&orders[..], &[junk]].concat()).await;
+    bench.checkpoint().await;
+    bench.halt.set(true);
+    for outcome in outcomes {
+        outcome.send(Outcome::Done).unwrap();
+    }
+    bench.at_rest().await;
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().orders()), (4, 4));
+    assert!(bench.letters.try_recv().is_err());
+
+    bench.halt.set(false);
+    bench.caught_up().await;
+    bench.letter().await.answer.send(Ok(())).unwrap();
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().orders()), (6, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_under_way_is_written_and_only_then_the_worker_rests() {
+    let mut bench = Bench::fresh(script([]), Ordering::Key);
+    bench.read(&[("a", Some(b"junk"))]).await;
+    bench.halt.set(true);
+    let letter = bench.letter().await;
+    tokio::time::sleep(LONG).await;
+    assert!(!bench.is_at_rest());
+
+    letter.answer.send(Ok(())).unwrap();
+    bench.at_rest().await;
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().dead_letters()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_wait_while_the_brake_is_on_and_the_time_does_not_count() {
+    let answers = [(0, vec![Answer::Now(transient()), Answer::Now(transient())])];
+    let elapsed = |shared: &mut Shared<Arc<Script>>| shared.retry.elapsed_max = Some(BACKOFF * 3);
+    let empty = PartitionState::empty(TOPIC, 0, Capacity::DEFAULT);
+    let mut bench = Bench::start_with(script(answers), Ordering::Key, empty, elapsed);
+    bench.read(&[("a", None)]).await;
+    bench.halt.set(true);
+    bench.at_rest().await;
+    tokio::time::sleep(LONG).await;
+    assert_eq!(bench.attempts(), [(0, 1)]);
+
+    bench.halt.set(false);
+    bench.checkpoint().await;
+    assert_eq!(bench.attempts(), [(0, 1), (0, 2)], "it is due");
+    tokio::time::sleep(BACKOFF).await;
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().orders()), (1, 1));
+    assert!(bench.letters.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_worker_is_drained_at_once_and_keeps_attempts_in_its_checkpoint() {
+    let mut bench = Bench::fresh(script([(0, vec![Answer::Now(transient())])]), Ordering::Key);
+    bench.read(&[("a", None), ("b", None)]).await;
+    bench.halt.set(true);
+    bench.at_rest().await;
+    bench.offer(&[("c", None)]).await;
+
+    let begun = Instant::now();
+    let state = bench.drain(LONG).await;
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert_eq!((state.committable(), state.aggregate().orders()), (0, 1));
+
+    let mut next = Bench::start(script([]), Ordering::Key, state);
+    next.read(&[("a", None), ("b", None), ("c", None)]).await;
+    let state = next.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().orders()), (3, 3));
+    assert_eq!(next.attempts(), [(0, 2), (2, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_rest_is_not_taken_for_the_present_one() {
+    let (outcome, later) = oneshot::channel();
+    let mut bench = Bench::fresh(script([(0, vec![Answer::Later(later)])]), Ordering::Key);
+    bench.halt.set(true);
+    bench.at_rest().await;
+    bench.halt.set(false);
+    bench.read(&[("a", None)]).await;
+    bench.halt.set(true);
+    tokio::time::sleep(WHILE).await;
+    assert!(!bench.is_at_rest());
+    outcome.send(Outcome::Done).unwrap();
+    bench.at_rest().await;
+}
