@@ -55,11 +55,13 @@ impl Scenario {
         std::fs::create_dir_all(&log_folder)
             .with_context(|| format!("create {}", log_folder.display()))?;
         let (dead_letter_topic, group) = (format!("{id}-dlq"), format!("{id}-group"));
+        let control_topic = format!("{id}-control");
         let environment = [
             ("BOOTSTRAP_SERVERS", platform.bootstrap_servers()),
             ("SCHEMA_REGISTRY_URL", platform.registry_url()),
             ("ORDERS_TOPIC", &id),
             ("ORDERS_DLQ_TOPIC", &dead_letter_topic),
+            ("CONTROL_TOPIC", &control_topic),
             ("CONSUMER_GROUP_ID", &group),
             ("HTTP_ADDR", "off"),
             ("LOG_FORMAT", "json"),
@@ -180,6 +182,11 @@ impl Scenario {
     /// Returns the topic that holds what operators have decided about the group's dead letters.
     pub fn actions_topic(&self) -> String {
         format!("{}.{}.dlq-actions", self.orders_topic, self.group)
+    }
+
+    /// Returns the topic that the scenario's services are stopped and started through.
+    pub fn control_topic(&self) -> String {
+        format!("{}-control", self.orders_topic)
     }
 
     /// Returns the consumer group.

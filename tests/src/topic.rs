@@ -155,6 +155,22 @@ pub async fn grow(bootstrap_servers: &str, topic: &str, count: i32) -> Result<()
     Ok(())
 }
 
+/// Deletes a topic.
+///
+/// # Errors
+/// When the broker refuses to.
+///
+/// # Cancel safety
+/// Not cancel safe: the topic may have been deleted.
+pub async fn delete(bootstrap_servers: &str, topic: &str) -> Result<()> {
+    let client = connect(bootstrap_servers).await?;
+    let controller = client.controller_client().context("find the controller")?;
+    controller
+        .delete_topic(topic, CREATION_WAIT_MS)
+        .await
+        .with_context(|| format!("delete topic {topic}"))
+}
+
 /// Appends one record, with the time of writing, to one partition.
 ///
 /// # Errors

@@ -1,0 +1,309 @@
+//! Stop and start through the control topic: everybody follows, nothing counts in between, and nothing is lost.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use end_to_end::service::field;
+use end_to_end::verdict::Simulation;
+use end_to_end::webhook::Answer;
+use end_to_end::{Scenario, Service, Stats, Webhook, topic};
+use kafka_client::cluster::Cluster;
+use kafka_client::config::BrokerConfig;
+use kafka_client::groups::{GroupDescription, describe_group};
+use serde_json::Value;
+
+const ORDERS: u64 = 4_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_stops_stays_stopped_through_a_kill_and_goes_on_without_a_loss() -> Result<()> {
+    let scenario = Scenario::open("stop-and-start")
+        .await?
+        .with("SESSION_TIMEOUT_MS", "6000")
+        .with("ORDER_COUNT", &ORDERS.to_string())
+        .with("ORDER_RATE", "300");
+    let mut first = scenario.processor("processor-1")?.start()?;
+    let second = scenario.processor("processor-2")?.start()?;
+    second.line("partitions assigned").await?;
+    let mut generator = scenario.generator("generator")?.start()?;
+    scenario.stats_when("the first orders", |stats| stats.orders > 200).await?;
+
+    control(&scenario, &["stop", "processor"]).await?;
+    scenario.stats_when("orders that nobody takes", |stats| stats.lag > 200).await?;
+    let told = control(&scenario, &["stop", "all"]).await?;
+    let told_to = [(&generator, "generator", 1), (&first, "processor", 2)];
+    for (service, role, count) in told_to {
+        assert_eq!(told[role]["desired"], "paused", "{told}");
+        assert!(told[role]["by"].as_str().is_some_and(|by| by.starts_with("kim@")), "{told}");
+        assert_eq!(instances(&told, role)?, vec!["paused"; count], "{told}");
+        let line = service.line("paused by kim@").await?;
+        assert!(!line.contains("starting"), "{line}");
+    }
+    let before = scenario.stats().await?;
+    ensure!(before.lag > 0, "there is nothing that could be done: {before:?}");
+
+    // One replica is killed, the other one drains; a third takes over all they had.
+    first.kill().await?;
+    second.drain().await?;
+    let third = scenario.processor("processor-3")?.start()?;
+    third.line("starting paused: paused by kim@").await?;
+    all_assigned(&scenario, &third).await?;
+    control(&scenario, &["stop", "processor"]).await?;
+    let after = scenario.stats().await?;
+    assert_eq!((after.orders, after.lag), (before.orders, before.lag));
+    assert!(!third.lines().iter().any(|line| line.contains("processed")));
+
+    let told = control(&scenario, &["start", "all"]).await?;
+    assert_eq!(told["generator"]["desired"], "running", "{told}");
+    third.line("resumed by kim@").await?;
+    generator.expect_exit(0).await?;
+    let (stats, _) = scenario.check_exact(ORDERS, Simulation::OFF).await?;
+    assert_eq!((stats.orders, stats.dead_letters), (ORDERS, 0));
+
+    third.drain().await?;
+    let told = control_json(&scenario, &[]).await?;
+    assert!(instances(&told, "generator")?.is_empty(), "it has said goodbye: {told}");
+    let alive = |instance: &&Value| instance["alive"] == true;
+    let left = told["processor"]["instances"].as_array().context("read the instances")?;
+    assert_eq!(left.iter().filter(alive).count(), 0, "{told}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_runs_when_the_stop_comes_ends_and_counts_once() -> Result<()> {
+    const ORDERS: u64 = 40;
+    let webhook = Webhook::start(Answer::Late(Duration::from_secs(1)))?;
+    let scenario = Scenario::open("stop-within-an-attempt")
+        .await?
+        .with("HANDLER_URL", &webhook.url())
+        .with("HANDLER_CONCURRENCY", "1")
+        .with("TOPIC_PARTITIONS", "1")
+        .with("ORDER_COUNT", &ORDERS.to_string());
+    publish(&scenario).await?;
+    let processor = scenario.processor("processor")?.start()?;
+    webhook.calls_when(|calls| !calls.is_empty()).await;
+
+    control(&scenario, &["stop", "processor"]).await?;
+    let stats = scenario.stats().await?;
+    let calls = webhook.calls().len();
+    assert_eq!(usize::try_from(stats.orders)?, calls, "what was begun has ended");
+    ensure!(stats.orders < ORDERS, "all was done before the stop");
+
+    webhook.answer(|_| Answer::DONE);
+    control(&scenario, &["start", "processor"]).await?;
+    let (stats, _) = scenario.check_exact(ORDERS, Simulation::OFF).await?;
+    assert_eq!((stats.orders, stats.retries), (ORDERS, 0));
+    let done = webhook.done();
+    assert_eq!(done.len(), usize::try_from(ORDERS)?);
+    assert!(done.values().all(|times| *times == 1), "{done:?}");
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_follow_is_named_and_a_paused_replica_is_ready() -> Result<()> {
+    let scenario = Scenario::open("laggard")
+        .await?
+        .with("SESSION_TIMEOUT_MS", "30000")
+        .with("HTTP_ADDR", "127.0.0.1:0");
+    let processor = scenario.processor("processor")?.start()?;
+    processor.line("partitions assigned").await?;
+    let told = control(&scenario, &["start", "all"]).await?;
+    let name = told["processor"]["instances"][0]["name"].as_str().context("read its name")?;
+
+    processor.freeze()?;
+    let stop = ["control", "stop", "--by", "kim", "--wait", "1", "--json"];
+    let failed = scenario.processor("stop")?.args(stop).output().await;
+    let failed = format!("{:#}", failed.err().context("it has not followed")?);
+    assert!(failed.contains(&format!("not paused after 1 s: processor {name}")), "{failed}");
+    assert!(failed.contains("exit status: 1"), "{failed}");
+
+    processor.thaw()?;
+    control(&scenario, &["stop", "all"]).await?;
+    let serving = processor.line("serving /healthz").await?;
+    let address = field(&serving, "http_addr")?;
+    let address = address.as_str().context("read the address")?;
+    scenario
+        .processor("healthcheck")?
+        .env("HTTP_ADDR", address)
+        .args(["healthcheck"])
+        .output()
+        .await?;
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_topic_nobody_is_stopped_and_a_new_one_is_heard() -> Result<()> {
+    const ORDERS: u64 = 200;
+    let scenario =
+        Scenario::open("control-topic-gone").await?.with("ORDER_COUNT", &ORDERS.to_string());
+    let processor = scenario.processor("processor")?.start()?;
+    processor.line("partitions assigned").await?;
+    control(&scenario, &["stop", "processor"]).await?;
+    publish(&scenario).await?;
+    assert_eq!(scenario.stats().await?.orders, 0);
+
+    let servers = scenario.platform().bootstrap_servers();
+    topic::delete(servers, &scenario.control_topic()).await?;
+    processor.line("there is no control topic").await?;
+    scenario.check_exact(ORDERS, Simulation::OFF).await?;
+
+    let lines = processor.line_count();
+    control(&scenario, &["stop", "processor"]).await?;
+    processor.line_after(lines, "paused by kim@").await?;
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_restarts_takes_no_word_back() -> Result<()> {
+    const ORDERS: u64 = 200;
+    let mut scenario = Scenario::open_restartable("control-restart")
+        .await?
+        .with("ORDER_RATE", "100")
+        .with("ORDER_COUNT", &ORDERS.to_string());
+    let processor = scenario.processor("processor")?.start()?;
+    processor.line("partitions assigned").await?;
+    control(&scenario, &["stop", "all"]).await?;
+    scenario.restart_broker().await?;
+    let generator = scenario.generator("generator")?.start()?;
+    generator.line("starting paused").await?;
+    control(&scenario, &["start", "generator"]).await?;
+    scenario.stats_when("orders that nobody takes", |stats| stats.lag > 0).await?;
+    let stats: Stats = scenario.stats().await?;
+    assert_eq!(stats.orders, 0);
+    let words = |line: &String| line.contains("paused by") || line.contains("resumed by");
+    assert_eq!(processor.lines().iter().filter(|line| words(line)).count(), 1);
+
+    control(&scenario, &["start", "all"]).await?;
+    scenario.check_exact(ORDERS, Simulation::OFF).await?;
+    drop(generator);
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_coordinator_tells_who_holds_what() -> Result<()> {
+    let scenario = Scenario::open("group-described").await?;
+    let [first, second] = ["one", "two"].map(|name| {
+        let instance_id = format!("{}-{name}", scenario.group());
+        scenario.processor(name)?.env("GROUP_INSTANCE_ID", &instance_id).start()
+    });
+    let (first, second) = (first?, second?);
+    second.line("partitions assigned").await?;
+    let group = described_when(&scenario, |group| {
+        let mut held = group.members.iter().filter_map(|member| member.partitions.as_ref());
+        group.members.len() == 2 && held.all(|partitions| partitions.len() == 3)
+    })
+    .await?;
+    assert_eq!(group.assignor.as_deref(), Some("cooperative-sticky"));
+    let port = |address: &str| address.rsplit(':').next().map(str::to_owned);
+    assert_eq!(port(&group.coordinator), port(scenario.platform().bootstrap_servers()));
+    let mut held = Vec::new();
+    for member in &group.members {
+        assert_eq!(
+            (member.client_id.as_str(), member.host.as_str()),
+            ("order-processor", "/127.0.0.1")
+        );
+        held.extend(member.partitions.clone().unwrap_or_default());
+    }
+    held.sort();
+    held.dedup();
+    assert_eq!(held.len(), 6, "three partitions of two topics: {held:?}");
+    check_by_kafkas_tool(&scenario, &group).await?;
+
+    first.drain().await?;
+    second.drain().await?;
+    let cluster = Cluster::new(BrokerConfig::new(
+        vec![scenario.platform().bootstrap_servers().to_owned()],
+        "test",
+    ));
+    let unknown = describe_group(&cluster, "nobody-has-this-group").await?;
+    assert_eq!((unknown.state.as_str(), unknown.members.len()), ("Dead", 0));
+    Ok(())
+}
+
+/// Checks that Kafka's own tool tells the same members; only a real Kafka has it.
+#[cfg(feature = "outsiders")]
+async fn check_by_kafkas_tool(scenario: &Scenario, group: &GroupDescription) -> Result<()> {
+    use end_to_end::outsiders::{CONSUMER_GROUPS, kafka_tool};
+
+    let command = kafka_tool(scenario, CONSUMER_GROUPS).args(["--group", scenario.group()]);
+    let told = command.clone().args(["--describe", "--members"]).output().await?;
+    for member in &group.members {
+        let row = told.lines().find(|line| line.contains(&member.member_id));
+        let row = row.with_context(|| format!("{} is not in:\n{told}", member.member_id))?;
+        let partitions = member.partitions.as_ref().map_or(0, Vec::len).to_string();
+        let instance_id = member.instance_id.as_deref().context("it is a static member")?;
+        for expected in [&member.host, &member.client_id, &partitions, instance_id] {
+            let mut columns = row.split_whitespace();
+            assert!(columns.any(|column| column == expected), "{expected} is not in {row}");
+        }
+    }
+    let told = command.args(["--describe", "--state"]).output().await?;
+    let (host, _port) = group.coordinator.rsplit_once(':').context("read the coordinator")?;
+    for expected in [&group.state, host, "cooperative-sticky"] {
+        assert!(told.contains(expected), "{expected} is not in:\n{told}");
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "outsiders"))]
+async fn check_by_kafkas_tool(_: &Scenario, _: &GroupDescription) -> Result<()> {
+    std::future::ready(Ok(())).await
+}
+
+/// Describes the scenario's group until it is stable and as it is wanted.
+async fn described_when(
+    scenario: &Scenario,
+    is_reached: impl Fn(&GroupDescription) -> bool + Send + Sync,
+) -> Result<GroupDescription> {
+    let servers = vec![scenario.platform().bootstrap_servers().to_owned()];
+    let cluster = Cluster::new(BrokerConfig::new(servers, "test"));
+    let described = async {
+        loop {
+            let group = describe_group(&cluster, scenario.group()).await?;
+            if group.state == "Stable" && is_reached(&group) {
+                return Ok(group);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(end_to_end::service::PATIENCE, described).await.context("describe it")?
+}
+
+/// Publishes all orders, whatever is stopped.
+async fn publish(scenario: &Scenario) -> Result<()> {
+    let generator = scenario.generator("publisher")?.env("ORDER_RATE", "0");
+    generator.start()?.expect_exit(0).await
+}
+
+/// Waits until a processor that is alone in its group reads all partitions of orders.
+async fn all_assigned(scenario: &Scenario, processor: &Service) -> Result<()> {
+    let topic = scenario.orders_topic();
+    for partition in 0..3 {
+        let line = format!("\"reading\",\"topic\":\"{topic}\",\"partition\":{partition},");
+        processor.line(&line).await?;
+    }
+    Ok(())
+}
+
+/// Gives a word in kim's name and waits until everybody has followed; returns what was told then.
+async fn control(scenario: &Scenario, word: &[&str]) -> Result<Value> {
+    let word = [word, &["--by", "kim", "--wait", "60"]].concat();
+    control_json(scenario, &word).await
+}
+
+/// Runs `order-processor control --json`, past any fault.
+async fn control_json(scenario: &Scenario, arguments: &[&str]) -> Result<Value> {
+    let command = scenario
+        .processor("control")?
+        .env("BOOTSTRAP_SERVERS", scenario.platform().bootstrap_servers())
+        .args(["control", "--json"])
+        .args(arguments.iter().copied());
+    let told = command.output().await?;
+    serde_json::from_str(&told).with_context(|| format!("read what was told: {told}"))
+}
+
+/// Returns what the instances of a role that live say they do.
+fn instances<'a>(told: &'a Value, role: &str) -> Result<Vec<&'a str>> {
+    let instances = told[role]["instances"].as_array().context("read the instances")?;
+    let alive = instances.iter().filter(|instance| instance["alive"] == true);
+    alive.map(|instance| instance["state"].as_str().context("read a state")).collect()
+}
