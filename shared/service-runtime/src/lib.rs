@@ -30,7 +30,7 @@ pub use grouped::grouped;
 pub use health::{Check, Health};
 pub use host::host_name;
 pub use line_limit::LineLimit;
-pub use metrics::Metrics;
+pub use metrics::{Durations, Families, Messaging, MessagingLabels, Metrics};
 pub use progress::Progress;
 pub use run::{Context, healthcheck, run, run_tool};
 pub use telemetry::{Console, two_decimals};

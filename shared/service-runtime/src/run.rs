@@ -57,10 +57,10 @@ where
         Ok(read) => read,
         Err(exit_code) => return exit_code,
     };
-    let context = Context::default();
+    let version = env!("CARGO_PKG_VERSION");
+    let context = Context { metrics: Metrics::of_service(name, version), ..Context::default() };
     let RuntimeSettings { http_addr, log_filter, log_format } = runtime_settings;
     telemetry::start(&log_filter, log_format, context.console.clone());
-    let version = env!("CARGO_PKG_VERSION");
     info!(version, settings = %changes, "starting {name}");
     block_on(http_addr, context.clone(), service(settings, context))
 }
