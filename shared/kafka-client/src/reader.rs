@@ -19,6 +19,7 @@ mod response;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, NodeId, TopicMetadata};
-use crate::error::chain;
+use crate::error::{ClientError, chain};
 pub use glimpse::Glimpses;
 use trouble::Place;
 
@@ -38,6 +39,23 @@ use trouble::Place;
 const METADATA_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How often unreachable brokers are reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Is told of every fetch: how long it took, the broker's waiting included, and why it failed if it did.
+#[derive(Clone)]
+pub struct OnFetch(Arc<dyn Fn(Duration, Option<&ClientError>) + Send + Sync>);
+
+impl OnFetch {
+    /// Has `told` called after every fetch. It must not block.
+    pub fn new(told: impl Fn(Duration, Option<&ClientError>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+}
+
+impl fmt::Debug for OnFetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnFetch").finish_non_exhaustive()
+    }
+}
 
 /// How much is fetched at once, and how long a broker may wait for new records.
 #[derive(Clone, Debug)]
@@ -48,6 +66,8 @@ pub struct ReaderConfig {
     pub response_bytes_max: i32,
     /// How long the broker holds back an answer while there is nothing new.
     pub wait_max: Duration,
+    /// Who is told of fetches.
+    pub on_fetch: Option<OnFetch>,
 }
 
 impl Default for ReaderConfig {
@@ -56,6 +76,7 @@ impl Default for ReaderConfig {
             partition_bytes_max: 1024 * 1024,
             response_bytes_max: 4 * 1024 * 1024,
             wait_max: Duration::from_millis(500),
+            on_fetch: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The calls a service makes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::FutureExt as _;
@@ -65,6 +66,11 @@ impl SchemaRegistry {
     pub fn new(config: RegistryConfig) -> Result<Self, RegistryError> {
         let transport = Transport::new(config)?;
         Ok(Self { inner: Arc::new(Inner { transport, cache: Cache::default() }) })
+    }
+
+    /// Returns how many requests were answered with each HTTP status so far; `None` is no answer.
+    pub fn requests(&self) -> BTreeMap<Option<u16>, u64> {
+        self.inner.transport.requests()
     }
 
     /// Returns the schema with this id if it has been looked up before.

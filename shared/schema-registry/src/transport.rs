@@ -1,8 +1,12 @@
 //! HTTP requests to the registry: URLs, TLS, deadlines, attempts, and which answers are none.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use reqwest::{Client, Method, StatusCode, Url, header};
@@ -45,6 +49,8 @@ pub(crate) struct Transport {
     bases: Vec<Url>,
     /// The index of the URL that answered last.
     preferred: AtomicUsize,
+    /// How many requests were answered with each HTTP status; `None` is no answer.
+    requests: Mutex<BTreeMap<Option<u16>, u64>>,
     config: RegistryConfig,
 }
 
@@ -73,7 +79,18 @@ impl Transport {
             .timeout(config.request_timeout)
             .build()
             .map_err(|error| unusable(chain(&error)))?;
-        Ok(Self { client, bases, preferred: AtomicUsize::new(0), config })
+        let requests = Mutex::default();
+        Ok(Self { client, bases, preferred: AtomicUsize::new(0), requests, config })
+    }
+
+    /// Returns how many requests were answered with each HTTP status; `None` is no answer.
+    pub(crate) fn requests(&self) -> BTreeMap<Option<u16>, u64> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self, status: Option<u16>) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry(status).or_default() += 1;
     }
 
     pub(crate) fn config(&self) -> &RegistryConfig {
@@ -141,7 +158,9 @@ impl Transport {
             request =
                 request.header(header::CONTENT_TYPE, CONTENT_TYPE).json(&SchemaBody { schema });
         }
-        let response = request.send().await.map_err(broken)?;
+        let answered = request.send().await;
+        self.count(answered.as_ref().ok().map(|response| response.status().as_u16()));
+        let response = answered.map_err(broken)?;
         let status = response.status();
         let body = http_client::read(response, ANSWER_BYTES_MAX).await.map_err(broken)?;
         if status.is_success() {

@@ -113,6 +113,7 @@ async fn a_registry_that_is_not_there_is_an_outage() {
         SchemaRegistry::new(quick(format!("http://{}", nobody().await))).expect("a client");
     let error = client.schema_by_id(1).await.expect_err("an outage");
     assert_eq!(outage(&error), Some(Outage::Network), "{error}");
+    assert!(client.requests()[&None] > 0, "requests without an answer are counted as such");
 }
 
 #[tokio::test]
@@ -146,6 +147,8 @@ async fn the_next_url_is_tried_when_one_is_down_and_kept_while_it_answers() {
     assert_eq!(client.register("s", "{}").await, Ok(1));
     assert_eq!(client.register("s", "{}").await, Ok(2));
     assert_eq!(down.requests().len(), 1);
+    let counted: Vec<_> = client.requests().into_iter().collect();
+    assert_eq!(counted, [(Some(200), 2), (Some(503), 1)]);
 }
 
 #[tokio::test]

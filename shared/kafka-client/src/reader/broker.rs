@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::request::{in_turn, request};
 use super::response::{self, ERROR_PAUSE, Outcome, Read};
 use super::trouble::Next;
-use super::{Fetched, FetchedBatches, ReaderConfig, Shared, Source, Wanted};
+use super::{Fetched, FetchedBatches, OnFetch, ReaderConfig, Shared, Source, Wanted};
 use crate::cluster::{Cluster, NodeId};
 use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};
@@ -178,7 +178,7 @@ impl BrokerReader {
             turn: self.turn,
             wait: wait.min(self.config.wait_max),
         };
-        let id = self.landing.spawn(fetch.run(self.spare.pop())).id();
+        let id = self.landing.spawn(fetch.run_told(self.spare.pop())).id();
         self.flights.insert(id, Flight { wanted, is_quiet });
     }
 
@@ -253,6 +253,16 @@ struct Fetch {
 }
 
 impl Fetch {
+    /// Runs, and tells how long that took.
+    async fn run_told(self, spare: Option<Connection>) -> Landed {
+        let (begun, on_fetch) = (Instant::now(), self.config.on_fetch.clone());
+        let landed = self.run(spare).await;
+        if let Some(OnFetch(told)) = on_fetch {
+            told(begun.elapsed(), landed.as_ref().err());
+        }
+        landed
+    }
+
     /// Sends the request, over a connection that is there or a new one, and reads the answer.
     async fn run(self, spare: Option<Connection>) -> Landed {
         if let Some(spare) = spare {

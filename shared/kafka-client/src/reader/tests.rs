@@ -164,8 +164,12 @@ impl FakeBroker {
     fn reader(&self, wait_max: Duration) -> (Reader, Vec<mpsc::Receiver<Fetched>>) {
         let config = BrokerConfig::new(vec![self.address.clone()], "reader-test");
         let config = Cluster::new(config);
-        let small =
-            ReaderConfig { partition_bytes_max: 4_000, response_bytes_max: 8_000, wait_max };
+        let small = ReaderConfig {
+            partition_bytes_max: 4_000,
+            response_bytes_max: 8_000,
+            wait_max,
+            on_fetch: None,
+        };
         let mut reader = Reader::start(config, small);
         let add = |partition: usize| {
             let (sender, channel) = mpsc::channel(1);
