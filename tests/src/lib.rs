@@ -5,10 +5,11 @@
 //! about, and compares what they tell ([`Stats`]) with what the topics hold ([`Verdict`]). The suites themselves are in
 //! the `tests` folder beside this crate's sources.
 //!
-//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`verdict`], [`topic`], [`ledger`], [`proxy`], [`webhook`],
+//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`metrics`], [`verdict`], [`topic`], [`ledger`], [`proxy`], [`webhook`],
 //! [`outsiders`].
 
 pub mod ledger;
+pub mod metrics;
 pub mod outsiders;
 pub mod platform;
 pub mod proxy;
@@ -20,6 +21,7 @@ pub mod verdict;
 pub mod webhook;
 
 pub use ledger::Ledger;
+pub use metrics::Metrics;
 pub use platform::Platform;
 pub use scenario::Scenario;
 pub use service::Service;

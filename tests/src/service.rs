@@ -238,6 +238,15 @@ impl Service {
         }
     }
 
+    /// Returns where the service serves its health and its metrics; its `HTTP_ADDR` may have left the port open.
+    ///
+    /// # Errors
+    /// When it does not say so within [`PATIENCE`].
+    pub async fn http_address(&self) -> Result<String> {
+        let address = field(&self.line("serving /healthz").await?, "http_addr")?;
+        Ok(address.as_str().context("read the address")?.to_owned())
+    }
+
     /// Returns how many lines were logged so far: the mark for [`Service::line_after`].
     pub fn line_count(&self) -> usize {
         self.log.state().lines.len()

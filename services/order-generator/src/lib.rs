@@ -13,6 +13,7 @@ mod delivery;
 #[cfg(test)]
 mod fake_broker;
 mod growth;
+mod metrics;
 mod orders;
 mod outage;
 mod pace;

@@ -64,8 +64,8 @@ impl Report {
             ] {
                 registry.register(format!("orders_{name}"), help, counter.clone());
             }
-            let help = "Acknowledged orders that were made to cause trouble";
-            registry.register("orders_troubled", help, report.troubled.clone());
+            let help = "Acknowledged orders that CORRUPT_RATE made to cause trouble";
+            registry.register("orders_corrupted", help, report.troubled.clone());
         });
         report
     }
@@ -212,7 +212,7 @@ pub(crate) struct Shortfall {
 }
 
 fn label(trouble: Trouble) -> [(&'static str, &'static str); 1] {
-    [("trouble", trouble.as_str())]
+    [("kind", trouble.as_str())]
 }
 
 /// Returns a quotient for people, 0 when there is nothing to divide by.

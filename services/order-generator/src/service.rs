@@ -32,6 +32,7 @@ use tracing::{info, warn};
 use crate::batch::PendingOrder;
 use crate::delivery::DeliveryPolicy;
 use crate::growth;
+use crate::metrics::{self, Measured};
 use crate::orders::Orders;
 use crate::outage::Outage;
 use crate::pace::Pace;
@@ -72,7 +73,7 @@ struct Publisher {
     schema_id: u32,
     partitions: NonZeroU32,
     cluster: Cluster,
-    writer: Writer,
+    transport: Measured<Writer>,
     outage: Arc<Outage>,
     steering: Steering,
 }
@@ -87,6 +88,7 @@ impl Publisher {
         let registry_url = settings.connection.schema_registry_url.reveal();
         let registry = SchemaRegistry::new(RegistryConfig::new(registry_url))
             .context("use SCHEMA_REGISTRY_URL")?;
+        metrics::register(&context.metrics, registry.clone(), settings.order_rate);
 
         let topic = &settings.topics.orders_topic;
         let schema_id = startup::register_schema(&registry, topic, &registry_check).await?;
@@ -103,6 +105,7 @@ impl Publisher {
             Some(seed) => seed,
             None => random_number()?,
         };
+        let transport = Measured::new(Writer::new(brokers), &context.metrics);
         Ok(Self {
             settings,
             context,
@@ -110,7 +113,7 @@ impl Publisher {
             schema_id,
             partitions,
             cluster,
-            writer: Writer::new(brokers),
+            transport,
             outage: Arc::new(Outage::new(kafka_check)),
             steering: Steering::new(participant, control_check),
         })
@@ -149,9 +152,9 @@ impl Publisher {
         &self,
         report: &Arc<Report>,
         abandon: &CancellationToken,
-    ) -> anyhow::Result<Senders<Writer>> {
+    ) -> anyhow::Result<Senders<Measured<Writer>>> {
         let common = Common {
-            transport: self.writer.clone(),
+            transport: self.transport.clone(),
             topic: self.settings.topics.orders_topic.as_str().into(),
             schema_id: self.schema_id,
             policy: DeliveryPolicy {
@@ -171,7 +174,7 @@ impl Publisher {
     /// partitions in every run with as many of them.
     async fn make_orders(
         &mut self,
-        senders: &mut Senders<Writer>,
+        senders: &mut Senders<Measured<Writer>>,
         mut growth: watch::Receiver<NonZeroU32>,
         report: &Report,
         enough: &CancellationToken,
@@ -191,7 +194,7 @@ impl Publisher {
                 }
             }
             if growth.has_changed().unwrap_or(false) {
-                self.writer.refresh();
+                self.transport.refresh();
                 senders.grow(*growth.borrow_and_update())?;
             }
             let order = orders.draw();

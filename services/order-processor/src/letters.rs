@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::dead_letter::DeadLetter;
+use crate::metrics::Instruments;
 use crate::pauses::Pauses;
 use crate::watch::Watch;
 
@@ -55,6 +56,7 @@ pub(crate) struct Desk {
     pub(crate) watch: Arc<Watch>,
     /// Where a topic that cannot be written is shown.
     pub(crate) pauses: Pauses,
+    pub(crate) instruments: Arc<Instruments>,
 }
 
 /// The dead-letter topic, ready to be written. Cloning shares the queues.
@@ -71,6 +73,7 @@ impl Letters {
         partitions: i32,
         tasks: &mut JoinSet<()>,
     ) -> Self {
+        desk.instruments.letterboxes(partitions);
         let queues = (0..partitions)
             .map(|partition| {
                 let (sender, letters) = mpsc::channel(QUEUE_MAX);
@@ -236,13 +239,18 @@ async fn resend(
     let mut backoff = BACKOFF.0;
     let mut reported: Option<Instant> = None;
     let mut pause = None;
+    let first = Instant::now();
     loop {
+        let begun = Instant::now();
         let produced = {
             let _call = desk.watch.begin("a produce request", PRODUCE_DEADLINE);
             desk.writer.produce(target, records, Instant::now() + PRODUCE_DEADLINE).await
         };
+        let error = produced.as_ref().err();
+        desk.instruments.wrote(target, records.len(), begun.elapsed(), error);
         let error = match produced {
             Ok(_offset) => {
+                desk.instruments.published(first.elapsed());
                 if pause.is_some() {
                     tracing::info!(%target, "the dead-letter topic takes letters again");
                 }

@@ -37,6 +37,7 @@ mod gate;
 mod group_numbers;
 mod halt;
 mod letters;
+mod metrics;
 mod output;
 mod pauses;
 mod release;

@@ -24,6 +24,7 @@ use crate::gate::Gate;
 use crate::halt::{self, Halt};
 use crate::handler::{CountOnly, Handler};
 use crate::letters::{Desk, Letters};
+use crate::metrics::{self, Instruments};
 use crate::pauses::Pauses;
 use crate::release::Releases;
 use crate::report::Reporter;
@@ -100,7 +101,9 @@ pub async fn run_with<H: Handler>(
     tasks.spawn(halt::obey(participant.instruction(), Arc::clone(&halt), control));
     let pauses = Pauses::new(context.health.check("work"));
     let watch = Arc::new(Watch::default());
+    let instruments = Instruments::new(&context.metrics, &settings.group.group_id);
     let desk = Desk {
+        instruments: Arc::clone(&instruments),
         writer: Writer::new(cluster.config().clone()),
         watch: Arc::clone(&watch),
         pauses: pauses.clone(),
@@ -131,9 +134,11 @@ pub async fn run_with<H: Handler>(
         schemas,
         letters,
         reporter: Reporter::new(),
+        instruments,
         held_bytes: AtomicUsize::new(0),
         held_bytes_max: settings.retry.in_flight_bytes_max,
     });
+    metrics::register_scrape(&context.metrics, &shared);
     let standing = Standing::new(participant, &halt);
     let session =
         Session::start(cluster, settings, Arc::clone(&shared), kafka, partitions, standing);

@@ -20,8 +20,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kafka_client::cluster::Cluster;
 use kafka_client::membership::Membership;
-use kafka_client::offsets::GroupOffsets;
-use kafka_client::reader::{Reader, ReaderConfig};
+use kafka_client::offsets::{GroupOffsets, OffsetAt, list_offsets};
+use kafka_client::reader::{OnFetch, Reader, ReaderConfig};
 use kafka_group::TopicPartition;
 use kafka_group::member::{CommitPermission, Event, MemberConfig};
 use service_runtime::Check;
@@ -31,6 +31,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::Handler;
+use crate::metrics;
 use crate::settings::ProcessorSettings;
 use crate::worker::{self, Mishap, Notice, Request};
 use committing::Committed;
@@ -115,9 +116,14 @@ impl<H: Handler> Session<H> {
             heartbeat_interval: group.heartbeat_interval,
         };
         let offsets = GroupOffsets::new(cluster.clone(), group.group_id.clone());
+        let membership = Membership::start(cluster.clone(), member);
+        shared.instruments.watch_membership(membership.status());
+        let instruments = Arc::clone(&shared.instruments);
+        let on_fetch = OnFetch::new(move |took, error| instruments.polled(took, error));
+        let reading = ReaderConfig { on_fetch: Some(on_fetch), ..ReaderConfig::default() };
         Self {
-            membership: Membership::start(cluster.clone(), member),
-            reader: Reader::start(cluster.clone(), ReaderConfig::default()),
+            membership,
+            reader: Reader::start(cluster.clone(), reading),
             epochs: 0,
             assigned: BTreeMap::new(),
             working: BTreeMap::new(),
@@ -201,6 +207,7 @@ impl<H: Handler> Session<H> {
                 }
                 _ = each_second.tick() => {
                     self.shared.reporter.tick();
+                    self.shared.instruments.assigned(self.assigned.len());
                     self.judge_health();
                 }
             }
@@ -211,6 +218,7 @@ impl<H: Handler> Session<H> {
     async fn on_event(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
             Event::Joined { generation, is_leader, owned } => {
+                self.shared.instruments.joined();
                 tracing::info!(
                     generation,
                     leader = is_leader,
@@ -272,6 +280,7 @@ impl<H: Handler> Session<H> {
             self.assigned.insert(tp.clone(), self.epochs);
             epochs.push((tp, self.epochs));
         }
+        self.shared.instruments.assigned(self.assigned.len());
         self.loading.spawn(self.loader.clone().load(epochs, pause));
     }
 
@@ -286,7 +295,7 @@ impl<H: Handler> Session<H> {
     }
 
     fn start_worker(&mut self, loaded: Loaded) {
-        let Loaded { tp, epoch, topic_id, position, state, commit_at_once } = loaded;
+        let Loaded { tp, epoch, topic_id, position, state, commit_at_once, .. } = loaded;
         let (fetched_tx, fetched) = mpsc::channel(FETCHED_MAX);
         let (requests, requests_rx) = mpsc::channel(REQUESTS_MAX);
         let revision = Arc::new(AtomicU64::new(state.revision()));
@@ -300,6 +309,20 @@ impl<H: Handler> Session<H> {
             tracing::info!(topic = %tp.topic, partition = tp.partition, offset = position, orders, "reading");
         }
         self.shared.reporter.take_over(&tp, state.aggregate());
+        let standing = self.shared.instruments.take_over(
+            &tp,
+            metrics::Standing {
+                committed: (!commit_at_once).then_some(position),
+                log_end: loaded.log_end,
+                committable: position,
+                frontier: position,
+                ..metrics::Standing::default()
+            },
+        );
+        self.shared.instruments.skipped(loaded.skipped);
+        if loaded.is_reset {
+            self.shared.instruments.checkpoint_reset();
+        }
         let assignment = worker::Assignment {
             tp: tp.clone(),
             epoch,
@@ -310,6 +333,7 @@ impl<H: Handler> Session<H> {
             notices: self.notices.0.clone(),
             revision: Arc::clone(&revision),
             rest: Arc::clone(&rest),
+            standing,
         };
         self.workers.spawn(worker::run(Arc::clone(&self.shared), assignment));
         self.reader.add(tp.clone(), topic_id, position, fetched_tx);
@@ -343,9 +367,16 @@ impl<H: Handler> Session<H> {
     fn forget(&mut self, tp: &TopicPartition) {
         self.assigned.remove(tp);
         self.reader.remove(tp);
+        self.stop_showing(tp);
+    }
+
+    /// Takes a partition off the numbers that this process shows of its own work.
+    fn stop_showing(&mut self, tp: &TopicPartition) {
         if self.working.remove(tp).is_some() {
             self.shared.reporter.give_up(tp);
+            self.shared.instruments.give_up(tp);
         }
+        self.shared.instruments.assigned(self.assigned.len());
     }
 
     fn is_dirty(&self) -> bool {
@@ -381,9 +412,7 @@ impl<H: Handler> Session<H> {
         let until = deadline + FINAL_COMMIT;
         self.commit_finally(commits, until).await;
         for tp in partitions {
-            if self.working.remove(tp).is_some() {
-                self.shared.reporter.give_up(tp);
-            }
+            self.stop_showing(tp);
         }
         self.reap_workers()
     }
@@ -405,8 +434,10 @@ impl<H: Handler> Session<H> {
         self.revoke(&partitions).await
     }
 
-    /// Begins to read what the group has committed, for the group-wide average.
+    /// Begins to read what the group has committed, for the group-wide average, and where the logs end: a partition that
+    /// is held up is not fetched, and its lag grows all the same.
     fn start_viewing(&mut self) {
+        let own: Vec<TopicPartition> = self.working.keys().cloned().collect();
         let cluster = self.cluster.clone();
         let settings = self.settings.clone();
         let shared = Arc::clone(&self.shared);
@@ -414,6 +445,8 @@ impl<H: Handler> Session<H> {
             let group = crate::group_numbers::read(&cluster, &settings).await?;
             let partitions = group.len();
             shared.reporter.committed(group);
+            let log_ends = list_offsets(&cluster, &own, OffsetAt::LastStable).await?;
+            shared.instruments.log_ends(log_ends);
             Ok(partitions)
         });
     }

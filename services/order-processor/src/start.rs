@@ -42,6 +42,10 @@ pub struct Start {
     pub commit_at_once: bool,
     /// What an operator should know about it.
     pub remark: Option<String>,
+    /// Whether there were numbers that could not be gone on with.
+    pub is_reset: bool,
+    /// How many offsets are gone that were not processed.
+    pub skipped: u64,
 }
 
 /// Why a partition cannot start.
@@ -90,6 +94,8 @@ pub fn resolve(found: &Found<'_>, policy: &Policy) -> Result<Start, StartError> 
                 remark: Some(format!(
                     "{error}; its numbers are given up, as CHECKPOINT_ON_MISMATCH=reset says"
                 )),
+                is_reset: true,
+                skipped: 0,
             });
         }
     };
@@ -99,6 +105,8 @@ pub fn resolve(found: &Found<'_>, policy: &Policy) -> Result<Start, StartError> 
         return fresh(found, policy, Some(discarded.to_string()));
     }
     let mut remark = discarded.filter(|d| d.is_warning()).map(|discarded| discarded.to_string());
+    let mut is_reset = remark.is_some();
+    let mut skipped = 0;
     let mut commit_at_once = false;
     if committed.offset > found.log_end || state.dispatch_frontier() > found.log_end {
         let end = found.log_end;
@@ -106,15 +114,16 @@ pub fn resolve(found: &Found<'_>, policy: &Policy) -> Result<Start, StartError> 
             "the log ends at {end}, before what was processed: it was truncated, the numbers start over"
         ));
         state = PartitionState::empty(found.topic_id, end, policy.capacity);
+        is_reset = true;
         commit_at_once = true;
     } else if committed.offset < found.log_start {
-        let skipped = found.log_start - committed.offset;
+        skipped = found.log_start.abs_diff(committed.offset);
         remark =
             Some(format!("{skipped} offsets were deleted from the log before they were processed"));
         state.advance_to(found.log_start);
         commit_at_once = true;
     }
-    Ok(Start { position: state.committable(), state, commit_at_once, remark })
+    Ok(Start { position: state.committable(), state, commit_at_once, remark, is_reset, skipped })
 }
 
 fn fresh(found: &Found<'_>, policy: &Policy, remark: Option<String>) -> Result<Start, StartError> {
@@ -124,7 +133,8 @@ fn fresh(found: &Found<'_>, policy: &Policy, remark: Option<String>) -> Result<S
         OffsetReset::None => return Err(StartError::NoOffset),
     };
     let state = PartitionState::empty(found.topic_id, position, policy.capacity);
-    Ok(Start { position, state, commit_at_once: true, remark })
+    let is_reset = remark.is_some();
+    Ok(Start { position, state, commit_at_once: true, remark, is_reset, skipped: 0 })
 }
 
 #[cfg(test)]

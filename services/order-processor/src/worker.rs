@@ -20,8 +20,10 @@ mod held;
 mod permits;
 mod pieces;
 mod settle;
+mod shown;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,11 +44,13 @@ use uuid::Uuid;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::PartitionState;
+use crate::dead_letter::ErrorType;
 use crate::gate::Gate;
 use crate::guard::Guard;
 use crate::halt::Halt;
 use crate::handler::{Handler, Outcome, Source};
 use crate::letters::{LetterError, Letters};
+use crate::metrics::{Instruments, Next, SharedStanding};
 use crate::pauses::Pauses;
 use crate::release::Releases;
 use crate::report::Reporter;
@@ -56,6 +60,7 @@ use crate::watch::{Activity, Watch};
 use guarded::Guarded;
 use held::HeldRecords;
 use permits::{InFlight, Permits};
+use timing::Timing;
 
 /// Most bytes that one batch may unpack to: a compressed batch cannot claim more memory than this.
 const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -85,6 +90,7 @@ pub(crate) struct Shared<H> {
     pub(crate) schemas: SchemaRegistry,
     pub(crate) letters: Letters,
     pub(crate) reporter: Reporter,
+    pub(crate) instruments: Arc<Instruments>,
     /// Bytes of records held by all workers, and how many there may be.
     pub(crate) held_bytes: AtomicUsize,
     pub(crate) held_bytes_max: usize,
@@ -160,16 +166,26 @@ pub(crate) struct Assignment {
     pub(crate) revision: Arc<AtomicU64>,
     /// Shared with the session: the move of the brake since which nothing has been under way.
     pub(crate) rest: Arc<AtomicU64>,
+    /// Shared with the metrics: how the partition stands.
+    pub(crate) standing: SharedStanding,
 }
 
 /// How a piece of work in flight ended.
 enum Finished {
     Attempt { offset: i64, order: Order, outcome: Attempted },
-    Letter { offset: i64, outcome: Result<(), LetterError> },
+    Letter { offset: i64, error_type: ErrorType, outcome: Result<(), LetterError> },
 }
 
-/// What an attempt came to; the error is what a panicking handler said.
-type Attempted = Result<Outcome, String>;
+/// What an attempt came to.
+pub(crate) type Attempted = Result<Outcome, Broken>;
+
+/// Why a handler gave no answer.
+pub(crate) enum Broken {
+    /// It panicked, with these words.
+    Panic(String),
+    /// Its time was over.
+    Timeout(Duration),
+}
 
 /// Whether a worker takes batches in during a turn.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -220,6 +236,16 @@ struct Worker<'a, H> {
     lines_reserved: usize,
     /// About how many processed orders no line was written.
     lines_withheld: usize,
+    timing: Timing,
+    standing: SharedStanding,
+    /// What is known about the time of the first record that was not taken in.
+    next: Next,
+    /// Records that were delivered since that was noted.
+    delivered: u64,
+    /// Dead letters that are on their way.
+    letters: usize,
+    /// The revision that the reporter knows.
+    reported: u64,
 }
 
 /// Works on one partition until it is drained or its session is gone.
@@ -235,6 +261,7 @@ pub(crate) async fn run<H: Handler>(
         topic_id: assignment.topic_id,
         partition: assignment.tp.partition,
     };
+    let timing = Timing::new(&shared.instruments, &source.topic);
     let mut worker = Worker {
         shared: &shared,
         source: &source,
@@ -262,6 +289,12 @@ pub(crate) async fn run<H: Handler>(
         ended: false,
         lines_reserved: 0,
         lines_withheld: 0,
+        timing,
+        standing: assignment.standing,
+        next: Next::Unknown,
+        delivered: 0,
+        letters: 0,
+        reported: 0,
     };
     let outcome = worker.work().await;
     worker.release_bytes();
@@ -312,6 +345,9 @@ impl<H: Handler> Worker<'_, H> {
             },
         }
         self.after_change();
+        if self.state.revision() != self.reported {
+            self.report();
+        }
         None
     }
 
@@ -337,9 +373,14 @@ impl<H: Handler> Worker<'_, H> {
         let claimed = fetched.batches.iter().map(|batch| batch.header().record_count);
         let records = claimed.map(|count| usize::try_from(count).unwrap_or(0));
         self.lines_reserved = self.shared.reporter.reserve(records.fold(0, usize::saturating_add));
+        self.standing.lock().ends_at(fetched.last_stable_offset);
         for raw in &fetched.batches {
+            self.next = Next::At(raw.header().base_timestamp_ms);
             match raw.open(UNPACKED_BYTES_MAX) {
-                Ok(batch) if aborted.delivers(&batch) => self.take_batch(&batch).await,
+                Ok(batch) if aborted.delivers(&batch) => {
+                    self.delivered += u64::try_from(raw.header().record_count).unwrap_or(0);
+                    self.take_batch(&batch).await;
+                }
                 Err(error) if aborted.delivers_unopened(raw.header()) => {
                     self.take_damaged(&error.of(raw)).await?;
                 }
@@ -348,6 +389,7 @@ impl<H: Handler> Worker<'_, H> {
             if self.is_ending() {
                 return Ok(());
             }
+            self.next = Next::After(raw.header().max_timestamp_ms);
             self.passed(raw.next_offset());
         }
         if let Some(damaged) = &fetched.damaged {
@@ -371,6 +413,7 @@ impl<H: Handler> Worker<'_, H> {
     fn passed(&mut self, next_offset: i64) {
         let gone = self.state.advance_to(next_offset);
         if gone > 0 {
+            self.shared.instruments.skipped(u64::try_from(gone).unwrap_or(u64::MAX));
             tracing::warn!(partition = %self.tp, gone, "records that were not done yet are gone from the log");
         }
         self.catch_up_with_events();
@@ -406,6 +449,7 @@ impl<H: Handler> Worker<'_, H> {
             self.shared.reporter.withhold(std::mem::take(&mut self.lines_withheld));
         }
         self.revision.store(self.state.revision(), Atomic::Relaxed);
+        self.show();
         self.rest();
     }
 
@@ -439,6 +483,7 @@ impl<H: Handler> Worker<'_, H> {
     fn answer(&self, answer: oneshot::Sender<Snapshot>) {
         let commit = match self.state.checkpoint() {
             Ok(Checkpoint { offset, metadata }) => {
+                self.standing.lock().checkpoint_bytes = metadata.len();
                 Some(OffsetCommit { partition: self.tp.clone(), offset, metadata })
             }
             Err(error) => {
@@ -460,7 +505,8 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     /// Publishes this partition's numbers to the process's totals and to the group-wide view.
-    fn report(&self) {
+    fn report(&mut self) {
+        self.reported = self.state.revision();
         self.shared.reporter.update(&self.tp, self.state.aggregate());
     }
 

@@ -42,7 +42,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Is told of every fetch: how long it took, the broker's waiting included, and why it failed if it did.
 #[derive(Clone)]
-pub struct OnFetch(Arc<dyn Fn(Duration, Option<&ClientError>) + Send + Sync>);
+pub struct OnFetch(Arc<Told>);
+
+type Told = dyn Fn(Duration, Option<&ClientError>) + Send + Sync;
 
 impl OnFetch {
     /// Has `told` called after every fetch. It must not block.

@@ -1,6 +1,7 @@
 //! Committing where partitions stand: now and then while they are worked on, and once more when they are given up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_client::error::chain;
@@ -25,9 +26,10 @@ pub(super) struct Committed {
     offsets: GroupOffsets,
     /// The generation it was made in.
     generation: i32,
-    /// For each partition its epoch, the revision that was sent, and the coordinator's error.
-    results: Vec<(TopicPartition, u64, u64, Option<ResponseError>)>,
+    /// For each partition its epoch, what was sent, and the coordinator's error.
+    results: Vec<(TopicPartition, u64, Snapshot, Option<ResponseError>)>,
     failure: Option<String>,
+    took: Duration,
 }
 
 impl<H: Handler> Session<H> {
@@ -56,6 +58,9 @@ impl<H: Handler> Session<H> {
 
     pub(super) async fn on_committed(&mut self, committed: Committed) {
         self.offsets = Some(committed.offsets);
+        let errors: Vec<_> = committed.results.iter().filter_map(|result| result.3).collect();
+        let instruments = Arc::clone(&self.shared.instruments);
+        instruments.commit(committed.took, committed.failure.is_some(), &errors);
         match committed.failure {
             None => self.commit_failure_reported = None,
             Some(error) => {
@@ -66,11 +71,14 @@ impl<H: Handler> Session<H> {
                 }
             }
         }
-        for (tp, epoch, revision, error) in committed.results {
+        for (tp, epoch, snapshot, error) in committed.results {
             match error {
                 None => {
                     if let Some(working) = self.working.get_mut(&tp).filter(|w| w.epoch == epoch) {
-                        working.committed = working.committed.max(Some(revision));
+                        working.committed = working.committed.max(Some(snapshot.revision));
+                        if let Some(commit) = snapshot.commit {
+                            instruments.committed(&tp, commit.offset);
+                        }
                     }
                 }
                 Some(error) => {
@@ -106,14 +114,22 @@ impl<H: Handler> Session<H> {
             };
             let Some(mut offsets) = self.offsets.take() else { break };
             let instance_id = self.settings.group.instance_id.as_deref();
+            let begun = Instant::now();
             let outcome = timeout_at(until, offsets.commit(&identity, instance_id, &commits)).await;
             self.offsets = Some(offsets);
+            let instruments = &self.shared.instruments;
             match outcome {
-                Err(_elapsed) => break,
+                Err(_elapsed) => {
+                    instruments.commit(begun.elapsed(), true, &[]);
+                    break;
+                }
                 Ok(Err(error)) => {
+                    instruments.commit(begun.elapsed(), true, &[]);
                     tracing::debug!(error = %chain(&error), "final commit");
                 }
                 Ok(Ok(results)) => {
+                    let errors: Vec<_> = results.values().filter_map(|error| *error).collect();
+                    instruments.commit(begun.elapsed(), false, &errors);
                     commits.retain(|commit| {
                         !matches!(
                             results.get(&commit.partition),
@@ -168,6 +184,7 @@ async fn commit(
     let commits: Vec<OffsetCommit> =
         snapshots.iter().filter_map(|(_, _, snapshot)| snapshot.commit.clone()).collect();
     let generation = identity.generation;
+    let begun = Instant::now();
     let (answers, failure) = match offsets.commit(&identity, instance_id.as_deref(), &commits).await
     {
         Ok(answers) => (answers, None),
@@ -177,8 +194,8 @@ async fn commit(
         .into_iter()
         .filter_map(|(tp, epoch, snapshot)| {
             let error = *answers.get(&tp)?;
-            Some((tp, epoch, snapshot.revision, error))
+            Some((tp, epoch, snapshot, error))
         })
         .collect();
-    Committed { offsets, generation, results, failure }
+    Committed { offsets, generation, results, failure, took: begun.elapsed() }
 }

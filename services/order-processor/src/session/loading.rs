@@ -35,6 +35,12 @@ pub(super) struct Loaded {
     pub(super) state: PartitionState,
     /// Whether where it begins is not committed yet.
     pub(super) commit_at_once: bool,
+    /// The end of what can be read.
+    pub(super) log_end: i64,
+    /// Whether there were numbers that could not be gone on with.
+    pub(super) is_reset: bool,
+    /// How many offsets are gone that were not processed.
+    pub(super) skipped: u64,
 }
 
 /// Loads partitions.
@@ -128,6 +134,9 @@ impl Loader {
             position: start.position,
             state: start.state,
             commit_at_once: start.commit_at_once,
+            log_end: found.log_end,
+            is_reset: start.is_reset,
+            skipped: start.skipped,
         })
     }
 

@@ -8,12 +8,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use order_avro::Order;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::held::HeldRecord;
 use super::permits::InFlight;
-use super::{Attempted, Finished, Shared, Worker};
+use super::{Attempted, Broken, Finished, Shared, Worker};
 use crate::checkpoint::Origin;
 use crate::dead_letter::{RawHeader, ReplayOf};
 use crate::handler::{Attempt, Handler, Outcome, Source};
@@ -85,7 +85,8 @@ impl<H: Handler> Worker<'_, H> {
             }
             Poll::Ready(Finished::Letter { .. }) => None,
             Poll::Pending => {
-                self.in_flight.push(InFlight { work: future, permit: self.permits.take() });
+                let (permit, begun) = (self.permits.take(), Instant::now());
+                self.in_flight.push(InFlight { work: future, permit, begun });
                 None
             }
         }
@@ -132,10 +133,7 @@ impl<'a> Limit<'a> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Attempted> {
-        self.sleep.as_mut().poll(cx).map(|()| {
-            let limit_ms = self.after.as_millis();
-            Ok(Outcome::transient(format!("the handler did not answer within {limit_ms} ms")))
-        })
+        self.sleep.as_mut().poll(cx).map(|()| Err(Broken::Timeout(self.after)))
     }
 }
 
@@ -147,7 +145,7 @@ fn poll_caught(
 ) -> Poll<Attempted> {
     match catch_unwind(AssertUnwindSafe(|| handled.poll(cx))) {
         Ok(polled) => polled.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic_message(&*panic))),
+        Err(panic) => Poll::Ready(Err(Broken::Panic(panic_message(&*panic)))),
     }
 }
 

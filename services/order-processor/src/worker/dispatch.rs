@@ -14,6 +14,7 @@ use super::{Atomic, Intake, Worker};
 use crate::checkpoint::{Admission, CompletedOrder, Origin};
 use crate::dead_letter::ErrorType;
 use crate::handler::{Handler, Outcome};
+use crate::metrics::Next;
 use crate::producer_table::Stamp;
 use crate::settings::Ordering;
 
@@ -63,6 +64,7 @@ pub(super) struct Poison {
 impl<H: Handler> Worker<'_, H> {
     /// Takes in the records of one batch, waiting where one cannot be taken yet.
     pub(super) async fn take_batch(&mut self, batch: &RecordBatch) {
+        self.timing.begin_stretch(self.state.aggregate().orders());
         for item in batch.records() {
             loop {
                 let dispatch = match &item {
@@ -74,13 +76,19 @@ impl<H: Handler> Worker<'_, H> {
                 };
                 match dispatch {
                     Dispatch::Taken => break,
-                    Dispatch::Blocked(block) => self.unblock(block).await,
+                    Dispatch::Blocked(block) => {
+                        self.timing.end_stretch(self.state.aggregate().orders());
+                        self.next = item.as_ref().map_or(self.next, |r| Next::At(r.timestamp_ms));
+                        self.unblock(block).await;
+                        self.timing.begin_stretch(self.state.aggregate().orders());
+                    }
                 }
                 if self.is_ending() {
                     return;
                 }
             }
         }
+        self.timing.end_stretch(self.state.aggregate().orders());
     }
 
     fn dispatch(&mut self, record: &Record<'_>) -> Dispatch {
@@ -152,6 +160,7 @@ impl<H: Handler> Worker<'_, H> {
                 self.processed(record.offset, &order, attempts);
             }
             Some((order, outcome)) => {
+                self.timing.attempt(Duration::ZERO, &outcome);
                 self.hold(record, Work::new(attempts, Some(order), schema_id, origin));
                 self.settle(record.offset, outcome);
             }
@@ -235,11 +244,19 @@ impl<H: Handler> Worker<'_, H> {
     /// Waits until what blocks the record at hand may have gone; everything held goes on meanwhile.
     pub(super) async fn unblock(&mut self, block: Block) {
         match block {
-            Block::Room | Block::Release | Block::Paused => {
+            Block::Room => {
+                self.standing.lock().waits_for_room = true;
                 // Nothing is taken in, so the turn returns nothing.
                 self.turn(Intake::Closed).await;
+                self.standing.lock().waits_for_room = false;
             }
-            Block::Schema(id) => self.look_up(id).await,
+            Block::Release | Block::Paused => {
+                self.turn(Intake::Closed).await;
+            }
+            Block::Schema(id) => {
+                self.look_up(id).await;
+                self.standing.lock().waits_for_registry = false;
+            }
             Block::Permit => self.wait_for_permit().await,
         }
     }
@@ -262,6 +279,7 @@ impl<H: Handler> Worker<'_, H> {
                 }
                 Err(RegistryError::Unavailable { .. }) if self.is_ending() => return,
                 Err(error @ RegistryError::Unavailable { .. }) => {
+                    self.standing.lock().waits_for_registry = true;
                     pause.get_or_insert_with(|| {
                         let reason = format!("{} waits for the schema registry", self.tp);
                         self.shared.pauses.begin(reason)

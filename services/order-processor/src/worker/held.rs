@@ -76,6 +76,8 @@ pub(crate) struct Work {
     pub(crate) first_failure: Option<Duration>,
     /// The streak of failures in which that was.
     pub(crate) streak: Option<Streak>,
+    /// When the record was taken in.
+    pub(crate) since: Instant,
 }
 
 impl Work {
@@ -86,7 +88,8 @@ impl Work {
         schema_id: Option<u32>,
         origin: Origin,
     ) -> Self {
-        Self { attempts, order, schema_id, origin, first_failure: None, streak: None }
+        let since = Instant::now();
+        Self { attempts, order, schema_id, origin, first_failure: None, streak: None, since }
     }
 }
 
@@ -125,6 +128,16 @@ impl HeldRecords {
     /// Returns about how much memory the held records take, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Returns the record that has been held for longest: records are taken in in the order of their offsets.
+    pub(crate) fn oldest(&self) -> Option<&HeldRecord> {
+        self.records.first_key_value().map(|(_, held)| held)
+    }
+
+    /// Returns how many records wait for their next attempt.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Returns whether a record of `key` is held, so that a later one has to be parked.

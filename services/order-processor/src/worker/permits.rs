@@ -3,8 +3,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_util::sync::{PollSemaphore, ReusableBoxFuture};
 
 use super::{Finished, Intake, Worker};
@@ -15,14 +17,16 @@ use crate::handler::Handler;
 pub(super) struct InFlight<'a> {
     pub(super) work: ReusableBoxFuture<'a, Finished>,
     pub(super) permit: Option<Permit>,
+    /// When it was found to wait.
+    pub(super) begun: Instant,
 }
 
 impl Future for InFlight<'_> {
-    type Output = (Finished, Option<Permit>);
+    type Output = (Finished, Duration, Option<Permit>);
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        this.work.poll(cx).map(|finished| (finished, this.permit.take()))
+        this.work.poll(cx).map(|finished| (finished, this.begun.elapsed(), this.permit.take()))
     }
 }
 

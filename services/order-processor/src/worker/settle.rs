@@ -10,13 +10,14 @@ use tokio_util::sync::ReusableBoxFuture;
 use super::dispatch::Poison;
 use super::held::Work;
 use super::permits::InFlight;
-use super::{Attempted, Finished, Worker};
+use super::{Attempted, Broken, Finished, Worker};
 use crate::checkpoint::CompletedOrder;
 use crate::circuit::{Fault, PROBE_PAUSE, TransientFailure};
 use crate::clock::now_ms;
 use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
 use crate::gate::Permit;
 use crate::handler::{Handler, Outcome};
+use crate::metrics::RetryCause;
 use crate::retry::RETRY_AFTER_MAX;
 use crate::simulation::SimulatedFailure;
 
@@ -24,27 +25,36 @@ use crate::simulation::SimulatedFailure;
 struct Transient {
     reason: Cow<'static, str>,
     retry_after: Option<Duration>,
-    /// Whether it tells something about what the handler depends on.
-    is_evidence: bool,
+    /// What kind of failure it is; one that is simulated tells nothing about what the handler depends on.
+    cause: RetryCause,
 }
 
 impl<H: Handler> Worker<'_, H> {
     /// Acts on the end of work in flight. Its permit goes to whoever waits longest.
-    pub(super) fn on_finished(&mut self, (finished, _permit): (Finished, Option<Permit>)) {
+    pub(super) fn on_finished(
+        &mut self,
+        (finished, took, _permit): (Finished, Duration, Option<Permit>),
+    ) {
         match finished {
             Finished::Attempt { offset, order, outcome } => {
+                self.timing.attempt(took, &outcome);
                 if let Some(held) = self.held.get_mut(offset) {
                     held.work.order = Some(order);
                 }
                 self.settle(offset, outcome);
             }
-            Finished::Letter { offset, outcome: Ok(()) } => {
+            Finished::Letter { offset, error_type, outcome: Ok(()) } => {
+                self.letters -= 1;
                 if let Some((held, next)) = self.held.release(offset) {
-                    self.state.complete_dead_letter(offset, held.work.attempts, held.work.origin);
+                    let Work { attempts, origin, .. } = held.work;
+                    if self.state.complete_dead_letter(offset, attempts, origin) {
+                        self.shared.instruments.dead_letter(error_type);
+                    }
                     self.ready.extend(next);
                 }
             }
-            Finished::Letter { offset, outcome: Err(error) } => {
+            Finished::Letter { offset, error_type: _, outcome: Err(error) } => {
+                self.letters -= 1;
                 tracing::debug!(partition = %self.tp, offset, ?error, "dead letter given up");
             }
         }
@@ -80,6 +90,7 @@ impl<H: Handler> Worker<'_, H> {
             let attempts = held.work.attempts;
             let place = held.place();
             if let Some((order, outcome)) = self.start(place, order, attempts) {
+                self.timing.attempt(Duration::ZERO, &outcome);
                 if let Some(held) = self.held.get_mut(offset) {
                     held.work.order = Some(order);
                 }
@@ -93,12 +104,19 @@ impl<H: Handler> Worker<'_, H> {
     pub(super) fn settle(&mut self, offset: i64, outcome: Attempted) {
         let outcome = match outcome {
             Ok(outcome) => outcome,
-            Err(panic) => return self.fail(offset, ErrorType::Panic, panic),
+            Err(Broken::Panic(panic)) => return self.fail(offset, ErrorType::Panic, panic),
+            Err(Broken::Timeout(after)) => {
+                let limit_ms = after.as_millis();
+                let reason = format!("the handler did not answer within {limit_ms} ms").into();
+                let cause = RetryCause::Timeout;
+                return self.try_again(offset, Transient { reason, retry_after: None, cause });
+            }
         };
         match outcome {
             Outcome::Done => self.done(offset),
             Outcome::Transient { reason, retry_after } => {
-                self.try_again(offset, Transient { reason, retry_after, is_evidence: true });
+                let cause = RetryCause::Transient;
+                self.try_again(offset, Transient { reason, retry_after, cause });
             }
             Outcome::Permanent { reason } => {
                 self.shared.gate.answered();
@@ -109,8 +127,8 @@ impl<H: Handler> Worker<'_, H> {
                 self.postpone(offset, retry_after);
             }
             Outcome::Simulated(SimulatedFailure::Transient(reason)) => {
-                let reason = Cow::Borrowed(reason);
-                self.try_again(offset, Transient { reason, retry_after: None, is_evidence: false });
+                let (reason, cause) = (Cow::Borrowed(reason), RetryCause::Simulated);
+                self.try_again(offset, Transient { reason, retry_after: None, cause });
             }
             Outcome::Simulated(SimulatedFailure::Permanent(reason)) => {
                 self.fail(offset, ErrorType::Simulated, reason.to_owned());
@@ -141,7 +159,7 @@ impl<H: Handler> Worker<'_, H> {
 
     /// Lets a record wait for its next attempt, unless it was the last one.
     fn try_again(&mut self, offset: i64, failed: Transient) {
-        let Transient { reason, retry_after, is_evidence } = failed;
+        let Transient { reason, retry_after, cause } = failed;
         let gate = &self.shared.gate;
         let Some(held) = self.held.get_mut(offset) else { return };
         let work = &mut held.work;
@@ -150,7 +168,7 @@ impl<H: Handler> Worker<'_, H> {
         let uptime = gate.uptime().saturating_sub(self.shared.halt.time_on());
         let elapsed = uptime.saturating_sub(*work.first_failure.get_or_insert(uptime));
         let delay = self.shared.retry.delay_after(attempts, elapsed, retry_after, rand::random);
-        if is_evidence {
+        if cause != RetryCause::Simulated {
             let failure = TransientFailure {
                 record: (self.epoch, offset),
                 first: work.streak,
@@ -167,6 +185,7 @@ impl<H: Handler> Worker<'_, H> {
             return self.fail(offset, ErrorType::RetriesExhausted, message);
         };
         let order = work.order.as_ref();
+        self.shared.instruments.retry(cause);
         self.shared.reporter.retrying(&self.tp, offset, order, attempts, delay, &reason);
         self.state.record_attempts(offset, attempts);
         self.held.wait(offset, Instant::now() + delay);
@@ -224,12 +243,13 @@ impl<H: Handler> Worker<'_, H> {
             letter = letter.for_offsets(first, last);
         }
         let letters = self.shared.letters.clone();
-        let partition = self.tp.partition;
+        let (partition, error_type) = (self.tp.partition, poison.error_type);
         let work = ReusableBoxFuture::new(async move {
             let outcome = letters.write(partition, letter, failed_at_ms).await;
-            Finished::Letter { offset, outcome }
+            Finished::Letter { offset, error_type, outcome }
         });
-        self.in_flight.push(InFlight { work, permit: None });
+        self.letters += 1;
+        self.in_flight.push(InFlight { work, permit: None, begun: Instant::now() });
     }
 
     /// Writes a line about an order that was processed, or counts it.

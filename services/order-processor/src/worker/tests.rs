@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kafka_group::record_batch::{BatchBuilder, BatchErrorKind, DamagedBatch, RawBatch, batches};
 use order_avro::encode_bare;
 use schema_registry::RegistryConfig;
-use service_runtime::Health;
+use service_runtime::{Health, Metrics};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -142,6 +142,7 @@ impl Bench {
             schemas: SchemaRegistry::new(RegistryConfig::new("http://127.0.0.1:1")).unwrap(),
             letters,
             reporter: Reporter::new(),
+            instruments: Instruments::new(&Metrics::default(), "group"),
             held_bytes: AtomicUsize::new(0),
             held_bytes_max: usize::MAX,
         };
@@ -163,6 +164,7 @@ impl Bench {
             notices: notices_tx,
             revision: Arc::default(),
             rest: Arc::clone(&rest),
+            standing: SharedStanding::default(),
         };
         let mut workers = JoinSet::new();
         workers.spawn(run(Arc::new(shared), assignment));

@@ -39,6 +39,15 @@ pub enum ProduceError {
 }
 
 impl ProduceError {
+    /// Returns a word for what the caller does about it, for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "refused",
+            Self::NotSent { .. } => "not_sent",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+
     /// Tells whether fewer or smaller records might be accepted.
     pub fn is_too_large(&self) -> bool {
         use ResponseError::{MessageTooLarge, RecordListTooLarge};

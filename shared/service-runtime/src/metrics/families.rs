@@ -1,5 +1,6 @@
 //! Writing what is read at the moment it is asked for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::encoding::{
@@ -21,8 +22,8 @@ impl<'a> Families<'a> {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
-        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    pub fn gauge(&mut self, name: &str, help: &str, value: &impl EncodeGaugeValue) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(value)
     }
 
     /// Writes a counter without labels; `name` has no `_total`.
@@ -49,6 +50,21 @@ impl<'a> Families<'a> {
             encoder.encode_family(&labels)?.encode_gauge(&value)?;
         }
         Ok(())
+    }
+
+    /// Writes how many requests a schema registry has answered with each HTTP status; `None` is no answer.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn registry_requests(&mut self, requests: BTreeMap<Option<u16>, u64>) -> fmt::Result {
+        let code = |status: Option<u16>| {
+            status.map_or_else(|| "unreachable".to_owned(), |status| status.to_string())
+        };
+        self.counters(
+            "schema_registry_requests",
+            "Requests to the schema registry by HTTP status; unreachable is no answer",
+            requests.into_iter().map(|(status, count)| ([("code", code(status))], count)),
+        )
     }
 
     /// Writes a family of counters, also one without any; `name` has no `_total`.

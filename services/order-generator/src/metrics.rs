@@ -1,0 +1,79 @@
+//! What `/metrics` shows of a generator beside the counts of its report.
+
+use std::fmt;
+
+use kafka_client::writer::{OutgoingRecord, ProduceError, Writer};
+use kafka_group::TopicPartition;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use schema_registry::SchemaRegistry;
+use service_runtime::{Families, Messaging, MessagingLabels, Metrics};
+use tokio::time::Instant;
+
+use crate::delivery::Transport;
+
+/// Adds what is known of the registry and of the settings to the metrics.
+pub(crate) fn register(metrics: &Metrics, registry: SchemaRegistry, rate_target: f64) {
+    let scrape = Scrape { registry, rate_target };
+    metrics.register(|metrics| metrics.register_collector(Box::new(scrape)));
+}
+
+struct Scrape {
+    registry: SchemaRegistry,
+    rate_target: f64,
+}
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrape").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families::new(encoder);
+        let help = "Records per second that ORDER_RATE asks for; 0 is as fast as it goes";
+        families.gauge("orders_generator_rate_target", help, &self.rate_target)?;
+        families.registry_requests(self.registry.requests())
+    }
+}
+
+/// A transport whose requests are counted and timed.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured<T> {
+    inner: T,
+    messaging: Messaging,
+}
+
+impl<T> Measured<T> {
+    /// Counts the requests of `inner` among the metrics.
+    pub(crate) fn new(inner: T, metrics: &Metrics) -> Self {
+        Self { inner, messaging: Messaging::new(metrics) }
+    }
+}
+
+impl Measured<Writer> {
+    /// Forgets what is known about the cluster; see [`Writer::refresh`].
+    pub(crate) fn refresh(&self) {
+        self.inner.refresh();
+    }
+}
+
+impl<T: Transport> Transport for Measured<T> {
+    async fn produce(
+        &self,
+        target: &TopicPartition,
+        records: &[OutgoingRecord],
+        deadline: Instant,
+    ) -> Result<i64, ProduceError> {
+        let begun = Instant::now();
+        let produced = self.inner.produce(target, records, deadline).await;
+        let error = produced.as_ref().err().map(ProduceError::kind);
+        let labels = MessagingLabels::of("send").destination(&target.topic).error(error);
+        self.messaging.operations.get_or_create(&labels).observe(begun.elapsed());
+        let labels = labels.partition(target.partition);
+        let records = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        self.messaging.sent.get_or_create(&labels).inc_by(records);
+        produced
+    }
+}

@@ -1,0 +1,150 @@
+//! How one partition stands, as its worker noted it last.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How a partition stands. Its worker writes it once a batch and once for each other thing that happens.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    /// The offset that the group has committed; `None` before the first commit.
+    pub(crate) committed: Option<i64>,
+    /// The end of what can be read of the log, as far as it is known.
+    pub(crate) log_end: i64,
+    /// The offset of the first record that is not complete.
+    pub(crate) committable: i64,
+    /// The offset of the first record that was not taken in.
+    pub(crate) frontier: i64,
+    /// Records that were taken in and are not complete.
+    pub(crate) incomplete: usize,
+    /// Those of them that wait for their next attempt.
+    pub(crate) waiting: usize,
+    /// Those of them whose dead letter is on its way.
+    pub(crate) letters: usize,
+    /// The time of the first record that is not complete.
+    pub(crate) next: Next,
+    /// When there was nothing more to do, in milliseconds since 1970.
+    pub(crate) caught_up_at_ms: Option<i64>,
+    /// When the oldest of the incomplete records was taken in.
+    pub(crate) oldest: Option<Instant>,
+    /// How long the last checkpoint was.
+    pub(crate) checkpoint_bytes: usize,
+    /// Records that were delivered, repeats included.
+    pub(crate) delivered: u64,
+    /// Nothing is taken in until the registry answers.
+    pub(crate) waits_for_registry: bool,
+    /// Nothing is taken in until something that was is complete.
+    pub(crate) waits_for_room: bool,
+    /// Nothing is taken in until somebody releases the partition.
+    pub(crate) is_guarded: bool,
+}
+
+/// What is known about the time of a record, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// It is this.
+    At(i64),
+    /// It follows a record of this time.
+    After(i64),
+}
+
+impl Standing {
+    /// Takes note of where the log ends; while a partition is assigned, logs only grow.
+    pub(crate) fn ends_at(&mut self, log_end: i64) {
+        self.log_end = self.log_end.max(log_end);
+    }
+
+    /// Returns whether everything that can be read is complete.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.committable >= self.log_end
+    }
+
+    /// Returns how many offsets there are from the committed one to the end.
+    pub(crate) fn lag(&self) -> i64 {
+        self.log_end.saturating_sub(self.committed.unwrap_or(self.committable)).max(0)
+    }
+
+    /// Returns how long the first record that is not complete has been in the log; nothing if that is not known.
+    pub(crate) fn lag_time(&self, now_ms: i64) -> Option<Duration> {
+        if self.is_caught_up() {
+            return Some(Duration::ZERO);
+        }
+        let since_ms = match self.next {
+            Next::Unknown => self.caught_up_at_ms?,
+            Next::At(time) => time,
+            // It was not there when there was nothing more to do.
+            Next::After(time) => time.max(self.caught_up_at_ms.unwrap_or(time)),
+        };
+        // The record may have no time at all, or one of a clock that is ahead.
+        (since_ms >= 0)
+            .then(|| Duration::from_millis(u64::try_from(now_ms - since_ms).unwrap_or(0)))
+    }
+}
+
+/// A standing that a worker writes and scrapes read; cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedStanding(Arc<Mutex<Standing>>);
+
+impl SharedStanding {
+    pub(crate) fn new(standing: Standing) -> Self {
+        Self(Arc::new(Mutex::new(standing)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Standing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_700_000_060_000;
+
+    fn behind(next: Next, caught_up_at_ms: Option<i64>) -> Standing {
+        Standing { log_end: 20, committable: 10, next, caught_up_at_ms, ..Standing::default() }
+    }
+
+    fn lag_ms(standing: &Standing) -> Option<u128> {
+        standing.lag_time(NOW_MS).map(|lag| lag.as_millis())
+    }
+
+    #[test]
+    fn lag_in_time_is_the_age_of_the_first_record_that_is_not_complete() {
+        let minute_ago = NOW_MS - 60_000;
+        assert_eq!(lag_ms(&behind(Next::At(minute_ago), Some(NOW_MS))), Some(60_000));
+        assert_eq!(lag_ms(&behind(Next::After(minute_ago), None)), Some(60_000));
+        assert_eq!(lag_ms(&behind(Next::After(minute_ago), Some(NOW_MS - 5))), Some(5));
+        assert_eq!(lag_ms(&behind(Next::Unknown, Some(NOW_MS - 5))), Some(5));
+        assert_eq!(lag_ms(&behind(Next::Unknown, None)), None);
+    }
+
+    #[test]
+    fn lag_in_time_is_nothing_when_there_is_nothing_more_to_do() {
+        let mut standing = behind(Next::At(NOW_MS - 60_000), None);
+        standing.committable = 20;
+        assert_eq!(lag_ms(&standing), Some(0));
+    }
+
+    #[test]
+    fn a_record_without_a_time_has_no_lag_in_time_and_one_of_the_future_none_left() {
+        assert_eq!(lag_ms(&behind(Next::At(-1), None)), None);
+        assert_eq!(lag_ms(&behind(Next::At(NOW_MS + 1_000), None)), Some(0));
+    }
+
+    #[test]
+    fn lag_in_records_counts_from_the_committed_offset() {
+        let mut standing = behind(Next::Unknown, None);
+        assert_eq!(standing.lag(), 10);
+        standing.committed = Some(7);
+        assert_eq!(standing.lag(), 13);
+        standing.ends_at(5);
+        assert_eq!(standing.lag(), 13, "what was heard earlier may arrive later");
+        standing.committed = Some(25);
+        assert_eq!(standing.lag(), 0);
+    }
+}
