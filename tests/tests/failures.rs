@@ -8,7 +8,7 @@ use end_to_end::proxy::{ApiKey, Fault, Gate};
 use end_to_end::service::field;
 use end_to_end::verdict::Simulation;
 use end_to_end::webhook::Answer;
-use end_to_end::{Scenario, Stats, Webhook, topic};
+use end_to_end::{Scenario, Stats, Webhook, metrics, topic};
 
 /// A release of everything that dead letters have stopped.
 const RELEASE: (&[u8], &[u8]) = (b"release", br#"{"at_ms":0,"by":"the test"}"#);
@@ -267,10 +267,14 @@ async fn a_handler_that_blocks_its_thread_ends_the_processor_and_another_takes_o
         .env("TOKIO_WORKER_THREADS", "4")
         .env("HANDLER_TIMEOUT_MS", "300")
         .env("DRAIN_TIMEOUT_MS", "100")
+        .env("HTTP_ADDR", "127.0.0.1:0")
         .start()?;
     stuck.line("partitions assigned").await?;
+    assert_eq!(metrics::get(&stuck, "/healthz").await?.0, 200);
     write_orders(&scenario, &[(0, "blocks")]).await?;
     stuck.line("stuck: leaving the group and ending").await?;
+    let (status, words) = metrics::get(&stuck, "/healthz").await?;
+    assert!((status == 503) && words.contains("blocked its thread"), "{status} {words}");
     stuck.line("left the group").await?;
     stuck.expect_exit(1).await?;
     // Another one, whose handler does not mind such an order.

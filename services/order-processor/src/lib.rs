@@ -40,6 +40,7 @@ mod letters;
 mod metrics;
 mod output;
 mod pauses;
+mod readiness;
 mod release;
 mod report;
 mod session;

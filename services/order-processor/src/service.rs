@@ -26,6 +26,7 @@ use crate::handler::{CountOnly, Handler};
 use crate::letters::{Desk, Letters};
 use crate::metrics::{self, Instruments};
 use crate::pauses::Pauses;
+use crate::readiness::Checks;
 use crate::release::Releases;
 use crate::report::Reporter;
 use crate::retry::{Jitter, RetryPolicy};
@@ -112,7 +113,8 @@ pub async fn run_with<H: Handler>(
     let gate = Gate::new(settings.handler.concurrency, settings.handler.down_after, pauses.clone());
     tasks.spawn(Arc::clone(&gate).keep());
     let grace = settings.group.drain_timeout + session::FINAL_COMMIT + STUCK_GRACE;
-    let stuck = Watch::keep(&watch, pauses.clone(), grace).context("start the watch's thread")?;
+    let stuck = Watch::keep(&watch, context.health.clone(), pauses.clone(), grace)
+        .context("start the watch's thread")?;
     let shared = Arc::new(worker::Shared {
         handler,
         attempt_timeout: settings.handler.timeout,
@@ -140,8 +142,9 @@ pub async fn run_with<H: Handler>(
     });
     metrics::register_scrape(&context.metrics, &shared);
     let standing = Standing::new(participant, &halt);
+    let checks = Checks::new(kafka, registry, context.health.check("progress"));
     let session =
-        Session::start(cluster, settings, Arc::clone(&shared), kafka, partitions, standing);
+        Session::start(cluster, settings, Arc::clone(&shared), checks, partitions, standing);
     let outcome = session.run(stop, stuck).await;
     shared.reporter.finish();
     tasks.shutdown().await;

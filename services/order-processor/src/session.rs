@@ -23,8 +23,7 @@ use kafka_client::membership::Membership;
 use kafka_client::offsets::{GroupOffsets, OffsetAt, list_offsets};
 use kafka_client::reader::{OnFetch, Reader, ReaderConfig};
 use kafka_group::TopicPartition;
-use kafka_group::member::{CommitPermission, Event, MemberConfig};
-use service_runtime::Check;
+use kafka_group::member::{Event, MemberConfig};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
@@ -32,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::handler::Handler;
 use crate::metrics;
+use crate::readiness::Checks;
 use crate::settings::ProcessorSettings;
 use crate::worker::{self, Mishap, Notice, Request};
 use committing::Committed;
@@ -74,7 +74,7 @@ pub(crate) struct Session<H> {
     cluster: Cluster,
     settings: ProcessorSettings,
     shared: Arc<worker::Shared<H>>,
-    kafka: Check,
+    checks: Checks,
     membership: Membership,
     reader: Reader,
     epochs: u64,
@@ -101,7 +101,7 @@ impl<H: Handler> Session<H> {
         cluster: Cluster,
         settings: ProcessorSettings,
         shared: Arc<worker::Shared<H>>,
-        kafka: Check,
+        checks: Checks,
         partitions_at_start: BTreeMap<String, i32>,
         standing: Standing,
     ) -> Self {
@@ -141,7 +141,7 @@ impl<H: Handler> Session<H> {
             cluster,
             settings,
             shared,
-            kafka,
+            checks,
         }
     }
 
@@ -155,7 +155,7 @@ impl<H: Handler> Session<H> {
         stop: CancellationToken,
         stuck: mpsc::Receiver<String>,
     ) -> anyhow::Result<()> {
-        self.kafka.not_ready("joining the group");
+        self.checks.kafka.not_ready("joining the group");
         let outcome = self.work(&stop, stuck).await;
         let drained = self.drain_everything().await;
         let keeps_membership =
@@ -257,19 +257,13 @@ impl<H: Handler> Session<H> {
         Ok(())
     }
 
-    /// Says whether this member is of use to its group: joined, and in touch with the coordinator.
-    fn judge_health(&self) {
+    /// Says whether this member is of use to its group.
+    fn judge_health(&mut self) {
         let status = self.membership.status().borrow().clone();
-        let silence = status.last_contact.map(|at| at.elapsed());
-        match (status.permission, silence) {
-            (CommitPermission::Denied, _) | (_, None) => self.kafka.not_ready("joining the group"),
-            (_, Some(silence)) if silence > self.settings.group.session_timeout => {
-                let seconds = silence.as_secs();
-                self.kafka
-                    .not_ready(format!("the group coordinator has been silent for {seconds} s"));
-            }
-            (CommitPermission::Granted(_) | CommitPermission::Wait, Some(_)) => self.kafka.ready(),
-        }
+        let group = &self.settings.group;
+        self.checks.judge_membership(&status, group.session_timeout);
+        let standings = self.shared.instruments.standings();
+        self.checks.judge_work(&standings, Instant::now());
     }
 
     /// Begins to read where newly assigned partitions go on.
@@ -426,7 +420,7 @@ impl<H: Handler> Session<H> {
     }
 
     async fn drain_everything(&mut self) -> anyhow::Result<()> {
-        self.kafka.not_ready("stopping");
+        self.checks.kafka.not_ready("stopping");
         let partitions: BTreeSet<TopicPartition> = self.assigned.keys().cloned().collect();
         if !partitions.is_empty() {
             tracing::info!(partitions = %list(&partitions), "stopping: draining");

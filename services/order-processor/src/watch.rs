@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use service_runtime::Health;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -81,13 +82,15 @@ impl Watch {
         activity
     }
 
-    /// Starts the thread that keeps watch for as long as `watch` is used. What is stuck is a pause that lasts, and is told
+    /// Starts the thread that keeps watch for as long as `watch` is used. What is stuck is a pause that lasts, is the end of
+    /// the process's health, and is told
     /// to the receiver; if the process is still there after `grace`, the thread ends it with exit code 1.
     ///
     /// # Errors
     /// When the system has no thread to give.
     pub(crate) fn keep(
         watch: &Arc<Self>,
+        health: Health,
         pauses: Pauses,
         grace: Duration,
     ) -> std::io::Result<mpsc::Receiver<String>> {
@@ -95,7 +98,7 @@ impl Watch {
         let watch = Arc::downgrade(watch);
         std::thread::Builder::new()
             .name("watch".to_owned())
-            .spawn(move || look_again_and_again(&watch, &stuck_tx, &pauses, grace))?;
+            .spawn(move || look_again_and_again(&watch, &stuck_tx, &health, &pauses, grace))?;
         Ok(stuck)
     }
 
@@ -159,6 +162,7 @@ impl Drop for Call<'_> {
 fn look_again_and_again(
     watch: &Weak<Watch>,
     stuck: &mpsc::Sender<String>,
+    health: &Health,
     pauses: &Pauses,
     grace: Duration,
 ) {
@@ -173,6 +177,7 @@ fn look_again_and_again(
         }
     };
     tracing::error!(what, "stuck: leaving the group and ending");
+    health.stuck(what.clone());
     let _pause = pauses.begin(format!("stuck: {what}"));
     if stuck.try_send(what).is_err() {
         tracing::debug!("the service is ending already");

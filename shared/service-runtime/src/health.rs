@@ -1,12 +1,13 @@
-//! Readiness: named checks that the service sets and `/readyz` shows.
+//! Health: named checks that the service sets and `/readyz` shows, and whether it should be killed, for `/healthz`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The checks of a service; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     checks: Arc<Mutex<Checks>>,
+    stuck: Arc<OnceLock<String>>,
 }
 
 type Checks = BTreeMap<&'static str, State>;
@@ -50,6 +51,17 @@ impl Health {
 
     fn checks(&self) -> MutexGuard<'_, Checks> {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the process cannot go on and should be killed, and why. There is no way back.
+    pub fn stuck(&self, reason: impl Into<String>) {
+        // The first reason is the cause.
+        self.stuck.get_or_init(|| reason.into());
+    }
+
+    /// Returns why the process should be killed, if it should.
+    pub fn why_stuck(&self) -> Option<&str> {
+        self.stuck.get().map(String::as_str)
     }
 }
 

@@ -37,10 +37,20 @@ pub(crate) async fn serve(address: String, context: Context) {
 
 fn router(context: Context) -> Router {
     Router::new()
-        .route("/healthz", get(async || "alive\n"))
+        .route("/healthz", get(liveness))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
         .with_state(context)
+}
+
+/// Fails only where nothing but killing the process helps; whatever may pass by itself is for `/readyz`.
+async fn liveness(State(context): State<Context>) -> Response {
+    match context.health.why_stuck() {
+        None => "alive\n".into_response(),
+        Some(reason) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("stuck: {reason}\n")).into_response()
+        }
+    }
 }
 
 /// The body of `/readyz`.
@@ -111,6 +121,20 @@ mod tests {
         let (status, body) = server.get("/readyz").await;
         assert_eq!(status, 503);
         assert!(body.contains(r#""service":{"ready":false,"reason":"stopping"}"#), "{body}");
+    }
+
+    #[tokio::test]
+    async fn only_what_is_stuck_is_not_alive() {
+        let context = Context::default();
+        let server = Server::start(&context).await;
+        context.health.check("kafka").not_ready("joining the group");
+        assert_eq!(server.get("/healthz").await, (200, "alive\n".to_owned()));
+
+        context.health.stuck("a handler's call has not ended");
+        context.health.stuck("what follows from it");
+
+        let stuck = "stuck: a handler's call has not ended\n";
+        assert_eq!(server.get("/healthz").await, (503, stuck.to_owned()));
     }
 
     #[tokio::test]

@@ -79,6 +79,7 @@ impl<H: Handler> Worker<'_, H> {
                     Dispatch::Blocked(block) => {
                         self.timing.end_stretch(self.state.aggregate().orders());
                         self.next = item.as_ref().map_or(self.next, |r| Next::At(r.timestamp_ms));
+                        self.show();
                         self.unblock(block).await;
                         self.timing.begin_stretch(self.state.aggregate().orders());
                     }

@@ -20,6 +20,7 @@ use crate::letters::Letter;
 use crate::retry::Jitter;
 
 mod outages;
+mod standings;
 mod stopped;
 
 const TOPIC: Uuid = Uuid::from_u128(1);
@@ -101,6 +102,7 @@ struct Bench {
     release: Arc<Notify>,
     halt: Arc<Halt>,
     rest: Arc<AtomicU64>,
+    standing: SharedStanding,
     next_offset: i64,
 }
 
@@ -154,6 +156,7 @@ impl Bench {
         let (requests, requests_rx) = mpsc::channel(4);
         let (notices_tx, notices) = mpsc::channel(16);
         let next_offset = state.committable();
+        let standing = SharedStanding::default();
         let assignment = Assignment {
             tp: TopicPartition::new("orders", 0),
             epoch: 1,
@@ -164,7 +167,7 @@ impl Bench {
             notices: notices_tx,
             revision: Arc::default(),
             rest: Arc::clone(&rest),
-            standing: SharedStanding::default(),
+            standing: standing.clone(),
         };
         let mut workers = JoinSet::new();
         workers.spawn(run(Arc::new(shared), assignment));
@@ -180,6 +183,7 @@ impl Bench {
             release,
             halt,
             rest,
+            standing,
             next_offset,
         }
     }
