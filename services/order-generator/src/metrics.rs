@@ -67,7 +67,8 @@ impl<T: Transport> Transport for Measured<T> {
         deadline: Instant,
     ) -> Result<i64, ProduceError> {
         let begun = Instant::now();
-        let produced = self.inner.produce(target, records, deadline).await;
+        // A writer's future is so deep that the compiler gives up on what holds it; boxed, it is one layer.
+        let produced = Box::pin(self.inner.produce(target, records, deadline)).await;
         let error = produced.as_ref().err().map(ProduceError::kind);
         let labels = MessagingLabels::of("send").destination(&target.topic).error(error);
         self.messaging.operations.get_or_create(&labels).observe(begun.elapsed());
