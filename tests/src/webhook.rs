@@ -53,6 +53,10 @@ impl Answer {
 pub struct Call {
     /// The idempotency key.
     pub key: String,
+    /// The header `traceparent`.
+    pub traceparent: Option<String>,
+    /// The header `tracestate`.
+    pub tracestate: Option<String>,
     /// What was posted.
     pub order: PostedOrder,
     /// What was answered.
@@ -193,13 +197,15 @@ impl Shared {
 }
 
 async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let key = text("idempotency-key");
     let order = serde_json::from_slice::<PostedOrder>(&body);
     let (Some(key), Ok(order)) = (key, order) else {
         return (StatusCode::BAD_REQUEST, "this is no order\r\n").into_response();
     };
     let answer = shared.policy()(&order);
-    let call = Call { key: key.to_owned(), order, answer };
+    let (traceparent, tracestate) = (text("traceparent"), text("tracestate"));
+    let call = Call { key, traceparent, tracestate, order, answer };
     shared.calls.send_modify(|calls| calls.push(call));
     let status = |status| StatusCode::from_u16(status).unwrap_or_default();
     match answer {

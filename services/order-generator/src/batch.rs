@@ -7,8 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use kafka_client::writer::OutgoingRecord;
 use order_avro::{Order, encode_confluent};
+use service_runtime::trace_context::TRACEPARENT;
 
 use crate::orders::{DrawnOrder, ORDER_ID_BYTES_MAX};
+use crate::trace_sample::TraceSample;
 use crate::trouble::Trouble;
 
 /// The most orders in a batch: even the longest ones, and one that fills a batch, stay below the size that a batch may
@@ -16,10 +18,16 @@ use crate::trouble::Trouble;
 pub(crate) const BATCH_ORDERS_MAX: usize = 4500;
 
 /// The most orders that surely make a request of less than 8 KiB.
-pub(crate) const SMALL_BATCH_ORDERS: usize = 39;
+const SMALL_BATCH_ORDERS: usize = 39;
+
+/// The same two, where any of the orders may be traced. A batch may have 124 KiB more than it should, enough for the
+/// traces of two orders in five.
+const SMALL_BATCH_TRACED_ORDERS: usize = 28;
+const BATCH_TRACED_ORDERS_MAX: usize = 3200;
+const FEW_TRACED: f64 = 0.2;
 
 /// The fewest orders that surely make a request of more than 64 KiB.
-pub(crate) const LARGE_BATCH_ORDERS: usize = 800;
+const LARGE_BATCH_ORDERS: usize = 800;
 
 /// The header that names the producer: one run of one generator, on one partition.
 const PRODUCER_ID_HEADER: &str = "producer-id";
@@ -72,6 +80,7 @@ pub(crate) struct Encoder {
     schema_id: u32,
     producer_id: Bytes,
     next_sequence: u64,
+    traces: TraceSample,
     /// Reused for every order.
     order: Order,
 }
@@ -81,11 +90,12 @@ impl Encoder {
     ///
     /// `producer_id` must be new for every run and every partition: readers take a record whose sequence is not above
     /// the last one of its producer for a repeat.
-    pub(crate) fn new(schema_id: u32, producer_id: u64) -> Self {
+    pub(crate) fn new(schema_id: u32, producer_id: u64, traces: TraceSample) -> Self {
         Self {
             schema_id,
             producer_id: Bytes::from(format!("{producer_id:016x}")),
             next_sequence: 1,
+            traces,
             order: Order { order_id: String::new(), product: String::new(), price: 0.0 },
         }
     }
@@ -96,14 +106,19 @@ impl Encoder {
         let mut buffer = Vec::with_capacity(pending.len() * RECORD_BYTES_EXPECTED);
         let parts: Vec<_> = pending.iter().map(|p| self.write(&p.order, &mut buffer)).collect();
         let buffer = Bytes::from(buffer);
-        let record = |(pending, parts): (&PendingOrder, Parts)| OutgoingRecord {
-            key: Some(buffer.slice(parts.key)),
-            value: parts.value.map(|value| buffer.slice(value)),
-            headers: vec![
+        let record = |(pending, parts): (&PendingOrder, Parts)| {
+            let mut headers = vec![
                 (Cow::Borrowed(PRODUCER_ID_HEADER), self.producer_id.clone()),
                 (Cow::Borrowed(SEQUENCE_HEADER), buffer.slice(parts.sequence)),
-            ],
-            timestamp_ms: pending.timestamp_ms,
+            ];
+            let trace = parts.trace.map(|trace| buffer.slice(trace));
+            headers.extend(trace.map(|trace| (Cow::Borrowed(TRACEPARENT), trace)));
+            OutgoingRecord {
+                key: Some(buffer.slice(parts.key)),
+                value: parts.value.map(|value| buffer.slice(value)),
+                headers,
+                timestamp_ms: pending.timestamp_ms,
+            }
         };
         Batch {
             orders: pending.iter().map(|pending| pending.order).collect(),
@@ -133,7 +148,22 @@ impl Encoder {
         buffer.extend_from_slice(self.next_sequence.to_string().as_bytes());
         self.next_sequence += 1;
         let sequence = value.end..buffer.len();
-        Parts { key, value: (!value.is_empty()).then_some(value), sequence }
+        let trace = self.traces.draw().map(|trace| {
+            buffer.extend_from_slice(trace.to_string().as_bytes());
+            sequence.end..buffer.len()
+        });
+        Parts { key, value: (!value.is_empty()).then_some(value), sequence, trace }
+    }
+
+    /// Returns the most orders that a batch may have, of so many that wait.
+    pub(crate) fn batch_orders_max(&self, waiting: usize) -> usize {
+        let ratio = self.traces.ratio();
+        match (waiting < LARGE_BATCH_ORDERS, ratio > 0.0, ratio > FEW_TRACED) {
+            (true, false, _) => SMALL_BATCH_ORDERS,
+            (true, true, _) => SMALL_BATCH_TRACED_ORDERS,
+            (false, _, false) => BATCH_ORDERS_MAX,
+            (false, _, true) => BATCH_TRACED_ORDERS_MAX,
+        }
     }
 }
 
@@ -146,12 +176,15 @@ struct Parts {
     /// Absent from a tombstone.
     value: Option<Range<usize>>,
     sequence: Range<usize>,
+    /// Absent from an order that is not traced.
+    trace: Option<Range<usize>>,
 }
 
 #[cfg(test)]
 mod tests {
     use kafka_client::writer::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, SLOW_BATCH_BYTES};
     use order_avro::{Payload, PayloadFormat, WriterSchema, recognise};
+    use service_runtime::trace_context::TraceContext;
     use uuid::Uuid;
 
     use super::*;
@@ -160,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_record_is_the_order_under_its_id_in_confluents_wire_format() {
-        let batch = Encoder::new(7, 0xab).encode(&[pending(1001, "Yoga Mat", 1999)]);
+        let batch = encoder(7, 0xab, 0.0).encode(&[pending(1001, "Yoga Mat", 1999)]);
 
         let record = &batch.records[0];
         assert_eq!(record.key.as_deref(), Some(b"1001".as_slice()));
@@ -182,7 +215,7 @@ mod tests {
         let record = |trouble| {
             let mut pending = pending(1001, "Yoga Mat", 1999);
             pending.order.trouble = trouble;
-            Encoder::new(7, 0xab).encode(&[pending]).records.remove(0)
+            encoder(7, 0xab, 0.0).encode(&[pending]).records.remove(0)
         };
 
         let [order, hot, tombstone] =
@@ -194,7 +227,7 @@ mod tests {
 
     #[test]
     fn sequences_rise_by_one_from_1_across_batches() {
-        let mut encoder = Encoder::new(1, 0xab);
+        let mut encoder = encoder(1, 0xab, 0.0);
         let orders: Vec<_> = (0..12).map(|n| pending(n, "Yoga Mat", 100)).collect();
 
         let first = encoder.encode(&orders[..9]);
@@ -210,7 +243,7 @@ mod tests {
     #[test]
     fn a_split_batch_keeps_the_order_of_orders_and_records() {
         let orders: Vec<_> = (0..5).map(|n| pending(n, "Yoga Mat", 100)).collect();
-        let whole = Encoder::new(1, 1).encode(&orders);
+        let whole = encoder(1, 1, 0.0).encode(&orders);
 
         let mut first = whole.clone();
         let second = first.split_off_half();
@@ -228,15 +261,40 @@ mod tests {
         let (mut longest, mut filler) = (0, 0);
         for trouble in [None].into_iter().chain(Trouble::ALL.map(Some)) {
             order.order.trouble = trouble;
-            let mut encoder = Encoder::new(u32::MAX, u64::MAX);
-            encoder.next_sequence = u64::MAX - 1;
-            let bytes = encoder.encode(&[order]).records[0].encoded_bytes();
+            let bytes = longest_with(order, 0.0);
             let most = if order.fills_a_batch() { &mut filler } else { &mut longest };
             *most = bytes.max(*most);
         }
 
         let batch_bytes = BATCH_OVERHEAD_BYTES + (BATCH_ORDERS_MAX - 1) * longest + filler;
         assert!(batch_bytes <= BATCH_BYTES_MAX, "{batch_bytes} bytes");
+
+        order.order.trouble = None;
+        let trace = longest_with(order, 1.0) - longest_with(order, 0.0);
+        let traced = BATCH_OVERHEAD_BYTES + (BATCH_TRACED_ORDERS_MAX - 1) * (longest + trace);
+        assert!(traced + filler + trace <= BATCH_BYTES_MAX, "{traced} bytes");
+        let few = batch_bytes + BATCH_ORDERS_MAX * 2 / 5 * trace;
+        assert!(few <= 1024 * 1024, "{few} bytes are more than brokers take by default");
+    }
+
+    /// Returns the bytes of an order's record whose producer has sent a great many.
+    fn longest_with(order: PendingOrder, trace_ratio: f64) -> usize {
+        let mut encoder = encoder(u32::MAX, u64::MAX, trace_ratio);
+        encoder.next_sequence = u64::MAX - 1;
+        encoder.encode(&[order]).records[0].encoded_bytes()
+    }
+
+    #[test]
+    fn traced_orders_say_of_which_trace_they_are_and_are_otherwise_the_same() {
+        let orders: Vec<_> = (0..100).map(|n| pending(n, "Yoga Mat", 100)).collect();
+        let plain = encoder(1, 1, 0.0).encode(&orders).records;
+        let mut traced = encoder(1, 1, 1.0).encode(&orders).records;
+        for (plain, traced) in plain.iter().zip(&mut traced) {
+            let (name, value) = traced.headers.pop().unwrap();
+            assert_eq!(name, "traceparent");
+            assert!(TraceContext::parse(&value).is_some_and(TraceContext::is_sampled), "{value:?}");
+            assert_eq!(plain, traced);
+        }
     }
 
     #[test]
@@ -244,19 +302,24 @@ mod tests {
         let shortest = PRODUCTS.iter().min_by_key(|product| product.len()).unwrap();
         let longest = PRODUCTS.iter().max_by_key(|product| product.len()).unwrap();
         let uuid = OrderId::Uuid(Uuid::from_bytes([0xff; 16]));
-        for (count, id, product) in [
-            (SMALL_BATCH_ORDERS, uuid, longest),
-            (LARGE_BATCH_ORDERS, OrderId::Number(1001), shortest),
+        for (count, id, product, trace_ratio) in [
+            (SMALL_BATCH_ORDERS, uuid, longest, 0.0),
+            (SMALL_BATCH_TRACED_ORDERS, uuid, longest, 1.0),
+            (LARGE_BATCH_ORDERS, OrderId::Number(1001), shortest, 0.0),
         ] {
             let mut order = pending(0, product, 1);
             order.order.id = id;
-            let records = Encoder::new(1, 1).encode(&vec![order; count]).records;
+            let records = encoder(1, 1, trace_ratio).encode(&vec![order; count]).records;
             let bytes: usize = records.iter().map(OutgoingRecord::encoded_bytes).sum();
             assert!(
                 !SLOW_BATCH_BYTES.contains(&(bytes + BATCH_OVERHEAD_BYTES)),
                 "{count}: {bytes}"
             );
         }
+    }
+
+    fn encoder(schema_id: u32, producer_id: u64, trace_ratio: f64) -> Encoder {
+        Encoder::new(schema_id, producer_id, TraceSample::new(trace_ratio, 7))
     }
 
     fn pending(number: u64, product: &'static str, cents: u32) -> PendingOrder {

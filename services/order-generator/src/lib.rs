@@ -24,4 +24,5 @@ mod service;
 mod settings;
 mod startup;
 mod steering;
+mod trace_sample;
 mod trouble;

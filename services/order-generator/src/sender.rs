@@ -14,9 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::batch::{
-    BATCH_ORDERS_MAX, Batch, Encoder, LARGE_BATCH_ORDERS, PendingOrder, SMALL_BATCH_ORDERS,
-};
+use crate::batch::{BATCH_ORDERS_MAX, Batch, Encoder, PendingOrder};
 use crate::delivery::{DeliveryPolicy, Outcome, Transport, deliver};
 use crate::outage::Outage;
 use crate::report::Report;
@@ -88,8 +86,7 @@ impl<T: Transport> Sender<T> {
     ///
     /// Several small batches are faster than one of [`SLOW_BATCH_BYTES`](kafka_client::writer::SLOW_BATCH_BYTES).
     fn batch_size(&self, waiting: usize) -> usize {
-        let size = if waiting < LARGE_BATCH_ORDERS { SMALL_BATCH_ORDERS } else { BATCH_ORDERS_MAX };
-        size.min(self.batch_orders_max)
+        self.encoder.batch_orders_max(waiting).min(self.batch_orders_max)
     }
 
     /// Delivers batches, in ever smaller parts while the broker finds one too large; later ones are as small.

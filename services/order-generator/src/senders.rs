@@ -24,6 +24,7 @@ use crate::orders::{DrawnOrder, ORDER_ID_BYTES_MAX};
 use crate::outage::Outage;
 use crate::report::Report;
 use crate::sender::Sender;
+use crate::trace_sample::TraceSample;
 
 /// How many orders of a partition may wait for the batch before them; making orders waits beyond.
 const QUEUE_ORDERS_MAX: usize = 8192;
@@ -34,6 +35,8 @@ pub(crate) struct Common<T> {
     pub(crate) transport: T,
     pub(crate) topic: Arc<str>,
     pub(crate) schema_id: u32,
+    /// The share of orders that are traced.
+    pub(crate) trace_ratio: f64,
     pub(crate) policy: DeliveryPolicy,
     pub(crate) outage: Arc<Outage>,
     pub(crate) report: Arc<Report>,
@@ -69,12 +72,14 @@ impl<T: Transport> Senders<T> {
     ///
     /// As [`Senders::start`]; orders go on to be spread as before.
     pub(crate) fn grow(&mut self, partitions: NonZeroU32) -> anyhow::Result<()> {
-        let Common { transport, topic, schema_id, policy, outage, report, abandon } = &self.common;
+        let Common { transport, topic, schema_id, trace_ratio, policy, outage, report, abandon } =
+            &self.common;
         for partition in self.partition_count()..partitions.get().cast_signed() {
+            let traces = TraceSample::new(*trace_ratio, random_number()?);
             let sender = Sender::new(
                 transport.clone(),
                 TopicPartition::new(Arc::clone(topic), partition),
-                Encoder::new(*schema_id, random_number()?),
+                Encoder::new(*schema_id, random_number()?, traces),
                 *policy,
                 Arc::clone(outage),
                 Arc::clone(report),
@@ -185,6 +190,7 @@ mod tests {
             transport: broker.clone(),
             topic: "orders".into(),
             schema_id: 1,
+            trace_ratio: 0.0,
             policy: DeliveryPolicy { retries_max: 2, timeout: Duration::from_mins(2) },
             outage: Arc::new(Outage::new(Health::default().check("kafka"))),
             report: Arc::new(Report::new(&Metrics::default(), CancellationToken::new())),

@@ -157,6 +157,7 @@ impl Publisher {
             transport: self.transport.clone(),
             topic: self.settings.topics.orders_topic.as_str().into(),
             schema_id: self.schema_id,
+            trace_ratio: self.settings.trace_ratio,
             policy: DeliveryPolicy {
                 retries_max: self.settings.retries_max,
                 timeout: self.settings.delivery_timeout,

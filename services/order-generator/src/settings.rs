@@ -25,6 +25,8 @@ pub struct GeneratorSettings {
     /// What decides the sequence of orders; `None` draws one.
     pub(crate) seed: Option<u64>,
     pub(crate) trouble: TroubleSettings,
+    /// The share of orders that are made part of a trace, from 0 to 1.
+    pub(crate) trace_ratio: f64,
     /// How often records that the broker refuses are sent again before they have failed.
     pub(crate) retries_max: u32,
     /// How old what is known about the topic's partitions may be.
@@ -90,6 +92,12 @@ impl FromSettings for GeneratorSettings {
             price_max: Cents::nearest(price_max),
             seed,
             trouble,
+            trace_ratio: settings.float(
+                "TRACE_SAMPLE_RATIO",
+                0.01,
+                0.0..=1.0,
+                "Share of the records that begin a trace: they get a traceparent header.",
+            ),
             retries_max: settings.integer(
                 "MAX_RETRIES",
                 3,

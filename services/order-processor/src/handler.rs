@@ -38,6 +38,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use order_avro::Order;
+use service_runtime::trace_context::Trace;
 use uuid::Uuid;
 
 use crate::simulation::SimulatedFailure;
@@ -104,6 +105,8 @@ pub struct Attempt<'a> {
     pub offset: i64,
     /// The record's timestamp, in milliseconds since 1970.
     pub timestamp_ms: i64,
+    /// The trace that the attempt is part of, if its record is: its span is the attempt's own.
+    pub trace: Option<&'a Trace>,
 }
 
 /// A partition of a topic.

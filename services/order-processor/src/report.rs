@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kafka_group::TopicPartition;
 use order_avro::Order;
+use service_runtime::trace_context::TraceId;
 use service_runtime::{LineLimit, two_decimals};
 use tracing::field::display;
 
@@ -24,6 +25,16 @@ pub(crate) struct Reporter {
     retries: LineLimit,
     dead_letters: LineLimit,
     view: Mutex<View>,
+}
+
+/// What a line is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About<'a> {
+    pub(crate) tp: &'a TopicPartition,
+    pub(crate) offset: i64,
+    pub(crate) order: Option<&'a Order>,
+    /// The trace that the record is part of.
+    pub(crate) trace_id: Option<TraceId>,
 }
 
 /// The group's numbers as this process knows them: its own partitions' from memory, the others' as last committed.
@@ -108,44 +119,48 @@ impl Reporter {
     }
 
     /// Reports an order that was processed, with the group-wide average so far.
-    pub(crate) fn processed(
-        &self,
-        tp: &TopicPartition,
-        offset: i64,
-        order: &Order,
-        attempts: u32,
-        aggregate: &Aggregate,
-    ) {
+    pub(crate) fn processed(&self, about: About<'_>, attempts: u32, aggregate: &Aggregate) {
+        let About { tp, offset, order, trace_id } = about;
         self.update(tp, aggregate);
         let group = self.group();
         let average = group.average().map(shown);
         let recent_average = group.recent_average().map(shown);
         let partition = tp.partition;
-        let (order_id, product) = (&order.order_id, &order.product);
-        let price = two_decimals(f64::from(order.price));
+        let order_id = order.map(|order| display(&order.order_id));
+        let product = order.map(|order| order.product.as_str());
+        let price = order.map(|order| two_decimals(f64::from(order.price)));
+        let trace_id = trace_id.map(display);
         if attempts > 1 {
             tracing::info!(
-                %order_id, product, price, partition, offset, average, recent_average, attempts,
+                order_id,
+                product,
+                price,
+                partition,
+                offset,
+                average,
+                recent_average,
+                attempts,
+                trace_id,
                 "processed after a retry"
             );
         } else {
             tracing::info!(
-                %order_id, product, price, partition, offset, average, recent_average,
+                order_id,
+                product,
+                price,
+                partition,
+                offset,
+                average,
+                recent_average,
+                trace_id,
                 "processed"
             );
         }
     }
 
     /// Reports a transient failure and when the order is tried again.
-    pub(crate) fn retrying(
-        &self,
-        tp: &TopicPartition,
-        offset: i64,
-        order: Option<&Order>,
-        attempts: u32,
-        delay: Duration,
-        reason: &str,
-    ) {
+    pub(crate) fn retrying(&self, about: About<'_>, attempts: u32, delay: Duration, reason: &str) {
+        let About { tp, offset, order, trace_id } = about;
         if self.retries.admit(1) > 0 {
             let retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             let order_id = order.map(|order| display(&order.order_id));
@@ -156,25 +171,21 @@ impl Reporter {
                 attempt = attempts,
                 retry_in_ms,
                 reason,
+                trace_id = trace_id.map(display),
                 "failed, will be tried again"
             );
         }
     }
 
     /// Reports a record that goes to the dead-letter topic.
-    pub(crate) fn dead_letter(
-        &self,
-        tp: &TopicPartition,
-        offset: i64,
-        order: Option<&Order>,
-        error_type: ErrorType,
-        message: &str,
-    ) {
+    pub(crate) fn dead_letter(&self, about: About<'_>, error_type: ErrorType, message: &str) {
+        let About { tp, offset, order, trace_id } = about;
         if self.dead_letters.admit(1) > 0 {
             let error_type = error_type.as_str();
             let order_id = order.map(|order| display(&order.order_id));
             tracing::warn!(
                 order_id, partition = tp.partition, offset, %error_type, reason = message,
+                trace_id = trace_id.map(display),
                 "goes to the dead-letter topic"
             );
         }

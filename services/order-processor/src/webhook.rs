@@ -4,6 +4,8 @@
 //! POST <HANDLER_URL>
 //! content-type: application/json
 //! idempotency-key: <topic id>-<partition>-<offset>
+//! traceparent: 00-<the record's trace>-<a span of the attempt's own>-<flags>, where the record is part of a trace
+//! tracestate: as the record has it
 //!
 //! {"orderId":"1001","product":"Item1","price":12.5,"topic":"orders","partition":0,"offset":42,
 //!  "timestamp":"2026-01-31T12:00:00.000Z","attempt":1}
@@ -29,6 +31,7 @@ use order_avro::Order;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url, redirect};
 use serde::Serialize;
+use service_runtime::trace_context::{TRACEPARENT, TRACESTATE};
 
 use crate::dead_letter::rfc3339;
 use crate::handler::{Attempt, Handler, Outcome};
@@ -102,12 +105,18 @@ impl Handler for Webhook {
             Ok(body) => body,
             Err(error) => return Outcome::permanent(format!("cannot be written as JSON: {error}")),
         };
-        let request = self
+        let mut request = self
             .client
             .post(self.url.clone())
             .header(CONTENT_TYPE, "application/json")
             .header(IDEMPOTENCY_KEY, attempt.idempotency_key())
             .body(body);
+        if let Some(trace) = attempt.trace {
+            request = request.header(TRACEPARENT, trace.context.to_string());
+            if let Some(state) = &trace.state {
+                request = request.header(TRACESTATE, state);
+            }
+        }
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => return unanswered(error),

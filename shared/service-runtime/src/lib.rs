@@ -37,6 +37,7 @@ pub use telemetry::{Console, two_decimals};
 pub use waiting::Waiting;
 
 pub mod settings;
+pub mod trace_context;
 
 #[cfg(test)]
 mod captured;

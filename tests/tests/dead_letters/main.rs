@@ -6,6 +6,7 @@ mod looking;
 mod odd_records;
 mod outcomes;
 mod replaying;
+mod traces;
 
 use std::time::Duration;
 

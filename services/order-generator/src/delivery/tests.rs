@@ -7,6 +7,7 @@ use super::*;
 use crate::batch::{Encoder, PendingOrder};
 use crate::fake_broker::{Answer, FakeBroker, LATENCY};
 use crate::orders::{Cents, DrawnOrder, OrderId};
+use crate::trace_sample::TraceSample;
 
 const POLICY: DeliveryPolicy = DeliveryPolicy { retries_max: 2, timeout: Duration::from_mins(2) };
 
@@ -154,5 +155,5 @@ fn records(count: u64) -> Vec<OutgoingRecord> {
     };
     let pending: Vec<_> =
         (0..count).map(|n| PendingOrder { order: order(n), timestamp_ms: 0 }).collect();
-    Encoder::new(1, 1).encode(&pending).records
+    Encoder::new(1, 1, TraceSample::new(0.0, 0)).encode(&pending).records
 }

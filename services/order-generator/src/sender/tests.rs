@@ -14,6 +14,7 @@ use super::*;
 use crate::fake_broker::{Answer, FakeBroker, LATENCY, Order};
 use crate::orders::{Cents, DrawnOrder, OrderId};
 use crate::report::Shortfall;
+use crate::trace_sample::TraceSample;
 use crate::trouble::Trouble;
 
 #[tokio::test(start_paused = true)]
@@ -195,7 +196,7 @@ impl Running {
         let sender = Sender::new(
             broker.clone(),
             TopicPartition::new("orders", 0),
-            Encoder::new(1, 1),
+            Encoder::new(1, 1, TraceSample::new(0.0, 0)),
             DeliveryPolicy { retries_max: 2, timeout: Duration::from_mins(2) },
             Arc::new(Outage::new(Health::default().check("kafka"))),
             Arc::clone(&report),

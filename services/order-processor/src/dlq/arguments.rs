@@ -162,7 +162,7 @@ pub struct ReplayArguments {
     /// Leave letters alone that failed after so many replays.
     #[arg(long, default_value_t = 3, value_name = "N")]
     limit_replays: u32,
-    /// Leave out headers of this name; may be repeated. traceparent and tracestate always are.
+    /// Leave out headers of this name; may be repeated.
     #[arg(long = "drop-header", value_name = "NAME")]
     dropped: Vec<String>,
     /// Send to the orders' own topic, where every group that reads it sees the orders again.

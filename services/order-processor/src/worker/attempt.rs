@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use order_avro::Order;
+use service_runtime::trace_context::Trace;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -23,8 +24,16 @@ use crate::watch::Call;
 pub(super) struct Place {
     pub(super) offset: i64,
     pub(super) timestamp_ms: i64,
+    /// What most records do not have.
+    pub(super) more: Option<Box<More>>,
+}
+
+/// What an attempt at some records has to know besides.
+pub(super) struct More {
     /// Where a replayed record failed first.
-    pub(super) first: Option<Box<(Source, i64)>>,
+    first: Option<(Source, i64)>,
+    /// The trace that the record is part of, with a span of the attempt's own.
+    trace: Option<Trace>,
 }
 
 impl HeldRecord {
@@ -36,12 +45,36 @@ impl HeldRecord {
         Place {
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
-            first: match self.work.origin {
-                Origin::Produced => None,
-                Origin::Replayed => first_place(headers()),
-            },
+            more: More::of(record.headers.len(), headers, self.work.origin),
         }
     }
+}
+
+impl More {
+    /// The fewest headers of a record that is part of a trace or a replay. The generator's have one less.
+    const HEADERS_MIN: usize = 3;
+
+    /// Reads a record's headers, of which there are `count`, where they can say anything.
+    pub(super) fn of<'a, I: Iterator<Item = RawHeader<'a>>>(
+        count: usize,
+        headers: impl Fn() -> I,
+        origin: Origin,
+    ) -> Option<Box<Self>> {
+        if count < Self::HEADERS_MIN {
+            return None;
+        }
+        let first = match origin {
+            Origin::Produced => None,
+            Origin::Replayed => first_place(headers()),
+        };
+        let trace = Trace::of(headers()).and_then(own_span);
+        (first.is_some() || trace.is_some()).then(|| Box::new(Self { first, trace }))
+    }
+}
+
+/// Returns the same trace with a span that nobody else has.
+fn own_span(trace: Trace) -> Option<Trace> {
+    Some(Trace { context: trace.context.with_span(rand::random())?, ..trace })
 }
 
 impl<H: Handler> Worker<'_, H> {
@@ -54,10 +87,10 @@ impl<H: Handler> Worker<'_, H> {
         number: u32,
     ) -> Option<(Order, Attempted)> {
         let (shared, source) = (self.shared, self.source);
-        let Place { offset, timestamp_ms, first } = place;
-        let mut future = match first {
+        let Place { offset, timestamp_ms, more } = place;
+        let mut future = match more {
             None => {
-                let attempt = Attempt { number, source, offset, timestamp_ms };
+                let attempt = Attempt { number, source, offset, timestamp_ms, trace: None };
                 let attempt = make(shared, attempt, order, offset);
                 match self.spare.take() {
                     Some(mut spare) => {
@@ -67,10 +100,13 @@ impl<H: Handler> Worker<'_, H> {
                     None => ReusableBoxFuture::new(attempt),
                 }
             }
-            Some(first) => ReusableBoxFuture::new(async move {
-                let (source, first_offset) = *first;
-                let attempt =
-                    Attempt { number, source: &source, offset: first_offset, timestamp_ms };
+            Some(more) => ReusableBoxFuture::new(async move {
+                let (source, named) = match &more.first {
+                    Some((first, offset)) => (first, *offset),
+                    None => (source, offset),
+                };
+                let trace = more.trace.as_ref();
+                let attempt = Attempt { number, source, offset: named, timestamp_ms, trace };
                 make(shared, attempt, order, offset).await
             }),
         };
@@ -150,12 +186,10 @@ fn poll_caught(
 }
 
 /// Returns where a record with these headers failed first, if it is a replay.
-pub(super) fn first_place<'a>(
-    headers: impl Iterator<Item = RawHeader<'a>>,
-) -> Option<Box<(Source, i64)>> {
+fn first_place<'a>(headers: impl Iterator<Item = RawHeader<'a>>) -> Option<(Source, i64)> {
     let first = ReplayOf::of(&headers.collect::<Vec<_>>())?;
     let ReplayOf { topic, topic_id, partition, offset } = first;
-    Some(Box::new((Source { topic, topic_id, partition }, offset)))
+    Some((Source { topic, topic_id, partition }, offset))
 }
 
 /// Reads what a panicking handler said.

@@ -7,7 +7,7 @@ use order_avro::{DecodeError, Order, Payload};
 use schema_registry::RegistryError;
 use tokio::time::{Instant, sleep};
 
-use super::attempt::{Place, first_place};
+use super::attempt::{More, Place};
 use super::held::{HeldRecord, OwnedRecord, Work};
 use super::pieces::Piece;
 use super::{Atomic, Intake, Worker};
@@ -146,10 +146,11 @@ impl<H: Handler> Worker<'_, H> {
         let place = Place {
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
-            first: match origin {
-                Origin::Produced => None,
-                Origin::Replayed => first_place(record.headers.iter().map(|h| (h.name, h.value))),
-            },
+            more: More::of(
+                record.headers.len(),
+                || record.headers.iter().map(|header| (header.name, header.value)),
+                origin,
+            ),
         };
         match self.start(place, order, attempts) {
             Some((order, Ok(Outcome::Done))) => {
@@ -158,7 +159,8 @@ impl<H: Handler> Worker<'_, H> {
                 let completed =
                     CompletedOrder { timestamp_ms, price: order.price, attempts, origin };
                 self.state.complete_order(record.offset, completed);
-                self.processed(record.offset, &order, attempts);
+                let headers = record.headers.iter().map(|header| (header.name, header.value));
+                self.processed(record.offset, &order, attempts, headers);
             }
             Some((order, outcome)) => {
                 self.timing.attempt(Duration::ZERO, &outcome);

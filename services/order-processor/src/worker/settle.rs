@@ -3,21 +3,24 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use kafka_group::TopicPartition;
 use order_avro::Order;
+use service_runtime::trace_context::{Trace, TraceContext};
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::dispatch::Poison;
-use super::held::Work;
+use super::held::{Headers, HeldRecord, Work};
 use super::permits::InFlight;
 use super::{Attempted, Broken, Finished, Worker};
 use crate::checkpoint::CompletedOrder;
 use crate::circuit::{Fault, PROBE_PAUSE, TransientFailure};
 use crate::clock::now_ms;
-use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
+use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, RawHeader};
 use crate::gate::Permit;
 use crate::handler::{Handler, Outcome};
 use crate::metrics::RetryCause;
+use crate::report::About;
 use crate::retry::RETRY_AFTER_MAX;
 use crate::simulation::SimulatedFailure;
 
@@ -154,7 +157,7 @@ impl<H: Handler> Worker<'_, H> {
         if self.lines_reserved == 0 {
             self.lines_reserved = self.shared.reporter.reserve(1);
         }
-        self.processed(offset, &order, attempts);
+        self.processed(offset, &order, attempts, raw(&held.record.headers));
     }
 
     /// Lets a record wait for its next attempt, unless it was the last one.
@@ -184,9 +187,9 @@ impl<H: Handler> Worker<'_, H> {
             let message = format!("{reason} (after {attempts} attempts)");
             return self.fail(offset, ErrorType::RetriesExhausted, message);
         };
-        let order = work.order.as_ref();
         self.shared.instruments.retry(cause);
-        self.shared.reporter.retrying(&self.tp, offset, order, attempts, delay, &reason);
+        let about = about(&self.tp, held);
+        self.shared.reporter.retrying(about, attempts, delay, &reason);
         self.state.record_attempts(offset, attempts);
         self.held.wait(offset, Instant::now() + delay);
     }
@@ -208,17 +211,10 @@ impl<H: Handler> Worker<'_, H> {
     pub(super) fn dead_letter(&mut self, offset: i64, poison: &Poison) {
         self.count_dead_letter(poison.error_type);
         let Some(held) = self.held.get_mut(offset) else { return };
-        let order = held.work.order.as_ref();
-        self.shared.reporter.dead_letter(
-            &self.tp,
-            offset,
-            order,
-            poison.error_type,
-            &poison.message,
-        );
+        let about = about(&self.tp, held);
+        self.shared.reporter.dead_letter(about, poison.error_type, &poison.message);
         let record = &held.record;
-        let headers: Vec<(&[u8], Option<&[u8]>)> =
-            record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref())).collect();
+        let headers: Vec<RawHeader<'_>> = raw(&record.headers).collect();
         let failed = FailedRecord {
             topic: &self.tp.topic,
             topic_id: self.source.topic_id,
@@ -253,18 +249,36 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     /// Writes a line about an order that was processed, or counts it.
-    pub(super) fn processed(&mut self, offset: i64, order: &Order, attempts: u32) {
+    pub(super) fn processed<'h>(
+        &mut self,
+        offset: i64,
+        order: &Order,
+        attempts: u32,
+        headers: impl Iterator<Item = RawHeader<'h>>,
+    ) {
         if self.lines_reserved == 0 {
             self.lines_withheld += 1;
         } else {
             self.lines_reserved -= 1;
-            self.shared.reporter.processed(
-                &self.tp,
-                offset,
-                order,
-                attempts,
-                self.state.aggregate(),
-            );
+            let trace = Trace::of(headers).map(|trace| trace.context);
+            let trace_id = trace.filter(|trace| trace.is_sampled()).map(TraceContext::trace_id);
+            let about = About { tp: &self.tp, offset, order: Some(order), trace_id };
+            self.shared.reporter.processed(about, attempts, self.state.aggregate());
         }
     }
+}
+
+/// Returns what lines of the log say about a held record.
+fn about<'a>(tp: &'a TopicPartition, held: &'a HeldRecord) -> About<'a> {
+    let trace = Trace::of(raw(&held.record.headers));
+    About {
+        tp,
+        offset: held.record.offset,
+        order: held.work.order.as_ref(),
+        trace_id: trace.map(|trace| trace.context.trace_id()),
+    }
+}
+
+fn raw(headers: &Headers) -> impl Iterator<Item = RawHeader<'_>> {
+    headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()))
 }

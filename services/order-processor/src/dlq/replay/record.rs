@@ -8,9 +8,6 @@ use crate::dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER, exact_header, na
 use crate::dlq::letter::Letter;
 use crate::producer_table::{PRODUCER_ID_HEADER, SEQUENCE_HEADER, is_stamp};
 
-/// Traces of the first attempt: a replay is not part of it.
-const TRACE_HEADERS: &[&str] = &["traceparent", "tracestate"];
-
 /// Who sends, to one partition, and how many records it has sent there.
 #[derive(Clone, Debug)]
 pub(super) struct Stamper {
@@ -34,8 +31,8 @@ impl Stamper {
     }
 }
 
-/// Returns the record to send for a letter: key, value and headers as they were when the record failed, but for traces and
-/// the headers named in `dropped`.
+/// Returns the record to send for a letter: key, value and headers as they were when the record failed, its trace among
+/// them, but for the headers named in `dropped`.
 ///
 /// A stamp that the record had cannot stay one: among replays its sequence would not rise. It is kept in the header that
 /// keeps headers exactly, so that the record has it again if it fails again.
@@ -46,10 +43,7 @@ pub(super) fn replay(
     stamper: &mut Stamper,
     now_ms: i64,
 ) -> ExactRecord {
-    let is_dropped = |name: &[u8]| {
-        let named = dropped.iter().map(String::as_str).chain(TRACE_HEADERS.iter().copied());
-        named.into_iter().any(|dropped| dropped.as_bytes() == name)
-    };
+    let is_dropped = |name: &[u8]| dropped.iter().any(|dropped| dropped.as_bytes() == name);
     let Original { key, value, headers: mut originals } = original;
     originals.retain(|(name, _)| !is_dropped(name));
     let has_stamp = originals.iter().any(|(name, _)| is_stamp(name));
@@ -174,15 +168,15 @@ mod tests {
     }
 
     #[test]
-    fn traces_and_named_headers_are_dropped() {
+    fn named_headers_are_dropped_and_a_trace_goes_on() {
         let headers: [RawHeader<'_>; 4] = [
             (b"keep", Some(b"1")),
-            (b"secret", Some(b"2")),
             (b"traceparent", Some(b"00-1")),
             (b"tracestate", Some(b"x")),
+            (b"secret", Some(b"2")),
         ];
         let record = send(&fail("orders", 41, &headers), &["secret"]);
-        assert_eq!(raw(&record), [&headers[..1], &ADDED].concat());
+        assert_eq!(raw(&record), [&headers[..3], &ADDED].concat());
     }
 
     #[test]
