@@ -125,6 +125,11 @@ test-kafka: $(PYTHON_READY) ## Run the suites on a real Kafka and registry: BOOT
 		TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) tests/kafka/kafka.py run \
 		cargo test --package end-to-end --features own-broker --test disk)
 
+.PHONY: test-otlp
+test-otlp: ## Run the suite of exported spans, on services that are built with the feature otlp
+	cargo build --workspace --features end-to-end/otlp
+	TEST_PLATFORM=embedded cargo test --workspace --features end-to-end/otlp --test otlp
+
 .PHONY: test-stack
 test-stack: engine images $(PYTHON_READY) ## Run the suite of the container stack on a Docker engine
 	cargo build --package order-processor

@@ -273,8 +273,8 @@ async fn a_handler_that_blocks_its_thread_ends_the_processor_and_another_takes_o
     assert_eq!(metrics::get(&stuck, "/healthz").await?.0, 200);
     write_orders(&scenario, &[(0, "blocks")]).await?;
     stuck.line("stuck: leaving the group and ending").await?;
-    let (status, words) = metrics::get(&stuck, "/healthz").await?;
-    assert!((status == 503) && words.contains("blocked its thread"), "{status} {words}");
+    let (code, words) = metrics::get(&stuck, "/healthz").await?;
+    assert!((code == 503) && words.contains("blocked its thread"), "{code} {words}");
     stuck.line("left the group").await?;
     stuck.expect_exit(1).await?;
     // Another one, whose handler does not mind such an order.

@@ -1,13 +1,17 @@
 //! What `/metrics` shows of a generator beside the counts of its report.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use kafka_client::writer::{OutgoingRecord, ProduceError, Writer};
 use kafka_group::TopicPartition;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use schema_registry::SchemaRegistry;
-use service_runtime::{Families, Messaging, MessagingLabels, Metrics};
+use service_runtime::trace_context::Trace;
+use service_runtime::{
+    Context, Families, Messaging, MessagingLabels, Metrics, Span, SpanKind, SpanValue, Spans,
+};
 use tokio::time::Instant;
 
 use crate::delivery::Transport;
@@ -43,12 +47,46 @@ impl Collector for Scrape {
 pub(crate) struct Measured<T> {
     inner: T,
     messaging: Messaging,
+    spans: Spans,
 }
 
 impl<T> Measured<T> {
-    /// Counts the requests of `inner` among the metrics.
-    pub(crate) fn new(inner: T, metrics: &Metrics) -> Self {
-        Self { inner, messaging: Messaging::new(metrics) }
+    /// Counts the requests of `inner` among the metrics, and tells spans of the traced records that are acknowledged.
+    pub(crate) fn new(inner: T, context: &Context) -> Self {
+        let spans = context.spans.clone();
+        Self { inner, messaging: Messaging::new(&context.metrics), spans }
+    }
+
+    /// Ends the span of every traced record; it is the one that the record names.
+    fn end_spans(
+        &self,
+        target: &TopicPartition,
+        records: &[OutgoingRecord],
+        base_offset: i64,
+        started: SystemTime,
+    ) {
+        for (offset, record) in (base_offset..).zip(records) {
+            let headers = record.headers.iter();
+            let headers = headers.map(|(name, value)| (name.as_bytes(), Some(value.as_ref())));
+            let Some(trace) = Trace::of(headers) else { continue };
+            let text = |text: &str| SpanValue::Text(text.to_owned());
+            self.spans.end(Span {
+                name: format!("send {}", target.topic),
+                kind: SpanKind::Producer,
+                context: trace.context,
+                parent: None,
+                started,
+                attributes: vec![
+                    ("messaging.system", text("kafka")),
+                    ("messaging.operation.name", text("send")),
+                    ("messaging.operation.type", text("send")),
+                    ("messaging.destination.name", text(&target.topic)),
+                    ("messaging.destination.partition.id", text(&target.partition.to_string())),
+                    ("messaging.kafka.offset", SpanValue::Number(offset)),
+                ],
+                error_type: None,
+            });
+        }
     }
 }
 
@@ -67,14 +105,18 @@ impl<T: Transport> Transport for Measured<T> {
         deadline: Instant,
     ) -> Result<i64, ProduceError> {
         let begun = Instant::now();
+        let started = self.spans.is_on().then(SystemTime::now);
         // A writer's future is so deep that the compiler gives up on what holds it; boxed, it is one layer.
         let produced = Box::pin(self.inner.produce(target, records, deadline)).await;
         let error = produced.as_ref().err().map(ProduceError::kind);
         let labels = MessagingLabels::of("send").destination(&target.topic).error(error);
         self.messaging.operations.get_or_create(&labels).observe(begun.elapsed());
         let labels = labels.partition(target.partition);
-        let records = u64::try_from(records.len()).unwrap_or(u64::MAX);
-        self.messaging.sent.get_or_create(&labels).inc_by(records);
+        let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        self.messaging.sent.get_or_create(&labels).inc_by(count);
+        if let (Ok(base_offset), Some(started)) = (&produced, started) {
+            self.end_spans(target, records, *base_offset, started);
+        }
         produced
     }
 }

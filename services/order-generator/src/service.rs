@@ -105,7 +105,7 @@ impl Publisher {
             Some(seed) => seed,
             None => random_number()?,
         };
-        let transport = Measured::new(Writer::new(brokers), &context.metrics);
+        let transport = Measured::new(Writer::new(brokers), &context);
         Ok(Self {
             settings,
             context,

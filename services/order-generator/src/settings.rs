@@ -68,14 +68,7 @@ impl FromSettings for GeneratorSettings {
             &[OrderIdFormat::Uuid, OrderIdFormat::Sequential],
             "Whether orders are named by UUIDs or numbered from 1001.",
         );
-        let price = 0.0..=PRICE_CEILING;
-        let price_min = settings.float("PRICE_MIN", 9.99, price.clone(), "The lowest price.");
-        let price_max = settings.float("PRICE_MAX", 999.99, price, "The highest price.");
-        settings.rule(
-            &["PRICE_MIN", "PRICE_MAX"],
-            price_min <= price_max,
-            "PRICE_MIN must be at most PRICE_MAX",
-        );
+        let (price_min, price_max) = read_prices(settings);
         let seed = settings.optional(
             "SEED",
             "a whole number from 0 to 18446744073709551615",
@@ -88,8 +81,8 @@ impl FromSettings for GeneratorSettings {
             order_rate,
             order_count,
             order_id_format,
-            price_min: Cents::nearest(price_min),
-            price_max: Cents::nearest(price_max),
+            price_min,
+            price_max,
             seed,
             trouble,
             trace_ratio: settings.float(
@@ -125,6 +118,19 @@ impl FromSettings for GeneratorSettings {
             ),
         }
     }
+}
+
+/// Reads the lowest and the highest price.
+fn read_prices(settings: &mut Settings) -> (Cents, Cents) {
+    let price = 0.0..=PRICE_CEILING;
+    let lowest = settings.float("PRICE_MIN", 9.99, price.clone(), "The lowest price.");
+    let highest = settings.float("PRICE_MAX", 999.99, price, "The highest price.");
+    settings.rule(
+        &["PRICE_MIN", "PRICE_MAX"],
+        lowest <= highest,
+        "PRICE_MIN must be at most PRICE_MAX",
+    );
+    (Cents::nearest(lowest), Cents::nearest(highest))
 }
 
 fn read_trouble(settings: &mut Settings, order_count: u64) -> TroubleSettings {

@@ -132,6 +132,9 @@ impl Attempt<'_> {
 
 /// The work that is done for every order.
 pub trait Handler: Send + Sync + 'static {
+    /// Whether [`Attempt::trace`] is looked at. Where it is not, orders that are part of a trace cost no more than others.
+    const USES_TRACE: bool = true;
+
     /// Processes one order.
     ///
     /// The future is dropped when its time (`HANDLER_TIMEOUT_MS`) is over, when its partition is lost, or when draining
@@ -144,6 +147,8 @@ pub trait Handler: Send + Sync + 'static {
 pub struct CountOnly;
 
 impl Handler for CountOnly {
+    const USES_TRACE: bool = false;
+
     async fn handle(&self, _order: &Order, _attempt: Attempt<'_>) -> Outcome {
         Outcome::Done
     }

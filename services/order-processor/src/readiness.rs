@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::metrics::Standing;
 
 /// How long nothing may come of a partition that has something to read, with no reason that is known.
-const PROGRESS_MAX: Duration = Duration::from_secs(60);
+const PROGRESS_MAX: Duration = Duration::from_mins(1);
 
 /// The checks that the session judges.
 #[derive(Debug)]

@@ -137,6 +137,8 @@ pub async fn run_with<H: Handler>(
         letters,
         reporter: Reporter::new(),
         instruments,
+        spans: context.spans.clone(),
+        dlq_topic: settings.dlq_topic.clone(),
         held_bytes: AtomicUsize::new(0),
         held_bytes_max: settings.retry.in_flight_bytes_max,
     });

@@ -22,6 +22,8 @@ impl<H> Simulated<H> {
 }
 
 impl<H: Handler> Handler for Simulated<H> {
+    const USES_TRACE: bool = H::USES_TRACE;
+
     async fn handle(&self, order: &Order, attempt: Attempt<'_>) -> Outcome {
         match self.simulation.failure(&order.order_id, order.price, attempt.number) {
             None => self.handler.handle(order, attempt).await,

@@ -21,6 +21,7 @@ mod permits;
 mod pieces;
 mod settle;
 mod shown;
+mod spans;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -37,6 +38,7 @@ use kafka_group::TopicPartition;
 use kafka_group::record_batch::AbortedTransactions;
 use order_avro::{Order, PayloadFormat, WriterSchema};
 use schema_registry::SchemaRegistry;
+use service_runtime::Spans;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::ReusableBoxFuture;
@@ -91,6 +93,8 @@ pub(crate) struct Shared<H> {
     pub(crate) letters: Letters,
     pub(crate) reporter: Reporter,
     pub(crate) instruments: Arc<Instruments>,
+    pub(crate) spans: Spans,
+    pub(crate) dlq_topic: String,
     /// Bytes of records held by all workers, and how many there may be.
     pub(crate) held_bytes: AtomicUsize,
     pub(crate) held_bytes_max: usize,

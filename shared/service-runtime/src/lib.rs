@@ -33,6 +33,7 @@ pub use line_limit::LineLimit;
 pub use metrics::{Durations, Families, Messaging, MessagingLabels, Metrics};
 pub use progress::Progress;
 pub use run::{Context, healthcheck, run, run_tool};
+pub use spans::{Span, SpanKind, SpanValue, Spans};
 pub use telemetry::{Console, two_decimals};
 pub use waiting::Waiting;
 
@@ -51,5 +52,6 @@ mod probe;
 mod progress;
 mod run;
 mod signals;
+mod spans;
 mod telemetry;
 mod waiting;

@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::probe;
 use crate::settings::{Environment, FromSettings, RuntimeSettings, load_with_changes};
 use crate::signals::Signals;
+use crate::spans::Spans;
 use crate::telemetry::{self, Console, Stream};
 
 /// The exit code for settings that are not usable, `EX_USAGE` of sysexits.
@@ -39,6 +40,8 @@ pub struct Context {
     pub health: Health,
     /// The metrics that `/metrics` shows.
     pub metrics: Metrics,
+    /// Where spans go.
+    pub spans: Spans,
     /// The place of the log lines.
     pub console: Console,
 }
@@ -58,11 +61,26 @@ where
         Err(exit_code) => return exit_code,
     };
     let version = env!("CARGO_PKG_VERSION");
-    let context = Context { metrics: Metrics::of_service(name, version), ..Context::default() };
+    let metrics = Metrics::of_service(name, version);
+    #[cfg_attr(not(feature = "otlp"), expect(unused_mut, reason = "no spans go anywhere"))]
+    let mut context = Context { metrics, ..Context::default() };
     let RuntimeSettings { http_addr, log_filter, log_format } = runtime_settings;
     telemetry::start(&log_filter, log_format, context.console.clone());
     info!(version, settings = %changes, "starting {name}");
-    block_on(http_addr, context.clone(), service(settings, context))
+    #[cfg(feature = "otlp")]
+    match Spans::of_service(name, version) {
+        Ok(spans) => context.spans = spans,
+        Err(error) => {
+            complain(&format!("{name}: {error:#}"));
+            return ExitCode::from(EXIT_BAD_SETTINGS);
+        }
+    }
+    #[cfg(feature = "otlp")]
+    let spans = context.spans.clone();
+    let exit_code = block_on(http_addr, context.clone(), service(settings, context));
+    #[cfg(feature = "otlp")]
+    spans.flush();
+    exit_code
 }
 
 /// Runs a command that prints its result on stdout: like [`run`], but without an HTTP server, with log lines on

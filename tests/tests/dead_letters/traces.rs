@@ -44,7 +44,7 @@ async fn a_trace_goes_from_the_producer_through_dead_letter_and_replay_to_the_we
     let done = calls(&webhook)?;
     for (key, trace) in &produced {
         let [failed, done] = [&failed[key], &done[key]];
-        let spans = [failed, done].map(|call| span(call));
+        let spans = [failed, done].map(span);
         let Some(context) = trace.parse else {
             assert_eq!(spans, [None, None], "what is not valid is not carried on");
             continue;

@@ -8,12 +8,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use order_avro::Order;
-use service_runtime::trace_context::Trace;
+use service_runtime::trace_context::{Trace, TraceContext};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::held::HeldRecord;
 use super::permits::InFlight;
+use super::spans::Begun;
 use super::{Attempted, Broken, Finished, Shared, Worker};
 use crate::checkpoint::Origin;
 use crate::dead_letter::{RawHeader, ReplayOf};
@@ -28,24 +29,33 @@ pub(super) struct Place {
     pub(super) more: Option<Box<More>>,
 }
 
+/// Whether anybody wants to know of which trace a record is part.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Traces {
+    Used,
+    Ignored,
+}
+
 /// What an attempt at some records has to know besides.
 pub(super) struct More {
     /// Where a replayed record failed first.
     first: Option<(Source, i64)>,
     /// The trace that the record is part of, with a span of the attempt's own.
     trace: Option<Trace>,
+    /// The span that the record itself names.
+    parent: Option<TraceContext>,
 }
 
 impl HeldRecord {
     /// Returns where the record is.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self, traces: Traces) -> Place {
         let record = &self.record;
         let headers =
             || record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()));
         Place {
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
-            more: More::of(record.headers.len(), headers, self.work.origin),
+            more: More::of(record.headers.len(), headers, self.work.origin, traces),
         }
     }
 }
@@ -55,20 +65,36 @@ impl More {
     const HEADERS_MIN: usize = 3;
 
     /// Reads a record's headers, of which there are `count`, where they can say anything.
+    #[inline]
     pub(super) fn of<'a, I: Iterator<Item = RawHeader<'a>>>(
         count: usize,
         headers: impl Fn() -> I,
         origin: Origin,
+        traces: Traces,
     ) -> Option<Box<Self>> {
-        if count < Self::HEADERS_MIN {
+        let says_nothing = (origin == Origin::Produced) && (traces == Traces::Ignored);
+        if (count < Self::HEADERS_MIN) || says_nothing {
             return None;
         }
+        Self::read(headers, origin, traces)
+    }
+
+    fn read<'a, I: Iterator<Item = RawHeader<'a>>>(
+        headers: impl Fn() -> I,
+        origin: Origin,
+        traces: Traces,
+    ) -> Option<Box<Self>> {
         let first = match origin {
             Origin::Produced => None,
             Origin::Replayed => first_place(headers()),
         };
-        let trace = Trace::of(headers()).and_then(own_span);
-        (first.is_some() || trace.is_some()).then(|| Box::new(Self { first, trace }))
+        let trace = match traces {
+            Traces::Used => Trace::of(headers()),
+            Traces::Ignored => None,
+        };
+        let parent = trace.as_ref().map(|trace| trace.context);
+        let trace = trace.and_then(own_span);
+        (first.is_some() || trace.is_some()).then(|| Box::new(Self { first, trace, parent }))
     }
 }
 
@@ -78,6 +104,11 @@ fn own_span(trace: Trace) -> Option<Trace> {
 }
 
 impl<H: Handler> Worker<'_, H> {
+    #[inline]
+    pub(super) fn traces(&self) -> Traces {
+        if H::USES_TRACE || self.shared.spans.is_on() { Traces::Used } else { Traces::Ignored }
+    }
+
     /// Starts an attempt, for which there is a permit; returns its outcome if it ended at once, and otherwise keeps it
     /// in flight with the permit.
     pub(super) fn start(
@@ -101,13 +132,20 @@ impl<H: Handler> Worker<'_, H> {
                 }
             }
             Some(more) => ReusableBoxFuture::new(async move {
-                let (source, named) = match &more.first {
+                let (first, named) = match &more.first {
                     Some((first, offset)) => (first, *offset),
                     None => (source, offset),
                 };
                 let trace = more.trace.as_ref();
-                let attempt = Attempt { number, source, offset: named, timestamp_ms, trace };
-                make(shared, attempt, order, offset).await
+                let span_id = trace.map(|trace| trace.context.span_id());
+                let span =
+                    more.parent.zip(span_id).and_then(|(parent, id)| Begun::of(shared, parent, id));
+                let attempt = Attempt { number, source: first, offset: named, timestamp_ms, trace };
+                let finished = make(shared, attempt, order, offset).await;
+                if let (Some(span), Finished::Attempt { outcome, .. }) = (span, &finished) {
+                    span.processed(shared, source, offset, outcome);
+                }
+                finished
             }),
         };
         // The waker does nothing: a future that is pending is polled again as soon as it is in flight.

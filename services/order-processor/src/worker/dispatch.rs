@@ -150,6 +150,7 @@ impl<H: Handler> Worker<'_, H> {
                 record.headers.len(),
                 || record.headers.iter().map(|header| (header.name, header.value)),
                 origin,
+                self.traces(),
             ),
         };
         match self.start(place, order, attempts) {

@@ -12,6 +12,7 @@ use tokio_util::sync::ReusableBoxFuture;
 use super::dispatch::Poison;
 use super::held::{Headers, HeldRecord, Work};
 use super::permits::InFlight;
+use super::spans::Begun;
 use super::{Attempted, Broken, Finished, Worker};
 use crate::checkpoint::CompletedOrder;
 use crate::circuit::{Fault, PROBE_PAUSE, TransientFailure};
@@ -87,11 +88,12 @@ impl<H: Handler> Worker<'_, H> {
                 return;
             }
             let Some(offset) = self.ready.pop_front() else { return };
+            let traces = self.traces();
             let Some(held) = self.held.get_mut(offset) else { continue };
             let Some(order) = held.work.order.take() else { continue };
             held.work.attempts += 1;
             let attempts = held.work.attempts;
-            let place = held.place();
+            let place = held.place(traces);
             if let Some((order, outcome)) = self.start(place, order, attempts) {
                 self.timing.attempt(Duration::ZERO, &outcome);
                 if let Some(held) = self.held.get_mut(offset) {
@@ -240,8 +242,14 @@ impl<H: Handler> Worker<'_, H> {
         }
         let letters = self.shared.letters.clone();
         let (partition, error_type) = (self.tp.partition, poison.error_type);
+        let shared = self.shared;
+        let trace = Trace::of(raw(&record.headers)).filter(|_| shared.spans.is_on());
+        let span = trace.and_then(|trace| Begun::of(shared, trace.context, rand::random()));
         let work = ReusableBoxFuture::new(async move {
             let outcome = letters.write(partition, letter, failed_at_ms).await;
+            if let Some(span) = span.filter(|_| outcome.is_ok()) {
+                span.written(shared);
+            }
             Finished::Letter { offset, error_type, outcome }
         });
         self.letters += 1;
@@ -249,6 +257,7 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     /// Writes a line about an order that was processed, or counts it.
+    #[inline]
     pub(super) fn processed<'h>(
         &mut self,
         offset: i64,
@@ -260,11 +269,22 @@ impl<H: Handler> Worker<'_, H> {
             self.lines_withheld += 1;
         } else {
             self.lines_reserved -= 1;
-            let trace = Trace::of(headers).map(|trace| trace.context);
-            let trace_id = trace.filter(|trace| trace.is_sampled()).map(TraceContext::trace_id);
-            let about = About { tp: &self.tp, offset, order: Some(order), trace_id };
-            self.shared.reporter.processed(about, attempts, self.state.aggregate());
+            self.write_line(offset, order, attempts, headers);
         }
+    }
+
+    #[cold]
+    fn write_line<'h>(
+        &self,
+        offset: i64,
+        order: &Order,
+        attempts: u32,
+        headers: impl Iterator<Item = RawHeader<'h>>,
+    ) {
+        let trace = Trace::of(headers).map(|trace| trace.context);
+        let trace_id = trace.filter(|trace| trace.is_sampled()).map(TraceContext::trace_id);
+        let about = About { tp: &self.tp, offset, order: Some(order), trace_id };
+        self.shared.reporter.processed(about, attempts, self.state.aggregate());
     }
 }
 

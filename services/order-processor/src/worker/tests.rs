@@ -34,6 +34,15 @@ const VALUE_BYTES_MAX: usize = 1000;
 /// How long a test waits on the paused clock, which takes no time.
 const PATIENCE: Duration = Duration::from_hours(24);
 
+const RETRY: RetryPolicy = RetryPolicy {
+    retries_max: 2,
+    backoff: BACKOFF,
+    multiplier: 1.0,
+    backoff_max: BACKOFF,
+    jitter: Jitter::Off,
+    elapsed_max: None,
+};
+
 /// Answers what is scripted for an offset, one answer an attempt, and `Done` after that; notes every attempt.
 #[derive(Default)]
 struct Script {
@@ -76,17 +85,6 @@ fn order(id: &str) -> Vec<u8> {
 
 fn transient() -> Outcome {
     Outcome::transient("not now")
-}
-
-fn retry_policy() -> RetryPolicy {
-    RetryPolicy {
-        retries_max: 2,
-        backoff: BACKOFF,
-        multiplier: 1.0,
-        backoff_max: BACKOFF,
-        jitter: Jitter::Off,
-        elapsed_max: None,
-    }
 }
 
 /// A running worker and both ends of everything it is connected to.
@@ -135,7 +133,7 @@ impl Bench {
             group_id: "group".to_owned(),
             orders_topic: "orders".to_owned(),
             replay_topic: "replay".to_owned(),
-            retry: retry_policy(),
+            retry: RETRY,
             ordering,
             payload_format: PayloadFormat::Auto,
             value_bytes_max: VALUE_BYTES_MAX,
@@ -145,6 +143,8 @@ impl Bench {
             letters,
             reporter: Reporter::new(),
             instruments: Instruments::new(&Metrics::default(), "group"),
+            spans: Spans::default(),
+            dlq_topic: "dlq".to_owned(),
             held_bytes: AtomicUsize::new(0),
             held_bytes_max: usize::MAX,
         };

@@ -1,0 +1,89 @@
+//! Spans: what a service tells of the traces that its work is part of.
+//!
+//! They are exported by builds with the feature `otlp`, where OpenTelemetry's variables say where to. Any other build
+//! drops them, and [`Spans::is_on`] is always false.
+
+use std::time::SystemTime;
+
+#[cfg(feature = "otlp")]
+mod otlp;
+
+use crate::trace_context::TraceContext;
+
+/// On which side of a topic a span is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanKind {
+    /// It sends a record.
+    Producer,
+    /// It processes one.
+    Consumer,
+}
+
+/// The value of an attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpanValue {
+    /// A whole number.
+    Number(i64),
+    /// A text.
+    Text(String),
+}
+
+/// A span that has ended.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The operation and what it is about, such as `send orders`.
+    pub name: String,
+    /// Its side.
+    pub kind: SpanKind,
+    /// The span itself.
+    pub context: TraceContext,
+    /// The span that caused it, in another process; a consumer's span is linked to it, too.
+    pub parent: Option<TraceContext>,
+    /// When it began.
+    pub started: SystemTime,
+    /// What is known about it, by OpenTelemetry's names.
+    pub attributes: Vec<(&'static str, SpanValue)>,
+    /// Why it failed, if it did: a word of a closed set.
+    pub error_type: Option<&'static str>,
+}
+
+/// Where spans go; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Spans {
+    #[cfg(feature = "otlp")]
+    export: Option<std::sync::Arc<otlp::Export>>,
+}
+
+impl Spans {
+    /// Returns where the spans of a service go, by OpenTelemetry's variables.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn of_service(name: &'static str, version: &'static str) -> anyhow::Result<Self> {
+        Ok(Self { export: otlp::Export::start(name, version)?.map(std::sync::Arc::new) })
+    }
+
+    /// Returns whether spans of sampled traces go anywhere.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        #[cfg(feature = "otlp")]
+        return self.export.is_some();
+        #[cfg(not(feature = "otlp"))]
+        false
+    }
+
+    /// Hands over a span that ends at this moment; it is dropped while too many wait.
+    #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "they go nowhere"))]
+    pub fn end(&self, span: Span) {
+        #[cfg(feature = "otlp")]
+        if let Some(export) = self.export.as_ref().filter(|_| span.context.is_sampled()) {
+            export.end(span);
+        }
+    }
+
+    /// Sends what waits, and waits for that a little.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn flush(&self) {
+        if let Some(export) = &self.export {
+            export.flush();
+        }
+    }
+}
