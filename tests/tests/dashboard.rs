@@ -1,4 +1,4 @@
-//! The dashboard's API: what it answers is what its OpenAPI file says, and what `stats` says.
+//! The dashboard's API: what it answers is what its `OpenAPI` file says, and what `stats` says.
 
 use std::collections::BTreeSet;
 
@@ -123,7 +123,7 @@ async fn failing(name: &str) -> Result<Scenario> {
         .with("RETRY_BACKOFF_SECONDS", "0.01"))
 }
 
-/// A dashboard, asked by HTTP; its answers are held against the OpenAPI file.
+/// A dashboard, asked by HTTP; its answers are held against the `OpenAPI` file.
 struct Api {
     dashboard: Service,
     url: String,

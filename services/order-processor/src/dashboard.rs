@@ -1,4 +1,4 @@
-//! `order-processor dashboard`: a page, and the API that it uses, over what [`crate::view`] sees.
+//! `order-processor dashboard`: a page, and the API that it uses, over what `view` sees.
 //!
 //! ```text
 //!  browser ──► access ──┬─► page      files of the binary

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use control_topic::Participant;
 use control_topic::record::Role;
+use futures_util::future::try_join;
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::{ClientError, chain};
 use kafka_client::patience::until_reached;
@@ -81,25 +82,19 @@ pub async fn run_with<H: Handler>(
     kafka.not_ready("connecting");
 
     let cluster = settings.cluster();
-    let schemas =
-        SchemaRegistry::new(RegistryConfig::new(settings.connection.schema_registry_url.reveal()))
-            .context("set up the schema registry's client")?;
+    let schemas = schemas(&settings)?;
     let subject = format!("{}-value", settings.topics.orders_topic);
     let participant = participant(&cluster, &settings);
-    let prepared = async {
-        tokio::try_join!(
-            register(&schemas, &subject, &registry),
-            create_topics(&cluster, &settings, &kafka),
-        )
-    };
-    let Some(prepared) = unless(&stop, prepared).await else { return Ok(()) };
-    let ((), partitions) = prepared?;
+    let registered = register(&schemas, &subject, &registry);
+    let created = create_topics(&cluster, &settings, &kafka);
+    let prepared = unless(&stop, try_join(registered, created)).await;
+    let Some(((), partitions)) = prepared.transpose()? else { return Ok(()) };
     let dlq_partitions = partitions.get(&settings.dlq_topic).copied().unwrap_or(1);
 
     let mut tasks = JoinSet::new();
     let halt = Halt::on();
-    let control = context.health.check("control");
-    tasks.spawn(halt::obey(participant.instruction(), Arc::clone(&halt), control));
+    let check = context.health.check("control");
+    tasks.spawn(halt::obey(participant.instruction(), Arc::clone(&halt), check));
     let pauses = Pauses::new(context.health.check("work"));
     let watch = Arc::new(Watch::default());
     let instruments = Instruments::new(&context.metrics, &settings.group.group_id);
@@ -151,6 +146,11 @@ pub async fn run_with<H: Handler>(
     shared.reporter.finish();
     tasks.shutdown().await;
     outcome
+}
+
+fn schemas(settings: &ProcessorSettings) -> anyhow::Result<SchemaRegistry> {
+    let url = settings.connection.schema_registry_url.reveal();
+    SchemaRegistry::new(RegistryConfig::new(url)).context("set up the schema registry's client")
 }
 
 /// Begins to follow the control topic, which tells when to stop and to start.

@@ -235,18 +235,18 @@ impl Observer {
     /// Reads the cluster into the latest snapshot.
     async fn read(&mut self) -> anyhow::Result<()> {
         let reading = Reading::read(&self.cluster, &self.settings, &mut self.offsets).await?;
-        let states = reading.states()?;
+        let checkpoints = reading.states()?;
         let group_id = &self.settings.group.group_id;
         self.group = Some(describe_group(&self.cluster, group_id).await?);
         if self.attention.is_given() {
             self.delays.look(&mut self.glimpses, &reading).await;
             let (cluster, glimpses) = (&self.cluster, &mut self.glimpses);
             self.recent.catch_up(cluster, glimpses, &self.settings, &reading).await?;
-            self.latest.orders = self.recent.orders(&states);
+            self.latest.orders = self.recent.orders(&checkpoints);
         }
         let now_ms = now_ms();
         let stats = &mut self.latest.stats;
-        build::numbers(stats, &self.settings, &reading, &states);
+        build::numbers(stats, &self.settings, &reading, &checkpoints);
         for partition in &mut stats.partitions {
             let tp = build::tp(&partition.topic, partition.partition);
             partition.lag_seconds = self.delays.seconds(&tp, partition.lag, now_ms);

@@ -168,13 +168,13 @@ pub(crate) async fn list(
     Ok(object)
 }
 
-fn line(letter: &Letter<'_>, state: State) -> Line {
+fn line(letter: &Letter<'_>, standing: State) -> Line {
     let cause = &letter.cause;
     let object = json!({
         "place": letter.place.to_string(),
         "partition": letter.place.partition,
         "offset": letter.place.offset,
-        "state": state.as_str(),
+        "state": standing.as_str(),
         "type": cut(cause.type_or_words()),
         "class": cause.class.as_deref().map(cut),
         "message": cause.message.as_deref().map(cut),
@@ -208,8 +208,8 @@ pub(crate) async fn letter(
     while let Some(chunk) = walk.next().await? {
         for letter in walk.letters(&chunk) {
             if filter.takes(&letter) {
-                let decoded = decoder.decode(&letter).await;
-                return Ok(Some(whole(&overview, &letter, decoded)));
+                let value = decoder.decode(&letter).await;
+                return Ok(Some(whole(&overview, &letter, value)));
             }
         }
     }

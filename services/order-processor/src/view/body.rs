@@ -1,4 +1,4 @@
-//! What is shown, in the words and forms of the HTTP API: its OpenAPI file describes these types.
+//! What is shown, in the words and forms of the HTTP API: its `OpenAPI` file describes these types.
 //!
 //! Times are RFC 3339 in UTC; sums of money are decimal texts, exact.
 
@@ -84,6 +84,7 @@ pub(crate) struct Numbers {
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 pub(crate) struct Partition {
     pub(crate) topic: String,
     pub(crate) partition: i32,
@@ -159,21 +160,9 @@ pub(crate) enum Status {
     Replayed,
 }
 
-impl Status {
-    /// Returns the word for it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Retrying => "retrying",
-            Self::Processed => "processed",
-            Self::DeadLettered => "dead-lettered",
-            Self::Replayed => "replayed",
-        }
-    }
-}
-
 /// The consumer group.
 #[derive(Clone, Debug, Default, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 pub(crate) struct Group {
     pub(crate) group: String,
     pub(crate) state: String,
@@ -183,6 +172,7 @@ pub(crate) struct Group {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 pub(crate) struct Member {
     pub(crate) member_id: String,
     pub(crate) client_id: String,

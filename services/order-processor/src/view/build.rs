@@ -38,15 +38,15 @@ pub(super) fn numbers(
     stats: &mut Stats,
     settings: &ProcessorSettings,
     reading: &Reading,
-    states: &BTreeMap<TopicPartition, PartitionState>,
+    checkpoints: &BTreeMap<TopicPartition, PartitionState>,
 ) {
     let mut group = Aggregate::default();
     stats.partitions.clear();
     for (tp, log_end) in &reading.log_ends {
-        let state = states.get(tp);
-        let aggregate = state.map(|state| state.aggregate().clone()).unwrap_or_default();
+        let checkpoint = checkpoints.get(tp);
+        let aggregate = checkpoint.map(|state| state.aggregate().clone()).unwrap_or_default();
         group.merge(&aggregate);
-        let waiting = state.map_or(0, PartitionState::incomplete);
+        let waiting = checkpoint.map_or(0, PartitionState::incomplete);
         stats.partitions.push(Partition {
             topic: tp.topic.to_string(),
             partition: tp.partition,
@@ -59,8 +59,8 @@ pub(super) fn numbers(
             lag_seconds: None,
             committed_offset: reading.committed.get(tp).map(|committed| committed.offset),
             log_end: *log_end,
-            since: state.map(PartitionState::since),
-            complete: reading.is_complete(tp, state),
+            since: checkpoint.map(PartitionState::since),
+            complete: reading.is_complete(tp, checkpoint),
             member: None,
         });
     }

@@ -187,11 +187,11 @@ fn seen(tp: &TopicPartition, topic_id: Uuid, group: &str, record: &Record<'_>) -
 impl Seen {
     async fn decode(&mut self, decoder: &mut Decoder) {
         let Content::Raw(value) = &self.content else { return };
-        let decoded = match value {
+        let content = match value {
             Some(value) => decoder.decode_value(value).await,
             None => Decoded::Nothing,
         };
-        let why = match decoded {
+        let why = match content {
             Decoded::Order(order, _) => {
                 let (order_id, product) = (shown(&order.order_id), shown(&order.product));
                 self.content = Content::Order { order_id, product, price: order.price };

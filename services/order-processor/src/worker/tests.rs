@@ -87,6 +87,12 @@ fn transient() -> Outcome {
     Outcome::transient("not now")
 }
 
+fn released() -> Arc<Halt> {
+    let halt = Halt::on();
+    halt.set(false);
+    halt
+}
+
 /// A running worker and both ends of everything it is connected to.
 struct Bench {
     script: Arc<Script>,
@@ -117,8 +123,7 @@ impl Bench {
     ) -> Self {
         let (letters, letters_rx) = Letters::captured();
         let (health, release) = (Health::default(), Arc::default());
-        let (halt, rest) = (Halt::on(), Arc::default());
-        halt.set(false);
+        let (halt, rest) = (released(), Arc::default());
         let pauses = Pauses::new(health.check("work"));
         let gate = Gate::new(CONCURRENCY, DOWN_AFTER, pauses.clone());
         let mut shared = Shared {
