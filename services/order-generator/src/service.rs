@@ -83,6 +83,7 @@ impl Publisher {
         let registry_check = context.health.check("registry");
         let kafka_check = context.health.check("kafka");
         let control_check = context.health.check("control");
+        let paused = context.metrics.control_paused().clone();
         let servers = settings.connection.bootstrap_servers.clone();
         let brokers = BrokerConfig::new(servers, env!("CARGO_PKG_NAME"));
         let registry_url = settings.connection.schema_registry_url.reveal();
@@ -115,7 +116,7 @@ impl Publisher {
             cluster,
             transport,
             outage: Arc::new(Outage::new(kafka_check)),
-            steering: Steering::new(participant, control_check),
+            steering: Steering::new(participant, control_check, paused),
         })
     }
 

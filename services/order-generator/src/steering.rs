@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use control_topic::record::RunState;
 use control_topic::{Instruction, Participant};
+use prometheus_client::metrics::gauge::Gauge;
 use service_runtime::Check;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -20,15 +21,17 @@ pub(crate) struct Steering {
     participant: Participant,
     instruction: watch::Receiver<Instruction>,
     check: Check,
+    /// 1 while the generator is told to pause.
+    paused: Gauge,
 }
 
 impl Steering {
-    /// Returns the steering of a generator that has made nothing yet; `check` shows what it is told.
-    pub(crate) fn new(participant: Participant, check: Check) -> Self {
+    /// Returns the steering of a generator that has made nothing yet; `check` and `paused` show what it is told.
+    pub(crate) fn new(participant: Participant, check: Check, paused: Gauge) -> Self {
         check.not_ready("reading the control topic");
         let mut instruction = participant.instruction();
         instruction.mark_changed();
-        Self { participant, instruction, check }
+        Self { participant, instruction, check, paused }
     }
 
     /// Returns whether there is a new word about whether to run.
@@ -81,6 +84,7 @@ impl Steering {
     async fn until_run(&mut self, report: &Report) {
         loop {
             let instructed = self.instruction.borrow_and_update().clone();
+            self.paused.set(i64::from(matches!(instructed, Instruction::Pause { .. })));
             match instructed {
                 Instruction::Run => {
                     self.check.ready();
@@ -195,7 +199,8 @@ mod tests {
             let participant =
                 Participant::start(&cluster, "orders-control", 1, Role::Generator, "test");
             let health = Health::default();
-            let mut steering = Steering::new(participant, health.check("control"));
+            let check = health.check("control");
+            let mut steering = Steering::new(participant, check, Gauge::default());
             let (instruct, instruction) = watch::channel(Instruction::Unknown);
             steering.instruction = instruction;
             steering.instruction.mark_changed();

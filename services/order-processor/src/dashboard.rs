@@ -12,6 +12,7 @@
 mod access;
 mod api;
 mod events;
+mod metrics;
 mod page;
 
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub async fn run(settings: ProcessorSettings, context: Context) -> anyhow::Resul
     let mut tasks = JoinSet::new();
     let view = View::start(&settings, &mut tasks)?;
     tasks.spawn(tell_health(view.changes(), context.health.check("kafka")));
+    tasks.spawn(metrics::keep(settings.clone(), context.clone(), view.clone()));
     let (jobs, waiting) = mpsc::channel(JOBS_MAX);
     tasks.spawn(Jobs { settings: settings.clone(), context: context.clone() }.work(waiting));
     tracing::info!(

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use control_topic::Instruction;
+use prometheus_client::metrics::gauge::Gauge;
 use service_runtime::Check;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -89,9 +90,11 @@ pub(crate) async fn obey(
     mut instruction: watch::Receiver<Instruction>,
     halt: Arc<Halt>,
     check: Check,
+    paused: Gauge,
 ) {
     loop {
         let instructed = instruction.borrow_and_update().clone();
+        paused.set(i64::from(matches!(instructed, Instruction::Pause { .. })));
         halt.set(!instructed.is_run());
         match instructed {
             Instruction::Unknown => check.not_ready("reading the control topic"),
@@ -115,7 +118,9 @@ mod tests {
         let (instruct, instruction) = watch::channel(Instruction::Unknown);
         let mut moves = halt.moves();
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(obey(instruction, Arc::clone(&halt), health.check("control")));
+        let paused = Gauge::default();
+        let check = health.check("control");
+        tasks.spawn(obey(instruction, Arc::clone(&halt), check, paused.clone()));
         tokio::task::yield_now().await;
         assert!(halt.is_on());
         assert!(health.report()["control"].is_some());
@@ -131,6 +136,7 @@ mod tests {
             (health.report()["control"].as_ref(), health.notes()["control"].as_str()),
             (None, "paused by kim")
         );
+        assert_eq!(paused.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]

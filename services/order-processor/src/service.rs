@@ -94,7 +94,8 @@ pub async fn run_with<H: Handler>(
     let mut tasks = JoinSet::new();
     let halt = Halt::on();
     let check = context.health.check("control");
-    tasks.spawn(halt::obey(participant.instruction(), Arc::clone(&halt), check));
+    let paused = context.metrics.control_paused().clone();
+    tasks.spawn(halt::obey(participant.instruction(), Arc::clone(&halt), check, paused));
     let pauses = Pauses::new(context.health.check("work"));
     let watch = Arc::new(Watch::default());
     let instruments = Instruments::new(&context.metrics, &settings.group.group_id);

@@ -99,6 +99,11 @@ impl View {
         Arc::clone(&self.snapshot.borrow())
     }
 
+    /// Returns what is known, also while nobody looks.
+    pub(crate) fn latest(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
     /// Returns what is known at most a reading ago, or the best there is while the cluster does not answer.
     ///
     /// # Cancel safety

@@ -192,6 +192,39 @@ fn line(letter: &Letter<'_>, standing: State) -> Line {
     Line { object, value: value.map(<[u8]>::to_vec) }
 }
 
+/// Letters about which nothing was decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unresolved {
+    pub(crate) letters: u64,
+    /// When the first of them failed, in milliseconds since 1970.
+    pub(crate) oldest_ms: Option<i64>,
+}
+
+/// Counts the letters that were neither replayed nor dismissed.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub(crate) async fn unresolved(
+    settings: &ProcessorSettings,
+    context: &Context,
+) -> anyhow::Result<Unresolved> {
+    let overview = Overview::read(settings.clone(), context.clone()).await?;
+    let mut unresolved = Unresolved::default();
+    let mut walk = overview.walk(&Filter::default());
+    while let Some(chunk) = walk.next().await? {
+        for letter in walk.letters(&chunk) {
+            if overview.state(&letter) == State::Unresolved {
+                let failed_at_ms = letter.failed_at_ms();
+                unresolved.letters += 1;
+                let oldest_ms =
+                    unresolved.oldest_ms.map_or(failed_at_ms, |ms| ms.min(failed_at_ms));
+                unresolved.oldest_ms = Some(oldest_ms);
+            }
+        }
+    }
+    Ok(unresolved)
+}
+
 /// Returns everything about one letter; `None` if there is none at that place.
 ///
 /// # Errors
