@@ -1,7 +1,8 @@
 //! `order-processor control`: stops and starts generators and processors, and shows which of them run.
 //!
 //! A word is written to the control topic, and then watched until everybody has followed it: every instance that lives. A
-//! processor lives as long as it is a member of the group and gives signs of life, a generator as long as it gives them.
+//! processor lives as long as it is a member of the group and gives signs of life, a generator as long as it gives them. A
+//! member that is a processor and has said nothing yet has not followed either.
 
 mod report;
 
@@ -184,10 +185,13 @@ async fn followed(
     }
 }
 
-/// Returns the member ids of the group; `None` where nobody says.
+/// Returns the ids of the group's members that are processors, and no guests; `None` where nobody says.
 async fn members(cluster: &Cluster, settings: &ProcessorSettings) -> Option<BTreeSet<String>> {
     match describe_group(cluster, &settings.group.group_id).await {
-        Ok(group) => Some(group.members.into_iter().map(|member| member.member_id).collect()),
+        Ok(group) => {
+            let ours = group.members.into_iter().filter(|m| m.client_id == env!("CARGO_PKG_NAME"));
+            Some(ours.map(|member| member.member_id).collect())
+        }
         Err(error) => {
             tracing::debug!(error = %chain(&error), "cannot see who is in the group");
             None
@@ -212,7 +216,14 @@ fn laggards(
             .filter(move |instance| lags(role, instance))
             .map(move |instance| format!("{role} {}", instance.name))
     };
-    roles.iter().flat_map(of_role).collect()
+    let has_spoken = |member_id: &&String| {
+        let mut instances = view.instances(Role::Processor);
+        instances.any(|instance| instance.standing.member_id.as_ref() == Some(member_id))
+    };
+    let silent = members.into_iter().flatten().filter(|member_id| !has_spoken(member_id));
+    let silent = silent.filter(|_| roles.contains(&Role::Processor));
+    let silent = silent.map(|member_id| format!("member {member_id}, which says nothing"));
+    roles.iter().flat_map(of_role).chain(silent).collect()
 }
 
 fn print(
@@ -232,7 +243,33 @@ fn print(
 
 #[cfg(test)]
 mod tests {
+    use control_topic::record::{Entry, Standing};
+
     use super::*;
+
+    #[test]
+    fn who_does_something_else_or_says_nothing_has_not_followed() {
+        let now = Instant::now().into_std();
+        let mut view = ControlView::from_offset(0);
+        for (role, name, state, member_id) in [
+            (Role::Generator, "g", RunState::Running, None),
+            (Role::Processor, "a", RunState::Paused, Some("m1")),
+            (Role::Processor, "b", RunState::Running, Some("m2")),
+            (Role::Processor, "dead", RunState::Running, Some("m0")),
+        ] {
+            let member_id = member_id.map(str::to_owned);
+            let standing = Some(Standing { state, since_ms: None, member_id });
+            let name = name.to_owned();
+            view.apply(Entry::Instance { role, name, standing }, 1, now);
+        }
+        let members = BTreeSet::from(["m1", "m2", "m3"].map(str::to_owned));
+        let lags = |roles: &[Role], state| laggards(&view, Some(&members), roles, state);
+        let unheard = "member m3, which says nothing";
+        assert_eq!(lags(&[Role::Processor], RunState::Paused), ["processor b", unheard]);
+        assert_eq!(lags(&[Role::Processor], RunState::Running), ["processor a", unheard]);
+        assert_eq!(lags(&[Role::Generator], RunState::Paused), ["generator g"]);
+        assert!(lags(&[Role::Generator], RunState::Running).is_empty());
+    }
 
     #[test]
     fn all_are_both() {
