@@ -79,6 +79,7 @@ impl Checks {
 fn is_expected_to_move(standing: &Standing) -> bool {
     let waits = standing.waits_for_registry
         || standing.is_guarded
+        || standing.is_stopped
         || (standing.waiting > 0)
         || (standing.letters > 0);
     (standing.frontier < standing.log_end) && !waits
@@ -141,6 +142,7 @@ mod tests {
             Standing { waiting: 1, ..behind() },
             Standing { letters: 1, ..behind() },
             Standing { is_guarded: true, ..behind() },
+            Standing { is_stopped: true, ..behind() },
             Standing { waits_for_registry: true, ..behind() },
         ] {
             let mut bench = Bench::new();

@@ -38,6 +38,8 @@ pub(crate) struct Standing {
     pub(crate) waits_for_room: bool,
     /// Nothing is taken in until somebody releases the partition.
     pub(crate) is_guarded: bool,
+    /// Nothing is taken in and nothing begins until somebody starts the replica.
+    pub(crate) is_stopped: bool,
 }
 
 /// What is known about the time of a record, in milliseconds since 1970.

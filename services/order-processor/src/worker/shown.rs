@@ -17,6 +17,7 @@ impl<H: Handler> Worker<'_, H> {
         standing.waiting = self.held.waiting();
         standing.letters = self.letters;
         standing.is_guarded = self.guarded.is_some();
+        standing.is_stopped = self.shared.halt.is_on();
         standing.oldest = oldest.map(|held| held.work.since);
         // After a restart the first incomplete record may not have been read again yet.
         let first = oldest.filter(|held| held.record.offset == committable);

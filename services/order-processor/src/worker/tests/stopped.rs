@@ -95,12 +95,14 @@ async fn a_stop_in_the_middle_of_a_batch_leaves_its_rest_alone() {
     let state = bench.checkpoint().await;
     assert_eq!((state.committable(), state.aggregate().orders()), (4, 4));
     assert!(bench.letters.try_recv().is_err());
+    assert!(bench.standing.lock().is_stopped, "that it stands still is as it is wanted");
 
     bench.halt.set(false);
     bench.caught_up().await;
     bench.letter().await.answer.send(Ok(())).unwrap();
     let state = bench.checkpoint().await;
     assert_eq!((state.committable(), state.aggregate().orders()), (6, 5));
+    assert!(!bench.standing.lock().is_stopped);
 }
 
 #[tokio::test(start_paused = true)]
