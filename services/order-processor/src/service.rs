@@ -92,10 +92,7 @@ pub async fn run_with<H: Handler>(
     let dlq_partitions = partitions.get(&settings.dlq_topic).copied().unwrap_or(1);
 
     let mut tasks = JoinSet::new();
-    let halt = Halt::on();
-    let check = context.health.check("control");
-    let paused = context.metrics.control_paused().clone();
-    tasks.spawn(halt::obey(participant.instruction(), Arc::clone(&halt), check, paused));
+    let halt = halted(&participant, &context, &mut tasks);
     let pauses = Pauses::new(context.health.check("work"));
     let watch = Arc::new(Watch::default());
     let instruments = Instruments::new(&context.metrics, &settings.group.group_id);
@@ -159,6 +156,15 @@ fn participant(cluster: &Cluster, settings: &ProcessorSettings) -> Participant {
     let TopicSettings { control_topic, replication_factor, .. } = &settings.topics;
     let role = Role::Processor;
     Participant::start(cluster, control_topic, *replication_factor, role, &host_name())
+}
+
+/// Puts the brake on, which is moved from then on as the control topic tells.
+fn halted(participant: &Participant, context: &Context, tasks: &mut JoinSet<()>) -> Arc<Halt> {
+    let halt = Halt::on();
+    let check = context.health.check("control");
+    let gauge = context.metrics.control_paused().clone();
+    tasks.spawn(halt::obey(participant.instruction(), Arc::clone(&halt), check, gauge));
+    halt
 }
 
 fn retry_policy(settings: &RetrySettings) -> RetryPolicy {

@@ -7,6 +7,10 @@ use tokio::time::Instant;
 
 /// How a partition stands. Its worker writes it once a batch and once for each other thing that happens.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a reason to wait, and several may hold at once"
+)]
 pub(crate) struct Standing {
     /// The offset that the group has committed; `None` before the first commit.
     pub(crate) committed: Option<i64>,
