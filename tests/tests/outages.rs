@@ -200,6 +200,8 @@ async fn a_processor_that_stood_still_past_its_session_does_no_harm() -> Result<
         .with("ORDER_RATE", "1500");
     let frozen = scenario.processor("processor-1-frozen")?.start()?;
     let other = scenario.processor("processor-2")?.start()?;
+    // Whoever joins second gets its partitions one rebalance later.
+    frozen.line("partitions assigned").await?;
     let mut generator = scenario.generator("generator")?.start()?;
     scenario.stats_when("a tenth of the orders", |stats| stats.orders > ORDERS / 10).await?;
     frozen.freeze()?;
