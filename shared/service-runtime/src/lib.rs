@@ -34,7 +34,7 @@ pub use metrics::{Durations, Families, Messaging, MessagingLabels, Metrics};
 pub use progress::Progress;
 pub use run::{Context, healthcheck, run, run_tool};
 pub use spans::{Span, SpanKind, SpanValue, Spans};
-pub use telemetry::{Console, two_decimals};
+pub use telemetry::{Console, HeldLines, two_decimals};
 pub use waiting::Waiting;
 
 pub mod settings;

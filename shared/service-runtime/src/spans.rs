@@ -71,7 +71,10 @@ impl Spans {
     }
 
     /// Hands over a span that ends at this moment; it is dropped while too many wait.
-    #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "they go nowhere"))]
+    #[cfg_attr(
+        not(feature = "otlp"),
+        expect(unused_variables, clippy::needless_pass_by_value, reason = "they go nowhere")
+    )]
     pub fn end(&self, span: Span) {
         #[cfg(feature = "otlp")]
         if let Some(export) = self.export.as_ref().filter(|_| span.context.is_sampled()) {

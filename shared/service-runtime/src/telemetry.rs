@@ -1,15 +1,19 @@
 //! Log lines: for people, or as JSON.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::settings::LogFormat;
+use held::Held;
 use text::{TextFields, TextFormat};
 
+mod held;
 mod text;
+
+pub use held::HeldLines;
 
 /// Where log lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,19 +56,32 @@ pub fn two_decimals(number: f64) -> f64 {
 #[derive(Clone)]
 pub struct Console {
     stream: Stream,
-    around: Arc<Mutex<Option<Box<Around>>>>,
+    placing: Arc<Mutex<Placing>>,
+}
+
+/// What is done with a line.
+enum Placing {
+    /// It is written.
+    Stream,
+    /// It is written while something else is out of the way.
+    Inside(Box<Around>),
+    /// It is kept for later.
+    Held(Held),
 }
 
 impl Console {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, around: Arc::default() }
+        Self { stream, placing: Arc::new(Mutex::new(Placing::Stream)) }
     }
 
     /// Has every further line written inside `around`, which hides a progress bar, calls its argument once and shows
     /// the bar again.
     pub fn write_lines_inside(&self, around: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static) {
-        let mut current = self.around.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = Some(Box::new(around));
+        *self.placing() = Placing::Inside(Box::new(around));
+    }
+
+    fn placing(&self) -> MutexGuard<'_, Placing> {
+        self.placing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stream_is_terminal(&self) -> bool {
@@ -105,11 +122,17 @@ impl<'a> MakeWriter<'a> for Console {
 /// The subscriber hands over one whole line in one call.
 impl Write for &Console {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let around = self.around.lock().unwrap_or_else(PoisonError::into_inner);
         let mut written = Ok(());
-        match around.as_ref() {
-            Some(around) => around(&mut || written = self.write_line(line)),
-            None => written = self.write_line(line),
+        match &mut *self.placing() {
+            Placing::Stream => written = self.write_line(line),
+            Placing::Inside(around) => around(&mut || written = self.write_line(line)),
+            Placing::Held(held) => {
+                let is_in_the_way = self.stream_is_terminal();
+                held.take(line, is_in_the_way);
+                if !is_in_the_way {
+                    written = self.write_line(line);
+                }
+            }
         }
         written.map(|()| line.len())
     }
