@@ -45,9 +45,15 @@ pub(super) fn header_value(name: &[u8], value: Option<&[u8]>) -> String {
     }
 }
 
-/// Replaces what a terminal would act on: headers and keys come from anybody.
+/// Replaces what a terminal would act on, and what turns the direction of a text round: headers and keys come from anybody.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let is_plain = |c: char| !c.is_control() && !turns_round(c);
+    text.chars().map(|c| if is_plain(c) { c } else { '\u{fffd}' }).collect()
+}
+
+/// Tells characters after which a text may look like another one: <https://www.unicode.org/reports/tr9/>.
+fn turns_round(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Cuts a text to one short line.
@@ -171,6 +177,7 @@ mod tests {
             (Some(b"\xff\x00"), "0xff00"),
             (Some(b"\0\0\0\x02"), "0x00000002"),
             (Some(b"\x1b[2Jgone\n"), "\u{fffd}[2Jgone\u{fffd}"),
+            (Some("a\u{202e}b".as_bytes()), "a\u{fffd}b"),
         ] {
             assert_eq!(nullable(value), shown);
         }
