@@ -70,6 +70,10 @@ stats: engine ## Print the group's numbers; make stats ARGS=--watch
 dlq: engine ## Work the dead-letter queue: make dlq ARGS=list
 	$(COMPOSE) run --rm --no-deps processor dlq $(ARGS)
 
+.PHONY: top
+top: engine ## Show the group in this terminal, and steer it by keys
+	$(COMPOSE) run --rm --no-deps --env USER --env NO_COLOR processor top $(ARGS)
+
 .PHONY: control
 control: engine ## Stop or start services, or show what they do: make control ARGS='stop processor'
 	$(COMPOSE) run --rm --no-deps processor control $(ARGS)

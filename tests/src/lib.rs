@@ -5,7 +5,7 @@
 //! about, and compares what they tell ([`Stats`]) with what the topics hold ([`Verdict`]). The suites themselves are in
 //! the `tests` folder beside this crate's sources.
 //!
-//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`metrics`], [`verdict`], [`topic`], [`ledger`], [`proxy`], [`webhook`],
+//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`metrics`], [`verdict`], [`topic`], [`ledger`], [`proxy`], [`webhook`], [`terminal`],
 //! [`outsiders`].
 
 pub mod ledger;
@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod scenario;
 pub mod service;
 pub mod stats;
+pub mod terminal;
 pub mod topic;
 pub mod verdict;
 pub mod webhook;
@@ -26,5 +27,6 @@ pub use platform::Platform;
 pub use scenario::Scenario;
 pub use service::Service;
 pub use stats::Stats;
+pub use terminal::Terminal;
 pub use verdict::Verdict;
 pub use webhook::Webhook;

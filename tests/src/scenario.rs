@@ -218,6 +218,14 @@ impl Scenario {
         self.service("odd-handler", name)
     }
 
+    /// Returns the command of an `order-processor top` beside which a task panics: the one in `src/bin/odd-top.rs`.
+    ///
+    /// # Errors
+    /// When the binary was not built.
+    pub fn odd_top(&self, name: &str) -> Result<ServiceCommand> {
+        self.service("odd-top", name)
+    }
+
     fn service(&self, binary: &str, name: &str) -> Result<ServiceCommand> {
         Ok(ServiceCommand::of_workspace(binary, self.environment.clone(), &self.log_folder)?
             .named(name))

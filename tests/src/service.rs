@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::terminal::Terminal;
+
 /// How long a test waits for a log line or for the end of a process before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -117,6 +119,20 @@ impl ServiceCommand {
     pub fn in_folder(mut self, folder: &Path) -> Self {
         folder.clone_into(&mut self.folder);
         self
+    }
+
+    /// Starts the process in a terminal of so many rows and columns. It is killed when the returned value is dropped.
+    ///
+    /// # Errors
+    /// When the program cannot be run, or there is no terminal to be had.
+    pub fn start_in_terminal(&self, size: (u16, u16)) -> Result<Terminal> {
+        let command = pty_process::Command::new(&self.program)
+            .args(&self.arguments)
+            .env_clear()
+            .envs(&self.environment)
+            .current_dir(&self.folder)
+            .kill_on_drop(true);
+        Terminal::start(&self.name, command, size)
     }
 
     /// Starts the process. It is killed when the returned value is dropped.

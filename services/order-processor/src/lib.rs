@@ -4,7 +4,8 @@
 //! `order-processor run`: it prepares, and runs the `session`, a group member that gives each assigned partition to a
 //! `worker`. A worker's numbers are a [`checkpoint::PartitionState`], committed together with the offset; [`start`]
 //! decides what a partition goes on from. [`stats`] reads the same checkpoints from outside, [`dlq`] works on what became
-//! [`dead_letter`]s, and [`control`] stops and starts replicas and generators.
+//! [`dead_letter`]s, and [`control`] stops and starts replicas and generators. What people look at is seen by the
+//! `view`, and shown by [`dashboard`] and [`top`].
 //!
 //! What stops for a while does so in one of four places: [`circuit`] and its `gate` stop all attempts of a process,
 //! [`guard`] stops a partition that fills the dead-letter topic, what is looked up or written is waited for, and `halt` is
@@ -30,6 +31,7 @@ pub mod settings;
 pub mod simulation;
 pub mod start;
 pub mod stats;
+pub mod top;
 pub mod webhook;
 
 mod clock;

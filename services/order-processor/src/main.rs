@@ -8,6 +8,7 @@ use order_processor::control::{self, ControlCommand};
 use order_processor::dlq::{self, DlqCommand};
 use order_processor::settings::ProcessorSettings;
 use order_processor::stats::{Format, Times};
+use order_processor::top::{self, TopArguments};
 use order_processor::{dashboard, service, stats};
 use service_runtime::settings::{RuntimeSettings, manual};
 
@@ -51,6 +52,8 @@ enum Command {
         #[command(subcommand)]
         command: Option<ControlCommand>,
     },
+    /// Shows the group in this terminal, live, and steers it by keys; ? lists them.
+    Top(TopArguments),
     /// Asks the replica that runs with the same settings whether it is ready; the exit code is the answer.
     Healthcheck,
 }
@@ -79,15 +82,29 @@ fn main() -> ExitCode {
                 control::run(settings, context, command, json)
             })
         }
+        Command::Top(arguments) => service_runtime::run_tool(NAME, move |settings, context| {
+            top::run(settings, context, arguments)
+        }),
         Command::Healthcheck => service_runtime::healthcheck::<ProcessorSettings>(NAME),
     }
 }
 
 fn arguments() -> Result<Arguments, clap::Error> {
     let arguments = Arguments::try_parse()?;
-    if let Some(Command::Dlq { command }) = &arguments.command {
-        let missing = |words| Arguments::command().error(ErrorKind::MissingRequiredArgument, words);
-        command.check().map_err(missing)?;
+    let refuse = |kind: ErrorKind| move |words| Arguments::command().error(kind, words);
+    match &arguments.command {
+        Some(Command::Dlq { command }) => {
+            command.check().map_err(refuse(ErrorKind::MissingRequiredArgument))?;
+        }
+        Some(Command::Top(arguments)) => arguments.check().map_err(refuse(ErrorKind::Io))?,
+        Some(
+            Command::Run
+            | Command::Stats { .. }
+            | Command::Dashboard
+            | Command::Control { .. }
+            | Command::Healthcheck,
+        )
+        | None => {}
     }
     Ok(arguments)
 }

@@ -62,6 +62,11 @@ pub(crate) struct Chosen {
 pub(crate) struct Unclear(String);
 
 impl Looking {
+    /// Looks at the newest letters, at most so many, of all types or of one.
+    pub(crate) fn newest(error_type: Option<String>, limit: usize) -> Self {
+        Self { error_type, limit: Some(limit), ..Self::default() }
+    }
+
     fn filter(&self) -> Result<(Filter, Option<State>), Unclear> {
         let known = [State::Unresolved, State::Replayed, State::Dismissed];
         let state = match self.state.as_deref().filter(|state| !state.is_empty()) {

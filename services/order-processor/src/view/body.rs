@@ -160,6 +160,19 @@ pub(crate) enum Status {
     Replayed,
 }
 
+impl Status {
+    /// Returns the word for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Retrying => "retrying",
+            Self::Processed => "processed",
+            Self::DeadLettered => "dead-lettered",
+            Self::Replayed => "replayed",
+        }
+    }
+}
+
 /// The consumer group.
 #[derive(Clone, Debug, Default, Serialize)]
 #[expect(clippy::struct_field_names, reason = "the names of the API")]

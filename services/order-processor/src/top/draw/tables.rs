@@ -1,0 +1,188 @@
+//! Partitions, members and the latest orders.
+
+use std::collections::BTreeMap;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use service_runtime::grouped;
+
+use super::Scene;
+use super::canvas::{Align, Column, Table, Words, put, take_top};
+use super::look::LABEL;
+use crate::top::state::Sort;
+use crate::top::words::{NONE, duration, member, member_short, moment, money};
+use crate::view::body::{Member, MemberState, Partition, RecentOrder, Snapshot};
+
+const PARTITIONS: &[Column] = &[
+    Column::left("PARTITION", 16, 0),
+    Column::right("LAG", 9, 1),
+    Column::right("BEHIND", 10, 2),
+    Column::right("WAITING", 8, 3),
+    Column::right("ORDERS", 11, 4),
+    Column::right("AVERAGE", 9, 6),
+    Column::right("DEAD", 8, 7),
+    Column::left("MEMBER", 8, 5),
+    Column::right("RETRIES", 9, 8),
+    Column::right("COMMITTED", 13, 9),
+    Column::right("LOG END", 13, 10),
+];
+const MEMBERS: &[Column] = &[
+    Column::left("MEMBER", 24, 0),
+    Column::left("STATE", 8, 1),
+    Column::right("LAG", 9, 2),
+    Column::left("PARTITIONS", 20, 3),
+    Column::left("HOST", 15, 4),
+    Column::left("SINCE", 11, 5),
+];
+const ORDERS: &[Column] = &[
+    Column::left("ORDERS", 15, 0),
+    Column::left("TIME", 11, 2),
+    Column::left("PRODUCT", 16, 1),
+    Column::right("PRICE", 9, 3),
+    Column::left("WHY", 17, 4),
+    Column::left("WHERE", 18, 5),
+    Column::left("ORDER", 36, 6),
+];
+
+/// Draws the partitions in the order that was chosen.
+pub(super) fn partitions(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
+    let Snapshot { stats, group, .. } = scene.snapshot;
+    let sort = scene.state.sort;
+    let (count, room) = (stats.partitions.len(), usize::from(area.height.saturating_sub(1)));
+    let above = scene.state.scroll.min(count.saturating_sub(room));
+    let row = |partition: &&Partition| {
+        let holder = partition.member.as_deref().map(|id| member_short(id, group));
+        let nobody = || Words::new("nobody", scene.look.bad());
+        let mark = if partition.complete { "" } else { "*" };
+        let offset = |offset: Option<i64>| offset.map_or_else(|| NONE.to_owned(), grouped);
+        vec![
+            name(scene.snapshot, &partition.topic, partition.partition).into(),
+            grouped(partition.lag).into(),
+            duration(partition.lag_seconds).into(),
+            grouped(partition.waiting).into(),
+            format!("{}{mark}", grouped(partition.orders)).into(),
+            money(partition.average).into(),
+            grouped(partition.dead_letters).into(),
+            holder.map_or_else(nobody, Words::from),
+            grouped(partition.retries).into(),
+            offset(partition.committed_offset).into(),
+            grouped(partition.log_end).into(),
+        ]
+    };
+    let sorted = sort.sorted(&stats.partitions);
+    let shown: Vec<&Partition> = sorted.into_iter().skip(above).take(room).collect();
+    let part = if count <= room {
+        count.to_string()
+    } else {
+        format!("{}–{}/{count}", above + 1, above + shown.len())
+    };
+    let columns: Vec<Column> = PARTITIONS.iter().map(|column| marked(*column, sort)).collect();
+    let table = Table {
+        columns: &columns,
+        wide: 0,
+        name: format!("PARTITIONS{} {part}", if sort == Sort::Partition { "▾" } else { "" }),
+        heading: scene.look.heading(),
+        cursor: None,
+        rows: shown.iter().map(row).collect(),
+    };
+    table.draw(buffer, area);
+}
+
+/// Marks the column that partitions are sorted by.
+fn marked(column: Column, sort: Sort) -> Column {
+    let title = match (sort, column.title) {
+        (Sort::Lag, "LAG") => "LAG▾",
+        (Sort::Behind, "BEHIND") => "BEHIND▾",
+        (Sort::Orders, "ORDERS") => "ORDERS▾",
+        (Sort::Waiting, "WAITING") => "WAITING▾",
+        (Sort::DeadLetters, "DEAD") => "DEAD▾",
+        (_, title) => title,
+    };
+    Column { title, ..column }
+}
+
+/// Names a partition: the orders' topic is in the title, and any other is the group's replay topic.
+fn name(snapshot: &Snapshot, topic: &str, partition: i32) -> String {
+    let is_orders = topic == snapshot.stats.topic;
+    format!("{} {partition}", if is_orders { "orders" } else { "replay" })
+}
+
+/// Draws the group's members.
+pub(super) fn members(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
+    let Snapshot { stats, group, .. } = scene.snapshot;
+    let at = stats.at.as_str();
+    let room = usize::from(area.height.saturating_sub(1));
+    let row = |held: &Member| {
+        let state = match held.state {
+            MemberState::Running => "running",
+            MemberState::Paused => "paused",
+            MemberState::Unknown => NONE,
+        };
+        vec![
+            member(held).into(),
+            Words::new(state, scene.look.member(held.state)),
+            grouped(held.lag).into(),
+            held_by(scene.snapshot, held).into(),
+            held.host.as_str().into(),
+            held.since.as_deref().map_or_else(|| NONE.to_owned(), |since| moment(since, at)).into(),
+        ]
+    };
+    let table = Table {
+        columns: MEMBERS,
+        wide: 0,
+        name: format!("MEMBERS {} {}", group.members.len(), group.state),
+        heading: scene.look.heading(),
+        cursor: None,
+        rows: group.members.iter().take(room).map(row).collect(),
+    };
+    table.draw(buffer, area);
+    if group.members.is_empty() && !at.is_empty() {
+        take_top(&mut area, 1);
+        let words = Words::new("nobody: no orders are processed", scene.look.bad());
+        put(buffer, area, Align::Left, &words);
+    }
+}
+
+/// Lists the partitions of a member, by topic.
+fn held_by(snapshot: &Snapshot, member: &Member) -> String {
+    let mut topics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for tp in &member.partitions {
+        let is_orders = tp.topic == snapshot.stats.topic;
+        let topic = if is_orders { "orders" } else { "replay" };
+        topics.entry(topic).or_default().push(tp.partition.to_string());
+    }
+    let topics = topics.iter().map(|(topic, numbers)| format!("{topic} {}", numbers.join(" ")));
+    topics.collect::<Vec<_>>().join(", ")
+}
+
+/// Draws the latest orders, and what has become of them.
+pub(super) fn orders(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
+    let room = usize::from(area.height.saturating_sub(1));
+    let at = scene.snapshot.stats.at.as_str();
+    let row = |order: &RecentOrder| {
+        let status = match order.attempts {
+            Some(attempts) => format!("{} {attempts}", order.status.as_str()),
+            None => order.status.as_str().to_owned(),
+        };
+        let note = || Words::new(order.note.as_deref().unwrap_or(NONE), LABEL);
+        let place = name(scene.snapshot, &order.topic, order.partition);
+        vec![
+            Words::new(status, scene.look.status(order.status)),
+            moment(&order.produced_at, at).into(),
+            order.product.as_deref().map_or_else(note, Words::from),
+            money(order.price).into(),
+            order.error_type.as_deref().unwrap_or_default().into(),
+            format!("{place} @{}", order.offset).into(),
+            order.order_id.as_deref().unwrap_or(NONE).into(),
+        ]
+    };
+    let table = Table {
+        columns: ORDERS,
+        wide: 2,
+        name: "RECENT ORDERS".to_owned(),
+        heading: scene.look.heading(),
+        cursor: None,
+        rows: scene.snapshot.orders.orders.iter().take(room).map(row).collect(),
+    };
+    table.draw(buffer, area);
+}
