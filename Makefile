@@ -15,6 +15,10 @@ PYTHON_READY := $(CACHE_DIR)/venv/ready
 # Starts a command with BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL: those that are set already, or a fresh broker and
 # registry on loopback.
 WITH_KAFKA := $(if $(BOOTSTRAP_SERVERS),env,tests/kafka/kafka.py run)
+# The same for what drives release builds in a browser.
+WITH_RELEASE := ORDER_PROCESSOR=$(abspath $(TARGET_DIR))/release/order-processor \
+	ORDER_GENERATOR=$(abspath $(TARGET_DIR))/release/order-generator CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) \
+	tests/kafka/kafka.py run
 
 .PHONY: help
 help: ## List the targets
@@ -150,8 +154,7 @@ test-browser: $(PYTHON_READY) ## Drive the dashboard in Chromium on a real Kafka
 screenshots: $(PYTHON_READY) ## Make docs/screenshots of the real dashboard; needs what test-browser needs
 	cargo build --release -p order-generator -p order-processor
 	npm ci --prefix tests/browser --no-audit --no-fund
-	ORDER_PROCESSOR=$(abspath $(TARGET_DIR))/release/order-processor ORDER_GENERATOR=$(abspath $(TARGET_DIR))/release/order-generator \
-		tests/kafka/kafka.py run npm run screenshots --prefix tests/browser
+	$(WITH_RELEASE) npm run screenshots --prefix tests/browser
 
 .PHONY: bench
 bench: $(PYTHON_READY) ## Measure both services and their peers on a real Kafka: ORDERS=10000000 RUNS=5 IMAGE=order-processor
@@ -166,6 +169,12 @@ bench: $(PYTHON_READY) ## Measure both services and their peers on a real Kafka:
 bench-failures: $(PYTHON_READY) ## Measure what failures cost the orders that do not fail
 	cargo build --release -p order-generator -p order-processor
 	$(WITH_KAFKA) $(PYTHON) bench/failures.py --target-dir $(TARGET_DIR)
+
+.PHONY: bench-page
+bench-page: $(PYTHON_READY) ## Measure what an open page of the dashboard costs a processor; needs what test-browser needs
+	cargo build --release -p order-generator -p order-processor
+	npm ci --prefix tests/browser --no-audit --no-fund
+	$(WITH_RELEASE) npm run cost --prefix tests/browser
 
 .PHONY: check
 check: ## Check format, lints, documentation and, where cargo-deny is installed, the dependencies
