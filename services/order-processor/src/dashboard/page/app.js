@@ -53,9 +53,8 @@ let lettersTook = 0;
 let lettersSeen = "";
 let reachable = "";
 
-const onControl = (control) => receive("control", control);
 const refetch = () => fetchLetters();
-const overview = new Overview({ onControl });
+const overview = new Overview();
 const orders = new OrdersPage();
 const dlq = new Dlq({ onChanged: refetch });
 const letter = new Letter({ list: dlq, onChanged: refetch });
@@ -65,7 +64,7 @@ const signIn = login(() => {
     begin();
 });
 const strip = new Strip($("strip"));
-const live = new Live({ onSession, onOpen: () => fetchAll(), onEvent: receive, onState });
+const live = new Live({ onSession, onOpen: () => fetchRest(), onEvent: receive, onState });
 
 onUnauthorized(() => {
     if (shown !== signIn) {
@@ -106,24 +105,23 @@ function onSession(session) {
     return true;
 }
 
-async function fetchAll() {
-    const kinds = ["stats", "group", "control", "orders"];
-    const answers = await Promise.allSettled([...kinds, "history"].map((kind) => get(`/api/${kind}`)));
-    answers.forEach(({ status, value }, index) => {
-        if (status === "fulfilled") {
-            receive(kinds[index] ?? "history", value);
-        }
-    });
+/** Fetches what the stream does not begin with. Whatever it does begin with is not fetched: an answer may be older. */
+async function fetchRest() {
     fetchLetters();
+    try {
+        const { points } = await get("/api/history");
+        const known = timed(points);
+        const last = known.at(-1)?.ms ?? -Infinity;
+        keep([...known, ...store.points.filter(({ ms }) => ms > last)]);
+    } catch {
+        // The next time the stream opens.
+    }
 }
 
-/** Takes in an event, or the answer that has the same body. */
+/** Takes in an event. */
 function receive(kind, data) {
-    if (kind === "point" || kind === "history") {
-        const added = kind === "point" ? [data] : data.points;
-        const all = kind === "point" ? [...store.points, ...timed(added)] : timed(added);
-        store.points = all.slice(-POINTS_MAX);
-        mark("points");
+    if (kind === "point") {
+        keep([...store.points, ...timed([data])]);
         return;
     }
     store[kind] = data;
@@ -133,6 +131,11 @@ function receive(kind, data) {
         tellConnections(data.connections);
     }
     mark(kind);
+}
+
+function keep(points) {
+    store.points = points.slice(-POINTS_MAX);
+    mark("points");
 }
 
 function timed(points) {

@@ -17,8 +17,8 @@ export function followers(role) {
 
 /** The switch of one role, "generator" or "processor". */
 export class Switch {
-    constructor(target, name, onControl) {
-        Object.assign(this, { target, name, onControl });
+    constructor(target, name) {
+        Object.assign(this, { target, name });
         this.role = null;
         this.asked = null;
         this.state = badge();
@@ -94,8 +94,8 @@ export class Switch {
         this.asked = { action, at: performance.now() };
         setAttribute(this.button, "aria-busy", "true");
         try {
-            const control = await post("/api/control", { target: this.target, action });
-            this.onControl(control);
+            // What has become of it is told by the stream, whose news may be later than this answer.
+            await post("/api/control", { target: this.target, action });
         } catch (error) {
             this.asked = null;
             notice(`The ${this.name} could not be told to ${action}: ${error.message}`, "bad");

@@ -21,7 +21,7 @@ const DELAY_MAX_MS = 15_000;
 export class Live {
     /**
      * `onSession(session)` is told what the server says of itself before each attempt and answers whether to go on,
-     * `onOpen()` that events begin, after which what was missed can be fetched, `onEvent(kind, data)` each event, and
+     * `onOpen()` that events begin, with all that there is but the history, `onEvent(kind, data)` each event, and
      * `onState()` that `state`, `since` or `retryAt` (ms since 1970) have changed.
      */
     constructor({ onSession, onOpen, onEvent, onState }) {

@@ -26,11 +26,11 @@ class Readout {
 
 /** The page with everything at one look. */
 export class Overview {
-    constructor({ onControl }) {
+    constructor() {
         this.title = "Overview";
         this.attention = new Attention();
-        this.generator = new Switch("generator", "generator", onControl);
-        this.processor = new Switch("processor", "processors", onControl);
+        this.generator = new Switch("generator", "generator");
+        this.processor = new Switch("processor", "processors");
         this.trends = new Trends();
         this.partitions = new Partitions();
         this.members = new Members();
