@@ -104,6 +104,9 @@ impl Instruments {
         for cause in RetryCause::ALL {
             drop(instruments.retries.get_or_create(&word(cause.as_str())));
         }
+        for failure in words::commit_failures() {
+            drop(instruments.commit_failures.get_or_create(&word(failure)));
+        }
         metrics.register(|registry| instruments.register(registry));
         Arc::new(instruments)
     }

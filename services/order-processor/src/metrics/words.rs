@@ -15,6 +15,18 @@ const OTHER: &str = "other";
 pub(super) const FENCED: [&str; 3] =
     ["unknown_member_id", "illegal_generation", "fenced_instance_id"];
 
+/// What coordinators say about commits, as far as it has a word of its own; Kafka has more codes than labels should have.
+const COMMIT_ERRORS: [(ResponseError, &str); 8] = [
+    (ResponseError::UnknownMemberId, FENCED[0]),
+    (ResponseError::IllegalGeneration, FENCED[1]),
+    (ResponseError::FencedInstanceId, FENCED[2]),
+    (ResponseError::RebalanceInProgress, "rebalance_in_progress"),
+    (ResponseError::NotCoordinator, "not_coordinator"),
+    (ResponseError::CoordinatorNotAvailable, "coordinator_not_available"),
+    (ResponseError::CoordinatorLoadInProgress, "coordinator_load_in_progress"),
+    (ResponseError::OffsetMetadataTooLarge, "offset_metadata_too_large"),
+];
+
 /// Why an order is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RetryCause {
@@ -61,17 +73,12 @@ pub(super) fn of_client_error(error: &ClientError) -> &'static str {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "Kafka has more codes than labels should have")]
 pub(super) fn of_commit_error(error: ResponseError) -> &'static str {
-    match error {
-        ResponseError::UnknownMemberId => FENCED[0],
-        ResponseError::IllegalGeneration => FENCED[1],
-        ResponseError::FencedInstanceId => FENCED[2],
-        ResponseError::RebalanceInProgress => "rebalance_in_progress",
-        ResponseError::NotCoordinator => "not_coordinator",
-        ResponseError::CoordinatorNotAvailable => "coordinator_not_available",
-        ResponseError::CoordinatorLoadInProgress => "coordinator_load_in_progress",
-        ResponseError::OffsetMetadataTooLarge => "offset_metadata_too_large",
-        _ => OTHER,
-    }
+    let known = COMMIT_ERRORS.iter().find(|(known, _)| *known == error);
+    known.map_or(OTHER, |(_, word)| *word)
+}
+
+/// Returns everything that a commit may fail with.
+pub(super) fn commit_failures() -> impl Iterator<Item = &'static str> {
+    COMMIT_ERRORS.iter().map(|(_, word)| *word).chain([UNREACHABLE, OTHER])
 }

@@ -174,6 +174,8 @@ fn a_commit_fails_once_for_each_kind_of_error_and_is_fenced_only_by_the_group() 
     use kafka_protocol::ResponseError::{IllegalGeneration, RebalanceInProgress};
     let bench = Bench::new();
     let took = std::time::Duration::from_millis(3);
+    let failures = ["commit_failures_total", "error_type=\"rebalance_in_progress\""];
+    assert_eq!(sample(&bench.scrape(), &failures), Some(0.0), "its first increase would not show");
     bench.instruments.commit(took, false, &[RebalanceInProgress, RebalanceInProgress]);
     assert_eq!(sample(&bench.scrape(), &["kafka_consumer_fenced_commits_total"]), Some(0.0));
     bench.instruments.commit(took, false, &[IllegalGeneration]);
