@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use kafka_client::cluster::{Cluster, TopicMetadata};
+use kafka_client::error::ClientError;
 use kafka_client::offsets::{CommittedOffset, GroupOffsets, OffsetAt, list_offsets};
 use kafka_group::TopicPartition;
 
@@ -29,7 +30,7 @@ impl Reading {
         cluster: &Cluster,
         settings: &ProcessorSettings,
         offsets: &mut GroupOffsets,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, ClientError> {
         let topics = topics(cluster, settings).await?;
         let partitions = partitions(&topics);
         let (committed, log_starts, log_ends) = tokio::try_join!(
@@ -102,9 +103,9 @@ fn states(
 async fn topics(
     cluster: &Cluster,
     settings: &ProcessorSettings,
-) -> anyhow::Result<BTreeMap<String, TopicMetadata>> {
+) -> Result<BTreeMap<String, TopicMetadata>, ClientError> {
     let replay = settings.replay_topic();
-    Ok(cluster.metadata(&[&settings.topics.orders_topic, &replay]).await?)
+    cluster.metadata(&[&settings.topics.orders_topic, &replay]).await
 }
 
 /// Returns all partitions of these topics.

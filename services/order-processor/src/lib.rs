@@ -41,6 +41,7 @@ mod halt;
 mod letters;
 mod metrics;
 mod output;
+mod patience;
 mod pauses;
 mod readiness;
 mod release;

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use kafka_client::error::chain;
 use kafka_client::offsets::GroupOffsets;
 use serde::Serialize;
 use service_runtime::Context;
@@ -12,6 +13,7 @@ use tokio::time::sleep;
 use crate::aggregate::{Aggregate, Micros};
 use crate::checkpoint::PartitionState;
 use crate::group_numbers::Reading;
+use crate::patience::patiently;
 use crate::settings::ProcessorSettings;
 
 /// Pause between two readings with `--watch`.
@@ -106,17 +108,19 @@ pub async fn run(
     times: Times,
 ) -> anyhow::Result<()> {
     let cluster = settings.cluster();
-    let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
+    let read = async || {
+        let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
+        Reading::read(&cluster, &settings, &mut offsets).await
+    };
     loop {
-        let reading = Reading::read(&cluster, &settings, &mut offsets)
-            .await
-            .context("read the group's committed offsets")?;
-        let stats = summarize(&reading)?;
-        let text = match format {
-            Format::Json => serde_json::to_string(&stats).context("write JSON")? + "\n",
-            Format::Text => table(&stats),
-        };
-        std::io::stdout().lock().write_all(text.as_bytes()).context("print")?;
+        match patiently(&read).await {
+            Ok(reading) => print(&summarize(&reading)?, format)?,
+            // Who watches wants to see that, too, and how it goes on.
+            Err(error) if times == Times::Watch && error.is_retriable() => {
+                tracing::warn!("the group's committed offsets cannot be read: {}", chain(&error));
+            }
+            Err(error) => return Err(error).context("read the group's committed offsets"),
+        }
         if times == Times::Once {
             return Ok(());
         }
@@ -125,6 +129,14 @@ pub async fn run(
             () = sleep(WATCH_INTERVAL) => {}
         }
     }
+}
+
+fn print(stats: &GroupStats, format: Format) -> anyhow::Result<()> {
+    let text = match format {
+        Format::Json => serde_json::to_string(stats).context("write JSON")? + "\n",
+        Format::Text => table(stats),
+    };
+    std::io::stdout().lock().write_all(text.as_bytes()).context("print")
 }
 
 fn summarize(reading: &Reading) -> anyhow::Result<GroupStats> {

@@ -17,9 +17,10 @@ use super::actions::Action;
 use super::identities::IdentityMap;
 use super::lock::LockTable;
 use super::reading::Scan;
-use super::topic_log::{TopicLog, patiently};
+use super::topic_log::TopicLog;
 use crate::clock::now_ms;
 use crate::dead_letter::Identity;
+use crate::patience::patiently;
 use crate::settings::ProcessorSettings;
 
 /// How long one request may take.

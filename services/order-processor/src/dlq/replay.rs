@@ -32,10 +32,11 @@ use super::filter::Filter;
 use super::letter::Letter;
 use super::lock::{Others, RunLock};
 use super::reading::Stopped;
-use super::topic_log::{TopicLog, patiently};
+use super::topic_log::TopicLog;
 use super::{Overview, dead_letters};
 use crate::clock::now_ms;
 use crate::output::Output;
+use crate::patience::patiently;
 
 /// Records that may wait to be sent together, in bytes.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;

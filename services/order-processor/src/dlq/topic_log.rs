@@ -2,20 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use kafka_client::cluster::Cluster;
-use kafka_client::error::ClientError;
 use kafka_client::offsets::{OffsetAt, list_offsets};
 use kafka_group::TopicPartition;
-use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-/// How long a cluster that answers, but not yet with what is asked for, is asked again.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// Pause between two such questions.
-const PAUSE: Duration = Duration::from_millis(200);
+use crate::patience::patiently;
 
 /// A topic's partitions with what can be read of each.
 #[derive(Clone, Debug)]
@@ -69,27 +63,5 @@ impl TopicLog {
     /// Returns how many partitions the topic has.
     pub(super) fn partition_count(&self) -> i32 {
         i32::try_from(self.ranges.len()).unwrap_or(i32::MAX)
-    }
-}
-
-/// Asks again while the cluster answers that it cannot say yet. A cluster that cannot be reached fails at once: whoever
-/// runs a command wants to know.
-///
-/// # Errors
-/// The last answer.
-pub(super) async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, ClientError>
-where
-    F: Future<Output = Result<T, ClientError>>,
-{
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match ask().await {
-            Err(error @ ClientError::Refused { .. })
-                if error.is_retriable() && Instant::now() < deadline =>
-            {
-                sleep(PAUSE).await;
-            }
-            answer => return answer,
-        }
     }
 }
