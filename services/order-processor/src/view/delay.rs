@@ -40,10 +40,11 @@ impl Delays {
             (reading.lag(tp) > 0).then_some((tp, topic))
         }) {
             let offset = reading.position(tp);
-            let is_known = self
-                .next
-                .get(tp)
-                .is_some_and(|next| next.offset == offset || next.looked.elapsed() < LOOK_PAUSE);
+            // What could not be seen is looked for again: nothing else may ever change it.
+            let is_known = self.next.get(tp).is_some_and(|next| {
+                next.looked.elapsed() < LOOK_PAUSE
+                    || (next.offset == offset && next.timestamp_ms.is_some())
+            });
             if !is_known {
                 let timestamp_ms = timestamp(glimpses, tp, topic, offset).await;
                 let next = Next { offset, timestamp_ms, looked: Instant::now() };

@@ -11,7 +11,7 @@ use super::request::request;
 use super::response::{Outcome, Read, read};
 use super::{FetchedBatches, ReaderConfig, Wanted};
 use crate::cluster::{Cluster, TopicMetadata};
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionError};
 use crate::error::ClientError;
 
 /// Looks into logs, one partition at a time, over connections that are kept.
@@ -50,10 +50,6 @@ impl Glimpses {
         let address = leader
             .and_then(|leader| self.cluster.address(leader))
             .ok_or_else(|| refused(ResponseError::LeaderNotAvailable))?;
-        let mut connection = match self.connections.remove(&address) {
-            Some(connection) => connection,
-            None => self.cluster.connect(&address).await?,
-        };
         let wanted = Wanted {
             topic_id: topic.topic_id,
             position: offset,
@@ -64,10 +60,8 @@ impl Glimpses {
         };
         let wanted = BTreeMap::from([(tp.clone(), wanted)]);
         let config = ReaderConfig { response_bytes_max: bytes_max, ..ReaderConfig::default() };
-        let version = connection.version::<messages::FetchRequest>()?;
-        let request = request(&[tp], &wanted, &config, Duration::ZERO, version);
-        let response = connection.call(&request, self.cluster.config().request_timeout).await?;
-        self.connections.insert(address, connection);
+        let make = |version| request(&[tp], &wanted, &config, Duration::ZERO, version);
+        let response = self.fetch(&address, make).await?;
         match read(&wanted, Some(tp), &config, response).pop() {
             Some((_, Outcome::Read(read))) => Ok(fetched(read)),
             Some((_, Outcome::OutOfRange)) => Err(refused(ResponseError::OffsetOutOfRange)),
@@ -79,6 +73,31 @@ impl Glimpses {
             )) => Err(refused(error)),
             None => Err(refused(ResponseError::UnknownServerError)),
         }
+    }
+
+    async fn fetch(
+        &mut self,
+        address: &str,
+        make: impl Fn(i16) -> messages::FetchRequest + Send,
+    ) -> Result<messages::FetchResponse, ConnectionError> {
+        let deadline = self.cluster.config().request_timeout;
+        if let Some(mut connection) = self.connections.remove(address) {
+            let request = make(connection.version::<messages::FetchRequest>()?);
+            match connection.call(&request, deadline).await {
+                Ok(response) => {
+                    self.connections.insert(address.to_owned(), connection);
+                    return Ok(response);
+                }
+                // The broker may have closed it since (connections.max.idle.ms, a restart).
+                Err(ConnectionError::Broken { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut connection = self.cluster.connect(address).await?;
+        let request = make(connection.version::<messages::FetchRequest>()?);
+        let response = connection.call(&request, deadline).await?;
+        self.connections.insert(address.to_owned(), connection);
+        Ok(response)
     }
 }
 
