@@ -16,8 +16,9 @@ mod metrics;
 mod page;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
@@ -26,6 +27,7 @@ use service_runtime::{Check, Context};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use self::access::Access;
 use self::api::Jobs;
@@ -41,6 +43,9 @@ const READS_MAX: usize = 2;
 const JOBS_MAX: usize = 4;
 /// The largest body of a request: some thousand places of dead letters.
 const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// How long connections may stay open at the end.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// What all requests share.
 struct App {
@@ -87,9 +92,16 @@ pub async fn run(settings: ProcessorSettings, context: Context) -> anyhow::Resul
         context,
     };
     let served = axum::serve(listener, router(Arc::new(app)))
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await;
-    served.context("serve the dashboard")
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        served = served => served.context("serve the dashboard"),
+        // A page that does not read any more keeps its connection for as long as the network lets it.
+        () = async { stop.cancelled().await; sleep(STOP_MAX).await } => Ok(()),
+        Some(ended) = tasks.join_next() => {
+            ended.context("watch the group")?;
+            bail!("nobody watches the group any more")
+        }
+    }
 }
 
 fn router(app: Arc<App>) -> Router {
@@ -119,13 +131,12 @@ async fn tell_health(mut view: watch::Receiver<Arc<Snapshot>>, check: Check) {
     check.not_ready("connecting");
     while view.changed().await.is_ok() {
         let broker = view.borrow_and_update().stats.connections.broker.clone();
-        match (broker.state, broker.detail) {
-            (ConnectionState::Connected, None) => check.ready(),
-            (ConnectionState::Connected | ConnectionState::Unreachable, Some(why)) => {
-                check.not_ready(why);
+        match broker.state {
+            ConnectionState::Connected => check.ready(),
+            ConnectionState::Failing | ConnectionState::Unreachable => {
+                check.not_ready(broker.detail.unwrap_or_default());
             }
-            (ConnectionState::Unreachable, None) => check.not_ready("no broker can be reached"),
-            (ConnectionState::Unknown, _) => check.not_ready("connecting"),
+            ConnectionState::Unknown => check.not_ready("connecting"),
         }
     }
 }

@@ -20,6 +20,7 @@ mod rates;
 pub(crate) mod recent;
 mod tail;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use kafka_client::error::{ClientError, chain};
 use kafka_client::groups::{GroupDescription, describe_group};
 use kafka_client::offsets::GroupOffsets;
 use kafka_client::reader::Glimpses;
+use kafka_group::TopicPartition;
 use schema_registry::{RegistryConfig, SchemaRegistry};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -39,6 +41,7 @@ use self::body::{Connection, ConnectionState, Control, Snapshot};
 use self::delay::Delays;
 use self::rates::{Rates, Track};
 use self::recent::Recent;
+use crate::checkpoint::PartitionState;
 use crate::clock::now_ms;
 use crate::dead_letter::rfc3339;
 use crate::group_numbers::Reading;
@@ -50,6 +53,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const ATTENTION: Duration = Duration::from_secs(10);
 /// How long one reading may take, before the cluster counts as unreachable.
 const READING_MAX: Duration = Duration::from_secs(5);
+/// How long looks into logs may take in one reading; the rest comes with the next ones.
+const LOOKS_MAX: Duration = Duration::from_secs(2);
 /// How long somebody who looks for the first time waits for a reading.
 const FRESH_MAX: Duration = Duration::from_secs(3);
 /// Pause between two questions whether the registry answers.
@@ -87,7 +92,7 @@ impl View {
         tasks.spawn(watch_registry(schemas, subject, registry_told));
 
         let attention = Arc::new(Attention::default());
-        let (told, snapshot) = watch::channel(Arc::default());
+        let (told, snapshot) = watch::channel(Arc::new(build::nothing(settings)));
         let observer = Observer::new(settings, registry, Arc::clone(&attention), told);
         tasks.spawn(observer.run());
         Ok(Self { snapshot, attention })
@@ -210,7 +215,7 @@ impl Observer {
                     let state = if is_unreachable {
                         ConnectionState::Unreachable
                     } else {
-                        ConnectionState::Connected
+                        ConnectionState::Failing
                     };
                     self.broker_is(state, Some(format!("{error:#}")));
                 }
@@ -237,21 +242,34 @@ impl Observer {
         }
     }
 
-    /// Reads the cluster into the latest snapshot.
+    /// Reads the cluster into the latest snapshot. What cannot be read keeps nothing else from being shown.
     async fn read(&mut self) -> anyhow::Result<()> {
+        let group_id = &self.settings.group.group_id;
+        let described = describe_group(&self.cluster, group_id).await;
+        let described = described.map(|group| self.group = Some(group));
         let reading = Reading::read(&self.cluster, &self.settings, &mut self.offsets).await?;
         let checkpoints = reading.states()?;
-        let group_id = &self.settings.group.group_id;
-        self.group = Some(describe_group(&self.cluster, group_id).await?);
-        if self.attention.is_given() {
-            self.delays.look(&mut self.glimpses, &reading).await;
+        let is_looked_at = self.attention.is_given();
+        if is_looked_at {
+            // Those that were not looked at in this time are next.
+            drop(timeout(LOOKS_MAX, self.delays.look(&mut self.glimpses, &reading)).await);
+        }
+        self.count(&reading, &checkpoints);
+        described?;
+        if is_looked_at {
             let (cluster, glimpses) = (&self.cluster, &mut self.glimpses);
-            self.recent.catch_up(cluster, glimpses, &self.settings, &reading).await?;
+            let catch_up = self.recent.catch_up(cluster, glimpses, &self.settings, &reading);
+            timeout(LOOKS_MAX, catch_up).await.unwrap_or(Ok(()))?;
             self.latest.orders = self.recent.orders(&checkpoints);
         }
+        Ok(())
+    }
+
+    /// Takes over the numbers of a reading.
+    fn count(&mut self, reading: &Reading, checkpoints: &BTreeMap<TopicPartition, PartitionState>) {
         let now_ms = now_ms();
         let stats = &mut self.latest.stats;
-        build::numbers(stats, &self.settings, &reading, &checkpoints);
+        build::numbers(stats, &self.settings, reading, checkpoints);
         for partition in &mut stats.partitions {
             let tp = build::tp(&partition.topic, partition.partition);
             partition.lag_seconds = self.delays.seconds(&tp, partition.lag, now_ms);
@@ -260,9 +278,8 @@ impl Observer {
         let (produced, consumed) = (stats.produced.total, stats.consumed.total);
         let now = Instant::now();
         (stats.produced, stats.consumed) = self.rates.add(now, produced, consumed);
-        stats.at = rfc3339(now_ms);
+        stats.at = Some(rfc3339(now_ms));
         self.track.add(now, stats);
-        Ok(())
     }
 
     fn broker_is(&mut self, state: ConnectionState, detail: Option<String>) {
@@ -313,16 +330,16 @@ async fn watch_registry(schemas: SchemaRegistry, subject: String, told: watch::S
     }
 }
 
-/// Returns a registry's URL without what is secret in it.
-fn address_of(url: &str) -> String {
-    reqwest::Url::parse(url).map_or_else(
-        |_error| String::new(),
-        |mut url| {
-            // A URL that cannot have a password has none.
-            url.set_username("").and_then(|()| url.set_password(None)).unwrap_or_default();
-            url.to_string()
-        },
-    )
+/// Returns the registry's URLs without what is secret in them.
+fn address_of(urls: &str) -> String {
+    let without_secrets = |url: &str| {
+        let mut url = reqwest::Url::parse(url.trim()).ok()?;
+        // A URL that cannot have a password has none.
+        url.set_username("").and_then(|()| url.set_password(None)).unwrap_or_default();
+        Some(url.to_string())
+    };
+    let addresses: Vec<String> = urls.split(',').filter_map(without_secrets).collect();
+    addresses.join(",")
 }
 
 impl Control {
@@ -330,5 +347,22 @@ impl Control {
     pub(crate) fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registrys_addresses_are_shown_without_their_passwords() {
+        for (urls, shown) in [
+            ("http://localhost:8081", "http://localhost:8081/"),
+            ("https://kim:secret@one:8081/x", "https://one:8081/x"),
+            ("http://a:s@one:8081/, http://b:secret@two", "http://one:8081/,http://two/"),
+            ("no url", ""),
+        ] {
+            assert_eq!(address_of(urls), shown, "{urls}");
+        }
     }
 }

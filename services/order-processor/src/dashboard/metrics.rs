@@ -7,16 +7,20 @@ use std::time::Duration;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use service_runtime::{Context, Families, Metrics};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::dlq::board::{self, Unresolved};
 use crate::settings::ProcessorSettings;
 use crate::view::View;
+use crate::view::body::Group;
 
 /// Pause between two walks over the dead-letter topic, where there is news of it.
 const PAUSE: Duration = Duration::from_secs(30);
 /// Walks are made so many pauses apart at most: letters are dismissed without a change of any number.
 const PAUSES_MAX: u32 = 10;
+
+/// One part in so many of the time is spent on walks at most.
+const WALKS_SHARE: u32 = 20;
 
 /// What was found out last.
 type Found = Arc<Mutex<Option<Unresolved>>>;
@@ -29,6 +33,7 @@ pub(super) async fn keep(settings: ProcessorSettings, context: Context, view: Vi
     let mut counted = None;
     let mut pauses = 0;
     loop {
+        let began = Instant::now();
         let numbers = view.latest().stats.numbers.clone();
         let counts = Some((numbers.dead_letters, numbers.replayed));
         if counts != counted || pauses >= PAUSES_MAX {
@@ -40,7 +45,7 @@ pub(super) async fn keep(settings: ProcessorSettings, context: Context, view: Vi
                 Err(error) => tracing::debug!("dead letters cannot be counted: {error:#}"),
             }
         }
-        sleep(PAUSE).await;
+        sleep(PAUSE.max(began.elapsed() * WALKS_SHARE)).await;
         pauses += 1;
     }
 }
@@ -62,11 +67,13 @@ impl Collector for Scrape {
         let mut families = Families::new(encoder);
         let latest = self.view.latest();
         let labels = || [("consumergroup", self.group.clone())];
+        // What was never read is not said to be none.
         let members = i64::try_from(latest.group.members.len()).unwrap_or(i64::MAX);
-        let help = "Members of the group";
-        families.gauges("kafka_consumergroup_members", help, [(labels(), members)])?;
+        let members = (latest.group.state != Group::UNKNOWN).then(|| (labels(), members));
+        families.gauges("kafka_consumergroup_members", "Members of the group", members)?;
+        let lag = latest.stats.at.as_ref().map(|_at| (labels(), latest.stats.lag));
         let help = "Records of all partitions that the group has not committed";
-        families.gauges("kafka_consumergroup_lag_sum", help, [(labels(), latest.stats.lag)])?;
+        families.gauges("kafka_consumergroup_lag_sum", help, lag)?;
         let found = *self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Unresolved { letters, oldest_ms }) = found else { return Ok(()) };
         let letters = i64::try_from(letters).unwrap_or(i64::MAX);

@@ -17,8 +17,8 @@ pub(crate) struct Snapshot {
 /// The group's numbers.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Stats {
-    /// When the cluster was read.
-    pub(crate) at: String,
+    /// When the cluster was read; `None` before it ever was.
+    pub(crate) at: Option<String>,
     pub(crate) uptime_seconds: u64,
     pub(crate) version: &'static str,
     pub(crate) connections: Connections,
@@ -35,6 +35,13 @@ pub(crate) struct Stats {
     pub(crate) lag_seconds: Option<f64>,
     pub(crate) complete: bool,
     pub(crate) partitions: Vec<Partition>,
+}
+
+impl Stats {
+    /// Returns when the cluster was read; nothing before it ever was.
+    pub(crate) fn at(&self) -> &str {
+        self.at.as_deref().unwrap_or_default()
+    }
 }
 
 /// Whether what the services stand on can be reached.
@@ -55,7 +62,10 @@ pub(crate) struct Connection {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ConnectionState {
+    /// It tells everything that is asked for.
     Connected,
+    /// It answers, but not with everything that is asked for.
+    Failing,
     Unreachable,
     #[default]
     Unknown,
@@ -178,10 +188,16 @@ impl Status {
 #[expect(clippy::struct_field_names, reason = "the names of the API")]
 pub(crate) struct Group {
     pub(crate) group: String,
+    /// The coordinator's word; [`Group::UNKNOWN`] before it was ever asked.
     pub(crate) state: String,
     pub(crate) assignor: Option<String>,
     pub(crate) coordinator: Option<String>,
     pub(crate) members: Vec<Member>,
+}
+
+impl Group {
+    /// The state of a group that nobody has described yet.
+    pub(crate) const UNKNOWN: &str = "Unknown";
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -29,8 +29,9 @@ pub(super) fn nothing(settings: &ProcessorSettings) -> Snapshot {
         complete: true,
         ..Stats::default()
     };
-    let group = Group { group, state: "Unknown".to_owned(), ..Group::default() };
-    Snapshot { stats, group, ..Snapshot::default() }
+    let group = Group { group, state: Group::UNKNOWN.to_owned(), ..Group::default() };
+    let control = control(&ControlView::default(), Instant::now());
+    Snapshot { stats, group, control, ..Snapshot::default() }
 }
 
 /// Fills in the group's and the partitions' numbers, and the totals of what flows.

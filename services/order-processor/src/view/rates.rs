@@ -62,7 +62,7 @@ impl Track {
             self.points.pop_front();
         }
         self.points.push_back(Point {
-            at: stats.at.clone(),
+            at: stats.at().to_owned(),
             average: stats.numbers.average,
             recent_average: stats.numbers.recent_average,
             orders: stats.numbers.orders,

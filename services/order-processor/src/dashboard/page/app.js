@@ -50,6 +50,8 @@ let frame = null;
 let shown = null;
 let lettersAt = 0;
 let lettersTook = 0;
+let lettersAsked = 0;
+let lettersAnswered = 0;
 let lettersSeen = "";
 let reachable = "";
 
@@ -126,8 +128,9 @@ function receive(kind, data) {
     }
     store[kind] = data;
     if (kind === "stats") {
-        store.clockAhead =
-            data.connections.broker.state === "unreachable" ? store.clockAhead : Date.parse(data.at) - Date.now();
+        if (data.connections.broker.state === "connected") {
+            store.clockAhead = Date.parse(data.at) - Date.now();
+        }
         tellConnections(data.connections);
     }
     mark(kind);
@@ -168,7 +171,7 @@ function title() {
         document.title = `${words}orders`;
         return;
     }
-    const troubled = Object.values(stats.connections).some(({ state }) => state === "unreachable");
+    const troubled = Object.values(stats.connections).some(({ state }) => state === "unreachable" || state === "failing");
     const mark_ = live.state !== "live" ? "○" : troubled ? "▲" : control?.processor.desired === "paused" ? "■" : "●";
     const text = `${mark_} ${words}${format.count(stats.orders)} orders — ${stats.topic}`;
     if (document.title !== text) {
@@ -224,15 +227,23 @@ function show(page, place) {
 
 // Dead letters: they are asked for, and no event brings them.
 
+/** Fetches them; `lettersAsked` tells of the latest time, and an answer to an earlier one is not news any more. */
 async function fetchLetters() {
-    lettersAt = Date.now();
+    const startedAt = Date.now();
+    lettersAt = startedAt;
     lettersSeen = lettersMark();
+    lettersAsked += 1;
+    const asked = lettersAsked;
     const page = shown;
-    const summary = page === dlq ? await dlq.fetch() : await get("/api/dlq", { limit: 1 }).catch(() => null);
-    if (page === letter) {
-        await letter.fetch();
+    const [summary] = await Promise.all([
+        page === dlq ? dlq.fetch() : get("/api/dlq", { limit: 1 }).catch(() => null),
+        page === letter ? letter.fetch() : null,
+    ]);
+    if (asked !== lettersAsked) {
+        return;
     }
-    lettersTook = Date.now() - lettersAt;
+    lettersTook = Date.now() - startedAt;
+    lettersAnswered = asked;
     if (summary !== null) {
         store.letters = summary;
         setText($("unresolved"), format.count(summary.unresolved));
@@ -252,7 +263,8 @@ function refreshLetters() {
         lettersTook / LETTERS_SHARE,
     );
     const waited = Date.now() - lettersAt;
-    if (live.state === "live" && waited > every && (lettersMark() !== lettersSeen || waited > 10 * every)) {
+    const isIdle = lettersAnswered === lettersAsked;
+    if (live.state === "live" && isIdle && waited > every && (lettersMark() !== lettersSeen || waited > 10 * every)) {
         fetchLetters();
     }
 }

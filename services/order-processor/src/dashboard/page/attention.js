@@ -12,13 +12,13 @@ export function concerns({ stats, group, control, letters, stream, now }) {
         add(
             "server",
             "bad",
-            `The dashboard's server does not answer. Everything here is of ${format.time(stats.at, now)}.`,
+            `The dashboard's server does not answer.${stats.at === null ? "" : ` Everything here is of ${format.time(stats.at, now)}.`}`,
         );
     }
     if (stats !== null) {
         connections(stats, add, now);
     }
-    if (group !== null && group.members.length === 0) {
+    if (group !== null && group.state !== "Unknown" && group.members.length === 0) {
         add("nobody", "bad", `Nobody processes: the group ${group.group} has no members (${group.state}).`);
     }
     if (control !== null) {
@@ -50,13 +50,14 @@ function connections({ connections: { broker, registry }, at }, add, now) {
         ["broker", "Broker", broker],
         ["registry", "Registry", registry],
     ]) {
-        if (state === "unreachable") {
+        if (state === "unreachable" || state === "failing") {
             const long =
                 since === null
                     ? ""
                     : ` since ${format.time(since, now)} (${format.seconds(Math.round(format.age(since, now)))})`;
-            const numbers = id === "broker" ? ` The numbers are those of ${format.time(at, now)}.` : "";
-            add(id, "bad", `${name} ${address} unreachable${long}${detail === null ? "" : `: ${detail}`}.${numbers}`);
+            const known = at === null ? "Nothing was read yet." : `The numbers are those of ${format.time(at, now)}.`;
+            const numbers = id === "broker" ? ` ${known}` : "";
+            add(id, "bad", `${name} ${address} ${state}${long}${detail === null ? "" : `: ${detail}`}.${numbers}`);
         }
     }
 }

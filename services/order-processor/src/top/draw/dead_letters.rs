@@ -45,7 +45,7 @@ pub(super) fn causes(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
             grouped(cause.unresolved).into(),
             grouped(cause.replayed).into(),
             grouped(cause.dismissed).into(),
-            moment(&cause.last, &scene.snapshot.stats.at).into(),
+            moment(&cause.last, scene.snapshot.stats.at()).into(),
             cause.topic.as_deref().unwrap_or(NONE).into(),
             cause.message.as_deref().unwrap_or(NONE).into(),
         ]
@@ -64,7 +64,7 @@ pub(super) fn letters(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
         vec![
             letter.place.as_str().into(),
             letter.state.as_str().into(),
-            moment(&letter.failed_at, &scene.snapshot.stats.at).into(),
+            moment(&letter.failed_at, scene.snapshot.stats.at()).into(),
             letter.attempts.map_or_else(|| NONE.to_owned(), grouped).into(),
             grouped(letter.replay_count).into(),
             letter.product.as_deref().unwrap_or(NONE).into(),

@@ -61,7 +61,7 @@ impl Look {
     pub(super) fn connection(self, state: ConnectionState) -> Style {
         match state {
             ConnectionState::Connected => self.good(),
-            ConnectionState::Unreachable => self.bad(),
+            ConnectionState::Failing | ConnectionState::Unreachable => self.bad(),
             ConnectionState::Unknown => LABEL,
         }
     }

@@ -44,7 +44,7 @@ pub(super) fn draw(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     const FIRST: u16 = COUNT_LABEL + COUNT + 1 + ASIDE;
     const SECOND: u16 = SUM_LABEL + SUM;
     let stats = &scene.snapshot.stats;
-    if stats.at.is_empty() {
+    if stats.at.is_none() {
         return put(buffer, area, Align::Left, &Words::new("reading the cluster …", LABEL));
     }
     if area.width <= FIRST + SECOND || area.height < HEIGHT {

@@ -14,7 +14,7 @@ pub(super) fn title(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let Stats { group, topic, uptime_seconds, at, .. } = &scene.snapshot.stats;
     let style = VALUE;
     let names = format!("group {group}  topic {topic}");
-    let time = if at.is_empty() { NONE } else { clock(at) };
+    let time = at.as_deref().map_or(NONE, clock);
     let times = format!("  up {}  {time} UTC", whole_seconds(*uptime_seconds));
     let mut left = area;
     left.width = left.width.saturating_sub(super::canvas::width(&times));
@@ -42,6 +42,7 @@ fn connection(scene: Scene<'_>, name: &str, connection: &Connection) -> Vec<Word
     let Connection { state, since, detail, address } = connection;
     let word = match state {
         ConnectionState::Connected => "connected",
+        ConnectionState::Failing => "failing",
         ConnectionState::Unreachable => "unreachable",
         ConnectionState::Unknown => "connecting",
     };
@@ -82,5 +83,5 @@ fn role(scene: Scene<'_>, name: &str, role: &Role) -> Vec<Words> {
 }
 
 fn time(scene: Scene<'_>, time: &str) -> String {
-    moment(time, &scene.snapshot.stats.at)
+    moment(time, scene.snapshot.stats.at())
 }

@@ -110,7 +110,7 @@ fn name(snapshot: &Snapshot, topic: &str, partition: i32) -> String {
 /// Draws the group's members.
 pub(super) fn members(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     let Snapshot { stats, group, .. } = scene.snapshot;
-    let at = stats.at.as_str();
+    let at = stats.at();
     let room = usize::from(area.height.saturating_sub(1));
     let row = |held: &Member| {
         let state = match held.state {
@@ -158,7 +158,7 @@ fn held_by(snapshot: &Snapshot, member: &Member) -> String {
 /// Draws the latest orders, and what has become of them.
 pub(super) fn orders(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let room = usize::from(area.height.saturating_sub(1));
-    let at = scene.snapshot.stats.at.as_str();
+    let at = scene.snapshot.stats.at();
     let row = |order: &RecentOrder| {
         let status = match order.attempts {
             Some(attempts) => format!("{} {attempts}", order.status.as_str()),

@@ -31,7 +31,7 @@ fn text(snapshot: &Snapshot, state: &State, size: (u16, u16)) -> String {
 fn busy() -> Snapshot {
     let mut snapshot = Snapshot::default();
     let stats = &mut snapshot.stats;
-    stats.at = "2026-11-21T15:02:11.250Z".to_owned();
+    stats.at = Some("2026-11-21T15:02:11.250Z".to_owned());
     stats.uptime_seconds = 200;
     stats.topic = "orders".to_owned();
     stats.group = "night".to_owned();
@@ -342,7 +342,7 @@ fn no_size_and_no_number_makes_it_panic() {
     odd.stats.uptime_seconds = u64::MAX;
     odd.stats.numbers.average = Some(f64::NAN);
     odd.stats.numbers.revenue = "9".repeat(40);
-    odd.stats.at = "é".repeat(20);
+    odd.stats.at = Some("é".repeat(20));
     odd.history.points[0].average = Some(f64::NAN);
     odd.history.points[1].recent_average = Some(1e300);
     for order in &mut odd.orders.orders {
