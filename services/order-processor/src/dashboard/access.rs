@@ -6,12 +6,14 @@
 //! | the rest of the API | everybody | who has the token, as a bearer or in the session's cookie |
 //! | what changes something | as above, from the page itself | as above, from the page itself |
 //!
-//! `DASHBOARD_READ_ONLY` forbids all that changes something. Without either, the address is one of this machine, and
-//! only requests that name it so are answered: a page of somebody else's may have its own name lead here.
+//! `DASHBOARD_READ_ONLY` forbids all that changes something. Without either, the address is one of this machine. Where
+//! it is and there is no token, only requests that name it so are answered: a page of somebody else's may have its own
+//! name lead here.
 
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, ORIGIN, REFERRER_POLICY,
@@ -40,6 +42,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub(super) struct Access {
     pub(super) read_only: bool,
     secrets: Option<Secrets>,
+    /// Only requests that name this machine as itself are answered.
+    is_private: bool,
 }
 
 /// What a visitor has to show, hashed: hashes have one length, and tell nothing of how much of a guess is right.
@@ -57,7 +61,9 @@ impl Access {
             let cookie_hash = hash(&cookie);
             Secrets { token: hash(token.reveal()), cookie, cookie_hash }
         });
-        Self { read_only: settings.read_only, secrets }
+        let is_local = settings.address.as_deref().is_none_or(is_loopback);
+        let is_private = secrets.is_none() && is_local;
+        Self { read_only: settings.read_only, secrets, is_private }
     }
 
     /// Returns whether a request has shown what it has to.
@@ -76,9 +82,8 @@ impl Access {
 
     /// Returns why a request is refused, if it is.
     fn refusal(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Problem> {
-        let is_open = self.secrets.is_none() && !self.read_only;
         let host = text(headers, &HOST).unwrap_or_default();
-        if is_open && !is_loopback(&with_port(host)) {
+        if self.is_private && !is_loopback(&with_port(host)) {
             let words = format!("this dashboard is not known as {host}");
             return Some(Problem(StatusCode::MISDIRECTED_REQUEST, words));
         }
@@ -120,14 +125,15 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
 
 /// Returns whether a browser says that the request comes from a page of the same origin; other programs say nothing.
 fn is_of_this_page(headers: &HeaderMap, host: &str) -> bool {
-    let site = text(headers, &SEC_FETCH_SITE);
-    let origin = text(headers, &ORIGIN);
+    // Proxies pass this on as it is, and rewrite Host. Browsers leave it out where there is no TLS.
+    if let Some(site) = text(headers, &SEC_FETCH_SITE) {
+        return matches!(site, "same-origin" | "none");
+    }
     let is_same_origin = |origin: &str| {
         let authority = origin.split_once("://").map(|(_scheme, authority)| authority);
         authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
     };
-    site.is_none_or(|site| matches!(site, "same-origin" | "none"))
-        && origin.is_none_or(is_same_origin)
+    text(headers, &ORIGIN).is_none_or(is_same_origin)
 }
 
 /// The body of `GET /api/session`.
@@ -158,8 +164,9 @@ pub(super) struct SignIn {
 /// Gives whoever knows the token a cookie.
 pub(super) async fn sign_in(
     State(app): State<Arc<App>>,
-    Json(SignIn { token }): Json<SignIn>,
+    sign_in: Result<Json<SignIn>, JsonRejection>,
 ) -> Result<Response, Problem> {
+    let Json(SignIn { token }) = sign_in?;
     let Some(secrets) = &app.access.secrets else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
@@ -235,6 +242,15 @@ mod tests {
     }
 
     #[test]
+    fn what_everybody_may_see_is_still_not_shown_by_other_names_on_this_machine() {
+        let local = access(&[("DASHBOARD_READ_ONLY", "true")]);
+        let public = access(&[("DASHBOARD_READ_ONLY", "true"), ("DASHBOARD_ADDR", "0.0.0.0:8000")]);
+        let headers = [("host", "evil.example:8000")];
+        assert_eq!(status(&local, &Method::GET, "/api/dlq", &headers), 421);
+        assert_eq!(status(&public, &Method::GET, "/api/dlq", &headers), 200);
+    }
+
+    #[test]
     fn with_a_token_the_api_wants_it_and_the_page_does_not() {
         let access = access(&[("DASHBOARD_TOKEN", TOKEN), ("DASHBOARD_ADDR", "0.0.0.0:8000")]);
         let get = |path, headers: &[(&str, &str)]| status(&access, &Method::GET, path, headers);
@@ -265,6 +281,8 @@ mod tests {
         assert_eq!(post(&[("origin", "http://evil.example")]), 403);
         assert_eq!(post(&[("origin", "null")]), 403);
         assert_eq!(post(&[own, ("sec-fetch-site", "same-site")]), 403);
+        let proxied = ("origin", "https://orders.example");
+        assert_eq!(post(&[proxied, ("sec-fetch-site", "same-origin")]), 200);
         assert_eq!(post(&[("sec-fetch-site", "cross-site")]), 403);
     }
 
