@@ -1,6 +1,8 @@
 // The dashboard in a real browser on a real broker; world.mjs says what the environment has to name.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:net";
 import { after, before, test } from "node:test";
 
 import {
@@ -271,6 +273,22 @@ inWorld("two tabs survive restarts of the broker and of the server", {}, async (
         await settled(tab, records);
         await assertShowsStats(tab, world);
         await assertWhole(tab, since[index]);
+    }
+});
+
+inWorld("a broker that says nothing is said to be unreachable", {}, async ({ world, context }) => {
+    const silent = createServer().listen(0, "127.0.0.1");
+    await once(silent, "listening");
+    try {
+        const { url } = await world.dashboard({ BOOTSTRAP_SERVERS: `127.0.0.1:${silent.address().port}` });
+        const tab = await open(context, url);
+        const words = tab.locator(".attention", { hasText: "unreachable" });
+        await words.waitFor();
+        assert.match(await words.textContent(), /Nothing was read yet/);
+        assert.doesNotMatch(await words.textContent(), /Nobody processes|Not everything is counted/);
+        await assertWhole(tab);
+    } finally {
+        silent.close();
     }
 });
 

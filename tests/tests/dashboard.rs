@@ -4,10 +4,16 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use end_to_end::Scenario;
-use end_to_end::service::{Service, field};
+use end_to_end::service::{Service, ServiceCommand, field};
+use kafka_client::cluster::Cluster;
+use kafka_client::config::BrokerConfig;
+use kafka_client::offsets::{GroupOffsets, OffsetCommit};
+use kafka_group::TopicPartition;
+use kafka_group::member::CommitIdentity;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 const OPENAPI: &str = include_str!("../../services/order-processor/src/dashboard/openapi.json");
 const ORDERS: u64 = 200;
@@ -114,6 +120,78 @@ async fn the_numbers_are_those_of_stats_also_after_a_restart() -> Result<()> {
     processor.drain().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_after_a_dry_run_is_left_alone() -> Result<()> {
+    let scenario = failing("dashboard-before").await?;
+    let processor = scenario.processor("processor")?.start()?;
+    scenario.generator("generator-1")?.start()?.expect_exit(0).await?;
+    let first = scenario.stats_at_end(ORDERS).await?.dead_letters;
+    let mut api = Api::of(&scenario).await?;
+    let all = json!({"filter": {}, "dry_run": true});
+    let counted = api.post("/api/dlq/dismiss", &all, StatusCode::OK).await?;
+    assert_eq!(counted["chosen"], first);
+
+    scenario.generator("generator-2")?.env("SEED", "2").start()?.expect_exit(0).await?;
+    let both = scenario.stats_at_end(2 * ORDERS).await?.dead_letters;
+    ensure!(both > first, "nothing has failed after the dry run");
+    let deed =
+        json!({"filter": {}, "dry_run": false, "before": counted["before"], "reason": "seen"});
+    let dismissed = api.post("/api/dlq/dismiss", &deed, StatusCode::OK).await?;
+    assert_eq!(dismissed["dismissed"], first);
+    let letters = api.get("/api/dlq", StatusCode::OK).await?;
+    assert_eq!(letters["unresolved"], both - first);
+    api.stop().await?;
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_cluster_has_answered_nothing_is_known_and_nothing_is_said_to_be_none()
+-> Result<()> {
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let scenario = Scenario::open("dashboard-silent").await?;
+    let command = scenario.processor("dashboard")?;
+    let command = command.env("BOOTSTRAP_SERVERS", &silent.local_addr()?.to_string());
+    let mut api = Api::start(command).await?;
+    let stats = api.get("/api/stats", StatusCode::OK).await?;
+    assert_eq!((&stats["at"], &stats["complete"]), (&Value::Null, &json!(true)));
+    assert_eq!(api.get("/api/group", StatusCode::OK).await?["state"], "Unknown");
+    api.events(&["stats", "orders", "group", "control"]).await?;
+    api.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_cannot_be_read_is_said_to_fail() -> Result<()> {
+    let scenario = failing("dashboard-fails").await?;
+    let processor = scenario.processor("processor")?.start()?;
+    scenario.generator("generator")?.start()?.expect_exit(0).await?;
+    scenario.stats_at_end(ORDERS).await?;
+    processor.drain().await?;
+    let servers = scenario.platform().bootstrap_servers().to_owned();
+    let cluster = Cluster::new(BrokerConfig::new(vec![servers], "dashboard-test"));
+    let newer = OffsetCommit {
+        partition: TopicPartition::new(scenario.orders_topic(), 0),
+        offset: 1,
+        metadata: "oc9:of a later release".to_owned(),
+    };
+    let nobody = CommitIdentity { member_id: String::new(), generation: -1 };
+    let committed =
+        GroupOffsets::new(cluster, scenario.group()).commit(&nobody, None, &[newer]).await?;
+    ensure!(committed.values().all(Option::is_none), "{committed:?}");
+
+    let mut api = Api::of(&scenario).await?;
+    let broker = loop {
+        let stats = api.get("/api/stats", StatusCode::OK).await?;
+        let broker = stats["connections"]["broker"].clone();
+        if broker["state"] != "unknown" {
+            break broker;
+        }
+    };
+    assert_eq!(broker["state"], "failing");
+    let detail = broker["detail"].as_str().unwrap_or_default();
+    ensure!(detail.contains("checkpoint"), "{detail}");
+    api.stop().await
+}
+
 async fn failing(name: &str) -> Result<Scenario> {
     Ok(Scenario::open(name)
         .await?
@@ -135,7 +213,11 @@ struct Api {
 
 impl Api {
     async fn of(scenario: &Scenario) -> Result<Self> {
-        let command = scenario.processor("dashboard")?.args(["dashboard"]);
+        Self::start(scenario.processor("dashboard")?).await
+    }
+
+    async fn start(command: ServiceCommand) -> Result<Self> {
+        let command = command.args(["dashboard"]);
         let dashboard = command.env("DASHBOARD_ADDR", "127.0.0.1:0").start()?;
         let line = dashboard.line("serving the dashboard").await?;
         let url = field(&line, "url")?.as_str().context("read the URL")?.to_owned();

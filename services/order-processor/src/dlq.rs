@@ -37,6 +37,7 @@ mod topic_log;
 mod walk;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use kafka_client::cluster::Cluster;
@@ -53,6 +54,7 @@ pub use self::filter::{Key, Moment, ParseMomentError};
 use self::journal::Journal;
 pub(crate) use self::letter::{Desk, Letter};
 pub use self::letter::{ParsePlaceError, Place};
+pub(crate) use self::lock::Busy;
 pub(crate) use self::render::bytes as bytes_for_people;
 use self::standing::{Sent, State};
 use self::topic_log::TopicLog;
@@ -181,20 +183,16 @@ impl Overview {
     /// Walks the letters that a filter may take: all, or where it names places, what is between those.
     fn walk(&self, filter: &Filter) -> Walk {
         let mut topic = self.dlq.clone();
-        if !filter.places.is_empty() {
-            topic.ranges.retain(|partition, range| {
-                let offsets = || {
-                    let here = filter.places.iter().filter(|place| place.partition == *partition);
-                    here.map(|place| place.offset)
-                };
-                let (Some(first), Some(last)) = (offsets().min(), offsets().max()) else {
-                    return false;
-                };
-                *range = range.start.max(first)..range.end.min(last.saturating_add(1));
-                !range.is_empty()
-            });
-        }
+        topic.ranges.retain(|partition, range| {
+            *range = filter.narrow(*partition, range.clone());
+            !range.is_empty()
+        });
         Walk::new(&self.cluster, topic, &self.desk, &self.stop)
+    }
+
+    /// Returns where each partition of the dead-letter topic ends.
+    fn ends(&self) -> BTreeMap<i32, i64> {
+        self.dlq.ranges.iter().map(|(partition, range)| (*partition, range.end)).collect()
     }
 
     fn state(&self, letter: &Letter<'_>) -> State {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::App;
-use crate::dlq::Place;
 use crate::dlq::board::{self, Chosen, Looking, Unclear};
+use crate::dlq::{Busy, Place};
 use crate::settings::ProcessorSettings;
 use crate::view::body::{Control, Group, History, Orders, Snapshot, Stats};
 
@@ -43,6 +43,8 @@ impl From<anyhow::Error> for Problem {
     fn from(error: anyhow::Error) -> Self {
         let status = if error.is::<Unclear>() {
             StatusCode::BAD_REQUEST
+        } else if error.is::<Busy>() {
+            StatusCode::CONFLICT
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
@@ -52,6 +54,18 @@ impl From<anyhow::Error> for Problem {
 
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
+        Self(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
         Self(rejection.status(), rejection.body_text())
     }
 }
@@ -79,11 +93,12 @@ pub(super) struct Limit {
 
 pub(super) async fn orders(
     State(app): State<Arc<App>>,
-    Query(Limit { limit }): Query<Limit>,
-) -> Json<Orders> {
+    limit: Result<Query<Limit>, QueryRejection>,
+) -> Answer<Orders> {
+    let Query(Limit { limit }) = limit?;
     let mut orders = app.view.fresh().await.orders.clone();
     orders.orders.truncate(limit.unwrap_or(ORDERS_DEFAULT));
-    Json(orders)
+    Ok(Json(orders))
 }
 
 pub(super) async fn group(State(app): State<Arc<App>>) -> Json<Group> {
@@ -166,16 +181,18 @@ pub(super) async fn command(
 
 pub(super) async fn letters(
     State(app): State<Arc<App>>,
-    Query(looking): Query<Looking>,
+    looking: Result<Query<Looking>, QueryRejection>,
 ) -> Answer<Value> {
+    let Query(looking) = looking?;
     let _permit = app.reads.acquire().await.map_err(anyhow::Error::new)?;
     Ok(Json(board::list(&app.settings, &app.context, &looking).await?))
 }
 
 pub(super) async fn letter(
     State(app): State<Arc<App>>,
-    Path((partition, offset)): Path<(i32, i64)>,
+    place: Result<Path<(i32, i64)>, PathRejection>,
 ) -> Answer<Value> {
+    let Path((partition, offset)) = place?;
     let _permit = app.reads.acquire().await.map_err(anyhow::Error::new)?;
     let place = Place { partition, offset };
     let letter = board::letter(&app.settings, &app.context, place).await?;
@@ -204,7 +221,22 @@ enum Work {
     Dismiss,
 }
 
-/// Something to do, one after the other. It is done to its end, also if nobody waits for the answer any more.
+impl Work {
+    async fn run(
+        self,
+        settings: &ProcessorSettings,
+        context: &Context,
+        chosen: &Chosen,
+    ) -> anyhow::Result<Value> {
+        let by = OPERATOR.to_owned();
+        match self {
+            Self::Replay => board::replay(settings, context, chosen, by).await,
+            Self::Dismiss => board::dismiss(settings, context, chosen, by).await,
+        }
+    }
+}
+
+/// Something to do, one after the other. What has begun is done to its end, also if nobody waits for the answer any more.
 pub(super) struct Job {
     work: Work,
     chosen: Chosen,
@@ -213,6 +245,10 @@ pub(super) struct Job {
 
 impl App {
     async fn job(&self, work: Work, chosen: Chosen) -> Answer<Value> {
+        if chosen.is_dry_run() {
+            let _permit = self.reads.acquire().await.map_err(anyhow::Error::new)?;
+            return Ok(Json(work.run(&self.settings, &self.context, &chosen).await?));
+        }
         let (answer, answered) = oneshot::channel();
         self.jobs.try_send(Job { work, chosen, answer }).map_err(|_full| {
             let words = "other replays or dismissals are under way: try again".to_owned();
@@ -233,14 +269,13 @@ impl Jobs {
     /// Does jobs for as long as there may be any.
     pub(super) async fn work(self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(Job { work, chosen, answer }) = jobs.recv().await {
-            let (settings, context, by) = (&self.settings, &self.context, OPERATOR.to_owned());
-            let outcome = match work {
-                Work::Replay => board::replay(settings, context, &chosen, by).await,
-                Work::Dismiss => board::dismiss(settings, context, &chosen, by).await,
-            };
+            if answer.is_closed() {
+                tracing::info!(?work, "not begun: nobody waits for it any more");
+                continue;
+            }
+            let outcome = work.run(&self.settings, &self.context, &chosen).await;
             match &outcome {
-                Ok(result) if !chosen.is_dry_run() => tracing::info!(?work, %result, "done"),
-                Ok(_) => {}
+                Ok(result) => tracing::info!(?work, %result, "done"),
                 Err(error) => tracing::warn!(?work, "not done: {error:#}"),
             }
             if answer.send(outcome).is_err() {

@@ -1,6 +1,5 @@
 //! The command line of `order-processor dlq`.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -223,8 +222,7 @@ impl FilterArguments {
             until_ms: self.until.map(|moment| moment.ms(now_ms)),
             partition: self.partition,
             topic: self.topic.clone(),
-            offset: None,
-            places: BTreeSet::new(),
+            ..Filter::default()
         }
     }
 }

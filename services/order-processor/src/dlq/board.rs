@@ -53,6 +53,8 @@ pub(crate) struct Chosen {
     limit: Option<u64>,
     #[serde(default)]
     dry_run: bool,
+    /// Only letters below these offsets of the dead-letter topic's partitions: those that a dry run has counted.
+    before: Option<BTreeMap<i32, i64>>,
     reason: Option<String>,
 }
 
@@ -95,6 +97,10 @@ impl Chosen {
     }
 
     fn filter(&self) -> Result<Filter, Unclear> {
+        Ok(Filter { before: self.before.clone(), ..self.named()? })
+    }
+
+    fn named(&self) -> Result<Filter, Unclear> {
         match (&self.places, &self.filter) {
             (Some(places), None) if !places.is_empty() => {
                 let places = places.iter().map(|place| Place::from_str(place));
@@ -311,10 +317,10 @@ fn cut(text: &str) -> String {
     text.chars().take(TEXT_CHARS_MAX).collect()
 }
 
-/// Sends the chosen letters again, or counts them.
+/// Sends the chosen letters again, or counts them. What ended it before everything was sent is told beside the counts.
 ///
 /// # Errors
-/// [`Unclear`], when another replay runs, when the cluster does not answer, or when not all could be sent.
+/// [`Unclear`], [`Busy`](super::lock::Busy) when another replay runs, or when the cluster does not answer before anything was sent.
 pub(crate) async fn replay(
     settings: &ProcessorSettings,
     context: &Context,
@@ -335,8 +341,11 @@ pub(crate) async fn replay(
     };
     let mut overview = Overview::open(settings.clone(), context.clone()).await?;
     let report = replay::execute(&mut overview, &request).await?;
-    let mut object = serde_json::to_value(report.tally()?)?;
+    let (tally, outcome) = report.tally();
+    let mut object = serde_json::to_value(tally)?;
     object["dry_run"] = json!(chosen.dry_run);
+    object["before"] = json!(overview.ends());
+    object["error"] = json!(outcome.err().map(|error| format!("{error:#}")));
     Ok(object)
 }
 
@@ -369,5 +378,6 @@ pub(crate) async fn dismiss(
         "dry_run": chosen.dry_run,
         "chosen": changes.changed,
         "dismissed": dismissed,
+        "before": overview.ends(),
     }))
 }

@@ -66,7 +66,9 @@ pub(super) async fn execute(
     request: &Request,
     mode: Mode,
 ) -> anyhow::Result<Changes> {
-    overview.journal.create(&overview.settings).await?;
+    if mode == Mode::Write {
+        overview.journal.create(&overview.settings).await?;
+    }
     overview.read_sent().await?;
     let wanted = request.wanted();
     let at_ms = now_ms();

@@ -1,6 +1,7 @@
 //! Which dead letters a command is about.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub(super) struct Filter {
     pub(super) offset: Option<i64>,
     /// One of these.
     pub(super) places: BTreeSet<Place>,
+    /// Below these offsets of the dead-letter topic's partitions; where there are any, in none but these.
+    pub(super) before: Option<BTreeMap<i32, i64>>,
 }
 
 impl Filter {
@@ -57,7 +60,23 @@ impl Filter {
         self.places.contains(&letter.place)
     }
 
-    /// Returns whether a letter is meant.
+    /// Returns which part of a partition of the dead-letter topic letters may lie in.
+    pub(super) fn narrow(&self, partition: i32, range: Range<i64>) -> Range<i64> {
+        let mut range = range;
+        if let Some(before) = &self.before {
+            range.end = range.end.min(before.get(&partition).copied().unwrap_or(0));
+        }
+        if !self.places.is_empty() {
+            let here = self.places.iter().filter(|place| place.partition == partition);
+            let (first, last) = here.fold((i64::MAX, i64::MIN), |(first, last), place| {
+                (first.min(place.offset), last.max(place.offset))
+            });
+            range = range.start.max(first)..range.end.min(last.saturating_add(1));
+        }
+        range
+    }
+
+    /// Returns whether a letter is meant, of those in that part.
     pub(super) fn takes(&self, letter: &Letter<'_>) -> bool {
         let cause = &letter.cause;
         let failed_at_ms = letter.failed_at_ms();
@@ -181,6 +200,7 @@ mod tests {
             topic: Some("orders".into()),
             offset: Some(9),
             places: BTreeSet::from([Place { partition: 0, offset: 17 }]),
+            before: None,
         };
         check(&Filter::default(), true);
         check(&all, true);
@@ -196,6 +216,19 @@ mod tests {
             &Filter { places: BTreeSet::from([Place { partition: 1, offset: 17 }]), ..all },
             false,
         );
+    }
+
+    #[test]
+    fn places_and_ends_narrow_what_is_read() {
+        let at = |partition, offset| Place { partition, offset };
+        let all = Filter::default();
+        assert_eq!(all.narrow(0, 3..9), 3..9);
+        let two = Filter { places: BTreeSet::from([at(0, 5), at(0, 7)]), ..all.clone() };
+        assert_eq!((two.narrow(0, 3..9), two.narrow(1, 3..9).is_empty()), (5..8, true));
+        let before = Filter { before: Some(BTreeMap::from([(0, 6)])), ..all };
+        assert_eq!((before.narrow(0, 3..9), before.narrow(1, 3..9).is_empty()), (3..6, true));
+        let both = Filter { places: two.places, ..before };
+        assert_eq!(both.narrow(0, 3..9), 5..6);
     }
 
     #[test]

@@ -22,7 +22,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -32,6 +32,13 @@ use super::reading::Stopped;
 use super::render::time;
 use super::talk;
 use crate::clock::now_ms;
+
+/// Somebody else replays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{by} is replaying: wait for the end of that run")]
+pub(crate) struct Busy {
+    by: String,
+}
 
 /// How long a run may be silent before it counts as dead.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -231,7 +238,7 @@ impl RunLock {
                  watching for {SILENCE:?} whether that run is alive (--break-lock ends it)"
             ));
             if !self.is_silent(journal, rival, sign).await? {
-                bail!("{by} is replaying: wait for the end of that run");
+                return Err(Busy { by }.into());
             }
         }
         Ok(())

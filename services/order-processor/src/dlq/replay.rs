@@ -102,23 +102,20 @@ pub(super) struct Tally {
 }
 
 impl Report {
-    /// Counts what it came to.
-    ///
-    /// # Errors
-    /// Why it ended before everything was sent.
-    pub(super) fn tally(self) -> anyhow::Result<Tally> {
-        self.outcome?;
+    /// Counts what it came to, and tells why it ended before everything was sent, if it did.
+    pub(super) fn tally(self) -> (Tally, anyhow::Result<()>) {
         let Plan { chosen, left, .. } = self.plan;
         let delivered = self.delivered.unwrap_or_default();
         let left_alone: BTreeMap<&str, u64> =
             left.into_iter().map(|(reason, letters)| (reason.as_str(), letters)).collect();
-        Ok(Tally {
+        let tally = Tally {
             matching: chosen + left_alone.values().sum::<u64>(),
             chosen,
             sent: delivered.sent,
             left_alone,
             failed: delivered.refused + delivered.gone,
-        })
+        };
+        (tally, self.outcome)
     }
 }
 

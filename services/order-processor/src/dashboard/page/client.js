@@ -1,6 +1,8 @@
 // Calls the dashboard's HTTP API.
 
 const ANSWER_DEADLINE_MS = 15_000;
+// The dead-letter topic is read to its end for a list.
+const LIST_DEADLINE_MS = 120_000;
 // A replay sends its letters before it answers.
 const CHANGE_DEADLINE_MS = 600_000;
 
@@ -23,7 +25,8 @@ export function onUnauthorized(listener) {
 export async function get(path, query = {}) {
     const filled = Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined);
     const search = new URLSearchParams(filled).toString();
-    return call(search === "" ? path : `${path}?${search}`, ANSWER_DEADLINE_MS, { cache: "no-store" });
+    const deadlineMs = path.startsWith("/api/dlq") ? LIST_DEADLINE_MS : ANSWER_DEADLINE_MS;
+    return call(search === "" ? path : `${path}?${search}`, deadlineMs, { cache: "no-store" });
 }
 
 /** Sends `body` to `path` and returns the answer, or null where it is empty. */

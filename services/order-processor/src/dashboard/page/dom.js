@@ -74,25 +74,28 @@ export class Rows {
 
     /** Shows `items`, in their order. */
     show(items, keyOf) {
-        const gone = new Set(this.rows.keys());
+        const keys = items.map(keyOf);
+        // First: a row that stays is not moved, and keeps the focus, because others go.
+        const kept = new Set(keys);
+        for (const [key, { element }] of [...this.rows]) {
+            if (!kept.has(key)) {
+                element.remove();
+                this.rows.delete(key);
+            }
+        }
         items.forEach((item, index) => {
-            const key = keyOf(item, index);
+            const key = keys[index];
             let row = this.rows.get(key);
             if (row === undefined) {
                 row = this.make(key);
                 this.rows.set(key, row);
             }
-            gone.delete(key);
             row.update(item);
             const there = this.parent.children[this.fixed + index] ?? null;
             if (there !== row.element) {
                 this.parent.insertBefore(row.element, there);
             }
         });
-        for (const key of gone) {
-            this.rows.get(key).element.remove();
-            this.rows.delete(key);
-        }
     }
 }
 

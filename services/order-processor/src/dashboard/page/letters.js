@@ -1,4 +1,4 @@
-// What is done about dead letters: a dry run first, then the question, then the deed.
+// What is done about dead letters: a dry run first, then the question, then the deed, to no more than was counted.
 
 import { post } from "./client.js";
 import { ask } from "./dialog.js";
@@ -9,6 +9,7 @@ import { clearNotice, notice } from "./notices.js";
 export async function replay(chosen, target) {
     return tried("replay", async () => {
         const plan = await post("/api/dlq/replay", { ...chosen, dry_run: true });
+        clearNotice();
         const left = leftAlone(plan.left_alone);
         const some = plan.chosen > 0;
         const done = await ask({
@@ -19,18 +20,19 @@ export async function replay(chosen, target) {
             ].filter((text) => text !== null),
             verb: some ? `Replay ${format.count(plan.chosen)}` : null,
             asksReason: false,
-            act: () => post("/api/dlq/replay", { ...chosen, dry_run: false }),
+            act: () => post("/api/dlq/replay", { ...chosen, before: plan.before, dry_run: false }),
         });
         if (done === null) {
             return false;
         }
         const rest = [
+            done.error === null ? "" : `not all of them: ${done.error}`,
             done.failed > 0 ? `${format.count(done.failed)} failed` : "",
             leftAlone(done.left_alone) === "" ? "" : `left alone: ${leftAlone(done.left_alone)}`,
         ].filter((text) => text !== "");
         notice(
             `Replayed ${format.countOf(done.sent, "dead letter")} to ${target}${rest.map((text) => `; ${text}`).join("")}.`,
-            done.failed > 0 ? "bad" : "good",
+            done.failed > 0 || done.error !== null ? "bad" : "good",
         );
         return true;
     });
@@ -40,6 +42,7 @@ export async function replay(chosen, target) {
 export async function dismiss(chosen) {
     return tried("dismiss", async () => {
         const plan = await post("/api/dlq/dismiss", { ...chosen, dry_run: true });
+        clearNotice();
         const some = plan.chosen > 0;
         const done = await ask({
             question: some ? `Dismiss ${format.countOf(plan.chosen, "dead letter")}?` : "Nothing to dismiss",
@@ -50,7 +53,7 @@ export async function dismiss(chosen) {
             ],
             verb: some ? `Dismiss ${format.count(plan.chosen)}` : null,
             asksReason: true,
-            act: (reason) => post("/api/dlq/dismiss", { ...chosen, dry_run: false, reason }),
+            act: (reason) => post("/api/dlq/dismiss", { ...chosen, before: plan.before, dry_run: false, reason }),
         });
         if (done === null) {
             return false;
@@ -60,13 +63,22 @@ export async function dismiss(chosen) {
     });
 }
 
+let isUnderWay = false;
+
 async function tried(what, act) {
-    clearNotice();
+    // One question at a time.
+    if (isUnderWay) {
+        return false;
+    }
+    isUnderWay = true;
+    notice("Counting the dead letters…", "good");
     try {
         return await act();
     } catch (error) {
         notice(`Could not ${what}: ${error.message}`, "bad");
         return false;
+    } finally {
+        isUnderWay = false;
     }
 }
 
