@@ -27,7 +27,7 @@ try {
     world.processor({ GROUP_INSTANCE_ID: "processor-1" });
     world.processor({ GROUP_INSTANCE_ID: "processor-2" });
     const { url } = await world.dashboard();
-    const context = await browser.newContext({ viewport: DESK, deviceScaleFactor: 2, colorScheme: "light" });
+    const context = await browser.newContext({ viewport: DESK, deviceScaleFactor: 1.5, colorScheme: "light" });
     const tab = await open(context, url);
     world.generator({ ORDER_RATE: "900", CORRUPT_RATE: "0.0002" });
     world.generator({ ORDER_RATE: "300", SEED: "8" });
