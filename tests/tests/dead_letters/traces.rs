@@ -70,13 +70,9 @@ async fn produce(scenario: &Scenario) -> Result<()> {
     let mut generator = generator.env("ORDER_RATE", "0").env("TRACE_SAMPLE_RATIO", "1").start()?;
     generator.expect_exit(0).await?;
     let schema_id = scenario.register_order_schema().await?;
-    let traced: &[Header] = &[
-        (b"traceparent", Some(FOREIGN.as_bytes())),
-        (b"a", Some(b"b")),
-        (b"tracestate", Some(STATE.as_bytes())),
-    ];
-    let invalid: &[Header] =
-        &[(b"a", Some(b"")), (b"traceparent", Some(b"00-1-2-3")), (b"tracestate", Some(b"a=b"))];
+    let traced: &[Header] =
+        &[(b"traceparent", Some(FOREIGN.as_bytes())), (b"tracestate", Some(STATE.as_bytes()))];
+    let invalid: &[Header] = &[(b"traceparent", Some(b"00-1-2-3")), (b"tracestate", Some(b"a=b"))];
     for (key, headers) in [("foreign", traced), ("invalid", invalid)] {
         let value = topic::order_value(schema_id, key, "Item1", 12.5)?;
         let topic = scenario.orders_topic();

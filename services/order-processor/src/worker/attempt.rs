@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use order_avro::Order;
-use service_runtime::trace_context::{Trace, TraceContext};
+use service_runtime::trace_context::{TRACEPARENT, Trace, TraceContext};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -61,8 +61,11 @@ impl HeldRecord {
 }
 
 impl More {
-    /// The fewest headers of a record that is part of a trace or a replay. The generator's have one less.
-    const HEADERS_MIN: usize = 3;
+    /// Most records have fewer headers than this: the generator's two, which name no trace. One with fewer that is part of a
+    /// trace is another producer's.
+    const HEADERS_MANY: usize = 3;
+    /// What the name of a trace's header begins with.
+    const TRACE_INITIAL: Option<&u8> = TRACEPARENT.as_bytes().first();
 
     /// Reads a record's headers, of which there are `count`, where they can say anything.
     #[inline]
@@ -73,7 +76,12 @@ impl More {
         traces: Traces,
     ) -> Option<Box<Self>> {
         let says_nothing = (origin == Origin::Produced) && (traces == Traces::Ignored);
-        if (count < Self::HEADERS_MIN) || says_nothing {
+        if (count == 0) || says_nothing {
+            return None;
+        }
+        // A look at the first letters of two names costs less than reading what they say.
+        let mut names = headers().map(|(name, _)| name.first());
+        if (count < Self::HEADERS_MANY) && !names.any(|first| first == Self::TRACE_INITIAL) {
             return None;
         }
         Self::read(headers, origin, traces)
@@ -237,4 +245,45 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the handler panicked: {}", said.unwrap_or("without a message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &[u8] = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const STATE: &[u8] = b"vendor=1";
+
+    fn read(headers: &[(&'static str, &'static [u8])], traces: Traces) -> Option<Box<More>> {
+        let raw = || headers.iter().map(|(name, value)| (name.as_bytes(), Some(*value)));
+        More::of(headers.len(), raw, Origin::Produced, traces)
+    }
+
+    #[test]
+    fn a_trace_is_found_among_however_few_headers() {
+        let parent: (&str, &[u8]) = ("traceparent", PARENT);
+        let state: (&str, &[u8]) = ("tracestate", STATE);
+        let other: (&str, &[u8]) = ("a", b"b");
+        for (headers, expected_state) in [
+            (&[parent][..], None),
+            (&[other, parent], None),
+            (&[parent, state], Some("vendor=1")),
+            (&[state, parent], Some("vendor=1")),
+            (&[other, other, parent], None),
+        ] {
+            let more = read(headers, Traces::Used).unwrap();
+            assert_eq!(more.parent, TraceContext::parse(PARENT), "{headers:?}");
+            let trace = more.trace.unwrap();
+            assert_eq!(trace.state.as_deref(), expected_state, "{headers:?}");
+            assert!(read(headers, Traces::Ignored).is_none(), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn headers_that_name_no_trace_say_nothing() {
+        let stamp: &[(&str, &[u8])] = &[("producer-id", b"1"), ("sequence", b"2")];
+        for headers in [&[], stamp, &[("traceparent", b"00-1-2-3")], &[("tracestate", STATE)]] {
+            assert!(read(headers, Traces::Used).is_none(), "{headers:?}");
+        }
+    }
 }
