@@ -1,8 +1,9 @@
 //! `order-processor control`: stops and starts generators and processors, and shows which of them run.
 //!
 //! A word is written to the control topic, and then watched until everybody has followed it: every instance that lives. A
-//! processor lives as long as it is a member of the group and gives signs of life, a generator as long as it gives them. A
-//! member that is a processor and has said nothing yet has not followed either.
+//! processor lives as long as it is a member of the group, however silent it is; a generator, and a processor of which that
+//! is not known, as long as it gives signs of life. A member that is a processor and has said nothing yet has not followed
+//! either.
 
 mod report;
 

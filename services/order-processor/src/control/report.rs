@@ -42,7 +42,7 @@ pub struct InstanceReport {
     pub since: Option<String>,
     /// Which member of the group it is.
     pub member_id: Option<String>,
-    /// Whether it gives signs of life, and a processor is in the group.
+    /// Whether a processor is in the group; where that is not known, and of a generator, whether it gives signs of life.
     pub alive: bool,
     /// For how long it has given no sign of life, in seconds, by the broker's clock.
     pub silent_seconds: u64,
@@ -102,7 +102,8 @@ impl ControlReport {
     }
 }
 
-/// Returns whether an instance lives.
+/// Returns whether an instance lives: a member of the group does, however silent it is, and who is not known to be one while
+/// it gives signs.
 pub(super) fn is_alive(
     view: &ControlView,
     role: Role,
@@ -110,12 +111,11 @@ pub(super) fn is_alive(
     members: Option<&BTreeSet<String>>,
     now: Instant,
 ) -> bool {
-    let is_member = match (role, members, &instance.standing.member_id) {
+    match (role, members, &instance.standing.member_id) {
         (Role::Processor, Some(members), Some(member_id)) => members.contains(member_id),
         // Nobody knows, or it has not joined yet.
-        (Role::Processor | Role::Generator, _, _) => true,
-    };
-    is_member && view.is_alive(instance, now)
+        (Role::Processor | Role::Generator, _, _) => view.is_alive(instance, now),
+    }
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
@@ -166,6 +166,21 @@ mod tests {
             "{lines}"
         );
         assert!(lines.contains("gone, silent for 16 s  1970-01-01T00:00:01.000Z  m1"), "{lines}");
+    }
+
+    #[test]
+    fn a_member_of_the_group_lives_however_silent_it_is() {
+        let now = tokio::time::Instant::now().into_std();
+        let later = now + SILENCE_MAX + Duration::from_secs(1);
+        let (view, members) = (view(now), BTreeSet::from(["m1".to_owned()]));
+        let alive = |members, now| {
+            let instances = ControlReport::of(&view, members, now).processor.instances;
+            [0, 1].map(|place| instances[place].alive)
+        };
+        assert_eq!(alive(Some(&members), now), [true, false]);
+        assert_eq!(alive(Some(&members), later), [true, false]);
+        assert_eq!(alive(None, now), [true, true]);
+        assert_eq!(alive(None, later), [false, false]);
     }
 
     fn view(now: Instant) -> ControlView {
