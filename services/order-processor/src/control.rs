@@ -200,7 +200,7 @@ async fn members(cluster: &Cluster, settings: &ProcessorSettings) -> Option<BTre
     }
 }
 
-/// Returns who lives and does something else than `state`.
+/// Returns who lives and does something else than `state`, or has not said what it does since that is wanted.
 fn laggards(
     view: &ControlView,
     members: Option<&BTreeSet<String>>,
@@ -208,8 +208,10 @@ fn laggards(
     state: RunState,
 ) -> Vec<String> {
     let now = Instant::now().into_std();
+    // What it said before the last stop or start may not be so any more.
+    let follows = |instance: &Instance| instance.standing.state == state && instance.is_current;
     let lags = |role: Role, instance: &&Instance| {
-        instance.standing.state != state && report::is_alive(view, role, instance, members, now)
+        !follows(instance) && report::is_alive(view, role, instance, members, now)
     };
     let of_role = |role: &Role| {
         let role = *role;
@@ -244,7 +246,7 @@ fn print(
 
 #[cfg(test)]
 mod tests {
-    use control_topic::record::{Entry, Standing};
+    use control_topic::record::{Desired, Entry, Standing};
 
     use super::*;
 
@@ -270,6 +272,32 @@ mod tests {
         assert_eq!(lags(&[Role::Processor], RunState::Running), ["processor a", unheard]);
         assert_eq!(lags(&[Role::Generator], RunState::Paused), ["generator g"]);
         assert!(lags(&[Role::Generator], RunState::Running).is_empty());
+    }
+
+    #[test]
+    fn what_was_said_before_a_start_and_a_stop_does_not_count_after_them() {
+        let now = Instant::now().into_std();
+        let mut view = ControlView::from_offset(0);
+        let said = |state| {
+            let standing = Standing { state, since_ms: None, member_id: Some("m1".to_owned()) };
+            let name = "a".to_owned();
+            Entry::Instance { role: Role::Processor, name, standing: Some(standing) }
+        };
+        let word =
+            |state| Entry::Desired(Role::Processor, Some(Desired { state, ..Desired::default() }));
+        let members = BTreeSet::from(["m1".to_owned()]);
+        let lags = |view: &ControlView| {
+            laggards(view, Some(&members), &[Role::Processor], RunState::Paused)
+        };
+        view.apply(word(RunState::Paused), 1, now);
+        view.apply(said(RunState::Paused), 2, now);
+        assert!(lags(&view).is_empty());
+
+        view.apply(word(RunState::Running), 3, now);
+        view.apply(word(RunState::Paused), 4, now);
+        assert_eq!(lags(&view), ["processor a"]);
+        view.apply(said(RunState::Paused), 5, now);
+        assert!(lags(&view).is_empty());
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct Instance {
     pub standing: Standing,
     /// When it last said so, in milliseconds since 1970, by the broker's clock.
     pub sign_ms: i64,
+    /// Whether it has said so since what its role is to do changed last. What it said before may not be so any more.
+    pub is_current: bool,
 }
 
 impl ControlView {
@@ -133,21 +135,33 @@ impl ControlView {
             self.clock = Some((timestamp_ms, seen));
         }
         match entry {
-            Entry::Desired(Role::Generator, desired) => {
-                self.generator = desired.unwrap_or_default();
-            }
-            Entry::Desired(Role::Processor, desired) => {
-                self.processor = desired.unwrap_or_default();
-            }
+            Entry::Desired(role, desired) => self.desire(role, desired.unwrap_or_default()),
             Entry::Instance { role, name, standing: None } => {
                 self.instances.remove(&(role, name));
             }
             Entry::Instance { role, name, standing: Some(standing) } => {
-                let instance = Instance { name: name.clone(), standing, sign_ms: timestamp_ms };
+                let instance = Instance {
+                    name: name.clone(),
+                    standing,
+                    sign_ms: timestamp_ms,
+                    is_current: true,
+                };
                 self.instances.insert((role, name), instance);
                 self.bound();
             }
         }
+    }
+
+    fn desire(&mut self, role: Role, desired: Desired) {
+        let present = match role {
+            Role::Generator => &mut self.generator,
+            Role::Processor => &mut self.processor,
+        };
+        if present.state != desired.state {
+            let instances = self.instances.iter_mut().filter(|((of, _), _)| *of == role);
+            instances.for_each(|(_, instance)| instance.is_current = false);
+        }
+        *present = desired;
     }
 
     fn bound(&mut self) {
@@ -178,6 +192,28 @@ mod tests {
 
         view.apply(Entry::Desired(Role::Processor, None), 4, now);
         assert_eq!(*view.desired(Role::Processor), Desired::default());
+    }
+
+    #[test]
+    fn what_an_instance_said_before_another_word_came_is_not_current() {
+        let now = now();
+        let mut view = ControlView::default();
+        let is_current =
+            |view: &ControlView| view.instances(Role::Processor).next().unwrap().is_current;
+        view.apply(sign("a"), 1, now);
+        assert!(is_current(&view));
+        view.apply(word(Role::Generator, RunState::Paused), 2, now);
+        view.apply(word(Role::Processor, RunState::Running), 3, now);
+        assert!(is_current(&view), "nothing else is wanted of it");
+
+        view.apply(word(Role::Processor, RunState::Paused), 4, now);
+        view.apply(sign("a"), 5, now);
+        view.apply(word(Role::Processor, RunState::Paused), 6, now);
+        assert!(is_current(&view), "the same word again");
+        view.apply(Entry::Desired(Role::Processor, None), 7, now);
+        assert!(!is_current(&view));
+        view.apply(word(Role::Processor, RunState::Paused), 8, now);
+        assert!(!is_current(&view));
     }
 
     #[test]

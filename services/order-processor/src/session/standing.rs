@@ -63,7 +63,9 @@ impl<H: Handler> Session<H> {
                 self.standing.paused = Some(number);
                 RunState::Paused
             }
-            // Something still runs, or is not committed: a notice or a commit comes.
+            // It was started and stopped again, and something still runs, or is not committed.
+            Some(_) if self.standing.paused.take().is_some() => RunState::Running,
+            // The same for the first time: a notice or a commit comes.
             Some(_) => return,
         };
         self.standing.participant.say(state, self.standing.member_id.clone());
