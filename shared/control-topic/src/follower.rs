@@ -237,6 +237,14 @@ fn take_record(view: &mut ControlView, record: &Record<'_>, seen: std::time::Ins
         tracing::debug!(offset, "skipped a record of the control topic that says nothing known");
         return;
     };
+    if let (Entry::Desired(role, None), Some(_)) = (&entry, record.value) {
+        let (offset, role) = (record.offset, role.as_str());
+        tracing::warn!(
+            offset,
+            role,
+            "a word in the control topic cannot be read: it counts as none, and the role runs"
+        );
+    }
     view.apply(entry, record.timestamp_ms, seen);
 }
 
@@ -250,7 +258,7 @@ mod tests {
     #[test]
     fn what_is_fetched_is_taken_in_once_and_what_is_not_known_is_skipped() {
         let mut view = ControlView::from_offset(11);
-        take(&mut view, &fetched(10, &[PAUSED, RUNNING, ODD, ODD]), 15);
+        take(&mut view, &fetched(10, &[PAUSED, RUNNING, STRANGE, STRANGE]), 15);
         let desired = |view: &ControlView| view.desired(Role::Processor).clone();
         assert_eq!(desired(&view).by.as_deref(), Some("kim"));
         assert_eq!((view.next_offset(), view.is_read()), (14, false));
@@ -260,10 +268,22 @@ mod tests {
         assert_eq!((desired(&view), view.is_read()), (paused, true));
     }
 
+    #[test]
+    fn a_word_that_cannot_be_read_says_the_same_before_and_after_compaction() {
+        let mut before = ControlView::from_offset(10);
+        take(&mut before, &fetched(10, &[PAUSED, ODD]), 12);
+        let mut after = ControlView::from_offset(10);
+        take(&mut after, &fetched(11, &[ODD]), 12);
+        for view in [before, after] {
+            assert_eq!(*view.desired(Role::Processor), Desired::default());
+        }
+    }
+
     type Given = (&'static str, &'static str);
     const PAUSED: Given = ("processor", r#"{"state":"paused"}"#);
     const RUNNING: Given = ("processor", r#"{"state":"running","by":"kim"}"#);
     const ODD: Given = ("processor", r#"{"version":7,"state":"paused"}"#);
+    const STRANGE: Given = ("dashboard", r#"{"state":"paused"}"#);
 
     fn fetched(base_offset: i64, records: &[Given]) -> FetchedBatches {
         let mut builder = BatchBuilder::new(base_offset);

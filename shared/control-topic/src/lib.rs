@@ -7,8 +7,9 @@
 //! | `generator`, `processor` | `{"state":"paused","at":"2026-11-21T15:00:00.000Z","by":"kim@night"}` | what all of the role are to do; without a record they run |
 //! | `generator/<instance>`, `processor/<instance>` | `{"state":"running","since":"…","member_id":"…"}` | what one of them does, again every few seconds while it lives |
 //!
-//! What this version does not know is skipped: other keys, values that are no such object, and those with a `version`
-//! other than 1, which a later one may write to be left alone.
+//! What this version does not know is skipped: other keys, and what instances say that is no such object, or has a `version`
+//! other than 1, which a later one may write to be left alone. A word about a role that cannot be read for one of these
+//! reasons counts as none, and the role runs: compaction leaves nothing of the word before it, so nobody goes by that.
 //!
 //! Reading order: [`record`] is one record, [`view`] what all of them come to. Both do no IO. [`Follower`] keeps a view
 //! up to date, [`command()`] writes what is wanted, and [`Participant`] is a service's part in it: it learns what it is to

@@ -56,7 +56,7 @@ pub struct Standing {
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// What a role is to do; `None` takes the word back.
+    /// What a role is to do; `None` takes the word back, and stands for one that cannot be read.
     Desired(Role, Option<Desired>),
     /// What an instance says of itself; `None` where it has ended.
     Instance {
@@ -154,18 +154,20 @@ impl Entry {
     }
 
     /// Reads a record; `None` where it says nothing that this version knows.
+    ///
+    /// A word about a role that cannot be read takes the one before it back: compaction does so too, and whoever reads the
+    /// topic later has to find what those found who read it before.
     pub fn parse(key: &[u8], value: Option<&[u8]>) -> Option<Self> {
-        if BYTES_MAX < key.len() || value.is_some_and(|value| BYTES_MAX < value.len()) {
-            return None;
-        }
+        let key = Some(key).filter(|key| key.len() <= BYTES_MAX)?;
         let key = str::from_utf8(key).ok()?;
         match key.split_once('/') {
             None => {
                 let role = Role::named(key)?;
-                let Some(value) = value else { return Some(Self::Desired(role, None)) };
-                let DesiredValue { state, at, by } = from_json(value)?;
-                let at_ms = at.and_then(|text| to_ms(&text));
-                Some(Self::Desired(role, Some(Desired { state, at_ms, by })))
+                let desired = value.and_then(from_json).map(|value| {
+                    let DesiredValue { state, at, by } = value;
+                    Desired { state, at_ms: at.and_then(|text| to_ms(&text)), by }
+                });
+                Some(Self::Desired(role, desired))
             }
             Some((role, name)) => {
                 let (role, name) = (Role::named(role)?, name.to_owned());
@@ -191,6 +193,7 @@ fn json(value: &impl Serialize) -> Option<String> {
 }
 
 fn from_json<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
+    let value = Some(value).filter(|value| value.len() <= BYTES_MAX)?;
     let Versioned { version } = serde_json::from_slice(value).ok()?;
     if version != VERSION {
         return None;
@@ -266,16 +269,27 @@ mod tests {
     }
 
     #[test]
+    fn a_word_that_cannot_be_read_takes_the_one_before_it_back() {
+        for value in [
+            "paused",
+            "",
+            r#"{"state":"resting"}"#,
+            r#"{"by":"kim"}"#,
+            r#"{"version":2,"state":"paused"}"#,
+            &long(),
+        ] {
+            let entry = Entry::parse(b"processor", Some(value.as_bytes()));
+            assert_eq!(entry, Some(Entry::Desired(Role::Processor, None)), "{value}");
+        }
+    }
+
+    #[test]
     fn what_is_not_known_says_nothing() {
-        let long = format!(r#"{{"state":"paused","by":"{}"}}"#, "x".repeat(BYTES_MAX));
+        let long = long();
         for (key, value) in [
-            ("processor", "paused"),
-            ("processor", ""),
-            ("processor", r#"{"state":"resting"}"#),
-            ("processor", r#"{"by":"kim"}"#),
-            ("processor", r#"{"version":2,"state":"paused"}"#),
-            ("processor", long.as_str()),
             ("processor/1", r#"{"version":"two","state":"paused"}"#),
+            ("processor/1", r#"{"state":"resting"}"#),
+            ("processor/1", long.as_str()),
             ("Processor", r#"{"state":"paused"}"#),
             ("dashboard", r#"{"state":"paused"}"#),
             ("dashboard/1", r#"{"state":"paused"}"#),
@@ -285,6 +299,11 @@ mod tests {
         }
         assert_eq!(Entry::parse(b"processor\xff", None), None);
         assert_eq!(Entry::parse(long.as_bytes(), None), None);
+    }
+
+    /// Returns a value that is longer than those that are read.
+    fn long() -> String {
+        format!(r#"{{"state":"paused","by":"{}"}}"#, "x".repeat(BYTES_MAX))
     }
 
     fn check(entry: &Entry, key: &str, value: Option<&str>) {
