@@ -16,9 +16,12 @@
 //!               down                   begin_probe, when it is time
 //!   closed ─────────────► open ─────────────────────────────────────► open, probing
 //!     ▲  ▲                 │ ▲                                          │   │
-//!     │  └────answered─────┘ └───────────────── end_probe ──────────────┘   │
-//!     └────────────────────────────── answered ─────────────────────────────┘
+//!     │  └answered, leave──┘ └───────────────── end_probe ──────────────┘   │
+//!     └──────────────────────── answered, leave ────────────────────────────┘
 //! ```
+//!
+//! It is left when nobody has an order to probe with: nobody could find out that the dependency is back. What has failed in
+//! a row is still known then, so that the next failure opens it again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -119,6 +122,11 @@ impl Circuit {
             self.failed.clear();
             self.streak.0 += 1;
         }
+        self.open.take().map(|open| open.outage)
+    }
+
+    /// Takes note that nobody is there to find out whether the dependency is back, and returns the outage that this ends.
+    pub fn leave(&mut self) -> Option<Outage> {
         self.open.take().map(|open| open.outage)
     }
 
@@ -342,12 +350,24 @@ mod tests {
         assert_eq!(bench.circuit.probe_at(), Some(bench.now));
     }
 
+    #[test]
+    fn an_outage_that_was_left_is_back_with_the_next_failure() {
+        let mut bench = Bench::new();
+        for offset in 0..5 {
+            bench.fail(offset, None);
+        }
+        assert!(bench.circuit.leave().is_some());
+        assert_eq!((bench.circuit.outage(), bench.circuit.probe_at()), (None, None));
+        assert!(bench.circuit.is_suspect());
+        assert_eq!(bench.fail(7, None), Fault::Dependency);
+    }
+
     proptest! {
         /// Whatever happens, the circuit is open exactly while something has failed since the last answer, and an open
-        /// one has a probe to come or under way until it is answered.
+        /// one has a probe to come or under way until it is answered, or left.
         #[test]
-        fn an_outage_ends_with_an_answer_and_only_so(
-            events in proptest::collection::vec((0_u8..5, 0_i64..8, any::<bool>()), 0..200),
+        fn an_outage_ends_with_an_answer_or_is_left_and_only_so(
+            events in proptest::collection::vec((0_u8..6, 0_i64..8, any::<bool>()), 0..200),
         ) {
             let mut bench = Bench::new();
             for (kind, offset, is_last) in events {
@@ -364,6 +384,12 @@ mod tests {
                         prop_assert!(is_open >= was_open);
                     }
                     3 if bench.circuit.probe_at().is_some() => bench.circuit.begin_probe(),
+                    4 => {
+                        let was_suspect = !bench.circuit.failed.is_empty();
+                        prop_assert_eq!(bench.circuit.leave().is_some(), was_open);
+                        prop_assert_eq!(bench.circuit.outage(), None);
+                        prop_assert_eq!(bench.circuit.is_suspect(), was_suspect);
+                    }
                     _ => bench.end_probe(),
                 }
                 prop_assert!(bench.circuit.failed.len() <= DOWN_AFTER);

@@ -2,9 +2,10 @@
 //!
 //! An attempt needs a [`Permit`]. Workers wait for permits in the order they came, so a partition with a backlog does
 //! not starve another. While the dependency is down, permits that come back are withheld, and [`Gate::keep`] gives one
-//! out when a probe is due; an answer gives back all of them.
+//! out when a probe is due; an answer gives back all of them. So does the last worker that has an order to probe with, when
+//! it has none any more, or is stopped: an outage that nobody can find the end of would last for ever.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(crate) struct Gate {
     permits: Arc<Semaphore>,
     /// A copy of what the circuit knows, for those who ask at every record.
     mood: AtomicU8,
+    /// How many workers have an order to probe with.
+    probers: AtomicUsize,
     state: Mutex<State>,
     /// When the next probe is due has changed.
     changed: Notify,
@@ -74,6 +77,7 @@ impl Gate {
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(attempts_max)),
             mood: AtomicU8::new(FINE),
+            probers: AtomicUsize::new(0),
             state: Mutex::new(state),
             changed: Notify::new(),
             pauses,
@@ -145,16 +149,45 @@ impl Gate {
 
     fn end_streak(&self) {
         let mut state = self.state();
-        if let Some(Outage { since }) = state.circuit.answered() {
-            self.permits.add_permits(std::mem::take(&mut state.withheld));
-            state.down += since.elapsed();
-            state.pause = None;
-            if self.lines.admit(1) > 0 {
-                let paused_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(paused_ms, "resumed: the handler's dependency answers again");
-            }
+        if let Some(outage) = state.circuit.answered() {
+            self.open(&mut state, outage, "resumed: the handler's dependency answers again");
         }
         self.note(&state);
+    }
+
+    /// Takes note that one more worker has an order to probe with.
+    pub(crate) fn add_prober(&self) {
+        self.probers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes note that a worker has no order to probe with any more.
+    pub(crate) fn remove_prober(&self) {
+        if self.probers.fetch_sub(1, Ordering::Relaxed) > 1 || !self.is_down() {
+            return;
+        }
+        let mut state = self.state();
+        // A worker that has one since then may still come too late: it only finds out once more.
+        let is_left = self.probers.load(Ordering::Relaxed) == 0;
+        if let Some(outage) = is_left.then(|| state.circuit.leave()).flatten() {
+            self.open(
+                &mut state,
+                outage,
+                "nothing here waits any more for the handler's dependency, which was down",
+            );
+        }
+        self.note(&state);
+    }
+
+    /// Lets attempts begin again after an outage.
+    fn open(&self, state: &mut State, outage: Outage, why: &str) {
+        let Outage { since } = outage;
+        self.permits.add_permits(std::mem::take(&mut state.withheld));
+        state.down += since.elapsed();
+        state.pause = None;
+        if self.lines.admit(1) > 0 {
+            let paused_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(paused_ms, "{why}");
+        }
     }
 
     /// Takes note of a transient failure, and returns whose fault it is.
@@ -345,11 +378,35 @@ mod tests {
         assert_eq!(gate.uptime(), Duration::from_secs(15));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_ends_when_nobody_has_an_order_to_probe_with() {
+        let gate = gate();
+        let _keeper = kept(&gate);
+        gate.add_prober();
+        gate.add_prober();
+        gate.down("nobody is there", None);
+        gate.remove_prober();
+        assert!(gate.is_down(), "another one has an order");
+        let probe = next(&gate).await;
+        assert!(probe.is_probe());
+        gate.remove_prober();
+        assert!(!gate.is_down());
+        assert_eq!(gate.uptime(), Duration::ZERO);
+        drop(probe);
+        let all: Vec<_> = std::iter::from_fn(|| gate.try_permit()).collect();
+        assert_eq!(all.len(), ATTEMPTS_MAX);
+
+        gate.add_prober();
+        gate.down("nobody is there", None);
+        assert!(gate.is_down(), "whoever comes next finds out");
+    }
+
     proptest! {
         #[test]
-        fn no_permit_is_lost_or_made_whatever_happens(events in proptest::collection::vec(0_u8..7, 0..200)) {
+        fn no_permit_is_lost_or_made_whatever_happens(events in proptest::collection::vec(0_u8..9, 0..200)) {
             let gate = gate();
             let mut held = Vec::new();
+            let mut probers = 0;
             for (event, offset) in events.into_iter().zip(0..) {
                 match event {
                     0 | 1 => held.extend(gate.try_permit()),
@@ -357,6 +414,15 @@ mod tests {
                     3 => drop(fail(&gate, offset)),
                     4 => gate.down("nobody is there", None),
                     5 => drop(gate.begin_probe()),
+                    6 => {
+                        gate.add_prober();
+                        probers += 1;
+                    }
+                    7 if probers > 0 => {
+                        gate.remove_prober();
+                        probers -= 1;
+                        prop_assert!(probers > 0 || !gate.is_down());
+                    }
                     _ => gate.answered(),
                 }
                 let free = gate.permits.available_permits();

@@ -448,6 +448,7 @@ impl<H: Handler> Worker<'_, H> {
         if self.draining.is_some() && self.in_flight.is_empty() {
             self.end_drain();
         }
+        self.note_prober();
         self.count_bytes();
         if self.lines_withheld > 0 {
             self.shared.reporter.withhold(std::mem::take(&mut self.lines_withheld));

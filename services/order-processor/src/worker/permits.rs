@@ -40,6 +40,8 @@ pub(super) struct Permits<'a> {
     /// Whether a record that is not held yet waits for a permit.
     newcomer_waits: bool,
     next_probe: Candidate,
+    /// Whether the gate was told that this worker has an order to probe with.
+    is_prober: bool,
 }
 
 /// What the next probe is made with, if both wait.
@@ -52,7 +54,26 @@ enum Candidate {
 impl<'a> Permits<'a> {
     pub(super) fn of(gate: &'a Arc<Gate>) -> Self {
         let next_probe = Candidate::Newcomer;
-        Self { gate, at_hand: None, queue: None, newcomer_waits: false, next_probe }
+        Self {
+            gate,
+            at_hand: None,
+            queue: None,
+            newcomer_waits: false,
+            next_probe,
+            is_prober: false,
+        }
+    }
+
+    /// Tells the gate whether this worker has an order to probe with.
+    pub(super) fn probes(&mut self, is_prober: bool) {
+        if self.is_prober != is_prober {
+            self.is_prober = is_prober;
+            if is_prober {
+                self.gate.add_prober();
+            } else {
+                self.gate.remove_prober();
+            }
+        }
     }
 
     /// Returns whether an attempt may begin, for which there is a permit then.
@@ -141,7 +162,21 @@ impl<'a> Permits<'a> {
     }
 }
 
+impl Drop for Permits<'_> {
+    fn drop(&mut self) {
+        self.probes(false);
+    }
+}
+
 impl<H: Handler> Worker<'_, H> {
+    /// Tells the gate whether there is an order here to probe with: one that waits, or runs, but for those that wait while
+    /// the brake is on.
+    pub(super) fn note_prober(&mut self) {
+        let waits = self.permits.newcomer_waits || !self.held.is_empty();
+        let is_stopped = self.shared.halt.is_on() && self.in_flight.is_empty();
+        self.permits.probes(waits && !is_stopped);
+    }
+
     /// Returns whether something could begin if there were a permit.
     pub(super) fn wants_permit(&self) -> bool {
         (self.permits.newcomer_waits || !self.ready.is_empty())
@@ -152,6 +187,7 @@ impl<H: Handler> Worker<'_, H> {
     /// Waits for a permit for a record that is not held yet.
     pub(super) async fn wait_for_permit(&mut self) {
         self.permits.newcomer_waits = true;
+        self.note_prober();
         while self.permits.at_hand.is_none() && self.wants_permit() && !self.ended {
             // Nothing is taken in, so the turn returns nothing.
             self.turn(Intake::Closed).await;

@@ -202,6 +202,7 @@ impl<H: Handler> Worker<'_, H> {
         held.work.attempts = held.work.attempts.saturating_sub(1);
         let pause = retry_after.unwrap_or_default().clamp(PROBE_PAUSE.0, RETRY_AFTER_MAX);
         self.held.wait(offset, Instant::now() + pause);
+        self.note_prober();
     }
 
     fn fail(&mut self, offset: i64, error_type: ErrorType, message: String) {

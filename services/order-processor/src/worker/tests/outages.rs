@@ -84,8 +84,21 @@ async fn a_paused_worker_drains_at_once_and_keeps_what_it_has() {
     let mut bench = Bench::fresh(script_first(down), Ordering::Key);
     bench.offer(&[("a", None), ("b", None)]).await;
     bench.checkpoint().await;
+    let health = bench.health.clone();
     let state = bench.drain(Duration::ZERO).await;
     assert_eq!((state.committable(), state.aggregate().orders()), (0, 0));
+    assert_eq!(health.report()["work"], None, "there is no order here that waits for the outage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_ends_with_the_last_order_even_if_that_says_nothing_about_it() {
+    let answers = vec![Answer::Now(Outcome::dependency_down("nobody is there")), Answer::Panic];
+    let mut bench = Bench::fresh(script([(0, answers)]), Ordering::Key);
+    bench.read(&[("a", None)]).await;
+    assert!(bench.pause().is_some());
+    bench.letter().await.answer.send(Ok(())).unwrap();
+    assert_eq!(bench.checkpoint().await.aggregate().dead_letters(), 1);
+    assert_eq!(bench.pause(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -142,6 +142,33 @@ async fn retries_wait_while_the_brake_is_on_and_the_time_does_not_count() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outage_is_no_pause_while_the_brake_is_on_and_is_found_again_after_that() {
+    let down = || Answer::Now(Outcome::dependency_down("nobody is there"));
+    let (outcome, later) = oneshot::channel();
+    let answers = [(0, vec![Answer::Later(later)]), (1, vec![down(), down()])];
+    let mut bench = Bench::fresh(script(answers), Ordering::Key);
+    bench.read(&[("a", None), ("b", None)]).await;
+    assert!(bench.pause().is_some());
+    bench.halt.set(true);
+    bench.checkpoint().await;
+    assert!(bench.pause().is_some(), "what runs may tell");
+
+    outcome.send(Outcome::dependency_down("nobody is there")).unwrap();
+    bench.at_rest().await;
+    assert_eq!(bench.pause(), None);
+    tokio::time::sleep(LONG).await;
+    assert_eq!((bench.attempts().len(), bench.pause()), (2, None));
+
+    bench.halt.set(false);
+    bench.checkpoint().await;
+    assert!(bench.pause().is_some());
+    tokio::time::sleep(BACKOFF).await;
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().orders()), (2, 2));
+    assert_eq!((bench.pause(), state.aggregate().retries()), (None, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stopped_worker_is_drained_at_once_and_keeps_attempts_in_its_checkpoint() {
     let mut bench = Bench::fresh(script([(0, vec![Answer::Now(transient())])]), Ordering::Key);
     bench.read(&[("a", None), ("b", None)]).await;
