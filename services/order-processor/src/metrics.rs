@@ -28,6 +28,7 @@ use prometheus_client::registry::Registry;
 use service_runtime::{Durations, Messaging, MessagingLabels, Metrics};
 use tokio::sync::watch;
 
+use crate::clock::now_ms;
 use crate::dead_letter::ErrorType;
 
 pub(crate) use scrape::register as register_scrape;
@@ -217,10 +218,10 @@ impl Instruments {
 
     /// Takes note of where logs end.
     pub(crate) fn log_ends(&self, log_ends: BTreeMap<TopicPartition, i64>) {
-        let partitions = self.partitions();
+        let (partitions, now_ms) = (self.partitions(), now_ms());
         for (tp, log_end) in log_ends {
             if let Some(standing) = partitions.own.get(&tp) {
-                standing.lock().ends_at(log_end);
+                standing.lock().ends_at(log_end, now_ms);
             }
         }
     }

@@ -46,6 +46,7 @@ use uuid::Uuid;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::PartitionState;
+use crate::clock::now_ms;
 use crate::dead_letter::ErrorType;
 use crate::gate::Gate;
 use crate::guard::Guard;
@@ -377,7 +378,7 @@ impl<H: Handler> Worker<'_, H> {
         let claimed = fetched.batches.iter().map(|batch| batch.header().record_count);
         let records = claimed.map(|count| usize::try_from(count).unwrap_or(0));
         self.lines_reserved = self.shared.reporter.reserve(records.fold(0, usize::saturating_add));
-        self.standing.lock().ends_at(fetched.last_stable_offset);
+        self.standing.lock().ends_at(fetched.last_stable_offset, now_ms());
         for raw in &fetched.batches {
             self.next = Next::At(raw.header().base_timestamp_ms);
             match raw.open(UNPACKED_BYTES_MAX) {

@@ -59,9 +59,12 @@ pub(crate) enum Next {
 }
 
 impl Standing {
-    /// Takes note of where the log ends; while a partition is assigned, logs only grow.
-    pub(crate) fn ends_at(&mut self, log_end: i64) {
+    /// Takes note of where the log ends at a time, in milliseconds since 1970; while a partition is assigned, logs only grow.
+    pub(crate) fn ends_at(&mut self, log_end: i64, now_ms: i64) {
         self.log_end = self.log_end.max(log_end);
+        if self.is_caught_up() {
+            self.caught_up_at_ms = Some(now_ms);
+        }
     }
 
     /// Returns whether everything that can be read is complete.
@@ -143,12 +146,21 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_after_a_long_time_with_nothing_to_do_is_not_older_than_that() {
+        let mut standing = behind(Next::After(NOW_MS - 3_600_000), None);
+        standing.committable = 20;
+        standing.ends_at(20, NOW_MS - 3_000);
+        standing.ends_at(25, NOW_MS - 1_000);
+        assert_eq!(lag_ms(&standing), Some(3_000));
+    }
+
+    #[test]
     fn lag_in_records_counts_from_the_committed_offset() {
         let mut standing = behind(Next::Unknown, None);
         assert_eq!(standing.lag(), 10);
         standing.committed = Some(7);
         assert_eq!(standing.lag(), 13);
-        standing.ends_at(5);
+        standing.ends_at(5, NOW_MS);
         assert_eq!(standing.lag(), 13, "what was heard earlier may arrive later");
         standing.committed = Some(25);
         assert_eq!(standing.lag(), 0);
