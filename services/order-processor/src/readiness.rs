@@ -78,10 +78,13 @@ impl Checks {
 /// their own.
 fn is_expected_to_move(standing: &Standing) -> bool {
     let waits = standing.waits_for_registry
+        || standing.waits_for_permit
+        || standing.waits_for_room
         || standing.is_guarded
         || standing.is_stopped
         || (standing.waiting > 0)
-        || (standing.letters > 0);
+        || (standing.letters > 0)
+        || (standing.running > 0);
     (standing.frontier < standing.log_end) && !waits
 }
 
@@ -141,9 +144,12 @@ mod tests {
             Standing { log_end: 7, ..behind() },
             Standing { waiting: 1, ..behind() },
             Standing { letters: 1, ..behind() },
+            Standing { running: 1, ..behind() },
             Standing { is_guarded: true, ..behind() },
             Standing { is_stopped: true, ..behind() },
             Standing { waits_for_registry: true, ..behind() },
+            Standing { waits_for_permit: true, ..behind() },
+            Standing { waits_for_room: true, ..behind() },
         ] {
             let mut bench = Bench::new();
             bench.judge(&standing, 1_000);

@@ -26,6 +26,8 @@ pub(crate) struct Standing {
     pub(crate) waiting: usize,
     /// Those of them whose dead letter is on its way.
     pub(crate) letters: usize,
+    /// Those of them at which an attempt is made; each ends in time.
+    pub(crate) running: usize,
     /// The time of the first record that is not complete.
     pub(crate) next: Next,
     /// When there was nothing more to do, in milliseconds since 1970.
@@ -38,6 +40,8 @@ pub(crate) struct Standing {
     pub(crate) delivered: u64,
     /// Nothing is taken in until the registry answers.
     pub(crate) waits_for_registry: bool,
+    /// Nothing is taken in until one of the process's attempts has ended, or what the handler needs is back.
+    pub(crate) waits_for_permit: bool,
     /// Nothing is taken in until something that was is complete.
     pub(crate) waits_for_room: bool,
     /// Nothing is taken in until somebody releases the partition.

@@ -188,10 +188,12 @@ impl<H: Handler> Worker<'_, H> {
     pub(super) async fn wait_for_permit(&mut self) {
         self.permits.newcomer_waits = true;
         self.note_prober();
+        self.standing.lock().waits_for_permit = true;
         while self.permits.at_hand.is_none() && self.wants_permit() && !self.ended {
             // Nothing is taken in, so the turn returns nothing.
             self.turn(Intake::Closed).await;
         }
         self.permits.newcomer_waits = false;
+        self.standing.lock().waits_for_permit = false;
     }
 }

@@ -16,6 +16,8 @@ impl<H: Handler> Worker<'_, H> {
         standing.incomplete = self.state.incomplete();
         standing.waiting = self.held.waiting();
         standing.letters = self.letters;
+        standing.running = self.in_flight.len().saturating_sub(self.letters);
+        standing.waits_for_permit = self.wants_permit();
         standing.is_guarded = self.guarded.is_some();
         standing.is_stopped = self.shared.halt.is_on();
         standing.oldest = oldest.map(|held| held.work.since);

@@ -43,3 +43,21 @@ async fn a_partition_shows_its_letters_while_they_are_on_their_way_and_its_guard
     }
     assert_eq!(shown(&bench).await.letters, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_shows_attempts_that_run_and_that_the_next_one_has_to_wait_for_them() {
+    let (outcomes, later): (Vec<_>, Vec<_>) = (0..=CONCURRENCY).map(|_| oneshot::channel()).unzip();
+    let answers = (0..).zip(later.into_iter().map(|later| vec![Answer::Later(later)]));
+    let mut bench = Bench::fresh(script(answers), Ordering::None);
+    bench.offer(&[("a", None); CONCURRENCY + 1]).await;
+    assert!(shown(&bench).await.waits_for_permit);
+    let mut outcomes = outcomes.into_iter();
+    outcomes.next().unwrap().send(Outcome::Done).unwrap();
+    bench.caught_up().await;
+    let standing = shown(&bench).await;
+    assert_eq!((standing.running, standing.waits_for_permit), (CONCURRENCY, false));
+    for outcome in outcomes {
+        outcome.send(Outcome::Done).unwrap();
+    }
+    assert_eq!(shown(&bench).await.running, 0);
+}
