@@ -194,9 +194,8 @@ impl<H: Handler> Session<H> {
                 Some(notice) = self.notices.1.recv() => self.on_notice(notice).await?,
                 () = self.standing.moved() => self.commit_soon |= self.is_dirty(),
                 _ = tick.tick() => self.commit(),
-                () = sleep_until(soon), if self.commit_soon && self.committing.is_empty() => {
-                    self.commit();
-                }
+                // While no commit is allowed, the tick looks again.
+                () = sleep_until(soon), if self.commit_soon && self.may_commit() => self.commit(),
                 Some(committed) = self.committing.join_next() => {
                     self.on_committed(committed.context("commit")?).await;
                 }

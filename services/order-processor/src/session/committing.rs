@@ -33,6 +33,13 @@ pub(super) struct Committed {
 }
 
 impl<H: Handler> Session<H> {
+    /// Returns whether a commit can begin now.
+    pub(super) fn may_commit(&self) -> bool {
+        let is_granted =
+            matches!(self.membership.status().borrow().permission, CommitPermission::Granted(_));
+        is_granted && self.committing.is_empty()
+    }
+
     /// Begins to commit where every changed partition stands, unless that is under way or not allowed now.
     pub(super) fn commit(&mut self) {
         if !self.committing.is_empty() || !self.is_dirty() {
