@@ -7,12 +7,13 @@
 //! ```
 //!
 //! Reading order: `state` is what is looked at and what keys do, `draw` makes a picture of it, both without IO;
-//! `terminal` takes the terminal over and gives it back. Like the dashboard this is a process of its own, which takes
-//! nothing from the processors and needs nothing of them.
+//! `telling` sends commands one after the other, `terminal` takes the terminal over and gives it back. Like the dashboard
+//! this is a process of its own, which takes nothing from the processors and needs nothing of them.
 
 mod draw;
 mod letters;
 mod state;
+mod telling;
 mod terminal;
 mod words;
 
@@ -32,6 +33,7 @@ use tokio::time::{Instant, sleep_until};
 use self::draw::{Look, Scene};
 use self::letters::Board;
 use self::state::{Command, State, Wanted, Wish};
+use self::telling::Telling;
 use self::terminal::Screen;
 use crate::dlq::OperatorArguments;
 use crate::dlq::board::{self, Looking};
@@ -85,12 +87,14 @@ pub async fn run(
     let screen = Screen::take()?;
     let top = Top {
         look: if arguments.no_color { Look::Plain } else { Look::Colours },
-        by: arguments.operator.name(),
         snapshots: view.changes(),
         view,
         state: State::default(),
         reading: JoinSet::new(),
-        telling: JoinSet::new(),
+        telling: {
+            let (settings, by) = (settings.clone(), arguments.operator.name());
+            Telling::new(move |command| tell(settings.clone(), command, by.clone()))
+        },
         settings,
         context,
     };
@@ -105,11 +109,10 @@ struct Top {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     state: State,
     look: Look,
-    by: String,
     /// The reading of dead letters that is waited for.
     reading: JoinSet<(Wanted, Result<Board, String>)>,
     /// The commands that are under way.
-    telling: JoinSet<(Command, Result<(), String>)>,
+    telling: Telling,
 }
 
 impl Top {
@@ -123,7 +126,7 @@ impl Top {
         drop((screen, lines));
         let stop = self.context.stop.clone();
         // Who has said yes is told whether it was done.
-        while let Some(Some(told)) = stop.run_until_cancelled(self.telling.join_next()).await {
+        while let Some(Some(told)) = stop.run_until_cancelled(self.telling.told()).await {
             let (_command, outcome) = told.context("write to the control topic")?;
             outcome.map_err(anyhow::Error::msg)?;
         }
@@ -163,7 +166,7 @@ impl Top {
                     let (wanted, answer) = read.context("read dead letters")?;
                     self.state.answer(&wanted, answer);
                 }
-                Some(told) = self.telling.join_next() => {
+                Some(told) = self.telling.told() => {
                     let (command, outcome) = told.context("write to the control topic")?;
                     self.state.told(command, outcome);
                 }
@@ -196,9 +199,7 @@ impl Top {
                 self.reading = JoinSet::new();
                 self.reading.spawn(read(self.settings.clone(), self.context.clone(), wanted));
             }
-            Some(Wish::Tell(command)) => {
-                self.telling.spawn(tell(self.settings.clone(), command, self.by.clone()));
-            }
+            Some(Wish::Tell(command)) => self.telling.tell(command),
         }
     }
 }
@@ -217,11 +218,7 @@ async fn read(
     (wanted, board.map_err(|error| format!("{error:#}")))
 }
 
-async fn tell(
-    settings: ProcessorSettings,
-    command: Command,
-    by: String,
-) -> (Command, Result<(), String>) {
+async fn tell(settings: ProcessorSettings, command: Command, by: String) -> Result<(), String> {
     let topics = &settings.topics;
     let (topic, replication_factor) = (&topics.control_topic, topics.replication_factor);
     let roles = [command.role];
@@ -229,5 +226,5 @@ async fn tell(
     let told =
         control_topic::command(&cluster, topic, replication_factor, &roles, command.state, by)
             .await;
-    (command, told.map(drop).map_err(|error| format!("{:#}", anyhow::Error::new(error))))
+    told.map(drop).map_err(|error| format!("{:#}", anyhow::Error::new(error)))
 }
