@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use pty_process::{OwnedReadPty, OwnedWritePty, Pts, Size};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{LocalModes, tcgetattr};
@@ -101,6 +101,11 @@ impl Terminal {
         (parser.screen().alternate_screen(), parser.screen().hide_cursor())
     }
 
+    /// Returns whether the program wants to know what is pasted and what is typed.
+    pub fn tells_pastes(&self) -> bool {
+        self.picture.parser().screen().bracketed_paste()
+    }
+
     /// Returns whether anything on the screen has a colour.
     pub fn is_coloured(&self) -> bool {
         let parser = self.picture.parser();
@@ -170,13 +175,14 @@ impl Terminal {
     /// Returns the text that an ended program leaves on the screen.
     ///
     /// # Errors
-    /// When it cannot be read to its end.
+    /// When it cannot be read to its end, or pastes are still told.
     pub async fn left(self) -> Result<String> {
         let Self { program_end, picture, mut readers, .. } = self;
         // With its last program end the terminal ends, after everything that was written.
         drop(program_end);
         let read = timeout(PATIENCE, readers.join_next()).await.context("read to the end")?;
         read.transpose().context("join the reader")?;
+        ensure!(!picture.parser().screen().bracketed_paste(), "pastes are still told");
         Ok(picture.text())
     }
 }

@@ -70,6 +70,15 @@ async fn keys_pause_and_resume_after_a_yes() -> Result<()> {
     let mut top = top(&scenario)?;
     top.shows("a processor", |text| text.contains("processors running 1/1")).await?;
 
+    // Nobody has pressed what is pasted.
+    top.press("\x1b[200~py\x1b[201~").await?;
+    top.press("d").await?;
+    top.shows("dead letters, after what was pasted", |text| text.contains(" dead letters, "))
+        .await?;
+    ensure!(desired(&scenario, "processor").await? == "running", "what is pasted pauses");
+    top.press("\x1b").await?;
+    top.shows("no question", |text| text.contains("PARTITIONS ") && !text.contains("y/n")).await?;
+
     top.press("p").await?;
     top.shows("a question", |text| text.ends_with("Pause all processors? y/n")).await?;
     top.press("n").await?;
@@ -135,6 +144,7 @@ async fn the_terminal_is_given_back_whatever_happens() -> Result<()> {
     ensure!(top.is_in_line_mode()?, "a new terminal is in line mode");
     top.shows("a group", |text| text.contains("group ")).await?;
     ensure!(top.is_taken() == (true, true) && !top.is_in_line_mode()?, "the terminal is not taken");
+    ensure!(top.tells_pastes(), "what is pasted looks as if it were typed");
     ensure!(!top.is_coloured(), "there are colours that nobody wants");
     top.signal(Signal::TERM)?;
     ensure!(top.wait().await?.success());

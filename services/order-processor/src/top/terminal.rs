@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, ensure};
 use crossterm::cursor::{Hide, Show};
+use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use crossterm::execute;
 use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
@@ -52,7 +53,9 @@ impl Screen {
         IS_TAKEN.store(true, Ordering::SeqCst);
         let screen = Self { terminal };
         enable_raw_mode().context("read keys from the terminal")?;
-        execute!(io::stdout(), EnterAlternateScreen, Hide).context("clear the terminal")?;
+        // What is pasted comes as one text then, and nobody has pressed its letters.
+        execute!(io::stdout(), EnterAlternateScreen, Hide, EnableBracketedPaste)
+            .context("clear the terminal")?;
         Ok(screen)
     }
 
@@ -78,6 +81,7 @@ fn give_back() {
     if IS_TAKEN.swap(false, Ordering::SeqCst) {
         // Nothing can be done about a terminal that is gone.
         disable_raw_mode().unwrap_or_default();
-        execute!(io::stdout(), LeaveAlternateScreen, Show).unwrap_or_default();
+        execute!(io::stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show)
+            .unwrap_or_default();
     }
 }
