@@ -9,12 +9,17 @@ mod signals;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// A Kafka broker and schema registry in one process, in memory, for demonstrations and tests.
 #[derive(Debug, clap::Parser)]
 #[command(name = "embedded-kafka", version)]
 pub(crate) struct Cli {
+    /// What is logged, in the syntax of `RUST_LOG`, which belongs to the services.
+    #[arg(long, env = "EMBEDDED_KAFKA_LOG", global = true)]
+    log: Option<Targets>,
     #[command(subcommand)]
     command: Command,
 }
@@ -29,7 +34,7 @@ enum Command {
 
 /// Runs the command and returns the exit code of the process: 0 when all went well, else 1.
 pub(crate) async fn run(cli: Cli) -> ExitCode {
-    log_to_stderr();
+    log_to_stderr(cli.log);
     let result = match cli.command {
         Command::Serve(args) => serve::run(args).await,
         Command::Demo(args) => demo::run(args).await,
@@ -40,15 +45,14 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
     })
 }
 
-/// Logs what is wrong; `EMBEDDED_KAFKA_LOG` asks for more, in the syntax of `RUST_LOG`, which belongs to the services.
-fn log_to_stderr() {
-    let filter = EnvFilter::builder()
-        .with_env_var("EMBEDDED_KAFKA_LOG")
-        .try_from_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn"));
+/// Logs what is wrong, or what is asked for.
+fn log_to_stderr(asked: Option<Targets>) {
+    let targets = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        .finish()
+        .with(targets)
         .init();
 }

@@ -3,8 +3,10 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::settings::LogFormat;
 use held::Held;
@@ -27,20 +29,37 @@ pub(crate) enum Stream {
 /// Makes `tracing` write lines that pass `filter` to `console`; later calls in the same process change nothing.
 pub(crate) fn start(filter: &str, format: LogFormat, console: Console) {
     let colours = console.stream_is_terminal();
+    let targets = targets(filter).unwrap_or_default();
+    let levels = targets.iter().map(|(_target, level)| level).chain(targets.default_level());
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
+        .with_max_level(levels.max().unwrap_or(LevelFilter::OFF))
         .with_ansi(colours)
         .log_internal_errors(false);
     let started = match format {
         LogFormat::Text => {
             let builder = builder.event_format(TextFormat).fmt_fields(TextFields);
-            builder.with_writer(console).try_init()
+            builder.with_writer(console).finish().with(targets).try_init()
         }
-        LogFormat::Json => builder.json().flatten_event(true).with_writer(console).try_init(),
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true);
+            builder.with_writer(console).finish().with(targets).try_init()
+        }
     };
     if started.is_err() {
         tracing::debug!("log lines go to a subscriber that was there before");
     }
+}
+
+/// Reads which lines are written; errors always are, unless it says otherwise of all or of their module.
+pub(crate) fn targets(filter: &str) -> Option<Targets> {
+    let targets: Targets = filter.parse().ok()?;
+    // Whatever else is there would be a module that no line is of.
+    let is_module = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "_-:".contains(c));
+    targets.iter().all(|(target, _)| is_module(target)).then_some(())?;
+    Some(match targets.default_level() {
+        Some(_) => targets,
+        None => targets.with_default(LevelFilter::ERROR),
+    })
 }
 
 /// Writes a line while whatever else is drawn on the terminal is out of the way.
@@ -139,5 +158,32 @@ impl Write for &Console {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn errors_are_written_unless_it_says_otherwise() {
+        for (filter, written, not_written) in [
+            ("info,rskafka=warn", ("other", Level::INFO), ("rskafka", Level::INFO)),
+            (
+                "order_processor::view=debug",
+                ("order_processor::view", Level::DEBUG),
+                ("other", Level::WARN),
+            ),
+            ("order_processor=debug", ("other", Level::ERROR), ("other", Level::WARN)),
+            ("off,one=trace", ("one", Level::TRACE), ("other", Level::ERROR)),
+        ] {
+            let targets = targets(filter).unwrap();
+            assert!(targets.would_enable(written.0, &written.1), "{filter}");
+            assert!(!targets.would_enable(not_written.0, &not_written.1), "{filter}");
+        }
+        assert_eq!(targets("info,[["), None);
+        assert_eq!(targets("order_processor=loud"), None);
     }
 }

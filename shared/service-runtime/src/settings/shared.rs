@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 
 use super::{FromSettings, SecretUrl, Settings};
+use crate::telemetry::targets;
 
 /// The most partitions that a topic is created with.
 const PARTITIONS_MAX: i32 = 10_000;
@@ -87,7 +88,7 @@ impl FromSettings for TopicSettings {
 pub struct RuntimeSettings {
     /// Where health and metrics are served, as `host:port`; `None` serves nothing.
     pub http_addr: Option<String>,
-    /// Which log lines are written, in the syntax of `tracing_subscriber::EnvFilter`.
+    /// Which log lines are written, in the syntax of `tracing_subscriber::filter::Targets`.
     pub log_filter: String,
     /// How log lines are written.
     pub log_format: LogFormat,
@@ -111,10 +112,7 @@ impl FromSettings for RuntimeSettings {
                 Self::LOG_FILTER_DEFAULT.to_owned(),
                 "levels such as info or info,rskafka=warn",
                 "Which log lines are written: error, warn, info, debug, trace, also by module.",
-                |text| {
-                    let filter = tracing_subscriber::EnvFilter::try_new(text);
-                    filter.is_ok().then(|| text.to_owned())
-                },
+                |text| targets(text).map(|_targets| text.to_owned()),
             ),
             log_format: settings.choice(
                 "LOG_FORMAT",
