@@ -30,7 +30,6 @@ use kafka_client::cluster::Cluster;
 use kafka_client::error::{ClientError, chain};
 use kafka_client::groups::{GroupDescription, describe_group};
 use kafka_client::offsets::GroupOffsets;
-use kafka_client::reader::Glimpses;
 use kafka_group::TopicPartition;
 use schema_registry::{RegistryConfig, SchemaRegistry};
 use tokio::sync::{Notify, watch};
@@ -157,7 +156,6 @@ struct Observer {
     settings: ProcessorSettings,
     cluster: Cluster,
     offsets: GroupOffsets,
-    glimpses: Glimpses,
     recent: Recent,
     delays: Delays,
     rates: Rates,
@@ -184,7 +182,6 @@ impl Observer {
         let servers = settings.connection.bootstrap_servers.join(",");
         Self {
             offsets: GroupOffsets::new(cluster.clone(), settings.group.group_id.clone()),
-            glimpses: Glimpses::new(cluster.clone()),
             recent: Recent::new(settings),
             delays: Delays::default(),
             rates: Rates::default(),
@@ -252,13 +249,12 @@ impl Observer {
         let is_looked_at = self.attention.is_given();
         if is_looked_at {
             // Those that were not looked at in this time are next.
-            drop(timeout(LOOKS_MAX, self.delays.look(&mut self.glimpses, &reading)).await);
+            drop(timeout(LOOKS_MAX, self.delays.look(&self.cluster, &reading)).await);
         }
         self.count(&reading, &checkpoints);
         described?;
         if is_looked_at {
-            let (cluster, glimpses) = (&self.cluster, &mut self.glimpses);
-            let catch_up = self.recent.catch_up(cluster, glimpses, &self.settings, &reading);
+            let catch_up = self.recent.catch_up(&self.cluster, &self.settings, &reading);
             timeout(LOOKS_MAX, catch_up).await.unwrap_or(Ok(()))?;
             self.latest.orders = self.recent.orders(&checkpoints);
         }

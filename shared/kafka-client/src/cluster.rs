@@ -4,6 +4,7 @@
 //! group members and committers take connections of their own ([`Cluster::connect`]), because a broker works on one
 //! request per connection at a time.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -187,10 +188,20 @@ impl Cluster {
         address: &str,
         request: &R,
     ) -> Result<R::Response, ConnectionError> {
+        self.call_made::<R, &R>(address, |_version| request).await
+    }
+
+    /// Sends what `make` makes for the version that the broker at `address` speaks; otherwise as [`Cluster::call`].
+    pub(crate) async fn call_made<R: Call, B: Borrow<R>>(
+        &self,
+        address: &str,
+        make: impl Fn(i16) -> B,
+    ) -> Result<R::Response, ConnectionError> {
         let deadline = self.inner.config.request_timeout;
         let idle = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
         if let Some(mut connection) = idle {
-            match connection.call(request, deadline).await {
+            let request = make(connection.version::<R>()?);
+            match connection.call(request.borrow(), deadline).await {
                 Ok(response) => {
                     self.put_back(connection);
                     return Ok(response);
@@ -201,7 +212,8 @@ impl Cluster {
             }
         }
         let mut connection = self.connect(address).await?;
-        let response = connection.call(request, deadline).await?;
+        let request = make(connection.version::<R>()?);
+        let response = connection.call(request.borrow(), deadline).await?;
         self.put_back(connection);
         Ok(response)
     }

@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use crate::cluster::{Cluster, NodeId, TopicMetadata};
 use crate::error::{ClientError, chain};
-pub use glimpse::Glimpses;
+pub use glimpse::glimpse;
 use trouble::Place;
 
 /// Pause before leaders are looked up again, at first and at most.

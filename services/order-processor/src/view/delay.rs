@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kafka_client::cluster::TopicMetadata;
-use kafka_client::reader::{FetchedBatches, Glimpses};
+use kafka_client::cluster::{Cluster, TopicMetadata};
+use kafka_client::reader::{FetchedBatches, glimpse};
 use kafka_group::TopicPartition;
 use kafka_group::record_batch::AbortedTransactions;
 use tokio::time::Instant;
@@ -33,7 +33,7 @@ struct Next {
 
 impl Delays {
     /// Looks at the next record of each partition that is behind. Where that does not succeed, nothing is known of it.
-    pub(super) async fn look(&mut self, glimpses: &mut Glimpses, reading: &Reading) {
+    pub(super) async fn look(&mut self, cluster: &Cluster, reading: &Reading) {
         self.next.retain(|tp, _| reading.lag(tp) > 0);
         for (tp, topic) in reading.log_ends.keys().filter_map(|tp| {
             let topic = reading.topics.get(tp.topic.as_ref())?;
@@ -46,7 +46,7 @@ impl Delays {
                     || (next.offset == offset && next.timestamp_ms.is_some())
             });
             if !is_known {
-                let timestamp_ms = timestamp(glimpses, tp, topic, offset).await;
+                let timestamp_ms = timestamp(cluster, tp, topic, offset).await;
                 let next = Next { offset, timestamp_ms, looked: Instant::now() };
                 self.next.insert(tp.clone(), next);
             }
@@ -66,12 +66,12 @@ impl Delays {
 }
 
 async fn timestamp(
-    glimpses: &mut Glimpses,
+    cluster: &Cluster,
     tp: &TopicPartition,
     topic: &TopicMetadata,
     offset: i64,
 ) -> Option<i64> {
-    match glimpses.at(tp, topic, offset, LOOK_BYTES_MAX).await {
+    match glimpse(cluster, tp, topic, offset, LOOK_BYTES_MAX).await {
         Ok(fetched) => first_timestamp(fetched, offset),
         Err(error) => {
             tracing::debug!(partition = %tp, offset, %error, "cannot look at the next record");

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::offsets::{OffsetAt, list_offsets};
-use kafka_client::reader::Glimpses;
 use kafka_group::TopicPartition;
 use kafka_group::record_batch::Record;
 use uuid::Uuid;
@@ -90,7 +89,6 @@ impl Recent {
     pub(super) async fn catch_up(
         &mut self,
         cluster: &Cluster,
-        glimpses: &mut Glimpses,
         settings: &ProcessorSettings,
         reading: &Reading,
     ) -> anyhow::Result<()> {
@@ -104,7 +102,7 @@ impl Recent {
             let length = (KEPT / count).clamp(KEPT_OF_PARTITION.0, KEPT_OF_PARTITION.1);
             let make =
                 |tp: &TopicPartition, record: &Record<'_>| seen(tp, topic.topic_id, group, record);
-            tail.catch_up(glimpses, topic, &reading.log_ends, length, make).await?;
+            tail.catch_up(cluster, topic, &reading.log_ends, length, make).await?;
             for seen in tail.iter_mut() {
                 seen.decode(&mut self.decoder).await;
             }
@@ -113,14 +111,14 @@ impl Recent {
         if let Some(topic) = described.get(&settings.dlq_topic) {
             self.desk.topic_id = topic.topic_id;
             let ends = list_offsets(cluster, &partitions(&described), OffsetAt::LastStable).await?;
-            self.read_letters(glimpses, topic, &ends).await?;
+            self.read_letters(cluster, topic, &ends).await?;
         }
         Ok(())
     }
 
     async fn read_letters(
         &mut self,
-        glimpses: &mut Glimpses,
+        cluster: &Cluster,
         topic: &TopicMetadata,
         ends: &BTreeMap<TopicPartition, i64>,
     ) -> anyhow::Result<()> {
@@ -130,7 +128,7 @@ impl Recent {
             let error_type = shown(letter.cause.type_or_words());
             (letter.identity, error_type)
         };
-        Ok(self.letters.catch_up(glimpses, topic, ends, LETTERS_OF_PARTITION, make).await?)
+        Ok(self.letters.catch_up(cluster, topic, ends, LETTERS_OF_PARTITION, make).await?)
     }
 
     /// Returns the latest orders, newest first.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use kafka_client::cluster::TopicMetadata;
+use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::ClientError;
-use kafka_client::reader::{FetchedBatches, Glimpses};
+use kafka_client::reader::{FetchedBatches, glimpse};
 use kafka_group::TopicPartition;
 use kafka_group::record_batch::{AbortedTransactions, Record};
 use kafka_protocol::ResponseError;
@@ -41,10 +41,10 @@ impl<T> Tail<T> {
     /// of the records, as much again.
     ///
     /// # Errors
-    /// As [`Glimpses::at`], but a log that was cut meanwhile is none.
+    /// As [`glimpse`], but a log that was cut meanwhile is none.
     pub(super) async fn catch_up(
         &mut self,
-        glimpses: &mut Glimpses,
+        cluster: &Cluster,
         topic: &TopicMetadata,
         ends: &BTreeMap<TopicPartition, i64>,
         length: usize,
@@ -67,7 +67,8 @@ impl<T> Tail<T> {
                 if part.next_offset >= end {
                     break;
                 }
-                let fetched = match glimpses.at(&tp, topic, part.next_offset, LOOK_BYTES_MAX).await
+                let fetched = match glimpse(cluster, &tp, topic, part.next_offset, LOOK_BYTES_MAX)
+                    .await
                 {
                     Ok(fetched) => fetched,
                     Err(ClientError::Refused {

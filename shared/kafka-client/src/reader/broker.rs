@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::request::{in_turn, request};
 use super::response::{self, ERROR_PAUSE, Outcome, Read};
 use super::trouble::Next;
-use super::{Fetched, FetchedBatches, OnFetch, ReaderConfig, Shared, Source, Wanted};
+use super::{Fetched, OnFetch, ReaderConfig, Shared, Source, Wanted};
 use crate::cluster::{Cluster, NodeId};
 use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};
@@ -365,27 +365,17 @@ fn deliver(
 }
 
 /// Hands on what could be read of one partition; returns whether there was anything.
-fn hand_on(tp: &TopicPartition, source: &mut Source, read: Read) -> bool {
-    let Read { mut reading, found, aborted, high_watermark, log_start_offset } = read;
-    source.place.log_start = log_start_offset;
-    let next = source.place.advance(&mut reading, found);
+fn hand_on(tp: &TopicPartition, source: &mut Source, mut read: Read) -> bool {
+    source.place.log_start = read.log_start_offset;
+    let next = source.place.advance(&mut read.reading, read.found);
     heed(tp, source, next);
-    let ends = (found.end, high_watermark);
-    let has_any = !reading.batches.is_empty() || reading.damaged.is_some();
+    let ends = (read.found.end, read.high_watermark);
+    let has_any = !read.reading.batches.is_empty() || read.reading.damaged.is_some();
     if !has_any && source.ends == Some(ends) {
         return false;
     }
-    let fetched = FetchedBatches {
-        batches: reading.batches,
-        damaged: reading.damaged,
-        aborted,
-        next_offset: reading.next_offset,
-        last_stable_offset: found.end,
-        high_watermark,
-        log_start_offset,
-    };
     // Only this task sends, and the plan saw room; a channel that is closed is dropped by the next plan.
-    if source.sender.try_send(Fetched::Batches(fetched)).is_ok() {
+    if source.sender.try_send(Fetched::Batches(read.into_fetched())).is_ok() {
         source.ends = Some(ends);
     }
     has_any

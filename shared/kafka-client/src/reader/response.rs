@@ -11,7 +11,7 @@ use kafka_protocol::messages::{self, fetch_response::PartitionData};
 use uuid::Uuid;
 
 use super::trouble::Circumstances;
-use super::{ReaderConfig, Wanted};
+use super::{FetchedBatches, ReaderConfig, Wanted};
 
 /// Pause after an error about one partition that only time or an operator can heal.
 pub(super) const ERROR_PAUSE: Duration = Duration::from_secs(1);
@@ -46,6 +46,22 @@ pub(super) struct Read {
     pub(super) aborted: Vec<(i64, i64)>,
     pub(super) high_watermark: i64,
     pub(super) log_start_offset: i64,
+}
+
+impl Read {
+    /// Returns what is handed on of it.
+    pub(super) fn into_fetched(self) -> FetchedBatches {
+        let Self { reading, found, aborted, high_watermark, log_start_offset } = self;
+        FetchedBatches {
+            batches: reading.batches,
+            damaged: reading.damaged,
+            aborted,
+            next_offset: reading.next_offset,
+            last_stable_offset: found.end,
+            high_watermark,
+            log_start_offset,
+        }
+    }
 }
 
 /// Sorts a response by partition; what was not asked for is left out. `first` was the first one of the request.
