@@ -52,6 +52,16 @@ function inWorld(name, settings, body) {
     });
 }
 
+/** Opens the page and waits until it shows what became of a hundred orders. */
+async function afterHundredOrders(world, context) {
+    world.processor();
+    const { url } = await world.dashboard();
+    await world.finished(world.generator({ ORDER_COUNT: "100", ORDER_RATE: "0" }));
+    const tab = await open(context, url);
+    await settled(tab, 100);
+    return tab;
+}
+
 /** Waits until everything in the topic was taken, and the page knows. */
 async function settled(tab, produced) {
     await shows(tab, "produced", produced);
@@ -296,11 +306,7 @@ inWorld(
     "every page is accessible, in the light, in the dark and on a phone",
     { ERROR_SIMULATION_RATE: "0.3", MAX_RETRIES: "0" },
     async ({ world, context }) => {
-        world.processor();
-        const { url } = await world.dashboard();
-        await world.finished(world.generator({ ORDER_COUNT: "100", ORDER_RATE: "0" }));
-        const tab = await open(context, url);
-        await settled(tab, 100);
+        const tab = await afterHundredOrders(world, context);
         for (const [name, width, colorScheme] of [
             ["light", 1360, "light"],
             ["dark", 1360, "dark"],
@@ -336,11 +342,7 @@ inWorld(
     "everything can be reached by keyboard",
     { ERROR_SIMULATION_RATE: "0.3", MAX_RETRIES: "0" },
     async ({ world, context }) => {
-        world.processor();
-        const { url } = await world.dashboard();
-        await world.finished(world.generator({ ORDER_COUNT: "100", ORDER_RATE: "0" }));
-        const tab = await open(context, url);
-        await settled(tab, 100);
+        const tab = await afterHundredOrders(world, context);
         const tabTo = async (name) => {
             for (let presses = 0; presses < 200; presses += 1) {
                 await tab.keyboard.press("Tab");

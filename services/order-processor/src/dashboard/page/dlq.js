@@ -1,9 +1,8 @@
 // The dead letters: by cause, and the newest that match the filters, which stand in the address.
 
-import { get } from "./client.js";
 import { Rows, badge, el, moment, setAttribute, setShown, setText, table } from "./dom.js";
 import * as format from "./format.js";
-import { dismiss, replay } from "./letters.js";
+import { dismiss, fetchFor, replay } from "./letters.js";
 
 const FILTERS = ["type", "state", "key", "partition"];
 const LIMIT = 50;
@@ -214,24 +213,8 @@ export class Dlq {
         location.hash = addressOf(filter);
     }
 
-    /** Fetches the list. Answers that come after a later one was asked for are dropped. */
-    async fetch() {
-        this.asked += 1;
-        const asked = this.asked;
-        try {
-            const letters = await get("/api/dlq", { ...this.filter, limit: LIMIT });
-            if (asked === this.asked) {
-                setText(this.failure, "");
-                setText(this.asOf, `as of ${format.time(this.store.now, this.store.now)}`);
-                this.show(letters);
-            }
-            return letters;
-        } catch (error) {
-            if (asked === this.asked && error.status !== 401) {
-                setText(this.failure, error.message);
-            }
-            return null;
-        }
+    fetch() {
+        return fetchFor(this, "/api/dlq", { ...this.filter, limit: LIMIT });
     }
 
     update(store, changed) {
@@ -242,6 +225,7 @@ export class Dlq {
     }
 
     show(letters) {
+        setText(this.asOf, `as of ${format.time(this.store.now, this.store.now)}`);
         const { topic, unresolved, replayed, dismissed, repeats, other_groups: others, unreadable } = letters;
         const more = [
             [repeats, "repeated"],

@@ -1,10 +1,9 @@
 // One dead letter: what it was, why it failed, what happened to it, and all its bytes.
 
-import { get } from "./client.js";
 import { badge, el, setText, table } from "./dom.js";
 import { addressOf, replayTopic } from "./dlq.js";
 import * as format from "./format.js";
-import { dismiss, replay } from "./letters.js";
+import { dismiss, fetchFor, replay } from "./letters.js";
 
 /** The page of one dead letter. */
 export class Letter {
@@ -68,21 +67,8 @@ export class Letter {
         this.tools.hidden = true;
     }
 
-    async fetch() {
-        this.asked += 1;
-        const asked = this.asked;
-        try {
-            const letter = await get(`/api/dlq/${this.place.replace(":", "/")}`);
-            if (asked === this.asked) {
-                setText(this.failure, "");
-                this.show(letter);
-            }
-        } catch (error) {
-            if (asked === this.asked && error.status !== 401) {
-                setText(this.failure, error.message);
-            }
-        }
-        return null;
+    fetch() {
+        return fetchFor(this, `/api/dlq/${this.place.replace(":", "/")}`);
     }
 
     update(store, changed) {

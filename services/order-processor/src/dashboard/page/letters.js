@@ -1,7 +1,9 @@
-// What is done about dead letters: a dry run first, then the question, then the deed, to no more than was counted.
+// How dead letters are fetched, and what is done about them: a dry run first, then the question, then the deed, to no more
+// than was counted.
 
-import { post } from "./client.js";
+import { get, post } from "./client.js";
 import { ask } from "./dialog.js";
+import { setText } from "./dom.js";
 import * as format from "./format.js";
 import { clearNotice, notice } from "./notices.js";
 
@@ -61,6 +63,28 @@ export async function dismiss(chosen) {
         notice(`Dismissed ${format.countOf(done.dismissed, "dead letter")}.`, "good");
         return true;
     });
+}
+
+/**
+ * Fetches what `page` shows and has it show that, or why it cannot be shown; returns it, or null. An answer that comes after
+ * a later one was asked for is not shown.
+ */
+export async function fetchFor(page, path, query) {
+    page.asked += 1;
+    const asked = page.asked;
+    try {
+        const letters = await get(path, query);
+        if (asked === page.asked) {
+            setText(page.failure, "");
+            page.show(letters);
+        }
+        return letters;
+    } catch (error) {
+        if (asked === page.asked && error.status !== 401) {
+            setText(page.failure, error.message);
+        }
+        return null;
+    }
 }
 
 let isUnderWay = false;
