@@ -103,14 +103,14 @@ pub async fn run(
 
 async fn execute(
     settings: &ProcessorSettings,
-    command: Option<ControlCommand>,
+    asked: Option<ControlCommand>,
     is_json: bool,
 ) -> anyhow::Result<()> {
     let cluster = settings.cluster();
     let topic = settings.topics.control_topic.as_str();
     let follower = Follower::start(cluster.clone(), topic, Missing::Leave);
     let mut view = follower.view();
-    let told = match command {
+    let told = match asked {
         None => None,
         Some(ControlCommand::Stop { told }) => Some((RunState::Paused, told)),
         Some(ControlCommand::Start { told }) => Some((RunState::Running, told)),
@@ -122,9 +122,10 @@ async fn execute(
     };
     let (roles, by) = (told.target.roles(), told.operator.name());
     let replication_factor = settings.topics.replication_factor;
-    let commanded =
-        command_or_explain(&cluster, topic, replication_factor, roles, state, by).await?;
-    read(&mut view, commanded).await?;
+    let commanded = command(&cluster, topic, replication_factor, roles, state, by)
+        .await
+        .with_context(|| format!("write to topic {topic}"))?;
+    read(&mut view, commanded.next_offset).await?;
     let waited = Duration::from_secs(told.wait);
     let left = timeout(waited, followed(&cluster, settings, &mut view, roles, state)).await;
     let members = members(&cluster, settings).await;
@@ -136,19 +137,6 @@ async fn execute(
         }
     }
     Ok(())
-}
-
-/// Writes the word, and returns the offset after it.
-async fn command_or_explain(
-    cluster: &Cluster,
-    topic: &str,
-    replication_factor: i16,
-    roles: &[Role],
-    state: RunState,
-    by: String,
-) -> anyhow::Result<i64> {
-    let commanded = command(cluster, topic, replication_factor, roles, state, by).await;
-    Ok(commanded.with_context(|| format!("write to topic {topic}"))?.next_offset)
 }
 
 /// Waits until the topic was read, at least up to an offset.

@@ -130,32 +130,20 @@ impl Reporter {
         let product = order.map(|order| order.product.as_str());
         let price = order.map(|order| two_decimals(f64::from(order.price)));
         let trace_id = trace_id.map(display);
-        if attempts > 1 {
-            tracing::info!(
-                order_id,
-                product,
-                price,
-                partition,
-                offset,
-                average,
-                recent_average,
-                attempts,
-                trace_id,
-                "processed after a retry"
-            );
-        } else {
-            tracing::info!(
-                order_id,
-                product,
-                price,
-                partition,
-                offset,
-                average,
-                recent_average,
-                trace_id,
-                "processed"
-            );
-        }
+        let attempts = Some(attempts).filter(|attempts| *attempts > 1);
+        tracing::info!(
+            order_id,
+            product,
+            price,
+            partition,
+            offset,
+            average,
+            recent_average,
+            attempts,
+            trace_id,
+            "{}",
+            if attempts.is_some() { "processed after a retry" } else { "processed" }
+        );
     }
 
     /// Reports a transient failure and when the order is tried again.

@@ -113,7 +113,7 @@ impl Report {
             chosen,
             sent: delivered.sent,
             left_alone,
-            failed: delivered.refused + delivered.gone,
+            failed: delivered.failed(),
         };
         (tally, self.outcome)
     }
@@ -125,7 +125,7 @@ impl Report {
 /// When another run has the lock, when the cluster does not answer for long, or when letters could not be sent.
 pub(super) async fn run(mut overview: Overview, request: &Request) -> anyhow::Result<()> {
     let Report { target, plan, delivered, outcome } = execute(&mut overview, request).await?;
-    let failed = delivered.as_ref().map_or(0, |delivered| delivered.refused + delivered.gone);
+    let failed = delivered.as_ref().map_or(0, Delivered::failed);
     print(&Summary { request, target: &target, plan, delivered })?;
     if outcome.as_ref().is_err_and(anyhow::Error::is::<Stopped>) {
         super::talk("stopped; what was not sent is still a dead letter");

@@ -71,6 +71,13 @@ pub(super) struct Delivered {
     pub(super) gone: u64,
 }
 
+impl Delivered {
+    /// Returns how many letters could not be sent.
+    pub(super) fn failed(&self) -> u64 {
+        self.refused + self.gone
+    }
+}
+
 /// Sends to one topic.
 #[derive(Debug)]
 pub(super) struct Courier {
