@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kafka_client::cluster::Cluster;
+use kafka_client::error::chain;
 use kafka_client::membership::Membership;
 use kafka_client::offsets::{GroupOffsets, OffsetAt, list_offsets};
 use kafka_client::reader::{OnFetch, Reader, ReaderConfig};
@@ -248,6 +249,11 @@ impl<H: Handler> Session<H> {
             Event::Guests(members) => tracing::warn!(
                 members = %members.join(", "),
                 "members of another kind are in the group: the numbers of the partitions they hold start over"
+            ),
+            Event::UnreadableSubscription { member_id, error } => tracing::warn!(
+                member = member_id,
+                error = %chain(&error),
+                "this member's subscription cannot be read: it is assigned no partition"
             ),
             Event::Fatal(error) => {
                 return Err(anyhow::Error::new(error).context("stay in the group"));

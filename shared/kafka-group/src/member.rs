@@ -81,6 +81,13 @@ pub enum Event {
     /// Members of the group that do not keep this product's state with their commits, by member id (which begins
     /// with the client id). Reported by the leader.
     Guests(Vec<String>),
+    /// The leader cannot read what this member subscribes to, and assigns nothing to it.
+    UnreadableSubscription {
+        /// The member's id, which begins with its client id.
+        member_id: String,
+        /// What is wrong with its subscription.
+        error: ConsumerProtocolError,
+    },
     /// The membership has ended for good.
     Fatal(MemberError),
 }
@@ -106,7 +113,7 @@ pub enum MemberError {
         /// The code the coordinator answered.
         error: ResponseError,
     },
-    /// A subscription or an assignment does not follow the consumer protocol.
+    /// This member's subscription or assignment does not follow the consumer protocol.
     #[error("{what} does not follow the consumer protocol")]
     Protocol {
         /// What was being read or written.

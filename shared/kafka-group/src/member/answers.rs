@@ -7,7 +7,8 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 
 use super::{Event, Member, MemberError, RETRY_BACKOFF, State, requests};
-use crate::consumer_protocol::Implementation;
+use crate::assignor::MemberSubscription;
+use crate::consumer_protocol::{Implementation, Subscription};
 use crate::error_code::{Disposition, disposition};
 
 /// How often in a row an unexplained error is retried before it is fatal.
@@ -36,22 +37,43 @@ impl Member {
             self.state = State::ReadyToSync { not_before: now, assignments: Vec::new() };
             return;
         }
-        match requests::read_subscriptions(response) {
-            Ok(members) => {
-                let guests: Vec<String> = members
-                    .iter()
-                    .filter(|member| member.subscription.implementation == Implementation::Other)
-                    .map(|member| member.member_id.clone())
-                    .collect();
-                if !guests.is_empty() {
-                    self.events.push_back(Event::Guests(guests));
+        let members = self.read_subscriptions(response);
+        self.state = State::Assigning { members };
+    }
+
+    /// Reads what the members subscribe to. One that cannot be read counts as empty: it ends neither this leader nor
+    /// the next.
+    fn read_subscriptions(
+        &mut self,
+        response: &messages::JoinGroupResponse,
+    ) -> Vec<MemberSubscription> {
+        let mut guests = Vec::new();
+        let mut members = Vec::new();
+        for member in &response.members {
+            let member_id = member.member_id.to_string();
+            let subscription = match Subscription::decode(&member.metadata) {
+                Ok(subscription) => {
+                    if subscription.implementation == Implementation::Other {
+                        guests.push(member_id.clone());
+                    }
+                    subscription
                 }
-                self.state = State::Assigning { members };
-            }
-            Err(source) => {
-                self.stop(MemberError::Protocol { what: "a member's subscription", source });
-            }
+                Err(error) => {
+                    let member_id = member_id.clone();
+                    self.events.push_back(Event::UnreadableSubscription { member_id, error });
+                    Subscription::default()
+                }
+            };
+            members.push(MemberSubscription {
+                member_id,
+                group_instance_id: member.group_instance_id.as_ref().map(ToString::to_string),
+                subscription,
+            });
         }
+        if !guests.is_empty() {
+            self.events.push_back(Event::Guests(guests));
+        }
+        members
     }
 
     /// Takes the answer to a SyncGroup.

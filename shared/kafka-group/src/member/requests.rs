@@ -1,4 +1,4 @@
-//! The requests a member sends, built from its present state, and the reading of what the leader receives.
+//! The requests a member sends, built from its present state, and the reading of its assignment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::Member;
 use crate::TopicPartition;
-use crate::assignor::MemberSubscription;
 use crate::consumer_protocol::{Assignment, ConsumerProtocolError, Subscription, TopicPartitions};
 
 /// The protocol type of consumers, as opposed to Connect workers and others.
@@ -90,23 +89,6 @@ pub(super) fn assignments(
             Ok(messages::sync_group_request::SyncGroupRequestAssignment::default()
                 .with_member_id(StrBytes::from_string(member_id))
                 .with_assignment(Assignment { partitions }.encode()?))
-        })
-        .collect()
-}
-
-/// Decodes what every member told the leader.
-pub(super) fn read_subscriptions(
-    response: &messages::JoinGroupResponse,
-) -> Result<Vec<MemberSubscription>, ConsumerProtocolError> {
-    response
-        .members
-        .iter()
-        .map(|member| {
-            Ok(MemberSubscription {
-                member_id: member.member_id.to_string(),
-                group_instance_id: member.group_instance_id.as_ref().map(ToString::to_string),
-                subscription: Subscription::decode(&member.metadata)?,
-            })
         })
         .collect()
 }

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 use kafka_protocol::protocol::StrBytes;
@@ -96,6 +97,44 @@ impl Bench {
         self.member.on_join(&response, self.now);
     }
 
+    /// Answers a JoinGroup of this member as the leader, beside `others` with the metadata they joined with.
+    fn lead(&mut self, others: &[(&str, &[u8])], generation: i32) {
+        let mine = self.expect_join().protocols[0].metadata.clone();
+        let member = |id: &str, metadata: Bytes| {
+            messages::join_group_response::JoinGroupResponseMember::default()
+                .with_member_id(StrBytes::from_string(id.to_owned()))
+                .with_metadata(metadata)
+        };
+        let others =
+            others.iter().map(|(id, metadata)| member(id, Bytes::copy_from_slice(metadata)));
+        let members = others.chain([member(ME, mine)]).collect();
+        let response = messages::JoinGroupResponse::default()
+            .with_generation_id(generation)
+            .with_leader(StrBytes::from_static_str(ME))
+            .with_member_id(StrBytes::from_static_str(ME))
+            .with_members(members);
+        self.member.on_join(&response, self.now);
+    }
+
+    /// Tells the member how many partitions `topic` has.
+    fn count(&mut self, topic: &str, partitions: i32) {
+        let counts = BTreeMap::from([(topic.to_owned(), partitions)]);
+        self.member.on_partition_counts(counts, self.now);
+    }
+
+    /// What the leader hands out, by member.
+    fn handed_out(
+        sync: &messages::SyncGroupRequest,
+    ) -> BTreeMap<String, BTreeMap<String, Vec<i32>>> {
+        sync.assignments
+            .iter()
+            .map(|assigned| {
+                let assignment = Assignment::decode(&assigned.assignment).unwrap();
+                (assigned.member_id.to_string(), assignment.partitions)
+            })
+            .collect()
+    }
+
     fn answer_sync(&mut self, indexes: &[i32]) {
         let assignment = Assignment { partitions: by_topic(indexes) };
         let response =
@@ -151,42 +190,45 @@ fn a_new_member_takes_the_id_it_is_given_and_joins_again() {
 #[test]
 fn the_leader_assigns_with_the_partition_counts_it_asked_for() {
     let mut bench = Bench::new(Assignor::Range);
-    let metadata = bench.expect_join().protocols[0].metadata.clone();
-    let member = |id: &'static str| {
-        messages::join_group_response::JoinGroupResponseMember::default()
-            .with_member_id(StrBytes::from_static_str(id))
-            .with_metadata(metadata.clone())
-    };
-    let response = messages::JoinGroupResponse::default()
-        .with_generation_id(1)
-        .with_leader(StrBytes::from_static_str(ME))
-        .with_member_id(StrBytes::from_static_str(ME))
-        .with_members(vec![member("processor-0"), member(ME)]);
-    bench.member.on_join(&response, bench.now);
+    let other = Subscription { topics: vec!["orders".to_owned()], ..Subscription::default() };
+    bench.lead(&[("processor-0", &other.encode().unwrap())], 1);
     assert_eq!(bench.member.poll_request(bench.now), None);
     assert_eq!(bench.member.wanted_partition_counts(), Some(BTreeSet::from(["orders".to_owned()])));
-    let counts = BTreeMap::from([("orders".to_owned(), 3)]);
-    bench.member.on_partition_counts(counts.clone(), bench.now);
-    let sync = bench.expect_sync();
-    let handed_out: BTreeMap<&str, BTreeMap<String, Vec<i32>>> = sync
-        .assignments
-        .iter()
-        .map(|assigned| {
-            let assignment = Assignment::decode(&assigned.assignment).unwrap();
-            (assigned.member_id.as_str(), assignment.partitions)
-        })
-        .collect();
+    bench.count("orders", 3);
     assert_eq!(
-        handed_out,
-        BTreeMap::from([("processor-0", by_topic(&[0, 1])), (ME, by_topic(&[2]))])
+        Bench::handed_out(&bench.expect_sync()),
+        BTreeMap::from([
+            ("processor-0".to_owned(), by_topic(&[0, 1])),
+            (ME.to_owned(), by_topic(&[2]))
+        ])
     );
     bench.answer_sync(&[2]);
     bench.events();
 
-    bench.member.on_partition_counts(counts, bench.now);
+    bench.count("orders", 3);
     assert!(bench.member.is_stable(), "unchanged counts are no reason to rebalance");
-    bench.member.on_partition_counts(BTreeMap::from([("orders".to_owned(), 4)]), bench.now);
+    bench.count("orders", 4);
     assert_eq!(bench.events(), [Event::Revoked(partitions(&[2]))]);
+}
+
+#[test]
+fn a_member_whose_subscription_is_unreadable_is_named_and_gets_nothing() {
+    for assignor in [Assignor::CooperativeSticky, Assignor::Range] {
+        for unreadable in [&b""[..], b"\xff\xff", b"\x00\x03\x00", b"\x00\x00\x7f\xff\xff\xff"] {
+            let mut bench = Bench::new(assignor);
+            bench.lead(&[("other-1", unreadable)], 1);
+            let events = bench.events();
+            let [Event::UnreadableSubscription { member_id, .. }] = events.as_slice() else {
+                panic!("{assignor}: {events:?}")
+            };
+            assert_eq!(member_id, "other-1");
+            bench.count("orders", 3);
+            let handed_out = Bench::handed_out(&bench.expect_sync());
+            let expected =
+                [("other-1".to_owned(), by_topic(&[])), (ME.to_owned(), by_topic(&[0, 1, 2]))];
+            assert_eq!(handed_out, BTreeMap::from(expected), "{assignor}");
+        }
+    }
 }
 
 #[test]
