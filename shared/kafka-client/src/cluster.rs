@@ -79,6 +79,32 @@ impl Cluster {
         &self,
         topics: &[&str],
     ) -> Result<BTreeMap<String, TopicMetadata>, ClientError> {
+        let mut described = BTreeMap::new();
+        for (name, topic) in self.describe(topics).await? {
+            match topic {
+                Ok(topic) => {
+                    described.insert(name, topic);
+                }
+                Err(ResponseError::UnknownTopicOrPartition | ResponseError::UnknownTopicId) => {}
+                Err(error) => {
+                    return Err(ClientError::refused(format!("describe topic {name}"), error));
+                }
+            }
+        }
+        Ok(described)
+    }
+
+    /// Describes `topics`, each with the error of its own that the cluster answers. Nothing is created.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] while no broker answers.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn describe(
+        &self,
+        topics: &[&str],
+    ) -> Result<BTreeMap<String, Result<TopicMetadata, ResponseError>>, ClientError> {
         let names = topics
             .iter()
             .map(|name| {
@@ -100,20 +126,14 @@ impl Cluster {
                 })
                 .collect();
         }
-        let mut described = BTreeMap::new();
-        for topic in response.topics {
+        let topics = response.topics.iter().map(|topic| {
             let name = topic.name.as_ref().map(|name| name.0.to_string()).unwrap_or_default();
             match ResponseError::try_from_code(topic.error_code) {
-                None | Some(ResponseError::LeaderNotAvailable) => {
-                    described.insert(name, read_topic(&topic));
-                }
-                Some(ResponseError::UnknownTopicOrPartition | ResponseError::UnknownTopicId) => {}
-                Some(error) => {
-                    return Err(ClientError::refused(format!("describe topic {name}"), error));
-                }
+                None | Some(ResponseError::LeaderNotAvailable) => (name, Ok(read_topic(topic))),
+                Some(error) => (name, Err(error)),
             }
-        }
-        Ok(described)
+        });
+        Ok(topics.collect())
     }
 
     /// Returns the `host:port` of the coordinator of consumer group `group_id`.

@@ -8,13 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kafka_group::TopicPartition;
-use kafka_group::member::{CommitPermission, Event, Member, MemberConfig, Request};
+use kafka_group::member::{
+    CommitPermission, Event, Member, MemberConfig, PartitionCounts, Request,
+};
 use kafka_protocol::ResponseError;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, TopicMetadata};
 use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};
 
@@ -25,11 +27,13 @@ const COMMANDS_MAX: usize = 64;
 /// How much longer than the rebalance timeout a JoinGroup may take to be answered.
 const JOIN_GRACE: Duration = Duration::from_secs(5);
 /// How often the leader looks whether subscribed topics have appeared or grown.
-const METADATA_INTERVAL: Duration = Duration::from_secs(30);
+const METADATA_INTERVAL: Duration = Duration::from_secs(15);
+/// Pause before the leader asks again for metadata that it could not get, or cannot assign with.
+const METADATA_RETRY: Duration = Duration::from_millis(200);
 /// Pause before the coordinator is looked up again, at first and at most.
 const COORDINATOR_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(1));
-/// How often an unreachable coordinator is reported.
+/// How often an unreachable coordinator, or metadata that cannot be had, are reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How a member stands with its group.
@@ -77,7 +81,9 @@ impl Membership {
             events: events_tx,
             status: status_tx,
             metadata: JoinSet::new(),
-            metadata_due: None,
+            metadata_due: Instant::now(),
+            metadata_reported: None,
+            undescribed: BTreeMap::new(),
             last_contact: None,
         };
         let mut tasks = JoinSet::new();
@@ -142,6 +148,9 @@ enum Answer {
     Left,
 }
 
+/// What the cluster says of each of the group's topics.
+type Described = BTreeMap<String, Result<TopicMetadata, ResponseError>>;
+
 /// Whether the driver goes on after a command.
 #[derive(PartialEq, Eq)]
 enum Flow {
@@ -155,9 +164,13 @@ struct Driver {
     events: mpsc::Sender<Event>,
     status: watch::Sender<MembershipStatus>,
     /// The one metadata request under way, if any.
-    metadata: JoinSet<Result<BTreeMap<String, i32>, ClientError>>,
+    metadata: JoinSet<Result<Described, ClientError>>,
     /// When the leader looks at its topics again.
-    metadata_due: Option<Instant>,
+    metadata_due: Instant,
+    /// When it was last reported that metadata cannot be had.
+    metadata_reported: Option<Instant>,
+    /// The topics that the cluster did not describe when it was last asked.
+    undescribed: BTreeMap<String, ResponseError>,
     last_contact: Option<Instant>,
 }
 
@@ -224,7 +237,8 @@ impl Driver {
 
     /// Waits for whatever comes first: a command, a timer, metadata.
     async fn wait(&mut self, commands: &mut mpsc::Receiver<Command>) -> Flow {
-        let metadata_due = self.metadata_due.filter(|_| self.metadata.is_empty());
+        let asks = self.metadata.is_empty() && self.member.watched_topics().is_some();
+        let metadata_due = asks.then_some(self.metadata_due);
         let due = [self.member.poll_timeout().map(Instant::from_std), metadata_due];
         let due = due.into_iter().flatten().min();
         tokio::select! {
@@ -287,10 +301,13 @@ impl Driver {
             Ok(answer) => {
                 self.last_contact = Some(Instant::now());
                 match answer {
-                    Answer::Join(response) => self.member.on_join(&response, now()),
+                    Answer::Join(response) => {
+                        self.member.on_join(&response, now());
+                        self.metadata_due = Instant::now();
+                    }
                     Answer::Sync(response) => {
                         self.member.on_sync(&response, now());
-                        self.metadata_due = Some(Instant::now() + METADATA_INTERVAL);
+                        self.metadata_due = Instant::now() + METADATA_INTERVAL;
                     }
                     Answer::Heartbeat(response) => self.member.on_heartbeat(&response, now()),
                     Answer::Left => {}
@@ -338,45 +355,65 @@ impl Driver {
         }
     }
 
-    /// Starts a metadata request where the member needs partition counts, or where it is time to look again.
+    /// Starts a metadata request where the member leads its group and it is time to look at its topics.
     fn start_metadata(&mut self) {
-        if !self.metadata.is_empty() {
+        if !self.metadata.is_empty() || Instant::now() < self.metadata_due {
             return;
         }
-        let wanted = self.member.wanted_partition_counts().or_else(|| {
-            let due = self.metadata_due.is_some_and(|due| due <= Instant::now());
-            if due {
-                self.metadata_due = Some(Instant::now() + METADATA_INTERVAL);
-            }
-            self.member.watched_topics().filter(|_| due)
-        });
-        let Some(topics) = wanted else { return };
+        let Some(topics) = self.member.watched_topics() else { return };
         let cluster = self.cluster.clone();
         self.metadata.spawn(async move {
             let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-            let described = cluster.metadata(&names).await;
-            if described.is_err() {
-                sleep(COORDINATOR_BACKOFF.0).await;
+            let mut described = cluster.describe(&names).await?;
+            // A topic that the answer leaves out is as unknown as one that it calls unknown.
+            for topic in topics {
+                described.entry(topic).or_insert(Err(ResponseError::UnknownTopicOrPartition));
             }
-            Ok(described?
-                .into_iter()
-                .map(|(name, topic)| (name, topic.partition_count()))
-                .collect())
+            Ok(described)
         });
     }
 
-    fn on_metadata(
-        &mut self,
-        counts: Result<Result<BTreeMap<String, i32>, ClientError>, tokio::task::JoinError>,
-    ) {
-        match counts {
-            Ok(Ok(counts)) => self.member.on_partition_counts(counts, now()),
+    fn on_metadata(&mut self, described: Result<Result<Described, ClientError>, JoinError>) {
+        match described {
+            Ok(Ok(described)) => {
+                self.metadata_reported = None;
+                self.on_described(described);
+            }
             Ok(Err(error)) => {
-                tracing::warn!(error = %chain(&error), "could not describe the group's topics, trying again");
+                if self.metadata_reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                    tracing::warn!(error = %chain(&error), "could not describe the group's topics, trying again");
+                    self.metadata_reported = Some(Instant::now());
+                }
+                self.metadata_due = Instant::now() + METADATA_RETRY;
+                return;
             }
             Err(error) => tracing::error!(%error, "the task that describes topics failed"),
         }
-        self.start_metadata();
+        let pause = if self.member.is_assigning() { METADATA_RETRY } else { METADATA_INTERVAL };
+        self.metadata_due = Instant::now() + pause;
+    }
+
+    fn on_described(&mut self, described: Described) {
+        let mut undescribed = BTreeMap::new();
+        let mut counts = PartitionCounts::new();
+        for (name, topic) in described {
+            let count = match topic.map(|topic| topic.partition_count()) {
+                Ok(0) => Err(ResponseError::LeaderNotAvailable),
+                count => count,
+            };
+            if let Err(error) = count {
+                undescribed.insert(name.clone(), error);
+            }
+            counts.insert(name, count.ok());
+        }
+        if !undescribed.is_empty() && undescribed != self.undescribed {
+            tracing::warn!(
+                topics = ?undescribed,
+                "the cluster does not describe topics of the group: their last assignment is kept"
+            );
+        }
+        self.undescribed = undescribed;
+        self.member.on_partition_counts(counts, now());
     }
 
     fn forward(&mut self, permit: Option<mpsc::OwnedPermit<Event>>) {

@@ -21,6 +21,7 @@
 //! [KIP-345](https://cwiki.apache.org/confluence/x/kRg0BQ).
 
 mod answers;
+mod leading;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use crate::TopicPartition;
 use crate::assignor::{Assignor, MemberSubscription};
 use crate::consumer_protocol::ConsumerProtocolError;
 
+pub use leading::PartitionCounts;
 pub use requests::Request;
 
 /// Pause before a request that failed is sent again.
@@ -151,7 +153,12 @@ enum State {
     /// JoinGroup is on its way.
     Joining,
     /// This member leads and needs partition counts to assign.
-    Assigning { members: Vec<MemberSubscription> },
+    Assigning {
+        members: Vec<MemberSubscription>,
+        next_heartbeat: Instant,
+        /// Until when a topic of this member's own is asked for again that the cluster does not know.
+        unknown_until: Instant,
+    },
     /// SyncGroup is to be sent.
     ReadyToSync {
         not_before: Instant,
@@ -163,6 +170,14 @@ enum State {
     Stable { next_heartbeat: Instant, rejoin: bool },
     /// Left, or ended by an error.
     Stopped,
+}
+
+/// Errors without a meaning that the coordinator answers again and again.
+#[derive(Clone, Copy, Debug)]
+struct Unexplained {
+    since: Instant,
+    /// The pause before the next try.
+    pause: Duration,
 }
 
 /// One consumer's membership in one group.
@@ -177,14 +192,15 @@ pub struct Member {
     owned: BTreeSet<TopicPartition>,
     /// The part of `owned` that was revoked and is not drained yet.
     draining: BTreeSet<TopicPartition>,
-    /// Partition counts that the last assignment was made with, by topic.
+    /// Partition counts that the last assignment was made with, by topic, as far as this member knows.
     assigned_counts: BTreeMap<String, i32>,
     /// The topics that members of the present generation subscribe to; kept by the leader.
     subscribed: BTreeSet<String>,
     is_leader: bool,
     heartbeat_in_flight: bool,
     needs_coordinator: bool,
-    unexplained_errors: u32,
+    /// Errors without a meaning since the coordinator last let this member stay.
+    unexplained: Option<Unexplained>,
     events: VecDeque<Event>,
 }
 
@@ -203,7 +219,7 @@ impl Member {
             is_leader: false,
             heartbeat_in_flight: false,
             needs_coordinator: true,
-            unexplained_errors: 0,
+            unexplained: None,
             events: VecDeque::new(),
         }
     }
@@ -245,7 +261,7 @@ impl Member {
             {
                 self.join()
             }
-            State::Stable { next_heartbeat, .. }
+            State::Stable { next_heartbeat, .. } | State::Assigning { next_heartbeat, .. }
                 if *next_heartbeat <= now && !self.heartbeat_in_flight =>
             {
                 *next_heartbeat = now + self.config.heartbeat_interval;
@@ -268,7 +284,9 @@ impl Member {
             State::Unjoined { not_before } | State::ReadyToSync { not_before, .. } => {
                 Some(*not_before)
             }
-            State::Stable { next_heartbeat, .. } if !self.heartbeat_in_flight => {
+            State::Stable { next_heartbeat, .. } | State::Assigning { next_heartbeat, .. }
+                if !self.heartbeat_in_flight =>
+            {
                 Some(*next_heartbeat)
             }
             State::Stable { .. }
@@ -276,66 +294,6 @@ impl Member {
             | State::Assigning { .. }
             | State::Syncing
             | State::Stopped => None,
-        }
-    }
-
-    /// Returns the topics whose partition counts the leader needs, until [`Member::on_partition_counts`] brings them.
-    pub fn wanted_partition_counts(&self) -> Option<BTreeSet<String>> {
-        match &self.state {
-            State::Assigning { members } => Some(subscribed(members)),
-            State::Unjoined { .. }
-            | State::Joining
-            | State::ReadyToSync { .. }
-            | State::Syncing
-            | State::Stable { .. }
-            | State::Stopped => None,
-        }
-    }
-
-    /// Returns the topics that members subscribe to, if this member leads the present generation: when their
-    /// partition counts change, [`Member::on_partition_counts`] makes the group rebalance.
-    pub fn watched_topics(&self) -> Option<BTreeSet<String>> {
-        match &self.state {
-            State::Stable { .. } if self.is_leader => Some(self.subscribed.clone()),
-            State::Stable { .. }
-            | State::Unjoined { .. }
-            | State::Joining
-            | State::Assigning { .. }
-            | State::ReadyToSync { .. }
-            | State::Syncing
-            | State::Stopped => None,
-        }
-    }
-
-    /// Takes the partition counts of the subscribed topics; topics that do not exist are left out.
-    ///
-    /// The leader assigns with them after a JoinGroup, and joins again when they have changed since.
-    pub fn on_partition_counts(&mut self, counts: BTreeMap<String, i32>, now: Instant) {
-        match &mut self.state {
-            State::Assigning { members } => {
-                self.subscribed = subscribed(members);
-                let assigned = self.config.assignor.assign(members, &counts);
-                self.assigned_counts = counts;
-                match requests::assignments(assigned) {
-                    Ok(assignments) => {
-                        self.state = State::ReadyToSync { not_before: now, assignments };
-                    }
-                    Err(source) => {
-                        self.stop(MemberError::Protocol { what: "the assignment", source });
-                    }
-                }
-            }
-            State::Stable { rejoin, .. } => {
-                if self.is_leader && counts != self.assigned_counts {
-                    *rejoin = true;
-                    self.revoke_all_if_eager();
-                }
-            }
-            State::Unjoined { .. }
-            | State::Joining
-            | State::ReadyToSync { .. }
-            | State::Syncing
-            | State::Stopped => {}
         }
     }
 
@@ -420,6 +378,14 @@ impl Member {
         }
     }
 
+    /// Makes a stable member join again, once an eager one has drained.
+    fn rejoin(&mut self) {
+        if let State::Stable { rejoin, .. } = &mut self.state {
+            *rejoin = true;
+            self.revoke_all_if_eager();
+        }
+    }
+
     fn revoke_all_if_eager(&mut self) {
         if self.config.assignor.is_cooperative()
             || !self.draining.is_empty()
@@ -446,8 +412,4 @@ impl Member {
         self.state = State::Stopped;
         self.events.push_back(Event::Fatal(error));
     }
-}
-
-fn subscribed(members: &[MemberSubscription]) -> BTreeSet<String> {
-    members.iter().flat_map(|member| member.subscription.topics.iter().cloned()).collect()
 }

@@ -1,18 +1,19 @@
 //! What the coordinator's answers do to a member.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 
-use super::{Event, Member, MemberError, RETRY_BACKOFF, State, requests};
-use crate::assignor::MemberSubscription;
-use crate::consumer_protocol::{Implementation, Subscription};
+use super::leading::UNKNOWN_TOPIC_MAX;
+use super::{Event, Member, MemberError, RETRY_BACKOFF, State, Unexplained, requests};
 use crate::error_code::{Disposition, disposition};
 
-/// How often in a row an unexplained error is retried before it is fatal.
-pub(super) const UNEXPLAINED_ERRORS_MAX: u32 = 10;
+/// How long errors without a meaning are retried before they are fatal.
+pub(super) const UNEXPLAINED_MAX: Duration = Duration::from_secs(30);
+/// The longest pause between two such tries.
+const UNEXPLAINED_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 impl Member {
     /// Takes the answer to a JoinGroup.
@@ -29,7 +30,6 @@ impl Member {
             }
             return;
         }
-        self.unexplained_errors = 0;
         self.member_id = response.member_id.to_string();
         self.generation = response.generation_id;
         self.is_leader = response.leader == response.member_id;
@@ -38,42 +38,11 @@ impl Member {
             return;
         }
         let members = self.read_subscriptions(response);
-        self.state = State::Assigning { members };
-    }
-
-    /// Reads what the members subscribe to. One that cannot be read counts as empty: it ends neither this leader nor
-    /// the next.
-    fn read_subscriptions(
-        &mut self,
-        response: &messages::JoinGroupResponse,
-    ) -> Vec<MemberSubscription> {
-        let mut guests = Vec::new();
-        let mut members = Vec::new();
-        for member in &response.members {
-            let member_id = member.member_id.to_string();
-            let subscription = match Subscription::decode(&member.metadata) {
-                Ok(subscription) => {
-                    if subscription.implementation == Implementation::Other {
-                        guests.push(member_id.clone());
-                    }
-                    subscription
-                }
-                Err(error) => {
-                    let member_id = member_id.clone();
-                    self.events.push_back(Event::UnreadableSubscription { member_id, error });
-                    Subscription::default()
-                }
-            };
-            members.push(MemberSubscription {
-                member_id,
-                group_instance_id: member.group_instance_id.as_ref().map(ToString::to_string),
-                subscription,
-            });
-        }
-        if !guests.is_empty() {
-            self.events.push_back(Event::Guests(guests));
-        }
-        members
+        self.state = State::Assigning {
+            members,
+            next_heartbeat: now + self.config.heartbeat_interval,
+            unknown_until: now + UNKNOWN_TOPIC_MAX,
+        };
     }
 
     /// Takes the answer to a SyncGroup.
@@ -85,7 +54,7 @@ impl Member {
             self.on_error("SyncGroup", error, now);
             return;
         }
-        self.unexplained_errors = 0;
+        self.unexplained = None;
         let assigned = match requests::read_assignment(response) {
             Ok(assigned) => assigned,
             Err(source) => {
@@ -119,15 +88,14 @@ impl Member {
     pub fn on_heartbeat(&mut self, response: &messages::HeartbeatResponse, now: Instant) {
         self.heartbeat_in_flight = false;
         let Some(error) = ResponseError::try_from_code(response.error_code) else {
-            self.unexplained_errors = 0;
+            self.unexplained = None;
             return;
         };
-        match (disposition(error), &mut self.state) {
-            (Disposition::Rejoin, State::Stable { rejoin, .. }) => {
-                *rejoin = true;
-                self.revoke_all_if_eager();
+        match (disposition(error), &self.state) {
+            (Disposition::Rejoin, State::Stable { .. }) => self.rejoin(),
+            (_, State::Stable { .. } | State::Assigning { .. }) => {
+                self.on_error("Heartbeat", error, now);
             }
-            (_, State::Stable { .. }) => self.on_error("Heartbeat", error, now),
             // An answer to a heartbeat of a state that has passed says nothing about the present one.
             _ => {}
         }
@@ -157,10 +125,10 @@ impl Member {
     fn on_error(&mut self, request: &'static str, error: ResponseError, now: Instant) {
         let again = State::Unjoined { not_before: now + RETRY_BACKOFF };
         match disposition(error) {
-            Disposition::Retry => self.retry(now),
+            Disposition::Retry => self.retry(now + RETRY_BACKOFF),
             Disposition::FindCoordinator => {
                 self.needs_coordinator = true;
-                self.retry(now);
+                self.retry(now + RETRY_BACKOFF);
             }
             Disposition::Rejoin => self.state = again,
             Disposition::Fenced => {
@@ -172,12 +140,15 @@ impl Member {
                 self.state = State::Unjoined { not_before: now };
             }
             Disposition::MemberIdAssigned | Disposition::RetryBounded => {
-                self.unexplained_errors += 1;
-                if self.unexplained_errors < UNEXPLAINED_ERRORS_MAX {
-                    self.retry(now);
-                } else {
+                let Unexplained { since, pause } =
+                    self.unexplained.unwrap_or(Unexplained { since: now, pause: RETRY_BACKOFF });
+                if since + UNEXPLAINED_MAX <= now {
                     self.stop(MemberError::Refused { request, error });
+                    return;
                 }
+                self.unexplained =
+                    Some(Unexplained { since, pause: (pause * 2).min(UNEXPLAINED_PAUSE_MAX) });
+                self.retry(now + pause);
             }
             Disposition::Fatal => {
                 let identity_taken = matches!(
@@ -195,15 +166,15 @@ impl Member {
     }
 
     /// Schedules the request that failed once more.
-    fn retry(&mut self, now: Instant) {
+    fn retry(&mut self, not_before: Instant) {
         match &mut self.state {
-            State::Stable { next_heartbeat, .. } => *next_heartbeat = now + RETRY_BACKOFF,
+            State::Stable { next_heartbeat, .. } => *next_heartbeat = not_before,
             // The group may have moved on while SyncGroup was under way, so the way back leads through JoinGroup.
             State::Unjoined { .. }
             | State::Joining
             | State::Assigning { .. }
             | State::ReadyToSync { .. }
-            | State::Syncing => self.state = State::Unjoined { not_before: now + RETRY_BACKOFF },
+            | State::Syncing => self.state = State::Unjoined { not_before },
             State::Stopped => {}
         }
     }

@@ -1,3 +1,5 @@
+mod leading;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -6,6 +8,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 use kafka_protocol::protocol::StrBytes;
 
+use super::answers::UNEXPLAINED_MAX;
 use super::{CommitIdentity, CommitPermission, Event, Member, MemberConfig, MemberError, Request};
 use crate::TopicPartition;
 use crate::assignor::Assignor;
@@ -82,6 +85,11 @@ impl Bench {
         self.member.on_heartbeat(&response, self.now);
     }
 
+    fn refuse_heartbeat(&mut self, error: ResponseError) {
+        let response = messages::HeartbeatResponse::default().with_error_code(error.code());
+        self.member.on_heartbeat(&response, self.now);
+    }
+
     fn answer_join(&mut self, generation: i32, leader: &'static str) {
         let response = messages::JoinGroupResponse::default()
             .with_generation_id(generation)
@@ -116,9 +124,9 @@ impl Bench {
         self.member.on_join(&response, self.now);
     }
 
-    /// Tells the member how many partitions `topic` has.
-    fn count(&mut self, topic: &str, partitions: i32) {
-        let counts = BTreeMap::from([(topic.to_owned(), partitions)]);
+    /// Tells the member how many partitions the topic of orders has; `None` where the cluster does not know it.
+    fn count(&mut self, partitions: Option<i32>) {
+        let counts = BTreeMap::from([("orders".to_owned(), partitions)]);
         self.member.on_partition_counts(counts, self.now);
     }
 
@@ -162,6 +170,17 @@ impl Bench {
         bench
     }
 
+    /// Stable in generation 1 as its leader and only member, with `indexes` assigned, events read.
+    fn leading(assignor: Assignor, indexes: &[i32]) -> Self {
+        let mut bench = Self::new(assignor);
+        bench.lead(&[], 1);
+        bench.count(i32::try_from(indexes.len()).ok());
+        bench.expect_sync();
+        bench.answer_sync(indexes);
+        bench.events();
+        bench
+    }
+
     fn owned_on_the_wire(request: &messages::JoinGroupRequest) -> BTreeMap<String, Vec<i32>> {
         let metadata = &request.protocols.first().expect("one protocol is offered").metadata;
         Subscription::decode(metadata).expect("our own blob").owned
@@ -185,50 +204,6 @@ fn a_new_member_takes_the_id_it_is_given_and_joins_again() {
         ]
     );
     assert!(bench.member.is_stable());
-}
-
-#[test]
-fn the_leader_assigns_with_the_partition_counts_it_asked_for() {
-    let mut bench = Bench::new(Assignor::Range);
-    let other = Subscription { topics: vec!["orders".to_owned()], ..Subscription::default() };
-    bench.lead(&[("processor-0", &other.encode().unwrap())], 1);
-    assert_eq!(bench.member.poll_request(bench.now), None);
-    assert_eq!(bench.member.wanted_partition_counts(), Some(BTreeSet::from(["orders".to_owned()])));
-    bench.count("orders", 3);
-    assert_eq!(
-        Bench::handed_out(&bench.expect_sync()),
-        BTreeMap::from([
-            ("processor-0".to_owned(), by_topic(&[0, 1])),
-            (ME.to_owned(), by_topic(&[2]))
-        ])
-    );
-    bench.answer_sync(&[2]);
-    bench.events();
-
-    bench.count("orders", 3);
-    assert!(bench.member.is_stable(), "unchanged counts are no reason to rebalance");
-    bench.count("orders", 4);
-    assert_eq!(bench.events(), [Event::Revoked(partitions(&[2]))]);
-}
-
-#[test]
-fn a_member_whose_subscription_is_unreadable_is_named_and_gets_nothing() {
-    for assignor in [Assignor::CooperativeSticky, Assignor::Range] {
-        for unreadable in [&b""[..], b"\xff\xff", b"\x00\x03\x00", b"\x00\x00\x7f\xff\xff\xff"] {
-            let mut bench = Bench::new(assignor);
-            bench.lead(&[("other-1", unreadable)], 1);
-            let events = bench.events();
-            let [Event::UnreadableSubscription { member_id, .. }] = events.as_slice() else {
-                panic!("{assignor}: {events:?}")
-            };
-            assert_eq!(member_id, "other-1");
-            bench.count("orders", 3);
-            let handed_out = Bench::handed_out(&bench.expect_sync());
-            let expected =
-                [("other-1".to_owned(), by_topic(&[])), (ME.to_owned(), by_topic(&[0, 1, 2]))];
-            assert_eq!(handed_out, BTreeMap::from(expected), "{assignor}");
-        }
-    }
 }
 
 #[test]
@@ -348,17 +323,65 @@ fn a_lost_connection_costs_no_partition_in_any_state() {
 }
 
 #[test]
-fn an_error_that_nobody_can_explain_ends_the_membership_after_some_tries() {
+fn an_error_without_a_meaning_is_retried_for_30_s_with_growing_pauses() {
     let mut bench = Bench::stable(Assignor::CooperativeSticky);
-    for _ in 0..super::answers::UNEXPLAINED_ERRORS_MAX - 1 {
+    bench.request();
+    let begun = bench.now;
+    let mut tries = 0;
+    while bench.events().is_empty() && bench.now < begun + 2 * UNEXPLAINED_MAX {
+        tries += 1;
+        bench.refuse_heartbeat(ResponseError::UnknownServerError);
+        if let Some(due) = bench.member.poll_timeout() {
+            bench.now = due;
+            assert!(bench.member.poll_request(bench.now).is_some());
+        }
+    }
+    assert!(begun + UNEXPLAINED_MAX <= bench.now, "ended after {:?}", bench.now - begun);
+    assert!((10..40).contains(&tries), "{tries} tries");
+    assert_eq!(bench.member.commit_permission(), CommitPermission::Denied);
+    assert_eq!(bench.member.poll_request(bench.now + INTERVAL), None);
+}
+
+#[test]
+fn an_error_without_a_meaning_ends_the_membership_whichever_request_meets_it() {
+    let refused = |request| {
+        Event::Fatal(MemberError::Refused { request, error: ResponseError::UnknownServerError })
+    };
+    let mut bench = Bench::new(Assignor::CooperativeSticky);
+    let begun = bench.now;
+    let mut events = Vec::new();
+    while events.is_empty() && bench.now < begun + 2 * UNEXPLAINED_MAX {
+        bench.expect_join();
+        bench.refuse_join(ResponseError::UnknownServerError);
+        events = bench.events();
+    }
+    assert_eq!(events, [refused("JoinGroup")]);
+
+    // Each JoinGroup is answered well and each SyncGroup is not.
+    let mut bench = Bench::new(Assignor::CooperativeSticky);
+    let begun = bench.now;
+    let mut events = Vec::new();
+    while events.is_empty() && bench.now < begun + 2 * UNEXPLAINED_MAX {
+        bench.expect_join();
+        bench.answer_join(1, LEADER);
+        bench.expect_sync();
+        let error_code = ResponseError::UnknownServerError.code();
+        let response = messages::SyncGroupResponse::default().with_error_code(error_code);
+        bench.member.on_sync(&response, bench.now);
+        events = bench.events();
+    }
+    assert_eq!(events, [refused("SyncGroup")]);
+}
+
+#[test]
+fn an_error_without_a_meaning_is_forgotten_once_the_coordinator_answers_well() {
+    let mut bench = Bench::stable(Assignor::CooperativeSticky);
+    let begun = bench.now;
+    while bench.now < begun + 3 * UNEXPLAINED_MAX {
         bench.heartbeat(ResponseError::UnknownServerError.code());
+        bench.heartbeat(0);
     }
     assert_eq!(bench.events(), []);
-    bench.heartbeat(ResponseError::UnknownServerError.code());
-    let refused =
-        MemberError::Refused { request: "Heartbeat", error: ResponseError::UnknownServerError };
-    assert_eq!(bench.events(), [Event::Lost(partitions(&[0, 1])), Event::Fatal(refused)]);
-    assert_eq!(bench.member.poll_request(bench.now + INTERVAL), None);
 }
 
 #[test]
@@ -377,12 +400,16 @@ fn a_second_member_with_the_same_static_identity_is_named() {
 fn whatever_the_coordinator_answers_nothing_is_both_owned_and_denied() {
     for code in (-1..135).filter(|code| *code != 0) {
         let error = ResponseError::try_from_code(code).unwrap();
-        let mut bench = Bench::stable(Assignor::CooperativeSticky);
-        bench.heartbeat(code);
-        let lost = bench.events().iter().any(|event| matches!(event, Event::Lost(_)));
-        let denied = bench.member.commit_permission() == CommitPermission::Denied;
-        assert_eq!(lost, denied, "{error:?}");
-        assert_eq!(bench.member.owned.is_empty(), denied, "{error:?}");
+        let mut assigning = Bench::stable(Assignor::CooperativeSticky);
+        assigning.heartbeat(ResponseError::RebalanceInProgress.code());
+        assigning.lead(&[], 2);
+        for mut bench in [Bench::stable(Assignor::CooperativeSticky), assigning] {
+            bench.heartbeat(code);
+            let lost = bench.events().iter().any(|event| matches!(event, Event::Lost(_)));
+            let denied = bench.member.commit_permission() == CommitPermission::Denied;
+            assert_eq!(lost, denied, "{error:?}");
+            assert_eq!(bench.member.owned.is_empty(), denied, "{error:?}");
+        }
     }
 }
 

@@ -1,0 +1,139 @@
+//! What the member does that leads its group: it reads the subscriptions, assigns, and watches the topics.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages;
+
+use super::{Event, Member, MemberError, State, requests};
+use crate::assignor::MemberSubscription;
+use crate::consumer_protocol::{Implementation, Subscription};
+
+/// How long the leader asks again for a topic of its own that the cluster does not know, before it assigns without it.
+pub(super) const UNKNOWN_TOPIC_MAX: Duration = Duration::from_secs(5);
+/// Claims on partitions from this index on are not counted: a claim must not decide how much is allocated.
+const CLAIMED_PARTITIONS_MAX: i32 = 1 << 16;
+
+/// How many partitions each topic has, as the cluster says; `None` where it does not describe the topic.
+pub type PartitionCounts = BTreeMap<String, Option<i32>>;
+
+impl Member {
+    /// Returns the topics whose partition counts this member needs as the group's leader: at once while it assigns, and
+    /// now and then afterwards, because the group rebalances when they change.
+    pub fn watched_topics(&self) -> Option<BTreeSet<String>> {
+        match &self.state {
+            State::Assigning { members, .. } => Some(subscribed(members)),
+            State::Stable { .. } if self.is_leader => Some(self.subscribed.clone()),
+            State::Unjoined { .. }
+            | State::Joining
+            | State::ReadyToSync { .. }
+            | State::Syncing
+            | State::Stable { .. }
+            | State::Stopped => None,
+        }
+    }
+
+    /// Returns whether the group waits for this member to assign.
+    pub fn is_assigning(&self) -> bool {
+        matches!(self.state, State::Assigning { .. })
+    }
+
+    /// Takes the partition counts of [`Member::watched_topics`]. Counts of other topics answer an earlier question, and
+    /// are ignored.
+    ///
+    /// The leader assigns with them after a JoinGroup, and joins again when they have changed since.
+    pub fn on_partition_counts(&mut self, counts: PartitionCounts, now: Instant) {
+        if !self.watched_topics().is_some_and(|topics| topics.iter().eq(counts.keys())) {
+            return;
+        }
+        match &self.state {
+            State::Assigning { members, unknown_until, .. } => {
+                let counts = self.believe(counts, members);
+                let knows_own = self.config.topics.iter().all(|own| counts.contains_key(&**own));
+                if knows_own || *unknown_until <= now {
+                    self.assign(counts, now);
+                }
+            }
+            State::Stable { .. } => {
+                if self.believe(counts, &[]) != self.assigned_counts {
+                    self.rejoin();
+                }
+            }
+            State::Unjoined { .. }
+            | State::Joining
+            | State::ReadyToSync { .. }
+            | State::Syncing
+            | State::Stopped => {}
+        }
+    }
+
+    /// Reads what the members subscribe to. One that cannot be read counts as empty: it ends neither this leader nor
+    /// the next.
+    pub(super) fn read_subscriptions(
+        &mut self,
+        response: &messages::JoinGroupResponse,
+    ) -> Vec<MemberSubscription> {
+        let mut guests = Vec::new();
+        let mut members = Vec::new();
+        for member in &response.members {
+            let member_id = member.member_id.to_string();
+            let subscription = match Subscription::decode(&member.metadata) {
+                Ok(subscription) => {
+                    if subscription.implementation == Implementation::Other {
+                        guests.push(member_id.clone());
+                    }
+                    subscription
+                }
+                Err(error) => {
+                    let member_id = member_id.clone();
+                    self.events.push_back(Event::UnreadableSubscription { member_id, error });
+                    Subscription::default()
+                }
+            };
+            members.push(MemberSubscription {
+                member_id,
+                group_instance_id: member.group_instance_id.as_ref().map(ToString::to_string),
+                subscription,
+            });
+        }
+        if !guests.is_empty() {
+            self.events.push_back(Event::Guests(guests));
+        }
+        members
+    }
+
+    fn assign(&mut self, counts: BTreeMap<String, i32>, now: Instant) {
+        let State::Assigning { members, .. } = &self.state else { return };
+        self.subscribed = subscribed(members);
+        let assigned = self.config.assignor.assign(members, &counts);
+        self.assigned_counts = counts;
+        match requests::assignments(assigned) {
+            Ok(assignments) => self.state = State::ReadyToSync { not_before: now, assignments },
+            Err(source) => self.stop(MemberError::Protocol { what: "the assignment", source }),
+        }
+    }
+
+    /// Returns the counts to assign with. A topic that the cluster does not describe keeps the count of its last
+    /// assignment, because metadata can lag behind or fail for a moment. Topics without any count are left out.
+    fn believe(
+        &self,
+        counts: PartitionCounts,
+        members: &[MemberSubscription],
+    ) -> BTreeMap<String, i32> {
+        let claimed = |topic: &str| {
+            let owned = members.iter().filter_map(|member| member.subscription.owned.get(topic));
+            let indexes =
+                owned.flatten().filter(|index| (0..CLAIMED_PARTITIONS_MAX).contains(*index));
+            indexes.max().map(|index| index + 1)
+        };
+        let last = |topic: &str| self.assigned_counts.get(topic).copied().max(claimed(topic));
+        counts
+            .into_iter()
+            .filter_map(|(topic, count)| count.or_else(|| last(&topic)).map(|count| (topic, count)))
+            .collect()
+    }
+}
+
+fn subscribed(members: &[MemberSubscription]) -> BTreeSet<String> {
+    members.iter().flat_map(|member| member.subscription.topics.iter().cloned()).collect()
+}
