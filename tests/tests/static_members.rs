@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use end_to_end::service::field;
 use end_to_end::verdict::Simulation;
 use end_to_end::{Scenario, Service};
+use serde_json::Value;
 
 const ORDERS: u64 = 3_000;
 
@@ -32,6 +33,54 @@ async fn a_static_member_that_restarts_moves_no_partition() -> Result<()> {
     assert_eq!(generation(&second)?, before);
     first.drain().await?;
     second.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_added_while_a_static_leader_is_away_and_after_its_restart_are_read()
+-> Result<()> {
+    let scenario = Scenario::open("static-growth")
+        .await?
+        .with("SESSION_TIMEOUT_MS", SESSION_TIMEOUT_MS)
+        .with("METADATA_MAX_AGE_MS", "100")
+        // Far more than are needed: the generator is stopped before.
+        .with("ORDER_COUNT", "600000")
+        .with("ORDER_RATE", "1000");
+    let [first, second] = start_both(&scenario).await?;
+    let before = generation(&second)?;
+    let mut generator = scenario.generator("generator")?.start()?;
+    all_are_read(&scenario, 3).await?;
+
+    first.drain().await?;
+    scenario.grow_orders_topic(4).await?;
+    let first = member(&scenario, 0, "processor-0-restarted")?;
+    let joined = first.line("joined the group").await?;
+    assert_eq!(field(&joined, "leader")?, true, "the member that leads was to restart");
+    assert_eq!(field(&joined, "generation")?, before, "the restart caused a rebalance");
+    all_are_read(&scenario, 4).await?;
+    scenario.grow_orders_topic(6).await?;
+    all_are_read(&scenario, 6).await?;
+
+    generator.interrupt()?;
+    generator.expect_exit(0).await?;
+    let acknowledged = field(&generator.line("final statistics").await?, "acknowledged")?;
+    let acknowledged = acknowledged.as_u64().context("read how many were acknowledged")?;
+    let stats = scenario.stats_at_end(acknowledged).await?;
+    assert_eq!(stats.orders, acknowledged);
+    first.drain().await?;
+    second.drain().await
+}
+
+/// Waits until orders of each of `partitions` partitions are counted.
+async fn all_are_read(scenario: &Scenario, partitions: usize) -> Result<()> {
+    let orders = scenario.orders_topic();
+    let is_read =
+        |partition: &&Value| partition["topic"] == orders && partition["orders"].as_u64() > Some(0);
+    scenario
+        .stats_when("orders of every partition", |stats| {
+            stats.partitions.iter().filter(is_read).count() == partitions
+        })
+        .await?;
+    Ok(())
 }
 
 /// Starts two members and waits until the later one has its share: the group is complete then.

@@ -116,6 +116,7 @@ mod tests {
                 ("orders".to_owned(), vec![0, 2]),
                 ("replay".to_owned(), vec![1]),
             ]),
+            ..Assignment::default()
         };
         let described = DescribedGroup::default()
             .with_group_state(text("Stable"))

@@ -9,6 +9,10 @@
 //! generation's own field is −1) and ignores what follows; librdkafka's does not read user data. Both take the owned
 //! partitions and the generation from their own fields since versions 1 and 2.
 //!
+//! An assignment's user data, for members of this implementation, are the marker and the partition counts that the leader
+//! assigned with. A static leader that restarts is given its last assignment and assigns nothing; it knows by the counts
+//! whether a topic has grown since.
+//!
 //! The bytes come from other processes, whoever they are: nothing is allocated by a count that they claim.
 //!
 //! Schemas: `ConsumerProtocolSubscription.json` and `ConsumerProtocolAssignment.json` in
@@ -31,7 +35,7 @@ const SUBSCRIPTION_VERSION: i16 = 3;
 const ASSIGNMENT_VERSION: i16 = 0;
 /// What stands for "no generation" in the field of version 2 and in Java's user data.
 const NO_GENERATION: i32 = -1;
-/// Stands behind the generation in the user data of members of this implementation.
+/// Marks the user data of this implementation: behind the generation in subscriptions, first in assignments.
 const MARKER: &[u8] = b"kafka-group/1";
 
 /// What a member wants and has, as it tells the group's leader when it joins.
@@ -64,6 +68,9 @@ pub enum Implementation {
 pub struct Assignment {
     /// The partitions that the member is to read.
     pub partitions: TopicPartitions,
+    /// How many partitions each topic of the group had when it was assigned; known only from leaders of this
+    /// implementation, and meant only for its members.
+    pub partition_counts: BTreeMap<String, i32>,
 }
 
 /// Why bytes of the consumer protocol could not be read or written.
@@ -139,7 +146,13 @@ impl Assignment {
     pub fn encode(&self) -> Result<Bytes, ConsumerProtocolError> {
         let mut writer = Writer::new(ASSIGNMENT_VERSION);
         writer.topic_partitions(&self.partitions)?;
-        writer.bytes(&[])?;
+        if self.partition_counts.is_empty() {
+            writer.bytes(&[])?;
+        } else {
+            let mut user_data = Writer::default();
+            user_data.counts(&self.partition_counts)?;
+            writer.bytes(&[MARKER, &user_data.finish()].concat())?;
+        }
         Ok(writer.finish())
     }
 
@@ -154,7 +167,12 @@ impl Assignment {
         }
         let mut reader = Reader::new(bytes);
         reader.version()?;
-        Ok(Self { partitions: reader.topic_partitions()? })
+        let partitions = reader.topic_partitions()?;
+        let user_data = reader.nullable_bytes().ok().flatten().unwrap_or_default();
+        let counts = user_data.strip_prefix(MARKER).map(|counts| Reader::new(counts).counts());
+        // The user data of other leaders say nothing about counts.
+        let partition_counts = counts.and_then(Result::ok).unwrap_or_default();
+        Ok(Self { partitions, partition_counts })
     }
 }
 

@@ -87,7 +87,8 @@ mod java {
         {
             let assignment = Assignment::decode(&bytes(&[version, partitions, user_data].concat()));
             let expected = topic_partitions(&[("alpha", &[1]), ("orders", &[0, 2])]);
-            assert_eq!(assignment, Ok(Assignment { partitions: expected }));
+            let expected = Assignment { partitions: expected, ..Assignment::default() };
+            assert_eq!(assignment, Ok(expected));
         }
         let empty = Assignment::decode(&bytes("0003 00000000 ffffffff"));
         assert_eq!(empty, Ok(Assignment::default()));
@@ -125,7 +126,8 @@ mod librdkafka {
         let hex =
             "0000 00000001 0005616c706861 00000002 00000001 00000000 00000008 00000000 00000002";
         let expected = topic_partitions(&[("alpha", &[0, 1])]);
-        assert_eq!(Assignment::decode(&bytes(hex)), Ok(Assignment { partitions: expected }));
+        let expected = Assignment { partitions: expected, ..Assignment::default() };
+        assert_eq!(Assignment::decode(&bytes(hex)), Ok(expected));
     }
 }
 
@@ -156,10 +158,31 @@ fn our_subscription_is_version_3_with_the_generation_first_in_the_user_data() {
 }
 
 #[test]
-fn our_assignment_is_version_0() {
-    let assignment = Assignment { partitions: topic_partitions(&[("orders", &[0, 2])]) };
+fn our_assignment_is_version_0_with_the_partition_counts_in_the_user_data() {
+    let partitions = topic_partitions(&[("orders", &[0, 2])]);
+    let assignment = Assignment { partitions: partitions.clone(), ..Assignment::default() };
     let hex = "0000 00000001 00066f7264657273 00000002 00000000 00000002 00000000";
     assert_eq!(assignment.encode().unwrap(), bytes(hex));
+
+    let partition_counts = BTreeMap::from([("orders".to_owned(), 3)]);
+    let assignment = Assignment { partitions, partition_counts };
+    let hex = [
+        "0000 00000001 00066f7264657273 00000002 00000000 00000002",
+        "0000001d 6b61666b612d67726f75702f31 00000001 00066f7264657273 00000003",
+    ];
+    assert_eq!(assignment.encode().unwrap(), bytes(&hex.concat()));
+}
+
+#[test]
+fn user_data_without_our_counts_leave_the_partitions_readable() {
+    let partitions = "0000 00000001 00066f7264657273 00000001 00000002";
+    let marker = "6b61666b612d67726f75702f31";
+    for user_data in ["", "ffffffff", "00000003 616263", "00000040 6b61", "00000011 [m] 7fffffff"] {
+        let hex = [partitions, &user_data.replace("[m]", marker)].concat();
+        let partitions = topic_partitions(&[("orders", &[2])]);
+        let expected = Assignment { partitions, ..Assignment::default() };
+        assert_eq!(Assignment::decode(&bytes(&hex)), Ok(expected), "{user_data}");
+    }
 }
 
 #[test]
@@ -199,13 +222,14 @@ proptest! {
         owned in any_topic_partitions(),
         generation in option::of(0..i32::MAX),
         rack_id in option::of("[a-z]{1,5}"),
+        partition_counts in btree_map("[a-z]{1,8}", any::<i32>(), 0..4),
     ) {
         let topics = topics.into_iter().collect();
         let implementation = Implementation::This;
         let written = Subscription { topics, owned: owned.clone(), generation, rack_id, implementation };
         prop_assert_eq!(Subscription::decode(&written.encode().unwrap()), Ok(written));
 
-        let written = Assignment { partitions: owned };
+        let written = Assignment { partitions: owned, partition_counts };
         prop_assert_eq!(Assignment::decode(&written.encode().unwrap()), Ok(written));
     }
 

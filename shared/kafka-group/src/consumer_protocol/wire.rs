@@ -1,5 +1,7 @@
 //! The primitive types of the consumer protocol.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::{ConsumerProtocolError, TopicPartitions};
@@ -66,6 +68,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a number for each of some names.
+    pub(super) fn counts(&mut self) -> Result<BTreeMap<String, i32>, ConsumerProtocolError> {
+        (0..self.count()?).map(|_| Ok((self.string()?, self.i32()?))).collect()
+    }
+
     /// Reads partitions by topic; a topic may come more than once.
     pub(super) fn topic_partitions(&mut self) -> Result<TopicPartitions, ConsumerProtocolError> {
         let mut all = TopicPartitions::new();
@@ -84,6 +91,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Writes big-endian fields.
+#[derive(Default)]
 pub(super) struct Writer {
     bytes: Vec<u8>,
 }
@@ -127,6 +135,18 @@ impl Writer {
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), ConsumerProtocolError> {
         self.count(bytes.len())?;
         self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    pub(super) fn counts(
+        &mut self,
+        all: &BTreeMap<String, i32>,
+    ) -> Result<(), ConsumerProtocolError> {
+        self.count(all.len())?;
+        for (name, &count) in all {
+            self.string(name)?;
+            self.i32(count);
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use kafka_protocol::messages;
 
 use super::leading::UNKNOWN_TOPIC_MAX;
 use super::{Event, Member, MemberError, RETRY_BACKOFF, State, Unexplained, requests};
+use crate::consumer_protocol::Assignment;
 use crate::error_code::{Disposition, disposition};
 
 /// How long errors without a meaning are retried before they are fatal.
@@ -33,11 +34,12 @@ impl Member {
         self.member_id = response.member_id.to_string();
         self.generation = response.generation_id;
         self.is_leader = response.leader == response.member_id;
+        let members = self.read_subscriptions(response);
+        // A static leader that has restarted need not assign, and watches the topics all the same (KIP-814).
         if !self.is_leader || response.skip_assignment {
             self.state = State::ReadyToSync { not_before: now, assignments: Vec::new() };
             return;
         }
-        let members = self.read_subscriptions(response);
         self.state = State::Assigning {
             members,
             next_heartbeat: now + self.config.heartbeat_interval,
@@ -55,13 +57,18 @@ impl Member {
             return;
         }
         self.unexplained = None;
-        let assigned = match requests::read_assignment(response) {
-            Ok(assigned) => assigned,
-            Err(source) => {
-                self.stop(MemberError::Protocol { what: "the assignment", source });
-                return;
-            }
-        };
+        let Assignment { partitions, partition_counts } =
+            match Assignment::decode(&response.assignment) {
+                Ok(assignment) => assignment,
+                Err(source) => {
+                    self.stop(MemberError::Protocol { what: "the assignment", source });
+                    return;
+                }
+            };
+        if !partition_counts.is_empty() {
+            self.assigned_counts = partition_counts;
+        }
+        let assigned = requests::partitions(partitions);
         let added: BTreeSet<_> = assigned.difference(&self.owned).cloned().collect();
         let revoked: BTreeSet<_> = self.owned.difference(&assigned).cloned().collect();
         self.owned.extend(added.iter().cloned());

@@ -22,12 +22,14 @@ impl Member {
     /// now and then afterwards, because the group rebalances when they change.
     pub fn watched_topics(&self) -> Option<BTreeSet<String>> {
         match &self.state {
-            State::Assigning { members, .. } => Some(subscribed(members)),
-            State::Stable { .. } if self.is_leader => Some(self.subscribed.clone()),
+            State::Assigning { .. } | State::Stable { .. } if self.is_leader => {
+                Some(self.subscribed.clone())
+            }
             State::Unjoined { .. }
             | State::Joining
             | State::ReadyToSync { .. }
             | State::Syncing
+            | State::Assigning { .. }
             | State::Stable { .. }
             | State::Stopped => None,
         }
@@ -96,6 +98,8 @@ impl Member {
                 subscription,
             });
         }
+        let topics = members.iter().flat_map(|member| member.subscription.topics.iter().cloned());
+        self.subscribed = topics.collect();
         if !guests.is_empty() {
             self.events.push_back(Event::Guests(guests));
         }
@@ -104,10 +108,10 @@ impl Member {
 
     fn assign(&mut self, counts: BTreeMap<String, i32>, now: Instant) {
         let State::Assigning { members, .. } = &self.state else { return };
-        self.subscribed = subscribed(members);
         let assigned = self.config.assignor.assign(members, &counts);
+        let assignments = requests::assignments(members, assigned, &counts);
         self.assigned_counts = counts;
-        match requests::assignments(assigned) {
+        match assignments {
             Ok(assignments) => self.state = State::ReadyToSync { not_before: now, assignments },
             Err(source) => self.stop(MemberError::Protocol { what: "the assignment", source }),
         }
@@ -132,8 +136,4 @@ impl Member {
             .filter_map(|(topic, count)| count.or_else(|| last(&topic)).map(|count| (topic, count)))
             .collect()
     }
-}
-
-fn subscribed(members: &[MemberSubscription]) -> BTreeSet<String> {
-    members.iter().flat_map(|member| member.subscription.topics.iter().cloned()).collect()
 }

@@ -1,4 +1,4 @@
-//! The requests a member sends, built from its present state, and the reading of its assignment.
+//! The requests a member sends, built from its present state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,10 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::Member;
 use crate::TopicPartition;
-use crate::consumer_protocol::{Assignment, ConsumerProtocolError, Subscription, TopicPartitions};
+use crate::assignor::MemberSubscription;
+use crate::consumer_protocol::{
+    Assignment, ConsumerProtocolError, Implementation, Subscription, TopicPartitions,
+};
 
 /// The protocol type of consumers, as opposed to Connect workers and others.
 const PROTOCOL_TYPE: StrBytes = StrBytes::from_static_str("consumer");
@@ -79,33 +82,38 @@ pub(super) fn leave(member: &Member) -> messages::LeaveGroupRequest {
         .with_members(vec![identity])
 }
 
-/// Encodes what the leader hands out, one blob a member.
+/// Encodes what the leader hands out, one blob a member. Members of this implementation also learn the counts that it
+/// was assigned with.
 pub(super) fn assignments(
-    assigned: BTreeMap<String, TopicPartitions>,
+    members: &[MemberSubscription],
+    mut assigned: BTreeMap<String, TopicPartitions>,
+    counts: &BTreeMap<String, i32>,
 ) -> Result<Vec<messages::sync_group_request::SyncGroupRequestAssignment>, ConsumerProtocolError> {
-    assigned
-        .into_iter()
-        .map(|(member_id, partitions)| {
+    members
+        .iter()
+        .map(|member| {
+            let partition_counts = match member.subscription.implementation {
+                Implementation::This => counts.clone(),
+                Implementation::Other => BTreeMap::new(),
+            };
+            let partitions = assigned.remove(&member.member_id).unwrap_or_default();
+            let assignment = Assignment { partitions, partition_counts };
             Ok(messages::sync_group_request::SyncGroupRequestAssignment::default()
-                .with_member_id(StrBytes::from_string(member_id))
-                .with_assignment(Assignment { partitions }.encode()?))
+                .with_member_id(StrBytes::from_string(member.member_id.clone()))
+                .with_assignment(assignment.encode()?))
         })
         .collect()
 }
 
-/// Decodes this member's assignment.
-pub(super) fn read_assignment(
-    response: &messages::SyncGroupResponse,
-) -> Result<BTreeSet<TopicPartition>, ConsumerProtocolError> {
-    let assignment = Assignment::decode(&response.assignment)?;
-    Ok(assignment
-        .partitions
+/// Lists the partitions of an assignment.
+pub(super) fn partitions(assigned: TopicPartitions) -> BTreeSet<TopicPartition> {
+    assigned
         .into_iter()
         .flat_map(|(topic, indexes)| {
             let topic: Arc<str> = topic.into();
             indexes.into_iter().map(move |index| TopicPartition::new(Arc::clone(&topic), index))
         })
-        .collect())
+        .collect()
 }
 
 fn by_topic(partitions: &BTreeSet<TopicPartition>) -> TopicPartitions {

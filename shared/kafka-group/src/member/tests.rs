@@ -107,6 +107,11 @@ impl Bench {
 
     /// Answers a JoinGroup of this member as the leader, beside `others` with the metadata they joined with.
     fn lead(&mut self, others: &[(&str, &[u8])], generation: i32) {
+        let response = self.expect_join_as_leader(others).with_generation_id(generation);
+        self.member.on_join(&response, self.now);
+    }
+
+    fn expect_join_as_leader(&mut self, others: &[(&str, &[u8])]) -> messages::JoinGroupResponse {
         let mine = self.expect_join().protocols[0].metadata.clone();
         let member = |id: &str, metadata: Bytes| {
             messages::join_group_response::JoinGroupResponseMember::default()
@@ -115,13 +120,10 @@ impl Bench {
         };
         let others =
             others.iter().map(|(id, metadata)| member(id, Bytes::copy_from_slice(metadata)));
-        let members = others.chain([member(ME, mine)]).collect();
-        let response = messages::JoinGroupResponse::default()
-            .with_generation_id(generation)
+        messages::JoinGroupResponse::default()
             .with_leader(StrBytes::from_static_str(ME))
             .with_member_id(StrBytes::from_static_str(ME))
-            .with_members(members);
-        self.member.on_join(&response, self.now);
+            .with_members(others.chain([member(ME, mine)]).collect())
     }
 
     /// Tells the member how many partitions the topic of orders has; `None` where the cluster does not know it.
@@ -144,7 +146,7 @@ impl Bench {
     }
 
     fn answer_sync(&mut self, indexes: &[i32]) {
-        let assignment = Assignment { partitions: by_topic(indexes) };
+        let assignment = Assignment { partitions: by_topic(indexes), ..Assignment::default() };
         let response =
             messages::SyncGroupResponse::default().with_assignment(assignment.encode().unwrap());
         self.member.on_sync(&response, self.now);

@@ -176,3 +176,49 @@ fn counts_that_answer_an_earlier_question_are_not_assigned_with() {
     bench.member.on_partition_counts(counts, bench.now);
     assert!(!bench.member.is_assigning());
 }
+
+#[test]
+fn a_static_leader_that_restarts_assigns_nothing_and_has_the_group_rebalance_when_a_topic_grows() {
+    for assignor in [Assignor::CooperativeSticky, Assignor::Range] {
+        let mut bench = restarted_static_leader(assignor);
+        bench.count(Some(2));
+        bench.count(None);
+        assert!(bench.member.is_stable(), "{assignor}: nothing has grown");
+        bench.count(Some(3));
+        assert!(!bench.member.is_stable(), "{assignor}");
+        bench.member.drained(&partitions(&[0, 1]));
+        bench.lead(&[], 2);
+        bench.count(Some(3));
+        let handed_out = Bench::handed_out(&bench.expect_sync());
+        assert_eq!(handed_out[ME], by_topic(&[0, 1, 2]), "{assignor}");
+    }
+}
+
+#[test]
+fn a_static_leader_that_restarts_notices_what_has_grown_meanwhile() {
+    for assignor in [Assignor::CooperativeSticky, Assignor::Range] {
+        let mut bench = restarted_static_leader(assignor);
+        bench.count(Some(3));
+        assert!(!bench.member.is_stable(), "{assignor}");
+    }
+}
+
+/// Stable as a static member that has led its group before a restart, with partitions 0 and 1 assigned.
+fn restarted_static_leader(assignor: Assignor) -> Bench {
+    let mut before = Bench::new(assignor);
+    before.lead(&[], 1);
+    before.count(Some(2));
+    let assignment = before.expect_sync().assignments.remove(0).assignment;
+
+    let mut bench = Bench::new(assignor);
+    bench.member.config.instance_id = Some("replica-7".to_owned());
+    let members = bench.expect_join_as_leader(&[]);
+    let response = members.with_generation_id(1).with_skip_assignment(true);
+    bench.member.on_join(&response, bench.now);
+    assert_eq!(bench.expect_sync().assignments, []);
+    let response = messages::SyncGroupResponse::default().with_assignment(assignment);
+    bench.member.on_sync(&response, bench.now);
+    assert_eq!(bench.member.watched_topics(), Some(BTreeSet::from(["orders".to_owned()])));
+    assert!(bench.events().contains(&Event::Assigned(partitions(&[0, 1]))));
+    bench
+}
