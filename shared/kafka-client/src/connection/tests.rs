@@ -4,7 +4,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{self, ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Encodable, HeaderVersion, decode_request_header_from_buffer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpSocket;
+use tokio::time::timeout;
 
 use super::{Connection, ConnectionError, FRAME_BYTES_MAX, api_code};
 use crate::config::BrokerConfig;
@@ -21,7 +23,7 @@ fn config() -> BrokerConfig {
 }
 
 /// Reads one request's frame and returns its correlation id.
-async fn receive(broker: &mut DuplexStream) -> i32 {
+async fn receive(broker: &mut (impl AsyncRead + Unpin)) -> i32 {
     let size = usize::try_from(broker.read_i32().await.unwrap()).unwrap();
     let mut frame = vec![0; size];
     broker.read_exact(&mut frame).await.unwrap();
@@ -29,7 +31,7 @@ async fn receive(broker: &mut DuplexStream) -> i32 {
 }
 
 async fn send<R: Encodable + HeaderVersion + Sync>(
-    broker: &mut DuplexStream,
+    broker: &mut (impl AsyncWrite + Unpin),
     correlation_id: i32,
     response: &R,
     version: i16,
@@ -48,7 +50,12 @@ fn speaks(key: ApiKey, min: i16, max: i16) -> ApiVersion {
 
 /// A connection to a broker that speaks Heartbeat `versions`, and the broker's end of it.
 async fn connected(versions: (i16, i16)) -> (Connection, DuplexStream) {
-    let (ours, mut broker) = tokio::io::duplex(64 * 1024);
+    connected_through(64 * 1024, versions).await
+}
+
+/// The same, with room for so many bytes between both ends.
+async fn connected_through(room: usize, versions: (i16, i16)) -> (Connection, DuplexStream) {
+    let (ours, mut broker) = tokio::io::duplex(room);
     let config = config();
     let handshake = Connection::handshake(Box::new(ours), "broker:9092", &config);
     let answer = async {
@@ -74,7 +81,7 @@ async fn requests_are_sent_in_the_newest_version_that_both_sides_speak() {
     let refused = connection.call(&messages::HeartbeatRequest::default(), DEADLINE).await;
     assert!(matches!(refused, Err(ConnectionError::Unsupported { .. })), "{refused:?}");
     let mut nothing = [0];
-    let sent = tokio::time::timeout(DEADLINE, broker.read(&mut nothing)).await;
+    let sent = timeout(DEADLINE, broker.read(&mut nothing)).await;
     assert!(sent.is_err(), "nothing is sent in a version that nobody speaks");
 }
 
@@ -148,4 +155,69 @@ async fn a_closed_connection_is_reported_as_broken() {
     drop(broker);
     let response = connection.call(&messages::HeartbeatRequest::default(), DEADLINE).await;
     assert!(matches!(response, Err(ConnectionError::Broken { .. })), "{response:?}");
+}
+
+/// The process stands still with half of the request written, and wakes after the deadline with room for the rest.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_after_the_deadline() {
+    const ROOM: usize = 100;
+    let (mut connection, mut broker) = connected_through(ROOM, (0, 4)).await;
+    let member_id = "m".repeat(ROOM).into();
+    let request = messages::HeartbeatRequest::default().with_member_id(member_id);
+    let mut call = Box::pin(connection.call(&request, DEADLINE));
+    let begun = timeout(Duration::ZERO, &mut call).await;
+    assert!(begun.is_err(), "{begun:?}");
+
+    tokio::time::advance(2 * DEADLINE).await;
+    broker.read_exact(&mut [0; ROOM]).await.unwrap();
+    let late = call.await;
+    assert!(matches!(late, Err(ConnectionError::Deadline { .. })), "{late:?}");
+    drop(connection);
+    let mut rest = Vec::new();
+    broker.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty(), "{} bytes were written late", rest.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_any_time_left_is_not_written() {
+    let (mut connection, mut broker) = connected((0, 4)).await;
+    let late = connection.call(&messages::HeartbeatRequest::default(), Duration::ZERO).await;
+    assert!(matches!(late, Err(ConnectionError::Deadline { .. })), "{late:?}");
+    drop(connection);
+    let mut written = Vec::new();
+    broker.read_to_end(&mut written).await.unwrap();
+    assert!(written.is_empty(), "{} bytes were written", written.len());
+}
+
+/// The request is in the client's send buffer, because the broker does not read, when its deadline passes.
+#[tokio::test]
+async fn a_request_that_is_given_up_does_not_reach_the_broker_later() {
+    const ROOM: u32 = 4 * 1024;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(ROOM).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let config = config();
+    let connecting = Connection::connect(&address, &config);
+    let answering = async {
+        let (mut broker, _) = listener.accept().await.unwrap();
+        let id = receive(&mut broker).await;
+        let heartbeat = speaks(ApiKey::Heartbeat, 0, 4);
+        let response = messages::ApiVersionsResponse::default().with_api_keys(vec![heartbeat]);
+        send(&mut broker, id, &response, 3).await;
+        broker
+    };
+    let (connection, mut broker) = tokio::join!(connecting, answering);
+    let mut connection = connection.unwrap();
+    let member_id = "m".repeat(16 * usize::try_from(ROOM).unwrap());
+    let bytes = member_id.len();
+    let request = messages::HeartbeatRequest::default().with_member_id(member_id.into());
+    let late = connection.call(&request, Duration::from_millis(50)).await;
+    assert!(matches!(late, Err(ConnectionError::Deadline { .. })), "{late:?}");
+    drop(connection);
+
+    let mut received = Vec::new();
+    let ended = broker.read_to_end(&mut received).await;
+    assert!(received.len() < bytes, "all {bytes} bytes came: {ended:?}");
 }
