@@ -1,8 +1,15 @@
 //! Two operators at the same time.
 
-use anyhow::Result;
+use std::time::Duration;
 
-use crate::{dlq_ends_with, dlq_json, dlq_start, replayed_once, until_replayed, with_dead_letters};
+use anyhow::{Result, ensure};
+use end_to_end::Scenario;
+use end_to_end::proxy::{ApiKey, Fault};
+
+use crate::{
+    dlq_ends_with, dlq_json, dlq_start, make_dead_letters, replayed_once, until_replayed,
+    with_dead_letters,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_replay_ends_while_the_first_is_alive() -> Result<()> {
@@ -46,4 +53,23 @@ async fn a_replay_that_stood_still_too_long_has_lost_its_lock() -> Result<()> {
     assert!(second["sent"].as_u64().is_some_and(|sent| 0 < sent && sent < 200), "{second}");
     assert_eq!(replayed_once(&scenario, &scenario.replay_topic()).await?, 200);
     Ok(())
+}
+
+/// The second letter is due while a sign of life waits for its acknowledgement, and so does the next sign.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_sends_nothing_on_a_sign_that_was_acknowledged_late() -> Result<()> {
+    const LATE: Duration = Duration::from_secs(7);
+    let scenario = Scenario::open_behind_proxy("lock-slow").await?;
+    make_dead_letters(&scenario, 3, 0).await?;
+    let mut slow = dlq_start(&scenario, "dlq-slow", &["replay", "--all", "--rate", "12/m"])?;
+    until_replayed(&scenario, 1).await?;
+    let proxy = scenario.proxy()?;
+    proxy.inject(ApiKey::Produce, Fault::DelayAnswer(LATE), 0, 2);
+    proxy.inject(ApiKey::Produce, Fault::Hold, 0, 1);
+
+    // What comes after the two late signs is held: it has to be a third one.
+    proxy.hit(ApiKey::Produce, 3).await;
+    ensure!(proxy.deliver_held().await? == 1, "nothing was held");
+    assert_eq!(replayed_once(&scenario, &scenario.replay_topic()).await?, 1);
+    slow.kill().await
 }

@@ -14,18 +14,20 @@
 //! ```
 //!
 //! An ended run stays ended, also if it was only asleep: its next sign comes with reading the topic up to that sign, finds
-//! its end there, and it stops. It sends nothing more than [`VALID`] after its last sign that it has read back, in requests
-//! of at most [`SEND_MAX`], and both together are shorter than the silence. What this cannot exclude: a request that is
-//! held up between client and broker for longer than that, and a process that sleeps exactly between looking at its clock
-//! and sending. Letters of one batch could be sent twice then.
+//! its end there, and it stops. Its last request with letters has ended [`VALID`] after its last sign, before another run
+//! counts it as dead; [`sign`] says how. What this cannot exclude: a request that the network, or a machine that is suspended in
+//! the middle of it, holds up for longer than that. Letters of one batch could be sent twice then.
+
+mod sign;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use self::sign::{Moment, Sign, VALID};
 use super::actions::Action;
 use super::journal::Journal;
 use super::reading::Stopped;
@@ -42,17 +44,10 @@ pub(crate) struct Busy {
 
 /// How long a run may be silent before it counts as dead.
 const SILENCE: Duration = Duration::from_secs(15);
-/// How long the lock is good for after a sign of life that was read back: then the next one is due.
-const VALID: Duration = Duration::from_secs(3);
-/// How long one request with letters may take.
-pub(super) const SEND_MAX: Duration = Duration::from_secs(8);
 /// Pause between two looks at a run that may be dead.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-
-const _: () = assert!(
-    VALID.as_millis() + SEND_MAX.as_millis() < SILENCE.as_millis(),
-    "a run must have stopped sending before another counts it as dead"
-);
+/// How many signs in a row may be too old once they were read back.
+const SLOW_SIGNS_MAX: usize = 5;
 
 /// What the actions topic says about runs.
 #[derive(Clone, Debug, Default)]
@@ -139,8 +134,8 @@ pub(super) struct RunLock {
     run: Uuid,
     claim: i64,
     by: String,
-    /// When the last sign was sent that was read back.
-    signed_at: Instant,
+    /// The last one that was read back.
+    sign: Sign,
 }
 
 impl RunLock {
@@ -154,10 +149,10 @@ impl RunLock {
         others: Others,
     ) -> anyhow::Result<Self> {
         let run = Uuid::from_u128(rand::random());
-        let signed_at = Instant::now();
+        let sign = Sign::sent_at(Moment::now());
         let first = Action::Lock { run, claim: None, at_ms: now_ms(), by: by.to_owned() };
         let claim = journal.write(&[first]).await.context("claim the lock")?;
-        let mut lock = Self { run, claim, by: by.to_owned(), signed_at };
+        let mut lock = Self { run, claim, by: by.to_owned(), sign };
         let waited = async {
             journal.catch_up().await?;
             if others == Others::Break {
@@ -174,24 +169,28 @@ impl RunLock {
         }
     }
 
-    /// Gives a sign of life if one is due. Nothing may be sent unless this succeeded just before.
+    /// Gives a sign of life if one is due, and returns the deadline of a request that is sent at once. Nothing may be sent
+    /// without one.
     ///
     /// # Errors
     /// When the lock is lost, or cannot be seen to be held.
-    pub(super) async fn keep(&mut self, journal: &mut Journal) -> anyhow::Result<()> {
-        if self.signed_at.elapsed() < VALID {
-            return Ok(());
+    pub(super) async fn keep(&mut self, journal: &mut Journal) -> anyhow::Result<Instant> {
+        if self.sign.is_due(Moment::now()) {
+            self.renew(journal).await?;
         }
-        self.sign(journal).await?;
-        match journal.locks().ahead_of(self.run)? {
-            None => Ok(()),
-            Some(_) => Err(Ended.into()),
+        for _slow in 0..SLOW_SIGNS_MAX {
+            if let Some(deadline) = self.sign.deadline(Moment::now()) {
+                return Ok(deadline);
+            }
+            self.renew(journal).await?;
         }
+        let age = self.sign.age(Moment::now());
+        bail!("a sign of life takes {age:?}: that is too long to send letters after it")
     }
 
     /// Returns when the next sign of life is due.
     pub(super) fn due(&self) -> Instant {
-        self.signed_at + VALID
+        self.sign.due()
     }
 
     /// Gives the lock back. What fails here only makes the next run wait.
@@ -203,13 +202,23 @@ impl RunLock {
         }
     }
 
+    /// Gives a sign of life, and sees that the lock is still held.
+    async fn renew(&mut self, journal: &mut Journal) -> anyhow::Result<()> {
+        self.sign(journal).await?;
+        match journal.locks().ahead_of(self.run)? {
+            None => Ok(()),
+            Some(_) => Err(Ended.into()),
+        }
+    }
+
+    /// Gives a sign of life, and reads the topic up to it.
     async fn sign(&mut self, journal: &mut Journal) -> anyhow::Result<()> {
-        let signed_at = Instant::now();
+        let sign = Sign::sent_at(Moment::now());
         let by = self.by.clone();
-        let sign = Action::Lock { run: self.run, claim: Some(self.claim), at_ms: now_ms(), by };
-        journal.write(&[sign]).await.context("keep the lock")?;
+        let action = Action::Lock { run: self.run, claim: Some(self.claim), at_ms: now_ms(), by };
+        journal.write(&[action]).await.context("keep the lock")?;
         journal.catch_up().await.context("keep the lock")?;
-        self.signed_at = signed_at;
+        self.sign = sign;
         Ok(())
     }
 
@@ -225,7 +234,9 @@ impl RunLock {
             return Ok(());
         }
         journal.write(&others).await.context("break the lock")?;
-        talk(&format!("broke the lock; waiting {VALID:?} for a run that is alive to notice"));
+        talk(&format!(
+            "broke the lock; waiting {VALID:?}, as long as a run that is alive may send"
+        ));
         sleep(VALID).await;
         journal.catch_up().await
     }
@@ -257,10 +268,10 @@ impl RunLock {
                 () = journal.stop().cancelled() => return Err(Stopped.into()),
                 () = sleep(LOOK_INTERVAL) => {}
             }
-            if self.signed_at.elapsed() < VALID {
-                journal.catch_up().await?;
-            } else {
+            if self.sign.is_due(Moment::now()) {
                 self.sign(journal).await?;
+            } else {
+                journal.catch_up().await?;
             }
             if journal.locks().last_sign(rival).is_some_and(|sign| last < sign) {
                 return Ok(false);

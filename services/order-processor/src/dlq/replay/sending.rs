@@ -28,7 +28,7 @@ use crate::dead_letter::Identity;
 use crate::dlq::dead_letters;
 use crate::dlq::journal::Journal;
 use crate::dlq::letter::Place;
-use crate::dlq::lock::{Ended, RunLock, SEND_MAX};
+use crate::dlq::lock::{Ended, RunLock};
 use crate::dlq::reading::{Scan, Stopped};
 use crate::dlq::standing::replayed_letter;
 use crate::dlq::topic_log::TopicLog;
@@ -214,12 +214,12 @@ impl Courier {
             batch.is_unknown = false;
             self.settled(target.partition, &found, journal).await?;
         }
-        lock.keep(journal).await?;
         let size = if batch.is_alone { 1 } else { batch.parcels.len() };
         let records: Vec<ExactRecord> =
             batch.parcels.iter().take(size).map(|parcel| parcel.record.clone()).collect();
         let Some(first) = batch.parcels.first().map(|parcel| parcel.place) else { return Ok(()) };
-        match self.writer.produce(target, &records, Instant::now() + SEND_MAX).await {
+        let deadline = lock.keep(journal).await?;
+        match self.writer.produce(target, &records, deadline).await {
             Ok(offset) => {
                 let next = offset + i64::try_from(size).unwrap_or(i64::MAX);
                 self.ends.insert(target.partition, next);
