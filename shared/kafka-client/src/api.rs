@@ -1,6 +1,7 @@
 //! The requests this crate sends, and the versions of each that it speaks.
 //!
-//! The lower bounds are those of Kafka 3.0; the upper ones the newest that `kafka-protocol` and the tests cover.
+//! The lower bounds are those of Kafka 3.0, and flexible (KIP-482) wherever an answer holds an array, so that
+//! `connection` can bound what it allocates. The upper ones are the newest that `kafka-protocol` and the tests cover.
 
 use std::ops::RangeInclusive;
 
@@ -37,10 +38,10 @@ calls! {
     ListOffsetsRequest => ListOffsetsResponse, ListOffsets, 6..=8;
     FindCoordinatorRequest => FindCoordinatorResponse, FindCoordinator, 4..=5;
     DescribeGroupsRequest => DescribeGroupsResponse, DescribeGroups, 5..=5;
-    JoinGroupRequest => JoinGroupResponse, JoinGroup, 5..=9;
-    SyncGroupRequest => SyncGroupResponse, SyncGroup, 3..=5;
+    JoinGroupRequest => JoinGroupResponse, JoinGroup, 6..=9;
+    SyncGroupRequest => SyncGroupResponse, SyncGroup, 4..=5;
     HeartbeatRequest => HeartbeatResponse, Heartbeat, 3..=4;
-    LeaveGroupRequest => LeaveGroupResponse, LeaveGroup, 3..=5;
-    OffsetCommitRequest => OffsetCommitResponse, OffsetCommit, 7..=9;
+    LeaveGroupRequest => LeaveGroupResponse, LeaveGroup, 4..=5;
+    OffsetCommitRequest => OffsetCommitResponse, OffsetCommit, 8..=9;
     OffsetFetchRequest => OffsetFetchResponse, OffsetFetch, 8..=9;
 }

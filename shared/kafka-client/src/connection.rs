@@ -7,6 +7,8 @@
 //!
 //! Framing: <https://kafka.apache.org/protocol#protocol_common>.
 
+mod bounded;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::RangeInclusive;
@@ -20,11 +22,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use self::bounded::Bounded;
 use crate::api::Call;
 use crate::config::BrokerConfig;
 
-/// Largest frame that is accepted, in bytes: the default of the broker's `socket.request.max.bytes`.
+/// Largest answer that is accepted, in bytes: the default of the broker's `socket.request.max.bytes`.
 const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
+/// Largest answer without records that is accepted, in bytes. Elements take more memory decoded than encoded.
+const PLAIN_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What a connection runs over: TCP in the product, a pipe in tests.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
@@ -209,8 +214,10 @@ impl Connection {
         let frame = self.encode(request, version)?;
         self.in_doubt = true;
         let give_up = Instant::now() + deadline;
-        let answer = timeout_at(give_up, self.exchange(&frame, give_up)).await;
-        let mut body = match answer {
+        let bytes_max =
+            if R::KEY == ApiKey::Fetch { FRAME_BYTES_MAX } else { PLAIN_FRAME_BYTES_MAX };
+        let answer = timeout_at(give_up, self.exchange(&frame, give_up, bytes_max)).await;
+        let body = match answer {
             Ok(Ok(body)) => body,
             Ok(Err(source)) => {
                 return Err(ConnectionError::Broken {
@@ -227,7 +234,7 @@ impl Connection {
                 });
             }
         };
-        let response = self.decode::<R>(&mut body, version)?;
+        let response = self.decode::<R>(body, version)?;
         self.in_doubt = false;
         Ok(response)
     }
@@ -249,7 +256,12 @@ impl Connection {
         Ok(frame.freeze())
     }
 
-    async fn exchange(&mut self, frame: &[u8], give_up: Instant) -> io::Result<Bytes> {
+    async fn exchange(
+        &mut self,
+        frame: &[u8],
+        give_up: Instant,
+        bytes_max: usize,
+    ) -> io::Result<Bytes> {
         tokio::select! {
             biased;
             // Looked at first: a process that stood still wakes with the deadline passed and the transport ready.
@@ -258,7 +270,7 @@ impl Connection {
         }
         let size = usize::try_from(self.transport.read_i32().await?)
             .ok()
-            .filter(|size| *size <= FRAME_BYTES_MAX)
+            .filter(|size| *size <= bytes_max)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "impossible frame size"))?;
         let mut body = BytesMut::with_capacity(size);
         let mut rest = (&mut self.transport).take(u64::try_from(size).unwrap_or(u64::MAX));
@@ -275,18 +287,15 @@ impl Connection {
         self.transport.flush().await
     }
 
-    fn decode<R: Call>(
-        &self,
-        body: &mut Bytes,
-        version: i16,
-    ) -> Result<R::Response, ConnectionError> {
-        let header = ResponseHeader::decode(body, R::Response::header_version(version))
+    fn decode<R: Call>(&self, body: Bytes, version: i16) -> Result<R::Response, ConnectionError> {
+        let mut body = Bounded::new(body);
+        let header = ResponseHeader::decode(&mut body, R::Response::header_version(version))
             .map_err(|error| self.malformed::<R>(&error))?;
         if header.correlation_id != self.correlation_id {
             return Err(self.malformed::<R>(&"the answer belongs to another request"));
         }
         let response =
-            R::Response::decode(body, version).map_err(|error| self.malformed::<R>(&error))?;
+            R::Response::decode(&mut body, version).map_err(|error| self.malformed::<R>(&error))?;
         if body.has_remaining() {
             return Err(self.malformed::<R>(&"there are bytes after the answer"));
         }
