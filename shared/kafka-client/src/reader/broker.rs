@@ -3,7 +3,7 @@
 //! Several requests are under way at once, each on a connection of its own and for other partitions: while one response is
 //! worked on, the next ones are on their way. A partition is in one request at a time, and only while its channel has
 //! room. Partitions that have caught up with their log are asked for together, in a quiet request that waits at the
-//! broker for news.
+//! broker for news. A partition whose data the broker needs long to read is asked for alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,19 +18,21 @@ use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::request::{in_turn, request};
-use super::response::{self, ERROR_PAUSE, Outcome, Read};
+use super::response::{self, Asked, ERROR_PAUSE, Outcome, Read};
 use super::trouble::Next;
-use super::{Fetched, OnFetch, ReaderConfig, Shared, Source, Wanted};
+use super::{DENIAL_PAUSE, Fetched, OnFetch, ReaderConfig, Shared, Source, Wanted};
 use crate::cluster::{Cluster, NodeId};
 use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};
+use crate::report_limit::ReportLimit;
 
 /// Requests that are under way at once. One of them may be quiet.
 const LANES: usize = 3;
 /// How long a quiet request is held back for a partition whose channel is still full: its worker is taking the last
 /// fetch at this moment.
 const COMPANY_WAIT: Duration = Duration::from_millis(2);
-/// How long the broker may hold back the answer to a request that cannot name all partitions: first, and at most.
+/// How long the broker may hold back the answer to a request that cannot name all partitions or whose partitions may
+/// have no data: first, and at most.
 const BRIEF_WAIT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 /// Pause before a broker is connected to again, first and at most.
 const CONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -41,6 +43,10 @@ struct Plan {
     wanted: BTreeMap<TopicPartition, Wanted>,
     /// Whether all of them have caught up, so that the broker will wait for news.
     is_quiet: bool,
+    /// How long the broker may look for the data of the one partition, if that is slow.
+    slow_wait: Option<Duration>,
+    /// Whether the ends of all their logs are known.
+    has_ends: bool,
     /// Channels of partitions that are left out because they are full.
     starved: Vec<mpsc::Sender<Fetched>>,
     /// When a partition that is left out after an error may be asked for again.
@@ -52,6 +58,7 @@ struct Plan {
 struct Flight {
     wanted: BTreeMap<TopicPartition, Wanted>,
     is_quiet: bool,
+    is_slow: bool,
 }
 
 /// The connection that a request went over, and what came of it.
@@ -72,6 +79,7 @@ struct BrokerReader {
     /// Until when a quiet request is held back.
     held_until: Option<Instant>,
     backoff: Duration,
+    report: ReportLimit,
 }
 
 /// Reads whatever broker `leader` leads, until the task is dropped.
@@ -93,6 +101,7 @@ pub(super) async fn read(
         brief_wait: BRIEF_WAIT.0,
         held_until: None,
         backoff: CONNECT_BACKOFF.0,
+        report: ReportLimit::default(),
     };
     loop {
         let mut changed = Box::pin(shared.changed.notified());
@@ -116,9 +125,10 @@ pub(super) async fn read(
 }
 
 impl BrokerReader {
-    /// Returns what can be asked for: partitions that are behind with, if there are any, those that have caught up.
+    /// Returns what can be asked for: partitions that are behind with, if there are any, those that have caught up; or
+    /// one slow partition, while no other one is under way.
     fn plan(&self) -> Plan {
-        let mut plan = Plan { is_quiet: true, ..Plan::default() };
+        let mut plan = Plan { is_quiet: true, has_ends: true, ..Plan::default() };
         let now = Instant::now();
         let is_under_way = |tp: &TopicPartition, addition: u64| {
             let mut flights = self.flights.values();
@@ -137,10 +147,28 @@ impl BrokerReader {
                 plan.starved.push(source.sender.clone());
             } else {
                 plan.is_quiet &= source.is_caught_up();
+                plan.has_ends &= source.ends.is_some();
                 plan.wanted.insert(tp.clone(), source.wanted(&self.config));
             }
         }
+        drop(sources);
+        self.part_slow(&mut plan);
         plan
+    }
+
+    /// Leaves of a plan only one slow partition, or only those that are not slow.
+    fn part_slow(&self, plan: &mut Plan) {
+        let slow = plan.wanted.values().filter(|wanted| wanted.wait.is_some()).count();
+        let Some(turn) = self.turn.checked_rem(slow) else { return };
+        if self.flights.values().any(|flight| flight.is_slow) {
+            plan.wanted.retain(|_, wanted| wanted.wait.is_none());
+            return;
+        }
+        let mut slow = plan.wanted.iter().filter(|(_, wanted)| wanted.wait.is_some());
+        let Some((tp, wanted)) = slow.nth(turn) else { return };
+        plan.slow_wait = wanted.wait;
+        plan.is_quiet = false;
+        plan.wanted = BTreeMap::from([(tp.clone(), wanted.clone())]);
     }
 
     /// Returns whether a request can be sent now.
@@ -160,14 +188,15 @@ impl BrokerReader {
 
     /// Sends a request on a lane of its own.
     fn send(&mut self, plan: Plan) {
-        let Plan { wanted, is_quiet, starved, due } = plan;
+        let Plan { wanted, is_quiet, slow_wait, has_ends, starved, due } = plan;
         self.held_until = None;
         let is_complete = starved.is_empty() && due.is_none() && self.flights.is_empty();
         let wait = match (is_quiet, is_complete) {
             (true, true) => self.config.wait_max,
-            (true, false) => self.brief_wait,
-            // The broker has what is asked for.
-            (false, _) => BRIEF_WAIT.0,
+            (true, false) => self.brief_wait.min(self.config.wait_max),
+            // The broker has data and answers as soon as it has read them.
+            (false, _) if has_ends => slow_wait.unwrap_or(self.config.wait_max),
+            (false, _) => BRIEF_WAIT.0.min(self.config.wait_max),
         };
         self.turn = self.turn.wrapping_add(1);
         let fetch = Fetch {
@@ -176,10 +205,10 @@ impl BrokerReader {
             config: self.config.clone(),
             wanted: wanted.clone(),
             turn: self.turn,
-            wait: wait.min(self.config.wait_max),
+            wait,
         };
         let id = self.landing.spawn(fetch.run_told(self.spare.pop())).id();
-        self.flights.insert(id, Flight { wanted, is_quiet });
+        self.flights.insert(id, Flight { wanted, is_quiet, is_slow: slow_wait.is_some() });
     }
 
     /// Hands on what a request has brought, and tries again later what it has not.
@@ -199,6 +228,7 @@ impl BrokerReader {
             Ok((connection, outcomes)) => {
                 self.spare.push(connection);
                 self.backoff = CONNECT_BACKOFF.0;
+                self.report.reset();
                 let delivered = deliver(&self.shared, &flight.wanted, outcomes);
                 if flight.is_quiet && delivered {
                     self.brief_wait = BRIEF_WAIT.0;
@@ -208,10 +238,16 @@ impl BrokerReader {
             }
             Err((is_usual, error)) => {
                 let leader = self.leader;
-                if is_usual {
-                    tracing::debug!(leader, error, "fetch failed");
-                } else {
-                    tracing::error!(leader, error, "cannot read from this broker");
+                if self.report.is_due() {
+                    if is_usual {
+                        tracing::warn!(
+                            leader,
+                            error,
+                            "cannot fetch from this broker, trying again"
+                        );
+                    } else {
+                        tracing::error!(leader, error, "cannot read from this broker");
+                    }
                 }
                 self.landing.shutdown().await;
                 self.flights.clear();
@@ -225,12 +261,14 @@ impl BrokerReader {
 }
 
 impl Source {
-    fn wanted(&self, config: &ReaderConfig) -> Wanted {
+    pub(super) fn wanted(&self, config: &ReaderConfig) -> Wanted {
         Wanted {
             topic_id: self.topic_id,
             position: self.place.position,
             asked: self.place.asked(),
             room: self.place.room(config.partition_bytes_max),
+            wait: self.place.wait(),
+            is_findable: self.place.is_findable(),
             is_urgent: self.place.is_in_trouble(),
             addition: self.addition,
         }
@@ -284,8 +322,8 @@ impl Fetch {
         let request = request(&order, &self.wanted, &self.config, self.wait, version);
         let deadline = self.wait + self.cluster.config().request_timeout;
         let answer = connection.call(&request, deadline).await?;
-        let first = order.first().copied();
-        Ok((connection, response::read(&self.wanted, first, &self.config, answer)))
+        let asked = Asked { wanted: &self.wanted, first: order.first().copied(), wait: self.wait };
+        Ok((connection, response::read(&asked, &self.config, answer)))
     }
 }
 
@@ -317,7 +355,7 @@ fn release(shared: &Shared, leader: NodeId) {
 }
 
 /// Hands on what was answered; returns whether anything was.
-fn deliver(
+pub(super) fn deliver(
     shared: &Shared,
     wanted: &BTreeMap<TopicPartition, Wanted>,
     outcomes: Vec<(TopicPartition, Outcome)>,
@@ -347,12 +385,20 @@ fn deliver(
                 }
             }
             Outcome::FindLeader(error) => {
-                tracing::debug!(%tp, ?error, "looking up the leader again");
+                let is_lasting = source.denial_pause == DENIAL_PAUSE.1;
+                if is_lasting && source.report.is_due() {
+                    let leader = source.leader;
+                    tracing::warn!(%tp, leader, ?error, "the leader in the metadata denies it, trying again");
+                }
                 source.leader = None;
+                source.not_before = Some(Instant::now() + source.denial_pause);
+                source.denial_pause = (source.denial_pause * 2).min(DENIAL_PAUSE.1);
                 leaderless = true;
             }
             Outcome::Wait { error, pause } => {
-                tracing::warn!(%tp, ?error, "cannot be read at the moment, trying again");
+                if source.report.is_due() {
+                    tracing::warn!(%tp, ?error, "cannot be read at the moment, trying again");
+                }
                 source.not_before = Some(Instant::now() + pause);
             }
         }
@@ -366,6 +412,7 @@ fn deliver(
 
 /// Hands on what could be read of one partition; returns whether there was anything.
 fn hand_on(tp: &TopicPartition, source: &mut Source, mut read: Read) -> bool {
+    source.denial_pause = DENIAL_PAUSE.0;
     source.place.log_start = read.log_start_offset;
     let next = source.place.advance(&mut read.reading, read.found);
     heed(tp, source, next);
@@ -388,13 +435,15 @@ fn heed(tp: &TopicPartition, source: &mut Source, next: Next) {
         Next::GoOn => {}
         Next::Again { pause, reason } => {
             let asked = source.place.asked();
-            tracing::warn!(%tp, offset, asked, reason, "the log cannot be read here, looking again");
+            if source.report.is_due() {
+                tracing::warn!(%tp, offset, asked, reason, "the log cannot be read here, looking again");
+            }
             source.not_before = Some(Instant::now() + pause);
         }
         Next::Stuck(pause) => {
             tracing::error!(
                 %tp, offset,
-                "the broker's log is damaged here, and nothing tells where it goes on: the partition waits"
+                "the broker sends no whole batch from here on, although its log goes on: the partition waits"
             );
             source.not_before = Some(Instant::now() + pause);
         }

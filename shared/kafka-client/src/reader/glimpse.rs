@@ -8,7 +8,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 
 use super::request::request;
-use super::response::{Outcome, read};
+use super::response::{Asked, Outcome, read};
 use super::{FetchedBatches, ReaderConfig, Wanted};
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::error::ClientError;
@@ -41,6 +41,8 @@ pub async fn glimpse(
         position: offset,
         asked: offset,
         room: bytes_max,
+        wait: None,
+        is_findable: true,
         is_urgent: true,
         addition: 0,
     };
@@ -48,7 +50,8 @@ pub async fn glimpse(
     let config = ReaderConfig { response_bytes_max: bytes_max, ..ReaderConfig::default() };
     let make = |version| request(&[tp], &wanted, &config, Duration::ZERO, version);
     let response = cluster.call_made::<FetchRequest, _>(&address, make).await?;
-    match read(&wanted, Some(tp), &config, response).pop() {
+    let asked = Asked { wanted: &wanted, first: Some(tp), wait: Duration::ZERO };
+    match read(&asked, &config, response).pop() {
         Some((_, Outcome::Read(read))) => Ok(read.into_fetched()),
         Some((_, Outcome::OutOfRange)) => Err(refused(ResponseError::OffsetOutOfRange)),
         Some((

@@ -85,8 +85,16 @@ mod tests {
     fn wanted(names: &[(&str, i32)]) -> BTreeMap<TopicPartition, Wanted> {
         let one = |(topic, partition): &(&str, i32)| {
             let topic_id = Uuid::from_u128(if *topic == "orders" { 1 } else { 2 });
-            let wanted =
-                Wanted { topic_id, position: 7, asked: 5, room: 99, is_urgent: false, addition: 1 };
+            let wanted = Wanted {
+                topic_id,
+                position: 7,
+                asked: 5,
+                room: 99,
+                wait: None,
+                is_findable: true,
+                is_urgent: false,
+                addition: 1,
+            };
             (TopicPartition::new(*topic, *partition), wanted)
         };
         names.iter().map(one).collect()

@@ -64,13 +64,22 @@ impl Read {
     }
 }
 
-/// Sorts a response by partition; what was not asked for is left out. `first` was the first one of the request.
+/// What a request asked for.
+pub(super) struct Asked<'a> {
+    pub(super) wanted: &'a BTreeMap<TopicPartition, Wanted>,
+    /// The first partition of the request.
+    pub(super) first: Option<&'a TopicPartition>,
+    /// How long the broker was allowed to look for data.
+    pub(super) wait: Duration,
+}
+
+/// Sorts a response by partition; what was not asked for is left out.
 pub(super) fn read(
-    wanted: &BTreeMap<TopicPartition, Wanted>,
-    first: Option<&TopicPartition>,
+    asked: &Asked<'_>,
     config: &ReaderConfig,
     response: messages::FetchResponse,
 ) -> Vec<(TopicPartition, Outcome)> {
+    let wanted = asked.wanted;
     if let Some(error) = ResponseError::try_from_code(response.error_code) {
         let wait = |tp: &TopicPartition| (tp.clone(), Outcome::Wait { error, pause: ERROR_PAUSE });
         return wanted.keys().map(wait).collect();
@@ -88,20 +97,22 @@ pub(super) fn read(
                             && tp.topic.as_ref() == topic.topic.0.as_str()))
             });
             if let Some((tp, source)) = found {
-                let was_first = first == Some(tp);
-                outcomes.push((tp.clone(), read_partition(source, partition, was_first, is_full)));
+                let found = Circumstances {
+                    room: source.room,
+                    bytes: 0,
+                    is_full,
+                    was_first: asked.first == Some(tp),
+                    wait: asked.wait,
+                    end: partition.last_stable_offset,
+                };
+                outcomes.push((tp.clone(), read_partition(source, partition, found)));
             }
         }
     }
     outcomes
 }
 
-fn read_partition(
-    source: &Wanted,
-    partition: PartitionData,
-    was_first: bool,
-    is_full: bool,
-) -> Outcome {
+fn read_partition(source: &Wanted, partition: PartitionData, found: Circumstances) -> Outcome {
     use ResponseError as E;
     match ResponseError::try_from_code(partition.error_code) {
         None => {}
@@ -131,18 +142,18 @@ fn read_partition(
         .map(|transaction| (transaction.producer_id.0, transaction.first_offset))
         .collect();
     let found = Circumstances {
-        room: source.room,
         bytes: records.len(),
-        is_full: is_full || is_at_least(records.len(), source.room),
-        was_first,
-        end: partition.last_stable_offset,
+        is_full: found.is_full || is_at_least(records.len(), source.room),
+        ..found
     };
+    let is_own = found.was_first && source.asked == source.position;
     let answer = Answer {
         records,
         asked: source.asked,
         position: source.position,
         end: found.end,
         is_full: found.is_full,
+        may_be_cut_off: source.is_findable && !is_own,
         aborted: &aborted,
     };
     let reading = answer.read();

@@ -1,7 +1,8 @@
 //! A reader and a broker with a few batches, on real sockets.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_group::record_batch::BatchBuilder;
+use kafka_group::record_batch::{BatchBuilder, Reading};
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::metadata_response::{
@@ -16,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
+use super::response::{Outcome, Read};
+use super::trouble::Circumstances;
 use super::*;
 use crate::cluster::topic_name;
 use crate::config::BrokerConfig;
@@ -92,6 +95,79 @@ async fn a_connection_that_was_closed_while_it_was_idle_is_replaced_without_furt
     assert_eq!(broker.state.borrow().metadata_requests, 1, "no leader was looked up again");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn data_that_the_broker_reads_slowly_are_waited_for_and_hold_back_no_other_partition() {
+    const BATCHES: i64 = 20;
+    let broker = FakeBroker::start().await;
+    broker.append(0, BATCHES);
+    broker.append(1, BATCHES);
+    // Longer than a usual request waits, as tiered storage may be.
+    broker.state.send_modify(|state| state.slow = Some((1, 3_000)));
+    let (_reader, mut channels) = broker.reader(Duration::from_millis(20));
+    let all: Vec<i64> = (0..BATCHES).collect();
+    assert_eq!(read_to(&mut channels[0], BATCHES).await, all);
+    assert_eq!(read_to(&mut channels[1], BATCHES).await, all);
+    assert!(!broker.state.borrow().asked_below, "nothing is taken for damage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_denies_its_leadership_is_asked_less_and_less_often() {
+    let shared = Shared::default();
+    let (sender, _channel) = mpsc::channel(1);
+    let tp = TopicPartition::new(TOPIC, 0);
+    shared.sources().insert(tp.clone(), Source::new(TOPIC_ID, 0, 1, sender));
+    let wanted =
+        BTreeMap::from([(tp.clone(), shared.sources()[&tp].wanted(&ReaderConfig::default()))]);
+    let answer = |outcome: Outcome| {
+        broker::deliver(&shared, &wanted, vec![(tp.clone(), outcome)]);
+        let due = shared.sources()[&tp].not_before;
+        due.map(|due| (due - Instant::now()).as_millis())
+    };
+    let denied = || Outcome::FindLeader(ResponseError::NotLeaderOrFollower);
+    let pauses: Vec<_> = (0..7).filter_map(|_| answer(denied())).collect();
+    assert_eq!(pauses, [50, 100, 200, 400, 800, 1_000, 1_000]);
+    answer(nothing_new());
+    assert_eq!(answer(denied()), Some(50), "after an answer, metadata may only have lagged behind");
+}
+
+#[tokio::test]
+async fn a_recreated_topic_is_told_once_its_channel_has_room_and_holds_back_no_other() {
+    let shared = Shared::default();
+    let (sender, mut channel) = mpsc::channel(1);
+    sender.try_send(Fetched::OutOfRange { position: 0 }).unwrap();
+    for partition in [0, 1] {
+        let topic_id = if partition == 0 { Uuid::from_u128(1) } else { TOPIC_ID };
+        let source = Source::new(topic_id, 0, 1, sender.clone());
+        shared.sources().insert(TopicPartition::new(TOPIC, partition), source);
+    }
+    let leaders = BTreeMap::from([(0, Some(1)), (1, Some(1))]);
+    let described = [(TOPIC.to_owned(), TopicMetadata { topic_id: TOPIC_ID, leaders })].into();
+    let state = |shared: &Shared| -> Vec<_> {
+        shared.sources().values().map(|source| (source.leader, source.halted)).collect()
+    };
+    place(&shared, &described);
+    assert_eq!(state(&shared), [(None, false), (Some(1), false)]);
+    channel.recv().await.unwrap();
+    place(&shared, &described);
+    assert_eq!(state(&shared), [(None, true), (Some(1), false)]);
+    assert!(matches!(channel.recv().await, Some(Fetched::Recreated { topic_id: TOPIC_ID })));
+}
+
+/// An answer without records, from the end of an empty log.
+fn nothing_new() -> Outcome {
+    let found = Circumstances {
+        room: 0,
+        bytes: 0,
+        is_full: false,
+        was_first: true,
+        wait: Duration::ZERO,
+        end: 0,
+    };
+    let reading = Reading { batches: vec![], damaged: None, next_offset: 0, is_unclear: false };
+    let (aborted, high_watermark, log_start_offset) = (vec![], 0, 0);
+    Outcome::Read(Read { reading, found, aborted, high_watermark, log_start_offset })
+}
+
 /// Receives until the partition has been read up to `end`, and returns the base offsets of the batches.
 async fn read_to(channel: &mut mpsc::Receiver<Fetched>, end: i64) -> Vec<i64> {
     let mut found = Vec::new();
@@ -121,6 +197,11 @@ struct State {
     /// How long the last request was willing to wait, in milliseconds.
     longest_wait: Option<i32>,
     asked_twice: usize,
+    /// A partition whose data the broker needs so many milliseconds to read: a request that waits less gets none.
+    slow: Option<(i32, i32)>,
+    /// Whether the slow partition was asked for from below an offset that had been asked for before.
+    asked_below: bool,
+    slow_offset: i64,
     metadata_requests: usize,
     /// Connections without a request are closed whenever this changes.
     closes: u32,
@@ -261,6 +342,12 @@ async fn fetch(
             state.asked_twice += usize::from(state.under_way.contains(partition));
             state.under_way.push(*partition);
         }
+        for (partition, offset, _) in &asked {
+            if state.slow.is_some_and(|(slow, _)| slow == *partition) {
+                state.asked_below |= *offset < state.slow_offset;
+                state.slow_offset = *offset;
+            }
+        }
         state.under_way.sort_unstable();
         state.longest_wait = Some(request.max_wait_ms);
     });
@@ -281,7 +368,9 @@ async fn fetch(
             let log = &state.logs[usize::try_from(*partition).unwrap()];
             let from = usize::try_from(*offset).unwrap();
             let mut records = BytesMut::new();
-            for batch in &log[from..] {
+            let is_slow =
+                state.slow.is_some_and(|(slow, ms)| slow == *partition && request.max_wait_ms < ms);
+            for batch in log[from..].iter().filter(|_| !is_slow) {
                 if records.len() + batch.len() > usize::try_from(*bytes_max).unwrap() {
                     break;
                 }

@@ -9,6 +9,10 @@
 //! back, further each time, and to read over the damage ([`Answer`](kafka_group::record_batch::Answer) tells where it
 //! ends).
 //!
+//! An answer without a whole batch is no sign of damage while the request leaves the broker another reason. It may have
+//! had no room left beside other partitions, so the partition is first in the next request. It may need longer than the
+//! request let it wait, as with tiered storage, so the next request waits longer.
+//!
 //! ```text
 //!        read, nothing damaged
 //!   ┌──────────────────────────────┐
@@ -26,6 +30,8 @@ use kafka_group::record_batch::{DamagedBatch, Reading};
 
 /// Pause before damage is looked at again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How long the broker may look for a batch that it has not sent: first, and at most.
+const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 /// Pause where there is no way on at the moment.
 const STUCK_PAUSE: Duration = Duration::from_secs(5);
 /// How many offsets before a gap are looked at to see whether it is one.
@@ -53,6 +59,10 @@ struct Trouble {
     not_found: i64,
     /// How many bytes are asked for, if not as many as usual.
     room: Option<i32>,
+    /// How long the broker may look for the batch, if longer than usual.
+    wait: Option<Duration>,
+    /// The position for which an answer began above it, so that the gap was looked at from further back.
+    looked_over: Option<i64>,
     /// The damage that was seen last.
     seen: Option<DamagedBatch>,
     pause: Duration,
@@ -69,6 +79,8 @@ pub(super) struct Circumstances {
     pub(super) is_full: bool,
     /// Whether the partition was the first of the request: only that one gets a batch whatever its size.
     pub(super) was_first: bool,
+    /// How long the broker was allowed to look for data.
+    pub(super) wait: Duration,
     /// The last stable offset.
     pub(super) end: i64,
 }
@@ -105,6 +117,16 @@ impl Place {
         self.trouble.as_ref().and_then(|trouble| trouble.room).unwrap_or(usual)
     }
 
+    /// Returns how long the broker may look for the next batch, where the usual time was not enough.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        self.trouble.as_ref().and_then(|trouble| trouble.wait)
+    }
+
+    /// Returns whether the broker is able to find the position, as far as it is known.
+    pub(super) fn is_findable(&self) -> bool {
+        self.trouble.as_ref().is_none_or(|trouble| self.position < trouble.not_found)
+    }
+
     /// Returns whether the partition has to be the first of the next request.
     pub(super) fn is_in_trouble(&self) -> bool {
         self.trouble.is_some()
@@ -135,10 +157,17 @@ impl Place {
         if found.bytes > 0 {
             return self.look_further(found);
         }
-        // There may only have been no room for its next batch beside the others: it has to be the first once.
         let was_asked_again = self.is_in_trouble();
-        self.trouble();
-        if found.was_first && was_asked_again { self.step_back() } else { Next::GoOn }
+        let position = self.position;
+        let trouble = self.trouble();
+        if !found.was_first || !was_asked_again {
+            return Next::GoOn;
+        }
+        if (trouble.asked == position) && (found.wait < WAIT.1) {
+            trouble.wait = Some((found.wait * 2).clamp(WAIT.0, WAIT.1));
+            return Next::Again { pause: Duration::ZERO, reason: "the broker sent nothing" };
+        }
+        self.step_back()
     }
 
     /// Makes sure that an answer which begins above the position has left out nothing but a gap: asked for a batch that
@@ -148,11 +177,18 @@ impl Place {
         if first.is_none_or(|first| first <= self.position) {
             return false;
         }
-        let asked = self.further_back();
-        if (self.asked() <= asked) || (asked < self.position - LOOK_BACK_MAX) {
+        let (position, asked) = (self.position, self.further_back());
+        // Back at the position after a look from before, a limit of the broker has hidden what lies in between.
+        let is_hidden = |t: &Trouble| t.asked == position && t.looked_over == Some(position);
+        if self.trouble.as_ref().is_some_and(is_hidden)
+            || (self.asked() <= asked)
+            || (asked < position - LOOK_BACK_MAX)
+        {
             return false;
         }
-        self.trouble().asked = asked;
+        let trouble = self.trouble();
+        trouble.asked = asked;
+        trouble.looked_over = Some(position);
         reading.batches.clear();
         reading.damaged = None;
         reading.next_offset = self.position;
@@ -180,6 +216,7 @@ impl Place {
         let trouble = self.trouble();
         trouble.not_found = trouble.not_found.min(trouble.asked);
         trouble.asked = asked;
+        trouble.wait = None;
         trouble.again("not found by the broker")
     }
 
@@ -197,15 +234,20 @@ impl Place {
         self.trouble.take().is_none_or(|trouble| trouble.asked == self.position)
     }
 
-    /// Asks for more, after an answer that does not reach to the end of the damage, or not even to the position.
+    /// Asks for more, after an answer that does not reach to the end of a batch or of damage, or not even to the position.
     fn look_further(&mut self, found: Circumstances) -> Next {
-        let before = self.before;
+        // What begins nearest to the position leaves it the most room.
+        let candidates = [Some(self.position), self.before];
         let trouble = self.trouble();
-        // The nearest batch before leaves the most room for what follows it.
         let nearer = trouble.asked.saturating_add(1)..trouble.not_found;
-        if let Some(nearest) = before.filter(|before| nearer.contains(before)) {
+        if let Some(nearest) = candidates.into_iter().flatten().find(|at| nearer.contains(at)) {
             trouble.asked = nearest;
-        } else if found.is_full && found.room < ROOM_MAX {
+            return Next::GoOn;
+        }
+        if !found.was_first {
+            return Next::GoOn;
+        }
+        if found.is_full && found.room < ROOM_MAX {
             trouble.room = Some(found.room.saturating_mul(2).min(ROOM_MAX));
         } else {
             return self.stuck();
@@ -225,6 +267,8 @@ impl Place {
             asked,
             not_found: i64::MAX,
             room: None,
+            wait: None,
+            looked_over: None,
             seen: None,
             pause: PAUSE.0,
         })

@@ -14,6 +14,10 @@
 //!
 //! A [`Reading`] ends with its first damaged batch: markers of transactions may have been in it, so what follows has to
 //! be fetched anew, with a list of aborted transactions of its own.
+//!
+//! A batch whose end is missing is no damage. Brokers end an answer inside a batch where its size reaches a limit that
+//! the request does not show: `fetch.max.bytes`, or what a quota leaves of ten seconds. Only the first batch of a request
+//! comes whole, whatever its size, so such a batch has to be asked for by its own offset, first in the request.
 
 use bytes::Bytes;
 
@@ -36,6 +40,9 @@ pub struct Answer<'a> {
     pub end: i64,
     /// Whether the broker may have had more than there was room for.
     pub is_full: bool,
+    /// Whether the first batch at the position may be cut off too. It may not if the partition was asked for from the
+    /// position on and first in the request, or if the broker cannot find the position in its log.
+    pub may_be_cut_off: bool,
     /// The aborted transactions in the response, as `(producer id, first offset)`.
     pub aborted: &'a [(i64, i64)],
 }
@@ -165,10 +172,10 @@ impl Walk<'_> {
         base_offset == self.cursor || (self.cursor..self.answer.end).contains(&base_offset)
     }
 
-    /// Returns whether the batch whose end is missing is simply where the response was full.
+    /// Returns whether the batch whose end is missing may be whole in the log.
     fn may_be_cut_off(&self) -> bool {
         let has_news = self.answer.position < self.cursor;
-        (self.answer.is_full && has_news) || self.answer.end <= self.cursor
+        has_news || self.answer.may_be_cut_off || self.answer.end <= self.cursor
     }
 
     /// Returns whether nothing tells if `batch` is to be delivered: the end of its producer's aborted transaction may
@@ -226,9 +233,10 @@ impl Walk<'_> {
     }
 
     /// Returns the same where nothing follows: the header is believed where the two fields agree that tell the number
-    /// of records.
+    /// of records, unless there may be more to see: the answer was full, or the batch claims bytes that are not there.
     fn believable_end(&self, first_offset: i64) -> Option<(usize, i64)> {
-        let header = believable(&self.rest).filter(|_| !self.answer.is_full)?;
+        let has_more = self.answer.is_full || is_cut_off(&self.rest);
+        let header = believable(&self.rest).filter(|_| !has_more)?;
         let base = header.base_offset;
         let is_dense = header.last_offset - base + 1 == i64::from(header.record_count);
         let is_in_place = (base <= first_offset || self.can_begin_at(base))
@@ -248,6 +256,11 @@ impl Walk<'_> {
             Some((at, batch.header().base_offset))
         })
     }
+}
+
+/// Returns whether the batch at the start of `bytes` claims more bytes than there are.
+fn is_cut_off(bytes: &Bytes) -> bool {
+    Batches { rest: bytes.clone() }.next().is_none()
 }
 
 /// Returns how many bytes the batch at the start of `bytes` claims, if they are there.

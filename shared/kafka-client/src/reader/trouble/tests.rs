@@ -15,11 +15,14 @@ struct Segment {
     bytes: Vec<u8>,
     index: Vec<(i64, usize)>,
     end: i64,
+    /// The most bytes that the broker sends, except for a first batch that is larger.
+    limit: usize,
 }
 
 /// Two records a batch, and an index entry every `spacing` batches.
 fn segment(count: usize, spacing: usize) -> (Segment, Vec<RawBatch>) {
-    let mut segment = Segment { bytes: Vec::new(), index: Vec::new(), end: START };
+    let mut segment =
+        Segment { bytes: Vec::new(), index: Vec::new(), end: START, limit: usize::MAX };
     for number in 0..count {
         if number % spacing == 0 {
             segment.index.push((segment.end, segment.bytes.len()));
@@ -55,7 +58,8 @@ impl Segment {
         };
         let Some(at) = found else { return Ok(Bytes::new()) };
         let first = self.header(at)?.map_or(0, |(_, _, length)| length);
-        let length = usize::try_from(room).unwrap().max(first).min(self.bytes.len() - at);
+        let room = usize::try_from(room).unwrap().min(self.limit);
+        let length = room.max(first).min(self.bytes.len() - at);
         Ok(Bytes::copy_from_slice(&self.bytes[at..at + length]))
     }
 
@@ -99,9 +103,12 @@ fn read(segment: &Segment, mut position: i64) -> (Taken, Option<Next>) {
                 let bytes = records.len();
                 let is_full = usize::try_from(room).unwrap() <= bytes;
                 let (asked, end) = (place.asked(), segment.end);
-                let answer = Answer { records, asked, position, end, is_full, aborted: &[] };
+                let may_be_cut_off = place.is_findable() && asked != position;
+                let answer =
+                    Answer { records, asked, position, end, is_full, may_be_cut_off, aborted: &[] };
                 let mut reading = answer.read();
-                let found = Circumstances { room, bytes, is_full, was_first: true, end };
+                let wait = place.wait().unwrap_or_default();
+                let found = Circumstances { room, bytes, is_full, was_first: true, wait, end };
                 let next = place.advance(&mut reading, found);
                 let news = reading.batches.iter().map(RawBatch::header);
                 let news = news.filter(|header| position <= header.last_offset);
@@ -166,19 +173,114 @@ fn whatever_is_damaged_is_handed_on_and_everything_else_is_read() {
 }
 
 #[test]
+fn a_broker_with_limits_of_its_own_hides_no_batch_and_makes_none_damaged() {
+    for limit in 1..700 {
+        let (mut segment, whole) = segment(12, 3);
+        segment.limit = limit;
+        let (taken, stuck) = read(&segment, START);
+        let batches = whole.iter().map(|batch| batch.header().base_offset).collect();
+        assert_eq!((taken, stuck), (Taken { batches, damaged: vec![] }, None), "{limit}");
+    }
+}
+
+#[test]
+fn a_gap_is_passed_where_a_limit_hides_what_lies_before_it() {
+    for limit in 1..700 {
+        let (mut segment, whole) = segment(12, 3);
+        segment.limit = limit;
+        let start: usize = whole[..5].iter().map(|batch| batch.bytes().len()).sum();
+        segment.bytes.drain(start..start + whole[5].bytes().len());
+        segment.index.retain(|(base, _)| *base < whole[5].header().base_offset);
+        let (taken, stuck) = read(&segment, START);
+        let mut batches: Vec<_> = whole.iter().map(|batch| batch.header().base_offset).collect();
+        batches.remove(5);
+        assert_eq!((taken, stuck), (Taken { batches, damaged: vec![] }, None), "{limit}");
+    }
+}
+
+#[test]
+fn where_a_limit_hides_what_follows_damage_the_partition_waits_and_loses_nothing() {
+    for limit in [1, 150, 250, 400] {
+        // A batch without its base offset looks like a gap where nothing shows what lies between its neighbours.
+        for (at, bytes) in DAMAGES.into_iter().filter(|(at, _)| *at > 0) {
+            let (mut segment, whole) = segment(12, 3);
+            segment.limit = limit;
+            let start: usize = whole[..5].iter().map(|batch| batch.bytes().len()).sum();
+            let length = whole[5].bytes().len();
+            segment.bytes[start + at..start + at + bytes.len()].copy_from_slice(bytes);
+            let base = whole[5].header().base_offset;
+            let (taken, stuck) = read(&segment, START);
+            let others = whole.iter().map(|batch| batch.header().base_offset);
+            let mut others: Vec<i64> = others.filter(|other| *other != base).collect();
+            if stuck.is_some() {
+                others.retain(|other| *other < base);
+            }
+            let context = format!("{bytes:?} at {at}, {limit} bytes");
+            assert_eq!(taken.batches, others, "{context}");
+            let damaged = taken.damaged.iter().map(|(first, last, _)| (*first, *last));
+            let expected = if stuck.is_some() { vec![] } else { vec![(base, base + 1)] };
+            assert_eq!(damaged.collect::<Vec<_>>(), expected, "{context}");
+            // Without a whole batch behind it, the bytes end where the answer ends.
+            let stored = &segment.bytes[start..start + length];
+            let is_it = |(_, _, bytes): &(i64, i64, Vec<u8>)| {
+                stored.starts_with(bytes) || bytes.starts_with(stored)
+            };
+            assert!(taken.damaged.iter().all(is_it), "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_is_cut_off_beside_other_partitions_is_asked_for_first_in_the_next_request() {
+    let (segment, whole) = segment(3, 1);
+    let records = Bytes::from(segment.bytes.clone()).slice(..whole[0].bytes().len() - 1);
+    let (asked, position, end) = (START, START, segment.end);
+    let found = Circumstances {
+        room: USUAL_ROOM,
+        bytes: records.len(),
+        is_full: false,
+        was_first: false,
+        wait: Duration::ZERO,
+        end,
+    };
+    let answer = Answer {
+        records,
+        asked,
+        position,
+        end,
+        is_full: false,
+        may_be_cut_off: true,
+        aborted: &[],
+    };
+    let mut place = Place::new(START);
+    assert_eq!(place.advance(&mut answer.read(), found), Next::GoOn);
+    assert!(place.is_in_trouble(), "it is first in the next request");
+    assert_eq!((place.asked(), place.room(USUAL_ROOM)), (START, USUAL_ROOM));
+}
+
+#[test]
 fn damage_is_believed_only_when_the_same_bytes_come_twice() {
     let (segment, whole) = segment(3, 1);
     let damaged_at = |at: usize| {
         let mut bytes = segment.bytes.clone();
         bytes[whole[0].bytes().len() + at] ^= 1;
-        let (asked, position, end) = (START, START, segment.end);
-        Answer { records: bytes.into(), asked, position, end, is_full: false, aborted: &[] }.read()
+        let answer = Answer {
+            records: bytes.into(),
+            asked: START,
+            position: START,
+            end: segment.end,
+            is_full: false,
+            may_be_cut_off: false,
+            aborted: &[],
+        };
+        answer.read()
     };
     let found = Circumstances {
         room: USUAL_ROOM,
         bytes: segment.bytes.len(),
         is_full: false,
         was_first: true,
+        wait: Duration::ZERO,
         end: segment.end,
     };
     let mut place = Place::new(START);
@@ -204,13 +306,13 @@ fn a_log_whose_very_beginning_cannot_be_found_waits_for_a_person() {
 }
 
 #[test]
-fn an_empty_answer_means_nothing_unless_the_partition_was_the_first_of_the_request() {
+fn an_empty_answer_means_nothing_unless_the_broker_had_room_and_time() {
     let mut place = Place::new(START);
     let empty = |was_first| {
         let reading =
             Reading { batches: vec![], damaged: None, next_offset: START, is_unclear: false };
-        let room = USUAL_ROOM;
-        (reading, Circumstances { room, bytes: 0, is_full: false, was_first, end: START + 5 })
+        let (room, wait, end) = (USUAL_ROOM, Duration::from_millis(500), START + 5);
+        (reading, Circumstances { room, bytes: 0, is_full: false, was_first, wait, end })
     };
     for was_first in [true, false, false] {
         let (mut reading, found) = empty(was_first);
@@ -218,10 +320,16 @@ fn an_empty_answer_means_nothing_unless_the_partition_was_the_first_of_the_reque
         assert!(place.is_in_trouble(), "it will be the first");
         assert_eq!(place.asked(), START);
     }
-    let (mut reading, found) = empty(true);
+    let (mut reading, mut found) = empty(true);
+    for seconds in [1, 2, 4] {
+        let next = place.advance(&mut reading, found);
+        assert!(matches!(next, Next::Again { pause: Duration::ZERO, .. }), "{next:?}");
+        found.wait = place.wait().unwrap();
+        assert_eq!((place.asked(), found.wait), (START, Duration::from_secs(seconds)));
+    }
     let next = place.advance(&mut reading, found);
     assert!(matches!(next, Next::Again { .. }), "{next:?}");
-    assert_eq!(place.asked(), START - 1);
+    assert_eq!((place.asked(), place.wait()), (START - 1, None));
     let at_end = Circumstances { end: START, ..found };
     assert_eq!(place.advance(&mut reading, at_end), Next::GoOn);
     assert!(!place.is_in_trouble());

@@ -25,6 +25,7 @@ fn answer(batches: &[Vec<u8>]) -> Answer<'static> {
         position: 100,
         end: 100 + 3 * i64::try_from(batches.len()).unwrap(),
         is_full: false,
+        may_be_cut_off: false,
         aborted: &[],
     }
 }
@@ -44,15 +45,36 @@ fn told(reading: &Reading) -> Told {
 #[test]
 fn whole_batches_are_taken_and_a_tail_that_was_cut_off_is_left_for_the_next_fetch() {
     let batches = log(3);
-    let mut full = Answer { is_full: true, ..answer(&batches) };
-    assert_eq!(told(&full.read()), (vec![100, 103, 106], None, 109));
-    let whole = full.records.clone();
-    for length in 2 * batches[0].len()..whole.len() {
-        full.records = whole.slice(..length);
-        assert_eq!(told(&full.read()), (vec![100, 103], None, 106), "{length}");
+    let whole = Bytes::from(batches.concat());
+    // A broker's own limits end an answer that the request left room in.
+    for is_full in [true, false] {
+        let mut full = Answer { is_full, ..answer(&batches) };
+        assert_eq!(told(&full.read()), (vec![100, 103, 106], None, 109));
+        for length in 2 * batches[0].len()..whole.len() {
+            full.records = whole.slice(..length);
+            assert_eq!(told(&full.read()), (vec![100, 103], None, 106), "{length}");
+            assert!(!full.read().is_unclear, "{length}");
+        }
+        full.records = whole.slice(..0);
+        assert_eq!(told(&full.read()), (vec![], None, 100));
     }
-    full.records = whole.slice(..0);
-    assert_eq!(told(&full.read()), (vec![], None, 100));
+}
+
+#[test]
+fn a_batch_that_an_answer_cuts_short_is_never_damage() {
+    let batches = log(3);
+    let whole = Bytes::from(batches.concat());
+    for is_full in [true, false] {
+        for may_be_cut_off in [true, false] {
+            for length in 1..batches[0].len() {
+                let records = whole.slice(..length);
+                let cut = Answer { records, is_full, may_be_cut_off, ..answer(&batches) };
+                let reading = cut.read();
+                assert_eq!(told(&reading), (vec![], None, 100), "{length}");
+                assert_eq!(reading.is_unclear, !may_be_cut_off, "{length}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -91,7 +113,15 @@ fn no_field_of_a_damaged_batch_is_believed_about_where_it_ends() {
         let mut batches = log(5);
         let length = batches[2].len();
         batches[2][at..at + bytes.len()].copy_from_slice(&bytes);
-        let (bases, damaged, next) = told(&answer(&batches).read());
+        let mut reading = answer(&batches).read();
+        let bases = told(&reading).0;
+        if reading.damaged.is_none() {
+            // It may have been cut off, until it is asked for by its own offset.
+            assert_eq!((reading.next_offset, reading.is_unclear), (106, false), "{lie}");
+            let own = answer(&batches[2..]);
+            reading = Answer { asked: 106, position: 106, end: 115, ..own }.read();
+        }
+        let (_, damaged, next) = told(&reading);
         assert_eq!((bases, next), (vec![100, 103], 109), "{lie}");
         let (first, last, found, _) = damaged.unwrap();
         assert_eq!((first, last, found), (106, 108, length), "{lie}");
@@ -106,13 +136,15 @@ fn damage_that_nothing_follows_is_believed_only_where_its_header_agrees_with_its
         batches[1][at..at + bytes.len()].copy_from_slice(&bytes);
         // The log goes on, but not in this answer: as at the end of a segment.
         let reading = Answer { end: 200, ..answer(&batches) }.read();
-        if (8..MAGIC_AT).contains(&at) {
+        // A length beyond the answer may be true: the broker may have cut the batch off.
+        let is_longer = lie.contains("longer");
+        if (8..MAGIC_AT).contains(&at) && !is_longer {
             let damaged =
                 Some((103, 105, length, reading.damaged.as_ref().unwrap().fault.as_str()));
             assert_eq!(told(&reading), (vec![100], damaged, 106), "{lie}");
         } else {
             assert_eq!(told(&reading), (vec![100], None, 103), "{lie}");
-            assert!(reading.is_unclear, "{lie}");
+            assert_eq!(reading.is_unclear, !is_longer, "{lie}");
         }
         let full = Answer { end: 200, is_full: true, ..answer(&batches[1..]) }.read();
         assert!(full.is_unclear && full.batches.is_empty(), "{lie}");
@@ -261,12 +293,13 @@ fn overwrite(log: &mut [Stored], range: std::ops::Range<usize>, to: Option<u8>) 
     }
 }
 
-/// Answers as a broker that finds its own batches and hands out at most `room` bytes, more only for the first batch.
-fn fetch(log: &[Stored], asked: i64, room: usize) -> (Bytes, bool) {
+/// Answers as a broker that finds its own batches and hands out at most `room` bytes, and no more than its own `limit`,
+/// except for the first batch.
+fn fetch(log: &[Stored], asked: i64, room: usize, limit: usize) -> (Bytes, bool) {
     let from = log.partition_point(|stored| stored.next <= asked);
     let bytes: Vec<u8> = log[from..].iter().flat_map(|stored| stored.bytes.clone()).collect();
     let first = log.get(from).map_or(0, |stored| stored.bytes.len());
-    let length = bytes.len().min(room.max(first));
+    let length = bytes.len().min(room.min(limit).max(first));
     (Bytes::copy_from_slice(&bytes[..length]), room <= length)
 }
 
@@ -275,13 +308,17 @@ proptest! {
     fn whatever_is_damaged_every_whole_batch_is_taken_once_and_every_other_offset_is_accounted_for(
         log in damaged_log(),
         room in 100_usize..2_000,
+        limit in prop_oneof![Just(usize::MAX), 60_usize..600],
     ) {
         let end = log.last().unwrap().next;
         let (mut position, mut room_now, mut unclear_from) = (100, room, end);
         let (mut taken, mut lost, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..200 {
-            let (records, is_full) = fetch(&log, position, room_now);
-            let answer = Answer { records, asked: position, position, end, is_full, aborted: &[] };
+            let (records, is_full) = fetch(&log, position, room_now, limit);
+            let may_be_cut_off = false;
+            let answer = Answer {
+                records, asked: position, position, end, is_full, may_be_cut_off, aborted: &[],
+            };
             let reading = answer.read();
             for raw in &reading.batches {
                 prop_assert!(position <= raw.header().last_offset);
@@ -299,10 +336,16 @@ proptest! {
                 break;
             }
             if reading.is_unclear && !is_full {
-                // Only damage that reaches to the end of the log, with a header that is no help.
-                prop_assert!(log.iter().all(|stored| stored.next <= position || stored.is_damaged));
+                // Only damage that reaches to the end of what is seen of the log, with a header that is no help.
+                let mut rest = log.iter().filter(|stored| position < stored.next);
+                let is_hidden = limit < usize::MAX;
+                prop_assert!(rest.next().is_some_and(|stored| stored.is_damaged));
+                prop_assert!(is_hidden || rest.all(|stored| stored.is_damaged));
+                let hidden = log.iter().filter(|stored| position < stored.next && !stored.is_damaged);
+                taken.extend(hidden.map(|stored| (stored.base, stored.bytes.clone())));
                 unclear_from = position;
-                lost.extend(position..end);
+                let lost_now = log.iter().filter(|stored| position < stored.next && stored.is_damaged);
+                lost.extend(lost_now.flat_map(|stored| stored.base.max(position)..stored.next));
                 position = end;
                 break;
             }
@@ -332,9 +375,13 @@ proptest! {
         known in 0_i64..5,
         length in 0_i64..20,
         is_full: bool,
+        may_be_cut_off: bool,
     ) {
         let position = asked + known;
-        let answer = Answer { records: bytes.into(), asked, position, end: asked + length, is_full, aborted: &[] };
+        let end = asked + length;
+        let answer = Answer {
+            records: bytes.into(), asked, position, end, is_full, may_be_cut_off, aborted: &[],
+        };
         let reading = answer.read();
         prop_assert!(position <= reading.next_offset);
         if let Some(damaged) = &reading.damaged {
