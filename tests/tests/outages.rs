@@ -96,6 +96,24 @@ async fn a_processor_restarted_while_the_registry_is_down_goes_on_when_it_is_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_cannot_be_read_from_is_reported_with_the_cause() -> Result<()> {
+    let scenario = Scenario::open_behind_proxy("broker-unreadable").await?;
+    let processor = scenario.processor("processor")?.start()?;
+    processor.line("partitions assigned").await?;
+    scenario.proxy()?.inject(ApiKey::Fetch, Fault::TruncateAnswer, 0, u32::MAX);
+    let line = processor.line("cannot fetch from this broker, trying again").await?;
+    ensure!(line.contains("does not follow the protocol"), "{line}");
+    ensure!(line.contains("WARN"), "{line}");
+
+    scenario.proxy()?.heal();
+    let generator = scenario.generator("generator")?.env("ORDER_RATE", "0");
+    let mut generator = generator.env("ORDER_COUNT", "500").start()?;
+    generator.expect_exit(0).await?;
+    scenario.check_exact(500, Simulation::OFF).await?;
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn services_wait_for_a_broker_that_is_down_at_the_start() -> Result<()> {
     let scenario =
         Scenario::open_behind_proxy("broker-down-at-start").await?.with("ORDER_COUNT", "500");

@@ -34,6 +34,8 @@ pub enum Fault {
     LoseAnswer,
     /// The answer is held back for a time, and with it all later ones of its connection.
     DelayAnswer(Duration),
+    /// The answer ends where its correlation id ends.
+    TruncateAnswer,
     /// The broker gets the request only when the test says so, by [`Proxy::deliver_held`]; its connection stands still.
     Hold,
 }
@@ -331,7 +333,7 @@ async fn relay_requests(
         match fault {
             Some(Fault::LoseRequest) => return Ok(()),
             Some(Fault::Hold) => std::future::pending().await,
-            Some(Fault::LoseAnswer | Fault::DelayAnswer(_)) | None => {}
+            Some(Fault::LoseAnswer | Fault::DelayAnswer(_) | Fault::TruncateAnswer) | None => {}
         }
         // In the queue before the broker has the request: its answer cannot come before.
         outstanding.send(Outstanding { api, version, fault }).await.map_err(io::Error::other)?;
@@ -351,6 +353,10 @@ async fn relay_answers(
         match request.fault {
             Some(Fault::LoseAnswer) => return Ok(()),
             Some(Fault::DelayAnswer(delay)) => sleep(delay).await,
+            Some(Fault::TruncateAnswer) => {
+                write_frame(&mut client, frame.get(..4).unwrap_or_default()).await?;
+                continue;
+            }
             Some(Fault::LoseRequest | Fault::Hold) | None => {}
         }
         let frame = with_damage(frame, request, shared)?;
