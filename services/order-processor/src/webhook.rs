@@ -28,7 +28,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use kafka_client::error::chain;
 use order_avro::Order;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url, redirect};
 use serde::Serialize;
 use service_runtime::trace_context::{TRACEPARENT, TRACESTATE};
@@ -163,13 +163,18 @@ fn unanswered(error: reqwest::Error) -> Outcome {
 }
 
 /// Returns the pause that a header asks for, in seconds or by a date.
+///
+/// A date is one of the receiver's clock, so it is compared with the time at which the receiver says it answered; with `now`
+/// only where the answer has no such time.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
+    let date = |text| httpdate::parse_http_date(text).ok();
+    let after = text(RETRY_AFTER)?;
+    if let Ok(seconds) = after.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+    let answered = text(DATE).and_then(date).unwrap_or(now);
+    Some(date(after)?.duration_since(answered).unwrap_or_default())
 }
 
 /// Returns the beginning of an answer as a text on one line.
@@ -264,5 +269,21 @@ mod tests {
             assert_eq!(seconds, expected, "{text:?}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn a_date_in_retry_after_is_one_of_the_receivers_clock() {
+        let ours = httpdate::parse_http_date("Sun, 06 Nov 1994 12:00:00 GMT").unwrap();
+        let pause = |after: &'static str, answered: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(after));
+            headers.insert(DATE, HeaderValue::from_static(answered));
+            retry_after(&headers, ours).map(|pause| pause.as_secs())
+        };
+        let theirs = "Sun, 06 Nov 1994 08:49:37 GMT";
+        assert_eq!(pause("Sun, 06 Nov 1994 08:50:07 GMT", theirs), Some(30));
+        assert_eq!(pause("Sun, 06 Nov 1994 08:00:00 GMT", theirs), Some(0));
+        assert_eq!(pause("Sun, 06 Nov 1994 12:00:30 GMT", "a while ago"), Some(30));
+        assert_eq!(pause("5", theirs), Some(5));
     }
 }
