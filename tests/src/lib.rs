@@ -5,9 +5,11 @@
 //! about, and compares what they tell ([`Stats`]) with what the topics hold ([`Verdict`]). The suites themselves are in
 //! the `tests` folder beside this crate's sources.
 //!
-//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`metrics`], [`verdict`], [`topic`], [`ledger`], [`proxy`], [`webhook`], [`terminal`],
+//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`metrics`], [`verdict`], [`topic`], [`ledger`], [`proxy`], [`webhook`],
+//! [`lagging_registry`], [`terminal`],
 //! [`outsiders`].
 
+pub mod lagging_registry;
 pub mod ledger;
 pub mod metrics;
 pub mod outsiders;
@@ -21,6 +23,7 @@ pub mod topic;
 pub mod verdict;
 pub mod webhook;
 
+pub use lagging_registry::LaggingRegistry;
 pub use ledger::Ledger;
 pub use metrics::Metrics;
 pub use platform::Platform;

@@ -1,6 +1,7 @@
 //! A receiver of orders: answers as a test says, and remembers every call.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use futures_util::stream;
 use serde::Deserialize;
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
@@ -31,6 +33,8 @@ pub enum Answer {
     RetryAfter(u16, u64),
     /// 200 after a while.
     Late(Duration),
+    /// This status, and a body that never ends.
+    Endless(u16),
 }
 
 impl Answer {
@@ -42,7 +46,9 @@ impl Answer {
     /// Returns whether the order is processed then.
     pub fn is_done(self) -> bool {
         match self {
-            Self::Status(status) | Self::RetryAfter(status, _) => status == 200,
+            Self::Status(status) | Self::RetryAfter(status, _) | Self::Endless(status) => {
+                status == 200
+            }
             Self::Late(_) => true,
         }
     }
@@ -216,6 +222,10 @@ async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
         Answer::Late(pause) => {
             sleep(pause).await;
             StatusCode::OK.into_response()
+        }
+        Answer::Endless(code) => {
+            let body = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+            (status(code), body).into_response()
         }
     }
 }

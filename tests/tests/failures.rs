@@ -121,6 +121,56 @@ async fn what_is_refused_for_good_is_dead_lettered_with_the_webhooks_words() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_refuses_its_caller_dead_letters_nothing() -> Result<()> {
+    const ORDERS: u64 = 500;
+    const REFUSALS: [u16; 9] = [401, 403, 404, 405, 407, 415, 301, 302, 308];
+    let webhook = Webhook::start(Answer::DONE)?;
+    webhook.answer(|order| {
+        let index = usize::try_from(order.offset).unwrap_or_default() % REFUSALS.len();
+        Answer::Status(REFUSALS[index])
+    });
+    let scenario = Scenario::open("webhook-refuses-its-caller")
+        .await?
+        .with("HANDLER_URL", &webhook.url())
+        .with("MAX_RETRIES", "1")
+        .with("RETRY_BACKOFF_SECONDS", "0.05")
+        .with("ORDER_COUNT", &ORDERS.to_string());
+    publish(&scenario).await?;
+    let processor = scenario.processor("processor")?.start()?;
+    processor.line("paused: the handler's dependency is down").await?;
+    let before = webhook.calls().len();
+    webhook.calls_when(|calls| calls.len() >= before + 3).await;
+
+    webhook.answer(|_| Answer::DONE);
+    let stats = each_done_once(&scenario, &webhook, ORDERS).await?;
+    assert_eq!((stats.orders, stats.dead_letters), (ORDERS, 0));
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_alone_has_no_place_is_dead_lettered_after_its_retries() -> Result<()> {
+    const ORDERS: u64 = 200;
+    let webhook = Webhook::start(Answer::DONE)?;
+    webhook.answer(|order| if order.offset == 7 { Answer::Status(404) } else { Answer::DONE });
+    let scenario = Scenario::open("webhook-not-found")
+        .await?
+        .with("HANDLER_URL", &webhook.url())
+        .with("TOPIC_PARTITIONS", "1")
+        .with("MAX_RETRIES", "2")
+        .with("RETRY_BACKOFF_SECONDS", "0.05")
+        .with("ORDER_COUNT", &ORDERS.to_string());
+    publish(&scenario).await?;
+    let processor = scenario.processor("processor")?.start()?;
+    let stats = each_done_once(&scenario, &webhook, ORDERS).await?;
+    assert_eq!((stats.orders, stats.dead_letters, stats.retries), (ORDERS - 1, 1, 2));
+    let letters = dead_letters(&scenario).await?;
+    let (error_type, reason) = &letters["0:7"];
+    assert_eq!(error_type, "retries-exhausted");
+    assert_eq!(reason, "the webhook answers 404 (after 3 attempts)");
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_waits_holds_back_the_commit_and_nothing_else_through_a_kill() -> Result<()> {
     const ORDERS: u64 = 2_000;
     const SLOW: (i32, i64) = (0, 5);

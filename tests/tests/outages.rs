@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use end_to_end::proxy::{ApiKey, Fault, Gate};
 use end_to_end::verdict::Simulation;
-use end_to_end::{Scenario, topic};
+use end_to_end::{LaggingRegistry, Scenario, topic};
 use tokio::time::Instant;
 
 /// Connections that are refused before the server comes back, and how long so many take at the very least unless the
@@ -59,6 +59,46 @@ async fn orders_with_an_unknown_schema_wait_while_the_registry_is_down() -> Resu
     gate.open();
     let stats = scenario.stats_at_end(101).await?;
     assert_eq!((stats.orders, stats.dead_letters), (101, 0));
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_of_a_schema_that_the_registry_does_not_have_yet_wait_and_no_other_does()
+-> Result<()> {
+    const EARLY: u64 = 5;
+    const OTHERS: u64 = 20;
+    // Two denials are what any client asks for.
+    const DENIALS: usize = 4;
+    let scenario = Scenario::open("registry-lags").await?.with("TOPIC_PARTITIONS", "1");
+    let registry = LaggingRegistry::start(scenario.platform().registry_url()).await?;
+    let processor =
+        scenario.processor("processor")?.env("SCHEMA_REGISTRY_URL", &registry.url()).start()?;
+    processor.line("partitions assigned").await?;
+    let servers = scenario.platform().bootstrap_servers();
+    let write = async |schema_id, name: &str, count, end: &[u8]| -> Result<()> {
+        for n in 0..count {
+            let id = format!("{name}-{n}");
+            let mut order = topic::order_value(schema_id, &id, "Item1", 1.0)?;
+            order.extend(end);
+            let (topic, key) = (scenario.orders_topic(), Some(id.as_bytes()));
+            topic::write(servers, topic, 0, key, Some(&order)).await?;
+        }
+        Ok(())
+    };
+
+    let schema_id = scenario.register_order_schema().await?;
+    let new_id = scenario.register_later_schema().await?;
+    registry.deny(new_id);
+    write(new_id, "early", EARLY, &[2, b'n']).await?;
+    write(schema_id, "other", OTHERS, &[]).await?;
+    let waiting = scenario.stats_when("the other orders", |stats| stats.orders == OTHERS).await?;
+    let all = EARLY + OTHERS;
+    assert_eq!((waiting.dead_letters, waiting.lag), (0, i64::try_from(all)?));
+    registry.denied(new_id, DENIALS).await;
+
+    registry.admit(new_id);
+    let stats = scenario.stats_at_end(all).await?;
+    assert_eq!((stats.orders, stats.dead_letters, stats.retries), (all, 0, 0));
     processor.drain().await
 }
 

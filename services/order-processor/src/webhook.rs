@@ -15,13 +15,17 @@
 //! |---|---|
 //! | 2xx | done |
 //! | 408, 425, 429, 5xx | transient, after `Retry-After` if it is there |
-//! | other 4xx, 3xx (redirects are not followed), anything else | permanent |
+//! | 3xx (redirects are not followed), 401, 403–407, 415, 421, 426 | the same |
+//! | other 4xx, anything else | permanent |
 //! | no connection: refused, no such host, no TLS | the dependency is down |
 //! | a connection that breaks after the request was sent | transient |
 //!
-//! What divides the last two is whether the order can be to blame. A request that was never sent says nothing about its
-//! order. One that was sent may be what broke the receiver, and waiting for its return would wait for ever; if all of
-//! them break, that is an outage too, by [`crate::circuit`].
+//! A transient answer may be about this order or about all of them; [`crate::circuit`] tells which by the other orders. The
+//! third row is such an answer: a wrong token, a path that moved and a wrong media type fail every order alike, but a receiver
+//! may also answer 404 for one order. A permanent answer is about the order alone.
+//!
+//! A request that was never sent says nothing about its order. One that was sent may be what broke the receiver, so it counts
+//! as an attempt.
 
 use std::time::{Duration, SystemTime};
 
@@ -145,7 +149,9 @@ fn judge(status: StatusCode, retry_after: Option<Duration>, answer: &[u8]) -> Ou
         reason.push_str(&shown(answer));
     }
     match status.as_u16() {
-        408 | 425 | 429 | 500..=599 => Outcome::Transient { reason: reason.into(), retry_after },
+        408 | 425 | 429 | 500..=599 | 300..=399 | 401 | 403..=407 | 415 | 421 | 426 => {
+            Outcome::Transient { reason: reason.into(), retry_after }
+        }
         _ => Outcome::permanent(reason),
     }
 }
@@ -217,10 +223,8 @@ mod tests {
         for (statuses, expected) in [
             (&[200, 201, 202, 204, 299][..], "done"),
             (&[408, 425, 429, 500, 502, 503, 504, 599], "transient"),
-            (
-                &[301, 302, 304, 307, 308, 400, 401, 403, 404, 409, 410, 422, 499, 600, 999],
-                "permanent",
-            ),
+            (&[301, 302, 304, 307, 308, 401, 403, 404, 405, 406, 407, 415, 421, 426], "transient"),
+            (&[400, 402, 409, 410, 413, 422, 499, 600, 999], "permanent"),
         ] {
             for status in statuses {
                 assert_eq!(kind(*status), expected, "{status}");
@@ -230,10 +234,13 @@ mod tests {
 
     #[test]
     fn the_reason_has_the_status_and_the_beginning_of_the_answer_on_one_line() {
-        let reason = |status, answer: &[u8]| {
-            let outcome = judge(status, None, answer);
-            let Outcome::Permanent { reason } = outcome else { panic!("{outcome:?}") };
-            reason.into_owned()
+        let reason = |status, answer: &[u8]| match judge(status, None, answer) {
+            Outcome::Permanent { reason } | Outcome::Transient { reason, .. } => {
+                reason.into_owned()
+            }
+            Outcome::Done | Outcome::DependencyDown { .. } | Outcome::Simulated(_) => {
+                panic!("it is no failure of the order")
+            }
         };
         assert_eq!(reason(StatusCode::NOT_FOUND, b""), "the webhook answers 404");
         assert_eq!(

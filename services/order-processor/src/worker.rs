@@ -7,7 +7,8 @@
 //!  fetched ─► dispatch ─┬─► done in place ─────────────────────────────► state ─► checkpoint ─► session
 //!                       ├─► attempt pending ─► in flight ──┬─► done ───────▲
 //!                       ├─► poison ─► dead letter ─► in flight ─► written ─┤
-//!                       └─► parked behind its key          └─► transient ─► waiting ─► attempt
+//!                       ├─► waits for its schema           └─► transient ─► waiting ─► attempt
+//!                       └─► parked behind its key
 //! ```
 //!
 //! An attempt needs a permit of the [`crate::gate`], so that not too many run at once, and none while what the handler
@@ -19,6 +20,7 @@ mod guarded;
 mod held;
 mod permits;
 mod pieces;
+mod schemas;
 mod settle;
 mod shown;
 mod spans;
@@ -63,6 +65,7 @@ use crate::watch::{Activity, Watch};
 use guarded::Guarded;
 use held::HeldRecords;
 use permits::{InFlight, Permits};
+use schemas::AwaitedSchemas;
 use timing::Timing;
 
 /// Most bytes that one batch may unpack to: a compressed batch cannot claim more memory than this.
@@ -233,8 +236,7 @@ struct Worker<'a, H> {
     guarded: Option<Guarded>,
     /// The schema of the last order: most orders have the same.
     schema: Option<(u32, Arc<WriterSchema>)>,
-    /// A schema id that the registry does not know, looked up for the record at hand.
-    unknown_schema: Option<u32>,
+    awaited: AwaitedSchemas,
     draining: Option<Draining>,
     ended: bool,
     /// How many more lines about processed orders may be written.
@@ -289,7 +291,7 @@ pub(crate) async fn run<H: Handler>(
         guard: Guard::new(shared.dlq_guard),
         guarded: None,
         schema: None,
-        unknown_schema: None,
+        awaited: AwaitedSchemas::default(),
         draining: None,
         ended: false,
         lines_reserved: 0,
@@ -340,6 +342,7 @@ impl<H: Handler> Worker<'_, H> {
             Ok(()) = self.halt_moves.changed() => {}
             Some(finished) = self.in_flight.next(), if !self.in_flight.is_empty() => self.on_finished(finished),
             word = guarded::word(&mut self.guarded), if self.guarded.is_some() => self.on_release(&word),
+            Some(id) = self.awaited.next(), if is_beginning && !self.awaited.is_empty() => self.on_schema(id),
             Some(permit) = self.permits.next(), if wants_permit => self.permits.arrive(permit),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.end_drain(),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.start_due(),
@@ -436,6 +439,7 @@ impl<H: Handler> Worker<'_, H> {
                 // Waiting and parked records are given up, not dead-lettered: whoever has the partition next goes on
                 // with them, at the attempt the checkpoint names.
                 self.held.clear_waiting();
+                self.awaited.clear();
                 self.ready.clear();
                 self.permits.leave();
                 self.draining = Some(Draining { deadline, answer });

@@ -1,4 +1,4 @@
-//! Schemas by id: kept for ever once known, and fetched by one caller for all.
+//! What is known of ids: schemas for ever, denials for a while; and lookups, each made once for all who wait for it.
 
 use std::{
     collections::BTreeMap,
@@ -10,38 +10,75 @@ use futures_util::future::{BoxFuture, FutureExt as _, Shared, WeakShared};
 use order_avro::WriterSchema;
 use tokio::time::Instant;
 
-use crate::RegistryError;
+use crate::{RegistryConfig, RegistryError, SchemaStatus};
 
-/// How long an id stays bad without being asked for again.
+/// How long the registry has to deny an id before the id counts as unknown.
 ///
-/// Long enough that a flood of records that name it does not become a flood of requests, short enough that
-/// nobody waits for an id that has come into being.
-const BAD_ID_LIFETIME: Duration = Duration::from_secs(5);
+/// A producer may write the first record of a new schema before the schema has reached the registry's replica that
+/// answers the lookup.
+const DENIAL_MIN: Duration = Duration::from_secs(10);
 
-/// How many bad ids are remembered.
-const BAD_IDS_MAX: usize = 1000;
+/// How long a denial is remembered after the id may be asked for again.
+///
+/// An id that nobody asks for is forgotten, because it may come into being later: its next denial is a first one.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// How many denied ids are remembered; beyond that the one that was asked for longest ago is forgotten.
+const DENIED_MAX: usize = 4_096;
 
 pub(crate) type Lookup = Result<Arc<WriterSchema>, RegistryError>;
+
+/// What the registry answered about an id.
+pub(crate) enum Answer {
+    Schema(Arc<WriterSchema>),
+    /// It has no such schema.
+    Denied,
+    /// It did not answer, or its schema is none that orders could be read with.
+    Failed(RegistryError),
+}
 
 #[derive(Default)]
 pub(crate) struct Cache {
     schemas: RwLock<BTreeMap<u32, Arc<WriterSchema>>>,
-    /// Lookups that are under way, as long as somebody waits for them, and ids found bad.
-    ///
-    /// Weak, because a lookup is driven by those who wait for it: when the last of them has gone it stands
-    /// still, and the next caller begins anew.
     pending: Mutex<Pending>,
 }
 
 #[derive(Default)]
 struct Pending {
+    /// Lookups under way.
+    ///
+    /// Weak, because a lookup is driven by those who wait for it: when the last of them has gone it stands
+    /// still, and the next caller begins anew.
     lookups: BTreeMap<u32, WeakShared<BoxFuture<'static, Lookup>>>,
-    bad_ids: BTreeMap<u32, (Instant, RegistryError)>,
+    denied: BTreeMap<u32, Denial>,
+}
+
+/// A stretch of answers that are no schema.
+struct Denial {
+    since: Instant,
+    /// How many answers there were.
+    count: u32,
+    /// Until then the last answer holds.
+    ask_at: Instant,
+    error: RegistryError,
 }
 
 impl Cache {
     pub(crate) fn get(&self, id: u32) -> Option<Arc<WriterSchema>> {
         self.schemas.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn status(&self, id: u32, now: Instant) -> SchemaStatus {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        match (self.get(id), pending.denied.get(&id)) {
+            (Some(schema), _) => SchemaStatus::Usable(schema),
+            (None, Some(denial)) if denial.is_remembered(now) => match &denial.error {
+                RegistryError::NotYetKnown { .. } => SchemaStatus::Awaited,
+                error if now < denial.ask_at => SchemaStatus::Unusable(error.clone()),
+                _ => SchemaStatus::NotAsked,
+            },
+            (None, _) => SchemaStatus::NotAsked,
+        }
     }
 
     /// Returns the schema or the error known for an id, or the one lookup under way for it.
@@ -58,10 +95,10 @@ impl Cache {
         if let Some(schema) = self.get(id) {
             return std::future::ready(Ok(schema)).boxed().shared();
         }
-        if let Some((until, error)) = pending.bad_ids.get(&id)
-            && now < *until
+        if let Some(denial) = pending.denied.get(&id)
+            && now < denial.ask_at
         {
-            return std::future::ready(Err(error.clone())).boxed().shared();
+            return std::future::ready(Err(denial.error.clone())).boxed().shared();
         }
         if let Some(lookup) = pending.lookups.get(&id).and_then(WeakShared::upgrade) {
             return lookup;
@@ -74,68 +111,213 @@ impl Cache {
         lookup
     }
 
-    /// Keeps what a lookup found.
-    pub(crate) fn finish(&self, id: u32, now: Instant, found: &Lookup) {
-        if let Ok(schema) = found {
+    /// Keeps what the registry answered, and returns what it means.
+    pub(crate) fn finish(
+        &self,
+        id: u32,
+        now: Instant,
+        answer: Answer,
+        config: &RegistryConfig,
+    ) -> Lookup {
+        if let Answer::Schema(schema) = &answer {
             let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
             schemas.insert(id, Arc::clone(schema));
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.lookups.remove(&id);
-        match found {
-            Err(error) if !error.is_unavailable() => {
-                pending.bad_ids.retain(|_, (until, _)| now < *until);
-                if pending.bad_ids.len() < BAD_IDS_MAX {
-                    pending.bad_ids.insert(id, (now + BAD_ID_LIFETIME, error.clone()));
-                }
+        match answer {
+            Answer::Schema(schema) => {
+                pending.denied.remove(&id);
+                Ok(schema)
             }
-            Ok(_) | Err(_) => {}
+            // It says nothing about the id.
+            Answer::Failed(error) if error.is_unavailable() => Err(error),
+            Answer::Failed(error) => Err(pending.deny(id, now, Some(error), config)),
+            Answer::Denied => Err(pending.deny(id, now, None, config)),
         }
+    }
+}
+
+impl Pending {
+    /// Takes note of an answer that is no schema, and returns what it means.
+    fn deny(
+        &mut self,
+        id: u32,
+        now: Instant,
+        error: Option<RegistryError>,
+        config: &RegistryConfig,
+    ) -> RegistryError {
+        self.denied.retain(|_, denial| denial.is_remembered(now));
+        let before = self.denied.remove(&id);
+        if self.denied.len() >= DENIED_MAX {
+            let oldest = self.denied.iter().min_by_key(|(_, denial)| denial.ask_at);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                self.denied.remove(&oldest);
+            }
+        }
+        let (since, count) =
+            before.map_or((now, 1), |before| (before.since, before.count.saturating_add(1)));
+        let ask_at = now + config.backoff(count);
+        let is_unknown = now - since >= DENIAL_MIN;
+        let error = error.unwrap_or(if is_unknown {
+            RegistryError::UnknownSchema { id }
+        } else {
+            RegistryError::NotYetKnown { id, ask_at }
+        });
+        self.denied.insert(id, Denial { since, count, ask_at, error: error.clone() });
+        error
+    }
+}
+
+impl Denial {
+    fn is_remembered(&self, now: Instant) -> bool {
+        now < self.ask_at + MEMORY
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use order_avro::ORDER_SCHEMA;
+
     use super::*;
     use crate::Outage;
 
-    #[test]
-    fn a_bad_id_is_looked_up_again_after_a_while() {
-        let (cache, now) = (Cache::default(), Instant::now());
-        finish(&cache, 1, now, RegistryError::UnknownSchema { id: 1 });
-        assert!(!looks_up(&cache, 1, now + BAD_ID_LIFETIME / 2));
-        assert!(looks_up(&cache, 1, now + BAD_ID_LIFETIME));
+    /// A cache whose registry is asked as a waiting caller asks it: again as soon as it may be.
+    struct Bench {
+        cache: Cache,
+        config: RegistryConfig,
+        started: Instant,
+        now: Instant,
     }
 
-    #[test]
-    fn an_outage_is_looked_up_again_at_once() {
-        let (cache, now) = (Cache::default(), Instant::now());
-        let (url, detail) = (String::new(), String::new());
-        finish(&cache, 1, now, RegistryError::Unavailable { url, outage: Outage::Timeout, detail });
-        assert!(looks_up(&cache, 1, now));
-    }
-
-    #[test]
-    fn bad_ids_beyond_a_number_are_not_remembered() {
-        let (cache, now) = (Cache::default(), Instant::now());
-        let ids = 0..u32::try_from(BAD_IDS_MAX).expect("a number") + 1;
-        for id in ids.clone() {
-            finish(&cache, id, now, RegistryError::UnknownSchema { id });
+    impl Bench {
+        fn new() -> Self {
+            let (config, now) = (RegistryConfig::new("http://a"), Instant::now());
+            Self { cache: Cache::default(), config, started: now, now }
         }
-        let later = ids.clone().filter(|id| looks_up(&cache, *id, now)).collect::<Vec<_>>();
-        assert_eq!(later, [ids.end - 1]);
+
+        fn answer(&self, id: u32, answer: Answer) -> RegistryError {
+            self.cache.finish(id, self.now, answer, &self.config).expect_err("no schema")
+        }
+
+        fn deny(&self, id: u32) -> RegistryError {
+            self.answer(id, Answer::Denied)
+        }
+
+        /// Denies an id until that means something else than to ask again.
+        fn deny_until_settled(&mut self, id: u32) -> RegistryError {
+            loop {
+                match self.deny(id) {
+                    RegistryError::NotYetKnown { ask_at, .. } => self.now = ask_at,
+                    error => return error,
+                }
+            }
+        }
+
+        fn is_looked_up(&self, id: u32) -> bool {
+            let mut begun = false;
+            drop(self.cache.lookup(id, self.now, || {
+                begun = true;
+                std::future::pending().boxed()
+            }));
+            begun
+        }
+
+        fn status(&self, id: u32) -> &'static str {
+            match self.cache.status(id, self.now) {
+                SchemaStatus::Usable(_) => "usable",
+                SchemaStatus::Unusable(_) => "unusable",
+                SchemaStatus::Awaited => "awaited",
+                SchemaStatus::NotAsked => "not asked",
+            }
+        }
     }
 
-    fn finish(cache: &Cache, id: u32, now: Instant, error: RegistryError) {
-        cache.finish(id, now, &Err(error));
+    fn outage() -> RegistryError {
+        let (url, detail) = (String::new(), String::new());
+        RegistryError::Unavailable { url, outage: Outage::Timeout, detail }
     }
 
-    fn looks_up(cache: &Cache, id: u32, now: Instant) -> bool {
-        let mut begun = false;
-        drop(cache.lookup(id, now, || {
-            begun = true;
-            std::future::pending().boxed()
-        }));
-        begun
+    #[test]
+    fn an_id_is_unknown_when_it_was_denied_for_ten_seconds() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.status(1), "not asked");
+        bench.deny(1);
+        assert_eq!(bench.status(1), "awaited");
+        assert_eq!(bench.deny_until_settled(1), RegistryError::UnknownSchema { id: 1 });
+        let denied_for = bench.now - bench.started;
+        assert!((DENIAL_MIN..DENIAL_MIN * 2).contains(&denied_for), "{denied_for:?}");
+        assert_eq!(bench.status(1), "unusable");
+        assert_eq!(bench.status(2), "not asked");
+    }
+
+    #[test]
+    fn a_denied_id_is_asked_for_again_less_and_less_often() {
+        let mut bench = Bench::new();
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            let error = bench.deny(1);
+            let RegistryError::NotYetKnown { ask_at, .. } = error else { panic!("{error}") };
+            pauses.push((ask_at - bench.now).as_millis());
+            assert!(!bench.is_looked_up(1), "not before the pause is over");
+            bench.now = ask_at;
+            assert!(bench.is_looked_up(1));
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1000, 1000]);
+    }
+
+    #[test]
+    fn an_unknown_id_is_asked_for_again_after_a_pause_and_may_have_come_into_being() {
+        let mut bench = Bench::new();
+        bench.deny_until_settled(1);
+        assert!(!bench.is_looked_up(1));
+        bench.now += bench.config.retry_backoff_max;
+        assert_eq!(bench.status(1), "not asked", "what was heard is too old to be relied on");
+        assert!(bench.is_looked_up(1));
+        let schema = WriterSchema::parse(ORDER_SCHEMA).expect("a schema");
+        let answer = Answer::Schema(Arc::new(schema));
+        assert!(bench.cache.finish(1, bench.now, answer, &bench.config).is_ok());
+        assert_eq!(bench.status(1), "usable");
+    }
+
+    #[test]
+    fn a_denial_is_forgotten_when_nobody_asks_any_more() {
+        let mut bench = Bench::new();
+        bench.deny_until_settled(1);
+        bench.now += bench.config.retry_backoff_max + MEMORY;
+        assert!(matches!(bench.deny(1), RegistryError::NotYetKnown { .. }));
+    }
+
+    #[test]
+    fn an_outage_is_looked_up_again_at_once_and_is_no_denial() {
+        let mut bench = Bench::new();
+        bench.answer(1, Answer::Failed(outage()));
+        assert!(bench.is_looked_up(1));
+        assert_eq!(bench.status(1), "not asked");
+        bench.deny(1);
+        bench.now += MEMORY * 2;
+        bench.answer(1, Answer::Failed(outage()));
+        let error = bench.deny(1);
+        assert!(matches!(error, RegistryError::NotYetKnown { .. }), "nobody denied it meanwhile");
+    }
+
+    #[test]
+    fn a_schema_that_cannot_be_used_is_settled_at_once() {
+        let bench = Bench::new();
+        let invalid = RegistryError::InvalidSchema { id: 1, reason: "not AVRO".into() };
+        assert_eq!(bench.answer(1, Answer::Failed(invalid.clone())), invalid);
+        assert_eq!(bench.status(1), "unusable");
+    }
+
+    #[test]
+    fn of_too_many_denied_ids_the_oldest_are_forgotten() {
+        let mut bench = Bench::new();
+        let ids = 0..u32::try_from(DENIED_MAX).expect("a number") + 1;
+        for id in ids.clone() {
+            bench.deny(id);
+            bench.now += Duration::from_nanos(1);
+        }
+        let later = ids.clone().filter(|id| bench.is_looked_up(*id)).collect::<Vec<_>>();
+        assert_eq!(later, [0]);
     }
 }

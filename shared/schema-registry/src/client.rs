@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     RegistryConfig, RegistryError,
-    cache::{Cache, Lookup},
+    cache::{Answer, Cache, Lookup},
     transport::{Call, Transport, chain},
 };
 
@@ -33,9 +33,28 @@ pub enum Compatibility {
     },
 }
 
+/// What is known of a schema id without asking the registry.
+#[derive(Clone, Debug)]
+pub enum SchemaStatus {
+    /// Its schema.
+    Usable(Arc<WriterSchema>),
+    /// It names no schema that could be read with, by an answer of less than a second ago.
+    Unusable(RegistryError),
+    /// The registry denies it, but may have its schema soon.
+    Awaited,
+    /// Nothing that can be relied on.
+    NotAsked,
+}
+
+/// Answers lookups in a test, in place of a registry: with a schema's text, or `None` where there is no such schema.
+#[cfg(feature = "test-util")]
+pub type Script = Box<dyn Fn(u32) -> Result<Option<String>, RegistryError> + Send + Sync>;
+
 struct Inner {
     transport: Transport,
     cache: Cache,
+    #[cfg(feature = "test-util")]
+    script: Option<Script>,
 }
 
 #[derive(Deserialize)]
@@ -64,8 +83,18 @@ impl SchemaRegistry {
     /// [`RegistryError::Configuration`] if a URL cannot be used, or is encrypted and the system has no
     /// certificates to trust.
     pub fn new(config: RegistryConfig) -> Result<Self, RegistryError> {
-        let transport = Transport::new(config)?;
-        Ok(Self { inner: Arc::new(Inner { transport, cache: Cache::default() }) })
+        Ok(Self { inner: Arc::new(Inner::new(Transport::new(config)?)) })
+    }
+
+    /// Builds a client whose lookups `script` answers; other calls find no registry.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    #[cfg(feature = "test-util")]
+    pub fn scripted(script: Script) -> Result<Self, RegistryError> {
+        let mut inner = Inner::new(Transport::new(RegistryConfig::new("http://127.0.0.1:1"))?);
+        inner.script = Some(script);
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Returns how many requests were answered with each HTTP status so far; `None` is no answer.
@@ -78,14 +107,21 @@ impl SchemaRegistry {
         self.inner.cache.get(id)
     }
 
+    /// Returns what is known of an id by now.
+    pub fn status(&self, id: u32) -> SchemaStatus {
+        self.inner.cache.status(id, Instant::now())
+    }
+
     /// Returns the schema with this id, from the registry if it is not known yet.
     ///
-    /// However many callers ask for an id, it is asked for once. A schema that was found is kept for ever, an
-    /// id that was found bad for a few seconds, and an outage not at all.
+    /// However many callers ask for an id, it is asked for once. A schema that was found is kept for ever. An id that
+    /// the registry denies is not asked for again before a back-off is over; a denial that nobody asks about any more is
+    /// forgotten after ten seconds. An outage is not remembered at all.
     ///
     /// # Errors
     /// [`RegistryError::UnknownSchema`] and [`RegistryError::InvalidSchema`] if the id names no schema that could
-    /// be read with; [`RegistryError::Unavailable`] in all other cases.
+    /// be read with; [`RegistryError::NotYetKnown`] if the registry has not denied it for long enough to say so;
+    /// [`RegistryError::Unavailable`] in all other cases.
     ///
     /// # Cancel safety
     /// The other callers who wait for the same id go on; nothing is lost but the place in the queue.
@@ -96,9 +132,8 @@ impl SchemaRegistry {
         let begin = || {
             let inner = Arc::clone(&self.inner);
             async move {
-                let found = inner.fetch(id).await;
-                inner.cache.finish(id, Instant::now(), &found);
-                found
+                let answer = inner.fetch(id).await.unwrap_or_else(Answer::Failed);
+                inner.cache.finish(id, Instant::now(), answer, inner.transport.config())
             }
             .boxed()
         };
@@ -204,33 +239,41 @@ impl SchemaRegistry {
 }
 
 impl Inner {
-    /// Fetches a schema; an id that is not there is asked for a second time.
-    ///
-    /// A registry of several replicas can be asked where a schema has not arrived yet that a producer has just
-    /// registered at another.
-    async fn fetch(&self, id: u32) -> Lookup {
-        if let Some(schema) = self.fetch_once(id).await? {
-            return Ok(schema);
+    fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            cache: Cache::default(),
+            #[cfg(feature = "test-util")]
+            script: None,
         }
-        tokio::time::sleep(self.transport.config().retry_backoff).await;
-        self.fetch_once(id).await?.ok_or(RegistryError::UnknownSchema { id })
     }
 
-    async fn fetch_once(&self, id: u32) -> Result<Option<Arc<WriterSchema>>, RegistryError> {
-        let number = id.to_string();
-        let path = ["schemas", "ids", &number];
-        let call = Call { method: Method::GET, path: &path, query: None, schema: None };
-        let found: Found = match self.transport.call(&call).await? {
-            Ok(found) => found,
-            Err(rejection) if rejection.is_not_found() => return Ok(None),
-            Err(rejection) => return Err(rejection.into_unavailable()),
-        };
+    async fn fetch(&self, id: u32) -> Result<Answer, RegistryError> {
+        let Some(found) = self.find(id).await? else { return Ok(Answer::Denied) };
         let invalid = |reason| RegistryError::InvalidSchema { id, reason };
         match found.schema_type.as_deref() {
             None | Some("AVRO") => {}
             Some(other) => return Err(invalid(format!("its type is {other}, not AVRO"))),
         }
         let parsed = WriterSchema::parse(&found.schema);
-        parsed.map(|schema| Some(Arc::new(schema))).map_err(|error| invalid(chain(&error)))
+        parsed
+            .map(|schema| Answer::Schema(Arc::new(schema)))
+            .map_err(|error| invalid(chain(&error)))
+    }
+
+    async fn find(&self, id: u32) -> Result<Option<Found>, RegistryError> {
+        #[cfg(feature = "test-util")]
+        if let Some(script) = &self.script {
+            let found = script(id)?;
+            return Ok(found.map(|schema| Found { schema, schema_type: None }));
+        }
+        let number = id.to_string();
+        let path = ["schemas", "ids", &number];
+        let call = Call { method: Method::GET, path: &path, query: None, schema: None };
+        match self.transport.call(&call).await? {
+            Ok(found) => Ok(Some(found)),
+            Err(rejection) if rejection.is_not_found() => Ok(None),
+            Err(rejection) => Err(rejection.into_unavailable()),
+        }
     }
 }

@@ -16,10 +16,11 @@ pub struct RegistryConfig {
     pub attempts_max: u32,
     /// How long a call waits before its second attempt; each further wait is twice as long. Default 100 ms.
     ///
-    /// An id that the registry does not know is asked for once more after this time.
+    /// An id that the registry does not know is asked for again after such waits, too.
     pub retry_backoff: Duration,
     /// The longest of these waits, also between the rounds of
-    /// [`register_when_available`](crate::SchemaRegistry::register_when_available). Default 1 s.
+    /// [`register_when_available`](crate::SchemaRegistry::register_when_available), and the time for which an answer that
+    /// there is no such schema holds. Default 1 s.
     pub retry_backoff_max: Duration,
 }
 

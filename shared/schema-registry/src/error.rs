@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tokio::time::Instant;
+
 /// Why a call to the registry has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
@@ -23,7 +25,17 @@ pub enum RegistryError {
         /// What the network, or the registry itself, says about it.
         detail: String,
     },
-    /// The registry has no schema with this id, asked twice: what names it is bad.
+    /// The registry has no schema with this id, and has said so for less than ten seconds: ask again at `ask_at`.
+    ///
+    /// A schema that was registered a moment ago may not have reached the registry's replica that answered.
+    #[error("the schema registry knows no schema with the id {id} yet")]
+    NotYetKnown {
+        /// The id asked for.
+        id: u32,
+        /// Before that the registry is not asked again.
+        ask_at: Instant,
+    },
+    /// The registry has denied for ten seconds that it has a schema with this id: what names it is bad.
     #[error("the schema registry knows no schema with the id {id}")]
     UnknownSchema {
         /// The id asked for.

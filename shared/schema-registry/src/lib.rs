@@ -5,8 +5,12 @@
 //! fields it does not know are ignored, and what the registry says about a failure is carried through.
 //!
 //! A lookup tells a bad record from a bad day: [`RegistryError::UnknownSchema`] and
-//! [`RegistryError::InvalidSchema`] are properties of the id asked for, everything else says that the registry
-//! could not be asked, and that asking again later is worth it.
+//! [`RegistryError::InvalidSchema`] are properties of the id asked for, everything else says that asking again later
+//! is worth it.
+//!
+//! The registry's answer 404 is not final at once. A schema that was registered a moment ago may not have reached all
+//! replicas of the registry, so an id is [`RegistryError::NotYetKnown`] until it has been denied for ten seconds.
+//! Nothing about an id is remembered for ever but its schema.
 //!
 //! - [Schema Registry API](https://docs.confluent.io/platform/current/schema-registry/develop/api.html)
 
@@ -20,6 +24,8 @@ mod cache;
 
 mod client;
 
-pub use client::{Compatibility, SchemaRegistry};
+#[cfg(feature = "test-util")]
+pub use client::Script;
+pub use client::{Compatibility, SchemaRegistry, SchemaStatus};
 pub use config::RegistryConfig;
 pub use error::{Outage, RegistryError};

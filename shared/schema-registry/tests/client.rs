@@ -16,7 +16,9 @@ use axum::{
 };
 use futures_util::future::{join, join_all};
 use order_avro::ORDER_SCHEMA;
-use schema_registry::{Compatibility, Outage, RegistryConfig, RegistryError, SchemaRegistry};
+use schema_registry::{
+    Compatibility, Outage, RegistryConfig, RegistryError, SchemaRegistry, SchemaStatus,
+};
 use tokio::{
     net::TcpListener,
     sync::{Notify, Semaphore},
@@ -209,18 +211,22 @@ async fn a_lookup_that_everybody_left_begins_anew() {
 }
 
 #[tokio::test]
-async fn an_id_is_unknown_when_the_registry_says_so_twice() {
-    let unknown = || answer(404, r#"{"error_code": 40403, "message": "Schema 5 not found"}"#);
-    let fake = Fake::start([unknown(), unknown()]).await;
-    let client = fake.client();
-    let expected = RegistryError::UnknownSchema { id: 5 };
-    assert_eq!(client.schema_by_id(5).await.expect_err("unknown"), expected);
-    assert_eq!(fake.requests().len(), 2);
-    assert_eq!(client.schema_by_id(5).await.expect_err("still unknown"), expected);
-    assert_eq!(fake.requests().len(), 2, "an unknown id is not asked for again at once");
+async fn an_id_that_the_registry_denies_is_not_unknown_at_once() {
+    let unknown = r#"{"error_code": 40403, "message": "Schema 5 not found"}"#;
+    let fake = Fake::start([answer(404, unknown), found(ORDER_SCHEMA)]).await;
+    let minute = Duration::from_mins(1);
+    let client = fake.client_with(|config| {
+        (config.retry_backoff, config.retry_backoff_max) = (minute, minute);
+    });
+    let error = client.schema_by_id(5).await.expect_err("not there yet");
+    assert!(matches!(error, RegistryError::NotYetKnown { id: 5, .. }), "{error}");
+    assert_eq!(client.schema_by_id(5).await.expect_err("still not there"), error);
+    assert_eq!(fake.requests().len(), 1, "it is not asked for again at once");
+    assert!(matches!(client.status(5), SchemaStatus::Awaited));
 
-    let fake = Fake::start([unknown(), found(ORDER_SCHEMA)]).await;
-    assert!(fake.client().schema_by_id(5).await.is_ok());
+    let client = fake.client();
+    assert!(client.schema_by_id(5).await.is_ok(), "another client has not been told");
+    assert!(matches!(client.status(5), SchemaStatus::Usable(_)));
 }
 
 #[tokio::test]

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use kafka_group::record_batch::{Record, RecordBatch};
 use order_avro::{DecodeError, Order, Payload};
-use schema_registry::RegistryError;
-use tokio::time::{Instant, sleep};
+use schema_registry::SchemaStatus;
 
 use super::attempt::{More, Place};
 use super::held::{HeldRecord, OwnedRecord, Work};
@@ -17,11 +16,6 @@ use crate::handler::{Handler, Outcome};
 use crate::metrics::Next;
 use crate::producer_table::Stamp;
 use crate::settings::Ordering;
-
-/// Pause before a registry that does not answer is asked again.
-const REGISTRY_PROBE: Duration = Duration::from_secs(1);
-/// How often a registry that does not answer is reported.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What came of handing a record in.
 pub(super) enum Dispatch {
@@ -47,8 +41,12 @@ pub(super) enum Block {
 }
 
 /// Why a value gave no order.
-enum Undecoded {
+pub(super) enum Undecoded {
+    /// The registry has to be asked for its schema.
     NeedsSchema(u32),
+    /// The registry does not have its schema yet.
+    AwaitsSchema(u32),
+    /// It is no order.
     Poison(Poison),
 }
 
@@ -98,8 +96,10 @@ impl<H: Handler> Worker<'_, H> {
         }
         let decoded = match self.decode(record.value) {
             Err(Undecoded::NeedsSchema(id)) => return Dispatch::Blocked(Block::Schema(id)),
-            Err(Undecoded::Poison(poison)) => Err(poison),
-            Ok(decoded) => Ok(decoded),
+            Err(Undecoded::AwaitsSchema(id)) if !self.awaited.has_room_for(id) => {
+                return Dispatch::Blocked(Block::Room);
+            }
+            decoded => decoded,
         };
         let is_behind_its_key = self.shared.ordering == Ordering::Key
             && record.key.is_some_and(|key| self.held.is_busy(key));
@@ -117,9 +117,20 @@ impl<H: Handler> Worker<'_, H> {
         let may_be_replay = record.headers.len() >= Origin::REPLAY_HEADERS_MIN;
         let origin = if may_be_replay { Origin::of(headers()) } else { Origin::Produced };
         match decoded {
-            Err(poison) => {
+            Err(Undecoded::Poison(poison)) => {
                 self.hold(record, Work::new(attempts, None, poison.schema_id, origin));
                 self.dead_letter(record.offset, &poison);
+            }
+            Err(Undecoded::NeedsSchema(id) | Undecoded::AwaitsSchema(id)) => {
+                let work = Work::new(attempts, None, Some(id), origin);
+                let keeps_key = self.shared.ordering == Ordering::Key;
+                let held = HeldRecord { record: OwnedRecord::copy(record), work, keeps_key };
+                if is_behind_its_key {
+                    self.held.park(held);
+                } else {
+                    self.held.hold(held);
+                    self.await_schema(id, record.offset);
+                }
             }
             Ok((order, schema_id)) => {
                 if is_behind_its_key {
@@ -201,7 +212,10 @@ impl<H: Handler> Worker<'_, H> {
             && self.shared.held_bytes.load(Atomic::Relaxed) < self.shared.held_bytes_max
     }
 
-    fn decode(&mut self, value: Option<&[u8]>) -> Result<(Order, Option<u32>), Undecoded> {
+    pub(super) fn decode(
+        &mut self,
+        value: Option<&[u8]>,
+    ) -> Result<(Order, Option<u32>), Undecoded> {
         let Some(value) = value else {
             return Err(poison(ErrorType::Tombstone, "the record has no value", None));
         };
@@ -231,13 +245,15 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     fn schema(&mut self, id: u32) -> Result<&order_avro::WriterSchema, Undecoded> {
-        if self.unknown_schema.take_if(|unknown| *unknown == id).is_some() {
-            let message = format!("the registry knows no schema with id {id}");
-            return Err(poison(ErrorType::UnknownSchema, message, Some(id)));
-        }
         if self.schema.as_ref().is_none_or(|(last, _)| *last != id) {
-            let schema = self.shared.schemas.cached(id).ok_or(Undecoded::NeedsSchema(id))?;
-            self.schema = Some((id, schema));
+            match self.shared.schemas.status(id) {
+                SchemaStatus::Usable(schema) => self.schema = Some((id, schema)),
+                SchemaStatus::NotAsked => return Err(Undecoded::NeedsSchema(id)),
+                SchemaStatus::Awaited => return Err(Undecoded::AwaitsSchema(id)),
+                SchemaStatus::Unusable(error) => {
+                    return Err(poison(ErrorType::UnknownSchema, error.to_string(), Some(id)));
+                }
+            }
         }
         match &self.schema {
             Some((_, schema)) => Ok(schema),
@@ -262,64 +278,6 @@ impl<H: Handler> Worker<'_, H> {
                 self.standing.lock().waits_for_registry = false;
             }
             Block::Permit => self.wait_for_permit().await,
-        }
-    }
-
-    /// Looks a schema up for as long as the registry cannot answer: the partition pauses, and nothing is dead-lettered.
-    async fn look_up(&mut self, id: u32) {
-        let mut reported: Option<Instant> = None;
-        let mut pause = None;
-        loop {
-            let schemas = self.shared.schemas.clone();
-            let lookup = async move { schemas.schema_by_id(id).await };
-            let Some(outcome) = self.meanwhile(lookup).await else { return };
-            match outcome {
-                Ok(schema) => {
-                    self.schema = Some((id, schema));
-                    if reported.is_some() {
-                        tracing::info!(schema_id = id, partition = %self.tp, "the schema registry answers again");
-                    }
-                    return;
-                }
-                Err(RegistryError::Unavailable { .. }) if self.is_ending() => return,
-                Err(error @ RegistryError::Unavailable { .. }) => {
-                    self.standing.lock().waits_for_registry = true;
-                    pause.get_or_insert_with(|| {
-                        let reason = format!("{} waits for the schema registry", self.tp);
-                        self.shared.pauses.begin(reason)
-                    });
-                    if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-                        let error = kafka_client::error::chain(&error);
-                        tracing::warn!(
-                            schema_id = id, partition = %self.tp, error,
-                            "partition paused: waiting for the schema registry"
-                        );
-                        reported = Some(Instant::now());
-                    }
-                    if self.meanwhile(sleep(REGISTRY_PROBE)).await.is_none() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(schema_id = id, %error, "schema cannot be had");
-                    self.unknown_schema = Some(id);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Waits for `future` while everything held goes on; `None` when the worker is told to end.
-    async fn meanwhile<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
-        tokio::pin!(future);
-        loop {
-            tokio::select! {
-                biased;
-                output = &mut future => return Some(output),
-                _ = self.turn(Intake::Closed) => if self.is_ending() {
-                    return None;
-                },
-            }
         }
     }
 }

@@ -9,7 +9,7 @@ use service_runtime::trace_context::{Trace, TraceContext};
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::dispatch::Poison;
+use super::dispatch::{Poison, Undecoded};
 use super::held::{Headers, HeldRecord, Work};
 use super::permits::InFlight;
 use super::spans::Begun;
@@ -83,7 +83,7 @@ impl<H: Handler> Worker<'_, H> {
         if self.draining.is_some() {
             self.ready.clear();
         }
-        while !self.ready.is_empty() && self.may_begin() && self.permits.allow() {
+        while self.decode_next_ready() && self.permits.allow() {
             if self.permits.leave_probe_to_newcomer() {
                 return;
             }
@@ -103,6 +103,33 @@ impl<H: Handler> Worker<'_, H> {
             }
             self.permits.end_probe();
         }
+    }
+
+    /// Decodes the next record that may start, if it was held undecoded, and returns whether there is one.
+    fn decode_next_ready(&mut self) -> bool {
+        while self.may_begin()
+            && let Some(&offset) = self.ready.front()
+        {
+            let Some(held) = self.held.get_mut(offset) else { return true };
+            if held.work.order.is_some() {
+                return true;
+            }
+            let value = held.record.value.clone();
+            match self.decode(value.as_deref()) {
+                Ok((order, _)) => {
+                    if let Some(held) = self.held.get_mut(offset) {
+                        held.work.order = Some(order);
+                    }
+                    return true;
+                }
+                Err(Undecoded::NeedsSchema(id) | Undecoded::AwaitsSchema(id)) => {
+                    self.await_schema(id, offset);
+                }
+                Err(Undecoded::Poison(poison)) => self.dead_letter(offset, &poison),
+            }
+            self.ready.pop_front();
+        }
+        false
     }
 
     /// Acts on the outcome of an attempt at a held record.

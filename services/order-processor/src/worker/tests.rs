@@ -20,6 +20,7 @@ use crate::letters::Letter;
 use crate::retry::Jitter;
 
 mod outages;
+mod schemas;
 mod standings;
 mod stopped;
 

@@ -1,0 +1,215 @@
+//! Records whose schema the registry does not have, yet or for good.
+
+use std::sync::atomic::AtomicUsize;
+
+use order_avro::{ORDER_SCHEMA, encode_confluent};
+use schema_registry::{Outage, RegistryError};
+
+use super::*;
+
+/// The id of a schema that is there.
+const KNOWN: u32 = 1;
+/// The id of one that is there when the test says so.
+const NEW: u32 = 2;
+
+/// What the registry says about [`NEW`].
+#[derive(Clone, Copy)]
+enum Says {
+    Nothing,
+    No,
+    Yes,
+}
+
+struct Registry {
+    says: Arc<Mutex<Says>>,
+    /// How often it was asked.
+    asked: Arc<AtomicUsize>,
+}
+
+impl Registry {
+    fn new(says: Says) -> Self {
+        Self { says: Arc::new(Mutex::new(says)), asked: Arc::default() }
+    }
+
+    fn says(&self, says: Says) {
+        *self.says.lock().unwrap() = says;
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Atomic::Relaxed)
+    }
+
+    fn client(&self) -> SchemaRegistry {
+        let (says, asked) = (Arc::clone(&self.says), Arc::clone(&self.asked));
+        let answer = move |id| {
+            let schema = Some(ORDER_SCHEMA.to_owned());
+            if id == KNOWN {
+                return Ok(schema);
+            }
+            asked.fetch_add(1, Atomic::Relaxed);
+            match *says.lock().unwrap() {
+                Says::Nothing => Err(RegistryError::Unavailable {
+                    url: "http://registry".into(),
+                    outage: Outage::Network,
+                    detail: "away".into(),
+                }),
+                Says::No => Ok(None),
+                Says::Yes => Ok(schema),
+            }
+        };
+        SchemaRegistry::scripted(Box::new(answer)).unwrap()
+    }
+
+    fn bench(&self, ordering: Ordering) -> Bench {
+        let state = PartitionState::empty(TOPIC, 0, Capacity::DEFAULT);
+        let schemas = self.client();
+        Bench::start_with(script([]), ordering, state, |shared| shared.schemas = schemas)
+    }
+}
+
+/// Returns an order that names a schema, for as long as the test runs.
+fn with(schema_id: u32) -> Option<&'static [u8]> {
+    let order = Order { order_id: "1".to_owned(), product: "tea".to_owned(), price: 2.5 };
+    let mut bytes = Vec::new();
+    encode_confluent(schema_id, &order, &mut bytes);
+    Some(bytes.leak())
+}
+
+async fn seconds(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+fn numbers(state: &PartitionState) -> (i64, u64, u64) {
+    (state.committable(), state.aggregate().orders(), state.aggregate().dead_letters())
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_a_schema_that_is_not_there_yet_wait_with_their_keys_and_no_others() {
+    let registry = Registry::new(Says::No);
+    let mut bench = registry.bench(Ordering::Key);
+    let records = [("a", with(NEW)), ("b", with(KNOWN)), ("a", with(KNOWN)), ("a", with(NEW))];
+    bench.read(&records).await;
+    bench.read(&[("c", with(NEW)), ("d", None)]).await;
+    seconds(9).await;
+    assert_eq!(numbers(&bench.checkpoint().await), (0, 2, 0));
+    assert_eq!(bench.attempts(), [(1, 1), (5, 1)]);
+    assert_eq!(bench.pause(), None);
+
+    registry.says(Says::Yes);
+    seconds(1).await;
+    assert_eq!(numbers(&bench.checkpoint().await), (6, 6, 0));
+    assert_eq!(bench.attempts()[2..], [(0, 1), (4, 1), (2, 1), (3, 1)], "keys stay in order");
+    assert!(bench.letters.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_a_schema_that_stays_away_are_poison_after_ten_seconds() {
+    let registry = Registry::new(Says::No);
+    let mut bench = registry.bench(Ordering::Key);
+    bench.read(&[("a", with(NEW)), ("a", None)]).await;
+    seconds(9).await;
+    assert!(bench.letters.try_recv().is_err());
+    assert!((5..20).contains(&registry.asked()), "asked {} times", registry.asked());
+
+    let letter = bench.letter().await;
+    assert_eq!(header(&letter, "dlq.error.type").as_deref(), Some("unknown-schema"));
+    assert_eq!(header(&letter, "dlq.schema-id").as_deref(), Some("2"));
+    assert_eq!(header(&letter, "dlq.attempts").as_deref(), Some("0"));
+    bench.read(&[("b", with(NEW))]).await;
+    let at_once = bench.letters.try_recv().expect("what is known is not waited for again");
+    for letter in [letter, at_once] {
+        letter.answer.send(Ok(())).unwrap();
+    }
+    assert_eq!(numbers(&bench.checkpoint().await), (3, 1, 2));
+
+    seconds(60).await;
+    bench.read(&[("c", with(NEW))]).await;
+    assert!(bench.letters.try_recv().is_err(), "it may be there by now");
+    registry.says(Says::Yes);
+    seconds(1).await;
+    assert_eq!(numbers(&bench.checkpoint().await), (4, 2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_the_registry_is_no_denial() {
+    let registry = Registry::new(Says::No);
+    let mut bench = registry.bench(Ordering::Key);
+    bench.read(&[("a", with(NEW))]).await;
+    registry.says(Says::Nothing);
+    seconds(60).await;
+    assert_eq!(bench.pause().unwrap(), "orders-0 waits for the schema registry");
+    registry.says(Says::No);
+    seconds(9).await;
+    assert_eq!(bench.pause(), None);
+    assert!(bench.letters.try_recv().is_err());
+    registry.says(Says::Yes);
+    seconds(1).await;
+    assert_eq!(numbers(&bench.checkpoint().await), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_kept_in_order_waits_for_its_schema() {
+    let registry = Registry::new(Says::No);
+    let mut bench = registry.bench(Ordering::Partition);
+    bench.offer(&[("a", with(NEW)), ("b", None)]).await;
+    seconds(9).await;
+    assert_eq!(bench.attempts(), []);
+    registry.says(Says::Yes);
+    bench.caught_up().await;
+    assert_eq!(bench.attempts(), [(0, 1), (1, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_different_schemas_that_stay_away_all_get_their_letters() {
+    const RECORDS: u32 = 100;
+    let registry = Registry::new(Says::No);
+    let state = PartitionState::empty(TOPIC, 0, Capacity::DEFAULT);
+    let schemas = registry.client();
+    let mut bench = Bench::start_with(script([]), Ordering::Key, state, |shared| {
+        (shared.schemas, shared.dlq_guard) = (schemas, 0);
+    });
+    let records: Vec<_> = (NEW..NEW + RECORDS).map(|id| ("a", with(id))).collect();
+    bench.offer(&records).await;
+    for _ in 0..RECORDS {
+        bench.letter().await.answer.send(Ok(())).unwrap();
+    }
+    bench.caught_up().await;
+    let expected = i64::from(RECORDS);
+    assert_eq!(numbers(&bench.checkpoint().await), (expected, 0, u64::from(RECORDS)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_records_of_a_schema_that_stays_away_stop_the_partition() {
+    let registry = Registry::new(Says::No);
+    let mut bench = registry.bench(Ordering::None);
+    bench.read(&[("a", with(NEW)); 8]).await;
+    seconds(20).await;
+    let mut letters = 0;
+    while let Ok(letter) = bench.letters.try_recv() {
+        letter.answer.send(Ok(())).unwrap();
+        letters += 1;
+    }
+    assert_eq!(letters, DLQ_GUARD);
+    bench.release.notify_one();
+    for _ in 0..3 {
+        bench.letter().await.answer.send(Ok(())).unwrap();
+    }
+    assert_eq!(numbers(&bench.checkpoint().await), (8, 0, 8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_stopped_or_drained_asks_for_no_schema() {
+    let registry = Registry::new(Says::No);
+    let mut bench = registry.bench(Ordering::Key);
+    bench.read(&[("a", with(NEW))]).await;
+    bench.halt.set(true);
+    seconds(1).await;
+    let asked = registry.asked();
+    seconds(60).await;
+    assert_eq!(registry.asked(), asked);
+    assert!(bench.letters.try_recv().is_err());
+    bench.halt.set(false);
+    seconds(5).await;
+    assert!(registry.asked() > asked);
+    assert_eq!(numbers(&bench.drain(BACKOFF).await), (0, 0, 0));
+}
