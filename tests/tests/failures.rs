@@ -171,6 +171,25 @@ async fn an_order_that_alone_has_no_place_is_dead_lettered_after_its_retries() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_whose_body_never_ends_is_judged_by_its_status() -> Result<()> {
+    const ORDERS: u64 = 20;
+    let webhook = Webhook::start(Answer::DONE)?;
+    webhook.answer(|order| Answer::Endless(if order.offset == 1 { 422 } else { 200 }));
+    let scenario = Scenario::open("webhook-endless")
+        .await?
+        .with("HANDLER_URL", &webhook.url())
+        .with("HANDLER_TIMEOUT_MS", "3000")
+        .with("TOPIC_PARTITIONS", "1")
+        .with("ORDER_COUNT", &ORDERS.to_string());
+    publish(&scenario).await?;
+    let processor = scenario.processor("processor")?.start()?;
+    let stats = each_done_once(&scenario, &webhook, ORDERS).await?;
+    assert_eq!((stats.orders, stats.dead_letters, stats.retries), (ORDERS - 1, 1, 0));
+    assert_eq!(webhook.calls().len(), usize::try_from(ORDERS)?, "each was posted once");
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_waits_holds_back_the_commit_and_nothing_else_through_a_kill() -> Result<()> {
     const ORDERS: u64 = 2_000;
     const SLOW: (i32, i64) = (0, 5);

@@ -26,6 +26,9 @@
 //!
 //! A request that was never sent says nothing about its order. One that was sent may be what broke the receiver, so it counts
 //! as an attempt.
+//!
+//! The status decides as soon as it is there. The body is read only to reuse the connection and for the reason, for
+//! [`BODY_TIME_MAX`] at most.
 
 use std::time::{Duration, SystemTime};
 
@@ -33,9 +36,10 @@ use anyhow::Context as _;
 use kafka_client::error::chain;
 use order_avro::Order;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url, redirect};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde::Serialize;
 use service_runtime::trace_context::{TRACEPARENT, TRACESTATE};
+use tokio::time::{Instant, timeout};
 
 use crate::dead_letter::rfc3339;
 use crate::handler::{Attempt, Handler, Outcome};
@@ -44,6 +48,8 @@ use crate::handler::{Attempt, Handler, Outcome};
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// How much of an answer is read, so that its connection can be used again.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// For how long an answer's body is read.
+const BODY_TIME_MAX: Duration = Duration::from_secs(1);
 /// How much of an answer becomes part of a reason.
 const REASON_BYTES_MAX: usize = 256;
 /// The longest time that connecting may take; a shorter deadline of the attempts leaves it half of theirs.
@@ -56,6 +62,8 @@ const IDLE_MAX: Duration = Duration::from_secs(4);
 pub struct Webhook {
     client: Client,
     url: Url,
+    /// How long an attempt may take.
+    deadline: Duration,
 }
 
 /// What is posted.
@@ -89,7 +97,7 @@ impl Webhook {
             .pool_idle_timeout(IDLE_MAX)
             .build()
             .context("set up the client for HANDLER_URL")?;
-        Ok(Self { client, url })
+        Ok(Self { client, url, deadline })
     }
 }
 
@@ -121,18 +129,24 @@ impl Handler for Webhook {
                 request = request.header(TRACESTATE, state);
             }
         }
+        let begun = Instant::now();
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => return unanswered(error),
         };
         let status = response.status();
         let retry_after = retry_after(response.headers(), SystemTime::now());
-        match http_client::read(response, ANSWER_BYTES_MAX).await {
-            Ok(answer) => judge(status, retry_after, &answer),
-            // The status has been said, whatever became of the rest.
-            Err(_broken) => judge(status, retry_after, b""),
-        }
+        // Half of what is left: an attempt that runs into its deadline would be made again, although it was answered.
+        let left = self.deadline.saturating_sub(begun.elapsed()) / 2;
+        let body = read_body(response, left.min(BODY_TIME_MAX)).await;
+        judge(status, retry_after, &body)
     }
+}
+
+/// Returns the beginning of an answer's body; nothing of one that breaks off or does not end in time.
+async fn read_body(response: Response, time_max: Duration) -> Vec<u8> {
+    let read = timeout(time_max, http_client::read(response, ANSWER_BYTES_MAX)).await;
+    read.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// Returns what an answer means.
