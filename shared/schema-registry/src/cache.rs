@@ -70,14 +70,15 @@ impl Cache {
 
     pub(crate) fn status(&self, id: u32, now: Instant) -> SchemaStatus {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        match (self.get(id), pending.denied.get(&id)) {
-            (Some(schema), _) => SchemaStatus::Usable(schema),
-            (None, Some(denial)) if denial.is_remembered(now) => match &denial.error {
-                RegistryError::NotYetKnown { .. } => SchemaStatus::Awaited,
-                error if now < denial.ask_at => SchemaStatus::Unusable(error.clone()),
-                _ => SchemaStatus::NotAsked,
-            },
-            (None, _) => SchemaStatus::NotAsked,
+        if let Some(schema) = self.get(id) {
+            return SchemaStatus::Usable(schema);
+        }
+        match pending.denied.get(&id).filter(|denial| denial.is_remembered(now)) {
+            Some(denial) if matches!(denial.error, RegistryError::NotYetKnown { .. }) => {
+                SchemaStatus::Awaited
+            }
+            Some(denial) if now < denial.ask_at => SchemaStatus::Unusable(denial.error.clone()),
+            Some(_) | None => SchemaStatus::NotAsked,
         }
     }
 
@@ -207,10 +208,9 @@ mod tests {
         /// Denies an id until that means something else than to ask again.
         fn deny_until_settled(&mut self, id: u32) -> RegistryError {
             loop {
-                match self.deny(id) {
-                    RegistryError::NotYetKnown { ask_at, .. } => self.now = ask_at,
-                    error => return error,
-                }
+                let error = self.deny(id);
+                let RegistryError::NotYetKnown { ask_at, .. } = error else { return error };
+                self.now = ask_at;
             }
         }
 

@@ -68,11 +68,11 @@ impl Registry {
 }
 
 /// Returns an order that names a schema, for as long as the test runs.
-fn with(schema_id: u32) -> Option<&'static [u8]> {
+fn with(schema_id: u32) -> &'static [u8] {
     let order = Order { order_id: "1".to_owned(), product: "tea".to_owned(), price: 2.5 };
     let mut bytes = Vec::new();
     encode_confluent(schema_id, &order, &mut bytes);
-    Some(bytes.leak())
+    bytes.leak()
 }
 
 async fn seconds(seconds: u64) {
@@ -87,9 +87,14 @@ fn numbers(state: &PartitionState) -> (i64, u64, u64) {
 async fn records_of_a_schema_that_is_not_there_yet_wait_with_their_keys_and_no_others() {
     let registry = Registry::new(Says::No);
     let mut bench = registry.bench(Ordering::Key);
-    let records = [("a", with(NEW)), ("b", with(KNOWN)), ("a", with(KNOWN)), ("a", with(NEW))];
+    let records = [
+        ("a", Some(with(NEW))),
+        ("b", Some(with(KNOWN))),
+        ("a", Some(with(KNOWN))),
+        ("a", Some(with(NEW))),
+    ];
     bench.read(&records).await;
-    bench.read(&[("c", with(NEW)), ("d", None)]).await;
+    bench.read(&[("c", Some(with(NEW))), ("d", None)]).await;
     seconds(9).await;
     assert_eq!(numbers(&bench.checkpoint().await), (0, 2, 0));
     assert_eq!(bench.attempts(), [(1, 1), (5, 1)]);
@@ -106,7 +111,7 @@ async fn records_of_a_schema_that_is_not_there_yet_wait_with_their_keys_and_no_o
 async fn records_of_a_schema_that_stays_away_are_poison_after_ten_seconds() {
     let registry = Registry::new(Says::No);
     let mut bench = registry.bench(Ordering::Key);
-    bench.read(&[("a", with(NEW)), ("a", None)]).await;
+    bench.read(&[("a", Some(with(NEW))), ("a", None)]).await;
     seconds(9).await;
     assert!(bench.letters.try_recv().is_err());
     assert!((5..20).contains(&registry.asked()), "asked {} times", registry.asked());
@@ -115,7 +120,7 @@ async fn records_of_a_schema_that_stays_away_are_poison_after_ten_seconds() {
     assert_eq!(header(&letter, "dlq.error.type").as_deref(), Some("unknown-schema"));
     assert_eq!(header(&letter, "dlq.schema-id").as_deref(), Some("2"));
     assert_eq!(header(&letter, "dlq.attempts").as_deref(), Some("0"));
-    bench.read(&[("b", with(NEW))]).await;
+    bench.read(&[("b", Some(with(NEW)))]).await;
     let at_once = bench.letters.try_recv().expect("what is known is not waited for again");
     for letter in [letter, at_once] {
         letter.answer.send(Ok(())).unwrap();
@@ -123,7 +128,7 @@ async fn records_of_a_schema_that_stays_away_are_poison_after_ten_seconds() {
     assert_eq!(numbers(&bench.checkpoint().await), (3, 1, 2));
 
     seconds(60).await;
-    bench.read(&[("c", with(NEW))]).await;
+    bench.read(&[("c", Some(with(NEW)))]).await;
     assert!(bench.letters.try_recv().is_err(), "it may be there by now");
     registry.says(Says::Yes);
     seconds(1).await;
@@ -134,7 +139,7 @@ async fn records_of_a_schema_that_stays_away_are_poison_after_ten_seconds() {
 async fn an_outage_of_the_registry_is_no_denial() {
     let registry = Registry::new(Says::No);
     let mut bench = registry.bench(Ordering::Key);
-    bench.read(&[("a", with(NEW))]).await;
+    bench.read(&[("a", Some(with(NEW)))]).await;
     registry.says(Says::Nothing);
     seconds(60).await;
     assert_eq!(bench.pause().unwrap(), "orders-0 waits for the schema registry");
@@ -151,7 +156,7 @@ async fn an_outage_of_the_registry_is_no_denial() {
 async fn a_partition_that_is_kept_in_order_waits_for_its_schema() {
     let registry = Registry::new(Says::No);
     let mut bench = registry.bench(Ordering::Partition);
-    bench.offer(&[("a", with(NEW)), ("b", None)]).await;
+    bench.offer(&[("a", Some(with(NEW))), ("b", None)]).await;
     seconds(9).await;
     assert_eq!(bench.attempts(), []);
     registry.says(Says::Yes);
@@ -168,7 +173,7 @@ async fn records_of_different_schemas_that_stay_away_all_get_their_letters() {
     let mut bench = Bench::start_with(script([]), Ordering::Key, state, |shared| {
         (shared.schemas, shared.dlq_guard) = (schemas, 0);
     });
-    let records: Vec<_> = (NEW..NEW + RECORDS).map(|id| ("a", with(id))).collect();
+    let records: Vec<_> = (NEW..NEW + RECORDS).map(|id| ("a", Some(with(id)))).collect();
     bench.offer(&records).await;
     for _ in 0..RECORDS {
         bench.letter().await.answer.send(Ok(())).unwrap();
@@ -182,7 +187,7 @@ async fn records_of_different_schemas_that_stay_away_all_get_their_letters() {
 async fn too_many_records_of_a_schema_that_stays_away_stop_the_partition() {
     let registry = Registry::new(Says::No);
     let mut bench = registry.bench(Ordering::None);
-    bench.read(&[("a", with(NEW)); 8]).await;
+    bench.read(&[("a", Some(with(NEW))); 8]).await;
     seconds(20).await;
     let mut letters = 0;
     while let Ok(letter) = bench.letters.try_recv() {
@@ -201,7 +206,7 @@ async fn too_many_records_of_a_schema_that_stays_away_stop_the_partition() {
 async fn a_replica_that_is_stopped_or_drained_asks_for_no_schema() {
     let registry = Registry::new(Says::No);
     let mut bench = registry.bench(Ordering::Key);
-    bench.read(&[("a", with(NEW))]).await;
+    bench.read(&[("a", Some(with(NEW)))]).await;
     bench.halt.set(true);
     seconds(1).await;
     let asked = registry.asked();
