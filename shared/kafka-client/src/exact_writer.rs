@@ -195,10 +195,8 @@ fn refused(target: &TopicPartition, error: ResponseError) -> ProduceError {
         | E::TopicAuthorizationFailed
         | E::ClusterAuthorizationFailed
         | E::PolicyViolation => ProduceError::Refused { target, error },
-        E::NotLeaderOrFollower
-        | E::LeaderNotAvailable
-        | E::UnknownTopicOrPartition
-        | E::NotEnoughReplicas => ProduceError::NotSent { target, cause: format!("{error:?}") },
+        // Answered before the append only. A leader that moves, and a topic that goes, can be answered after it.
+        E::NotEnoughReplicas => ProduceError::NotSent { target, cause: format!("{error:?}") },
         _ => ProduceError::Unknown { target, cause: format!("{error:?}") },
     }
 }
@@ -272,7 +270,8 @@ mod tests {
     }
 
     #[test]
-    fn an_error_code_says_whether_anything_was_written() {
+    fn only_a_code_that_precedes_the_append_says_that_nothing_was_written() {
+        use ResponseError as E;
         let answer = |error: ResponseError| {
             let partition = messages::produce_response::PartitionProduceResponse::default()
                 .with_error_code(error.code());
@@ -280,19 +279,28 @@ mod tests {
                 .with_partition_responses(vec![partition]);
             read(&target(), &messages::ProduceResponse::default().with_responses(vec![topic]))
         };
-        assert!(matches!(
-            answer(ResponseError::MessageTooLarge),
-            Err(ProduceError::Refused { error: ResponseError::MessageTooLarge, .. })
-        ));
-        for error in [ResponseError::NotLeaderOrFollower, ResponseError::NotEnoughReplicas] {
-            assert!(matches!(answer(error), Err(ProduceError::NotSent { .. })), "{error:?}");
-        }
-        for error in [
-            ResponseError::RequestTimedOut,
-            ResponseError::NotEnoughReplicasAfterAppend,
-            ResponseError::UnknownServerError,
-        ] {
-            assert!(matches!(answer(error), Err(ProduceError::Unknown { .. })), "{error:?}");
+        let refused = [
+            E::MessageTooLarge,
+            E::RecordListTooLarge,
+            E::InvalidRecord,
+            E::InvalidTimestamp,
+            E::InvalidTopicException,
+            E::TopicAuthorizationFailed,
+            E::ClusterAuthorizationFailed,
+            E::PolicyViolation,
+        ];
+        for code in (-1..140).filter(|code| *code != 0) {
+            let Some(error) = E::try_from_code(code) else { continue };
+            let outcome = answer(error).expect_err("an error code is no offset");
+            let is_right = match &outcome {
+                ProduceError::Refused { .. } => refused.contains(&error),
+                // The one code that the broker answers only before it appends.
+                ProduceError::NotSent { .. } => error == E::NotEnoughReplicas,
+                ProduceError::Unknown { .. } => {
+                    !refused.contains(&error) && error != E::NotEnoughReplicas
+                }
+            };
+            assert!(is_right, "{error:?}: {outcome:?}");
         }
         let nothing = read(&target(), &messages::ProduceResponse::default());
         assert!(matches!(nothing, Err(ProduceError::Unknown { .. })));

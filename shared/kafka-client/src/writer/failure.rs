@@ -220,6 +220,20 @@ mod tests {
     }
 
     #[test]
+    fn only_a_code_that_precedes_the_append_says_that_nothing_was_written() {
+        let refused = [10, 18, 17, 29, 31, 32, 43, 44, 76, 87];
+        for code in (-1..140).filter(|code| *code != 0) {
+            let Some(error) = ProtocolError::new(code) else { continue };
+            let outcome = Failure::from(answered(error)).after_sending(&target());
+            match outcome {
+                ProduceError::Refused { .. } => assert!(refused.contains(&code), "{error:?}"),
+                ProduceError::Unknown { .. } => assert!(!refused.contains(&code), "{error:?}"),
+                ProduceError::NotSent { .. } => panic!("{error:?} can follow the append"),
+            }
+        }
+    }
+
+    #[test]
     fn the_error_behind_exhausted_retries_decides() {
         let retried = Error::RetryFailed(BackoffError::DeadlineExceded {
             deadline: std::time::Duration::ZERO,
