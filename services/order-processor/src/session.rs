@@ -45,7 +45,7 @@ const FETCHED_MAX: usize = 1;
 const REQUESTS_MAX: usize = 4;
 /// Notices that wait for the session.
 const NOTICES_MAX: usize = 256;
-/// The least time between two commits, however often partitions catch up.
+/// The least time between two commits; it doubles with every commit that fails.
 const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// How long a worker may take to say where it stands: longer than any batch of orders that are done at once.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -90,8 +90,10 @@ pub(crate) struct Session<H> {
     offsets: Option<GroupOffsets>,
     committing: JoinSet<Committed>,
     last_commit: Instant,
+    /// The least time between the last commit and the next.
+    commit_pause: Duration,
     commit_failure_reported: Option<Instant>,
-    /// A partition has caught up since the last commit.
+    /// A commit is due: the interval is over, or something does not wait for it.
     commit_soon: bool,
     viewing: JoinSet<anyhow::Result<usize>>,
     standing: Standing,
@@ -135,6 +137,7 @@ impl<H: Handler> Session<H> {
             offsets: Some(offsets),
             committing: JoinSet::new(),
             last_commit: Instant::now(),
+            commit_pause: COMMIT_PAUSE_MIN,
             commit_failure_reported: None,
             commit_soon: false,
             viewing: JoinSet::new(),
@@ -180,7 +183,7 @@ impl<H: Handler> Session<H> {
         let mut view = Box::pin(sleep(Duration::ZERO));
         let mut each_second = interval(Duration::from_secs(1));
         loop {
-            let soon = (self.last_commit + COMMIT_PAUSE_MIN).max(Instant::now());
+            let soon = self.last_commit + self.commit_pause;
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 Some(what) = stuck.recv() => anyhow::bail!("stuck: {what}"),
@@ -194,9 +197,11 @@ impl<H: Handler> Session<H> {
                 Some(ended) = self.workers.join_next() => ended.context("work on a partition")??,
                 Some(notice) = self.notices.1.recv() => self.on_notice(notice).await?,
                 () = self.standing.moved() => self.commit_soon |= self.is_dirty(),
-                _ = tick.tick() => self.commit(),
-                // While no commit is allowed, the tick looks again.
-                () = sleep_until(soon), if self.commit_soon && self.may_commit() => self.commit(),
+                _ = tick.tick() => self.commit_soon |= self.is_dirty(),
+                () = sleep_until(soon), if self.commit_soon && self.may_commit() => {
+                    self.commit();
+                    tick.reset();
+                }
                 Some(committed) = self.committing.join_next() => {
                     self.on_committed(committed.context("commit")?).await;
                 }
@@ -342,7 +347,7 @@ impl<H: Handler> Session<H> {
 
     async fn on_notice(&mut self, notice: Notice) -> anyhow::Result<()> {
         let (tp, epoch, mishap) = match notice {
-            Notice::CaughtUp | Notice::AtRest => {
+            Notice::AtRest => {
                 self.commit_soon |= self.is_dirty();
                 return Ok(());
             }

@@ -332,7 +332,7 @@ fn read_commit(s: &mut Settings) -> CommitSettings {
             "COMMIT_INTERVAL_MS",
             500,
             10..=60_000,
-            "How often progress is committed, if there is any.",
+            "How often progress is committed, at most, while there is any; a stop and a rebalance commit at once.",
         ),
         offset_reset: s.choice(
             "AUTO_OFFSET_RESET",

@@ -130,8 +130,6 @@ pub(crate) struct Snapshot {
 /// What a worker tells the session unasked.
 #[derive(Debug)]
 pub(crate) enum Notice {
-    /// The partition has caught up with its log and has something to commit.
-    CaughtUp,
     /// Nothing is under way any more, and nothing will begin while the brake is on.
     AtRest,
     /// Reading cannot go on where it was.
@@ -408,12 +406,6 @@ impl<H: Handler> Worker<'_, H> {
             self.passed(damaged.next_offset());
         }
         self.report();
-        if fetched.next_offset >= fetched.last_stable_offset {
-            // A full channel means that the session has been told already.
-            if self.notices.try_send(Notice::CaughtUp).is_err() {
-                tracing::trace!("the session is busy");
-            }
-        }
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use kafka_protocol::ResponseError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{ANSWER_MAX, Session, list};
+use super::{ANSWER_MAX, COMMIT_PAUSE_MIN, Session, list};
 use crate::handler::Handler;
 use crate::worker::{Request, Snapshot};
 
@@ -40,19 +40,19 @@ impl<H: Handler> Session<H> {
         is_granted && self.committing.is_empty()
     }
 
-    /// Begins to commit where every changed partition stands, unless that is under way or not allowed now.
+    /// Begins to commit where every changed partition stands, while that is allowed and none is under way.
     pub(super) fn commit(&mut self) {
-        if !self.committing.is_empty() || !self.is_dirty() {
-            self.commit_soon &= !self.committing.is_empty();
+        self.commit_soon = false;
+        if !self.is_dirty() {
             return;
         }
-        let identity = match self.membership.status().borrow().permission.clone() {
-            CommitPermission::Granted(identity) => identity,
-            CommitPermission::Wait | CommitPermission::Denied => return,
+        let CommitPermission::Granted(identity) =
+            self.membership.status().borrow().permission.clone()
+        else {
+            return;
         };
         let Some(offsets) = self.offsets.take() else { return };
         self.last_commit = Instant::now();
-        self.commit_soon = false;
         let asked = self
             .working
             .iter()
@@ -68,6 +68,14 @@ impl<H: Handler> Session<H> {
         let errors: Vec<_> = committed.results.iter().filter_map(|result| result.3).collect();
         let instruments = Arc::clone(&self.shared.instruments);
         instruments.commit(committed.took, committed.failure.is_some(), &errors);
+        if committed.failure.is_none() && errors.is_empty() {
+            self.commit_pause = COMMIT_PAUSE_MIN;
+        } else {
+            // The numbers are due; they do not wait for another interval.
+            self.commit_soon = true;
+            let pause_max = self.settings.commit.interval.max(COMMIT_PAUSE_MIN);
+            self.commit_pause = (2 * self.commit_pause).min(pause_max);
+        }
         match committed.failure {
             None => self.commit_failure_reported = None,
             Some(error) => {

@@ -1,0 +1,52 @@
+//! When a processor commits: once an interval while it works, and once more when it stops.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use end_to_end::proxy::{ApiKey, Fault};
+use end_to_end::verdict::Simulation;
+use end_to_end::{Metrics, Scenario};
+use tokio::time::{Instant, timeout};
+
+const ORDERS: u32 = 1_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_committed_at_most_once_an_interval_and_at_once_by_a_stop() -> Result<()> {
+    const INTERVAL_SECONDS: u64 = 60;
+    let scenario = Scenario::open_behind_proxy("commit-interval")
+        .await?
+        .with("COMMIT_INTERVAL_MS", &(INTERVAL_SECONDS * 1_000).to_string())
+        .with("HTTP_ADDR", "127.0.0.1:0")
+        .with("ORDER_RATE", "200")
+        .with("ORDER_COUNT", &ORDERS.to_string());
+    let begun = Instant::now();
+    let processor = scenario.processor("processor-1")?.start()?;
+    processor.line("partitions assigned").await?;
+    scenario.generator("generator")?.start()?.expect_exit(0).await?;
+    let processed = |says: &Metrics| says.sum("orders_records_total", &[("outcome", "processed")]);
+    let are_all_done = |says: &Metrics| processed(says) > f64::from(ORDERS) - 0.5;
+    Metrics::when(&processor, "the last order", are_all_done).await?;
+
+    // Where reading begins is committed when partitions are assigned, and the interval may end meanwhile.
+    let allowed = 2 + begun.elapsed().as_secs() / INTERVAL_SECONDS;
+    let commits = scenario.proxy()?.requests(ApiKey::OffsetCommit);
+    assert!(commits <= allowed, "{commits} commits of {ORDERS} orders, {allowed} are allowed");
+    processor.drain().await?;
+    assert_eq!(scenario.stats().await?.orders, u64::from(ORDERS), "a stop commits what was done");
+    scenario.check_exact(ORDERS.into(), Simulation::OFF).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_fails_is_made_again_before_the_interval_is_over() -> Result<()> {
+    const INTERVAL: Duration = Duration::from_mins(1);
+    let scenario = Scenario::open_behind_proxy("commit-again")
+        .await?
+        .with("COMMIT_INTERVAL_MS", &INTERVAL.as_millis().to_string());
+    let proxy = scenario.proxy()?;
+    proxy.inject(ApiKey::OffsetCommit, Fault::LoseRequest, 0, 3);
+    let processor = scenario.processor("processor-1")?.start()?;
+    proxy.hit(ApiKey::OffsetCommit, 3).await;
+    timeout(INTERVAL / 2, proxy.more_requests(ApiKey::OffsetCommit, 1)).await?;
+    processor.drain().await
+}
