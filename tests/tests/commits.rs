@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use end_to_end::proxy::{ApiKey, Fault};
+use anyhow::{Context, Result};
+use end_to_end::proxy::{ApiKey, Fault, Proxy};
 use end_to_end::verdict::Simulation;
 use end_to_end::{Metrics, Scenario};
 use tokio::time::{Instant, timeout};
@@ -49,4 +49,40 @@ async fn a_commit_that_fails_is_made_again_before_the_interval_is_over() -> Resu
     proxy.hit(ApiKey::OffsetCommit, 3).await;
     timeout(INTERVAL / 2, proxy.more_requests(ApiKey::OffsetCommit, 1)).await?;
     processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_within_its_grace_though_the_broker_is_silent() -> Result<()> {
+    const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+    /// What a stop may take beyond that, by the README, and some more for a busy machine.
+    const GRACE: Duration = Duration::from_secs(5 + 4);
+    let scenario = Scenario::open_behind_proxy("silent-stop")
+        .await?
+        .with("DRAIN_TIMEOUT_MS", &DRAIN_TIMEOUT.as_millis().to_string())
+        .with("ORDER_RATE", "1000")
+        .with("ORDER_COUNT", &ORDERS.to_string());
+    let mut processor = scenario.processor("processor-1")?.start()?;
+    processor.line("partitions assigned").await?;
+    scenario.generator("generator-1")?.start()?.expect_exit(0).await?;
+    scenario.stats_at_end(ORDERS.into()).await?;
+
+    let proxy = scenario.proxy()?;
+    proxy.inject(ApiKey::OffsetCommit, Fault::Hold, 0, u32::MAX);
+    scenario.generator("generator-2")?.start()?.expect_exit(0).await?;
+    proxy.hit(ApiKey::OffsetCommit, 1).await;
+    fall_silent(proxy);
+    processor.terminate()?;
+    timeout(DRAIN_TIMEOUT + GRACE, processor.expect_exit(0)).await.context("stop in time")??;
+
+    proxy.heal();
+    let processor = scenario.processor("processor-2")?.start()?;
+    scenario.check_exact((2 * ORDERS).into(), Simulation::OFF).await?;
+    processor.drain().await
+}
+
+/// Lets the broker take every request from here on and answer none.
+fn fall_silent(proxy: &Proxy) {
+    for api in ApiKey::iter() {
+        proxy.inject(api, Fault::Hold, 0, u32::MAX);
+    }
 }

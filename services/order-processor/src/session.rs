@@ -11,10 +11,11 @@
 mod committing;
 mod loading;
 mod standing;
+mod stopping;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering as Atomic};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,9 +26,9 @@ use kafka_client::offsets::{GroupOffsets, OffsetAt, list_offsets};
 use kafka_client::reader::{OnFetch, Reader, ReaderConfig};
 use kafka_group::TopicPartition;
 use kafka_group::member::{Event, MemberConfig};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::Handler;
@@ -51,7 +52,7 @@ const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(50);
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Pause before a partition that could not be read is looked at again.
 const OUT_OF_PLACE_PAUSE: Duration = Duration::from_millis(200);
-/// How long after a drain its commit may take, coordinator moves included.
+/// How long after the drain timeout a commit may take, and leaving the group after it, coordinator moves included.
 pub(crate) const FINAL_COMMIT: Duration = Duration::from_secs(5);
 /// How often the numbers of partitions of other replicas are read, at least; more partitions, less often.
 const VIEW_INTERVAL: Duration = Duration::from_secs(1);
@@ -149,7 +150,7 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Works until `stop`, then drains, commits and leaves the group.
+    /// Works until `stop`, then drains, commits and leaves the group, all of it by one deadline.
     ///
     /// # Errors
     /// When the membership ended for good, a checkpoint cannot be read, a worker failed, or `stuck` says what is stuck.
@@ -160,17 +161,31 @@ impl<H: Handler> Session<H> {
         stuck: mpsc::Receiver<String>,
     ) -> anyhow::Result<()> {
         self.checks.kafka.not_ready("joining the group");
-        let outcome = self.work(&stop, stuck).await;
-        let drained = self.drain_everything().await;
-        let keeps_membership =
-            self.settings.group.instance_id.is_some() && !self.settings.group.leave_on_stop;
-        if keeps_membership {
-            tracing::info!("a static member keeps its membership until the session times out");
-        } else {
-            self.membership.leave().await;
+        let grace = self.settings.group.drain_timeout + FINAL_COMMIT;
+        let ending = stop.child_token();
+        // A stop counts from its signal, also while the loop is busy with a rebalance.
+        let since = OnceLock::new();
+        let is_over = async {
+            ending.cancelled().await;
+            sleep_until(*since.get_or_init(Instant::now) + grace).await;
+        };
+        let mut outcome = Ok(());
+        let live = async {
+            outcome = self.work(&stop, stuck).await;
+            ending.cancel();
+            let drained = self.end(*since.get_or_init(Instant::now)).await;
+            if outcome.is_ok() {
+                outcome = drained;
+            }
+        };
+        tokio::select! {
+            () = live => {}
+            () = is_over => tracing::warn!(
+                ?grace,
+                "Kafka did not answer in time: what is not committed is done again, and the session times out"
+            ),
         }
-        self.standing.end().await;
-        outcome.and(drained)
+        outcome
     }
 
     async fn work(
@@ -238,7 +253,7 @@ impl<H: Handler> Session<H> {
             }
             Event::Revoked(partitions) => {
                 tracing::info!(partitions = %list(&partitions), "partitions revoked, draining");
-                self.revoke(&partitions).await?;
+                self.revoke(&partitions, Instant::now()).await?;
                 self.membership.drained(partitions).await;
             }
             Event::Lost(partitions) => {
@@ -360,7 +375,7 @@ impl<H: Handler> Session<H> {
         tracing::warn!(partition = %list(&partitions), ?mishap, "cannot be read on from here");
         match mishap {
             // What is done so far counts, wherever the log begins by now.
-            Mishap::OutOfRange { .. } => self.revoke(&partitions).await?,
+            Mishap::OutOfRange { .. } => self.revoke(&partitions, Instant::now()).await?,
             Mishap::Recreated { .. } => partitions.iter().for_each(|tp| self.forget(tp)),
         }
         self.load(partitions, OUT_OF_PLACE_PAUSE);
@@ -385,57 +400,6 @@ impl<H: Handler> Session<H> {
 
     fn is_dirty(&self) -> bool {
         self.working.values().any(Working::is_dirty)
-    }
-
-    /// Drains `partitions` and commits where they stand.
-    async fn revoke(&mut self, partitions: &BTreeSet<TopicPartition>) -> anyhow::Result<()> {
-        let deadline = Instant::now() + self.settings.group.drain_timeout;
-        let mut answers = Vec::new();
-        for tp in partitions {
-            self.assigned.remove(tp);
-            self.reader.remove(tp);
-            if let Some(working) = self.working.get(tp) {
-                let (answer, answered) = oneshot::channel();
-                if working.requests.send(Request::Drain { deadline, answer }).await.is_ok() {
-                    answers.push((tp.clone(), answered));
-                }
-            }
-        }
-        let mut commits = Vec::new();
-        for (tp, answered) in answers {
-            // A worker that cannot answer is one whose thread the handler blocks.
-            let Ok(Ok(snapshot)) = timeout_at(deadline + ANSWER_MAX, answered).await else {
-                tracing::warn!(partition = %tp, "no answer from the work on this partition");
-                continue;
-            };
-            let is_news =
-                self.working.get(&tp).is_some_and(|w| w.committed < Some(snapshot.revision));
-            commits.extend(snapshot.commit.filter(|_| is_news));
-        }
-        self.finish_committing().await;
-        let until = deadline + FINAL_COMMIT;
-        self.commit_finally(commits, until).await;
-        for tp in partitions {
-            self.stop_showing(tp);
-        }
-        self.reap_workers()
-    }
-
-    /// Takes note of workers that have ended.
-    fn reap_workers(&mut self) -> anyhow::Result<()> {
-        while let Some(ended) = self.workers.try_join_next() {
-            ended.context("work on a partition")??;
-        }
-        Ok(())
-    }
-
-    async fn drain_everything(&mut self) -> anyhow::Result<()> {
-        self.checks.kafka.not_ready("stopping");
-        let partitions: BTreeSet<TopicPartition> = self.assigned.keys().cloned().collect();
-        if !partitions.is_empty() {
-            tracing::info!(partitions = %list(&partitions), "stopping: draining");
-        }
-        self.revoke(&partitions).await
     }
 
     /// Begins to read what the group has committed, for the group-wide average, and where the logs end: a partition that

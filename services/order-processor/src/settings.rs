@@ -158,7 +158,7 @@ pub struct GroupSettings {
     pub heartbeat_interval: Duration,
     /// How long a rebalance waits for a member.
     pub rebalance_timeout: Duration,
-    /// How long running work may take to end when partitions are given up.
+    /// How long running work may take to end when partitions are given up; a stop ends 5 s later at the latest.
     pub drain_timeout: Duration,
 }
 
@@ -310,7 +310,7 @@ fn read_group(s: &mut Settings) -> GroupSettings {
             "DRAIN_TIMEOUT_MS",
             5_000,
             0..=3_600_000,
-            "How long running work may take to end when partitions are given up.",
+            "How long running work may take to end when partitions are given up; a stop ends 5 s later at the latest.",
         ),
     };
     s.rule(

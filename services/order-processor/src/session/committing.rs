@@ -104,14 +104,18 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Waits for the commit that is under way.
-    pub(super) async fn finish_committing(&mut self) {
-        while let Some(committed) = self.committing.join_next().await {
+    /// Waits for the commit that is under way, and gives it up when the time is up.
+    pub(super) async fn finish_committing(&mut self, until: Instant) {
+        while let Ok(Some(committed)) = timeout_at(until, self.committing.join_next()).await {
             match committed {
                 Ok(committed) => self.on_committed(committed).await,
                 Err(error) => tracing::error!(%error, "a commit failed"),
             }
         }
+        self.committing.shutdown().await;
+        self.offsets.get_or_insert_with(|| {
+            GroupOffsets::new(self.cluster.clone(), self.settings.group.group_id.clone())
+        });
     }
 
     /// Commits drained partitions, again and again until all are committed, fenced, or the time is up.
