@@ -1,11 +1,22 @@
 //! What happens before the first order: settings are checked, missing topics created.
 
-use anyhow::Result;
-use end_to_end::service::field;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use end_to_end::service::{PATIENCE, ServiceCommand, field};
 use end_to_end::{Scenario, topic};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::io::Errno;
+use tokio::time::{Instant, sleep};
 
 /// `EX_USAGE` of sysexits.h.
 const BAD_CONFIGURATION: i32 = 64;
+/// What a shell says of a process that SIGTERM has ended.
+const TERMINATED: i32 = 143;
+/// Pause between two looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_bad_setting_is_named_before_the_exit() -> Result<()> {
@@ -106,4 +117,44 @@ async fn a_second_processor_runs_on_although_its_port_is_taken() -> Result<()> {
     generator.expect_exit(0).await?;
     scenario.stats_at_end(10).await?;
     processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_is_heard_before_the_settings_are_read() -> Result<()> {
+    let scenario = Scenario::open("early-signal").await?;
+    let commands: [(&str, &[&str]); 6] = [
+        ("order-generator", &[]),
+        ("order-processor", &[]),
+        ("order-processor", &["dashboard"]),
+        ("order-processor", &["stats", "--watch"]),
+        ("order-processor", &["dlq", "replay", "--all"]),
+        ("order-processor", &["control", "stop"]),
+    ];
+    for (number, (program, arguments)) in commands.into_iter().enumerate() {
+        // Reading the settings takes for ever: nothing is written to the file that they come from.
+        let settings = scenario.log_folder().join(format!("settings-{number}.toml"));
+        mknodat(CWD, &settings, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+        let environment = [("CONFIG_FILE".to_owned(), settings.display().to_string())].into();
+        let folder = scenario.log_folder();
+        let command = ServiceCommand::of_workspace(program, environment, folder)?;
+        let mut service =
+            command.named(&format!("early-{number}")).args(arguments.to_vec()).start()?;
+        let opened = open_once_read(&settings).await?;
+        service.terminate()?;
+        // Without a handler it would end without a code, or not at all as the first process of a container.
+        service.expect_exit(TERMINATED).await?;
+        drop(opened);
+    }
+    Ok(())
+}
+
+/// Opens a named pipe for writing, which is possible once it is open for reading.
+async fn open_once_read(pipe: &Path) -> Result<OwnedFd> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match rustix::fs::open(pipe, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()) {
+            Err(Errno::NXIO) if Instant::now() < deadline => sleep(LOOK_INTERVAL).await,
+            opened => return opened.context("wait until the settings are read"),
+        }
+    }
 }

@@ -29,6 +29,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    service_runtime::hear_signals();
     let manual = manual::<(GeneratorSettings, RuntimeSettings)>();
     let mut command = Arguments::command().after_help(manual);
     let matches = command.get_matches_mut();

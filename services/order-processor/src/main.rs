@@ -60,6 +60,7 @@ enum Command {
 
 fn main() -> ExitCode {
     const NAME: &str = "order-processor";
+    service_runtime::hear_signals();
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),

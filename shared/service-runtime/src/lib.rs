@@ -33,6 +33,7 @@ pub use line_limit::LineLimit;
 pub use metrics::{Durations, Families, Messaging, MessagingLabels, Metrics};
 pub use progress::Progress;
 pub use run::{Context, healthcheck, run, run_tool};
+pub use signals::hear_signals;
 pub use spans::{Span, SpanKind, SpanValue, Spans};
 pub use telemetry::{Console, HeldLines, two_decimals};
 pub use waiting::Waiting;

@@ -1,9 +1,11 @@
-//! The shared main: settings, telemetry, runtime, signals, HTTP server, the service, its exit code.
+//! The shared main: signals, settings, telemetry, runtime, HTTP server, the service, its exit code.
 //!
 //! ```text
-//! environment ─→ settings ─→ telemetry ─→ runtime ─┬─ signals ─→ Context::stop
-//!                   │ violations                   ├─ HTTP server ←─ Context::health, Context::metrics
-//!                   └─→ exit 64                    └─ the service ─→ exit 0 or 1
+//! signals ─┬─→ exit 130, 143     ┌────────────────────── Context::stop ─┐
+//!          └─────────────────────┘                                      ▼
+//! environment ─→ settings ─→ telemetry ─→ runtime ─┬─ the service ─→ exit 0 or 1
+//!                   │ violations                   └─ HTTP server ←─ Context::health, Context::metrics
+//!                   └─→ exit 64
 //! ```
 
 use std::future::Future;
@@ -21,7 +23,7 @@ use crate::http;
 use crate::metrics::Metrics;
 use crate::probe;
 use crate::settings::{Environment, FromSettings, RuntimeSettings, load_with_changes};
-use crate::signals::Signals;
+use crate::signals;
 use crate::spans::Spans;
 use crate::telemetry::{self, Console, Stream};
 
@@ -60,10 +62,14 @@ where
         Ok(read) => read,
         Err(exit_code) => return exit_code,
     };
+    let stop = match stop_token(name) {
+        Ok(stop) => stop,
+        Err(exit_code) => return exit_code,
+    };
     let version = env!("CARGO_PKG_VERSION");
     let metrics = Metrics::of_service(name, version);
     #[cfg_attr(not(feature = "otlp"), expect(unused_mut, reason = "no spans go anywhere"))]
-    let mut context = Context { metrics, ..Context::default() };
+    let mut context = Context { stop, metrics, ..Context::default() };
     let RuntimeSettings { http_addr, log_filter, log_format } = runtime_settings;
     telemetry::start(&log_filter, log_format, context.console.clone());
     info!(version, settings = %changes, "starting {name}");
@@ -95,7 +101,11 @@ where
         Ok(read) => read,
         Err(exit_code) => return exit_code,
     };
-    let context = Context { console: Console::new(Stream::Stderr), ..Context::default() };
+    let stop = match stop_token(name) {
+        Ok(stop) => stop,
+        Err(exit_code) => return exit_code,
+    };
+    let context = Context { stop, console: Console::new(Stream::Stderr), ..Context::default() };
     let log_filter = match runtime_settings.log_filter.as_str() {
         RuntimeSettings::LOG_FILTER_DEFAULT => "warn",
         given => given,
@@ -128,8 +138,18 @@ pub fn healthcheck<S: FromSettings>(name: &'static str) -> ExitCode {
     }
 }
 
+/// Returns what the first signal from here on cancels; or says why signals cannot be handled.
+fn stop_token(name: &str) -> Result<CancellationToken, ExitCode> {
+    signals::stop_token().map_err(|error| {
+        complain(&format!("{name}: handle signals: {error}"));
+        ExitCode::from(EXIT_FAILED)
+    })
+}
+
 /// Reads the settings from the process environment, or says everything that is wrong with them.
 fn read_settings<S: FromSettings>(name: &str) -> Result<(S, RuntimeSettings, String), ExitCode> {
+    // They are heard already where `main` began with that.
+    signals::hear_signals();
     // A name or value that is not UTF-8 keeps a mark where it is not, and is judged like any other.
     let environment: Environment = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into()))
@@ -169,9 +189,7 @@ async fn surround(
     context: Context,
     service: impl Future<Output = anyhow::Result<()>> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let signals = Signals::install().context("handle signals")?;
     let mut surroundings = JoinSet::new();
-    surroundings.spawn(signals.watch(context.stop.clone()));
     if let Some(address) = http_addr {
         surroundings.spawn(http::serve(address, context));
     }

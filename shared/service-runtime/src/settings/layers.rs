@@ -1,6 +1,7 @@
 //! Where a value comes from: the defaults, the file, the environment, merged by the `config` crate.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use config::{Config, ConfigError, File, FileFormat, Source, Value, ValueKind};
 
@@ -54,10 +55,14 @@ fn read_file(path: &str, declared: &[Declaration], violations: &mut Vec<Violatio
     let mut layer = FileLayer { path: path.to_owned(), values: BTreeMap::new() };
     let mut violate = |what: &str| violations.push(Violation::of_file(path, what));
     // Sorted, so that the order of the violations does not depend on that of a hash map.
-    let table: BTreeMap<String, Value> = match File::new(path, FileFormat::Toml).collect() {
+    // `config` itself takes nothing but regular files: no pipe.
+    let read = fs::read_to_string(path).map_err(|error| error.to_string());
+    let parse = |text: String| File::from_str(&text, FileFormat::Toml).collect();
+    let table = read.and_then(|text| parse(text).map_err(|error| error.to_string()));
+    let table: BTreeMap<String, Value> = match table {
         Ok(table) => table.into_iter().collect(),
         Err(error) => {
-            violate(&error.to_string());
+            violate(&error);
             return layer;
         }
     };
