@@ -124,7 +124,9 @@ impl Transport for FakeBroker {
                 state.write(records);
                 Err(ProduceError::Unknown { target, cause: "connection lost".to_owned() })
             }
-            Answer::Refused(error) => Err(ProduceError::Refused { target, error }),
+            Answer::Refused(error) => {
+                Err(ProduceError::Refused { target, error, words: String::new() })
+            }
             Answer::NotSent => {
                 Err(ProduceError::NotSent { target, cause: "connection refused".to_owned() })
             }

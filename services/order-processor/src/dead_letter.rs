@@ -191,6 +191,11 @@ pub fn replay_of(headers: &[RawHeader<'_>]) -> Option<(ReplayOf, u32)> {
     Some((of?, count))
 }
 
+/// Returns whether a letter's key is one that its record did not have, from the letter's headers.
+pub(crate) fn has_made_up_key(headers: &[RawHeader<'_>]) -> bool {
+    identity::text_of(headers, names::KEY) == Some(names::NO_KEY)
+}
+
 /// What a record's headers say about it being a replayed dead letter.
 #[derive(Debug)]
 struct Replay {

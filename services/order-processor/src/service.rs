@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use control_topic::Participant;
 use control_topic::record::Role;
 use futures_util::future::try_join;
@@ -13,7 +13,6 @@ use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::{ClientError, chain};
 use kafka_client::patience::until_reached;
 use kafka_client::topics::{NewTopic, ensure_topics, topic_config};
-use kafka_client::writer::Writer;
 use order_avro::ORDER_SCHEMA;
 use schema_registry::{RegistryConfig, SchemaRegistry};
 use service_runtime::settings::TopicSettings;
@@ -98,7 +97,7 @@ pub async fn run_with<H: Handler>(
     let instruments = Instruments::new(&context.metrics, &settings.group.group_id);
     let desk = Desk {
         instruments: Arc::clone(&instruments),
-        writer: Writer::new(cluster.config().clone()),
+        cluster: cluster.clone(),
         watch: Arc::clone(&watch),
         pauses: pauses.clone(),
     };
@@ -250,8 +249,32 @@ async fn create_topics(
     let others =
         until_reached(|| ensure_topics(cluster, &new), |error| waiting.goes_on(chain(error)));
     described.extend(others.await?);
+    for name in [settings.replay_topic(), settings.dlq_topic.clone()] {
+        let told = until_reached(
+            || topic_config(cluster, &name, "cleanup.policy"),
+            |error| waiting.goes_on(chain(error)),
+        )
+        .await;
+        refuse_compacted(&name, told)?;
+    }
     waiting.over();
     Ok(described.into_iter().map(|(name, topic)| (name, topic.partition_count())).collect())
+}
+
+/// Refuses a topic of dead letters that forgets them: they keep the keys of their records, so compaction would leave one letter
+/// a key.
+fn refuse_compacted(name: &str, told: Result<Option<String>, ClientError>) -> anyhow::Result<()> {
+    match told {
+        Ok(Some(policy)) if policy.split(',').any(|part| part.trim() == "compact") => bail!(
+            "topic {name} has cleanup.policy={policy}: dead letters about records with the same key would erase one another. \
+             Set it to delete, or name another topic"
+        ),
+        Ok(_) => {}
+        Err(error) => {
+            tracing::debug!(name, error = %chain(&error), "cleanup.policy is not known");
+        }
+    }
+    Ok(())
 }
 
 /// Returns how large a batch of a topic may be that its configuration tells about; the broker's usual default where

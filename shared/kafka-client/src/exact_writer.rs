@@ -1,9 +1,9 @@
 //! Writing records exactly as given: headers in their order, repeated, with null values, with names that are no text.
 //!
 //! rskafka keeps headers as a sorted map of texts to bytes, so what goes through [`crate::writer`] has no more than
-//! that. Whoever has to put a record back as it was (a replay of dead letters) builds the batch itself and sends it over
-//! a connection of its own. One attempt is one request; the caller decides what is sent again, by the same
-//! [`ProduceError`].
+//! that, and no refusal comes with the broker's words. Whoever has to put a record back as it was (a replay of dead
+//! letters), or to act on a refusal (dead letters), builds the batch itself and sends it over a connection of its own.
+//! One attempt is one request; the caller decides what is sent again, by the same [`ProduceError`].
 //!
 //! Produce: <https://kafka.apache.org/protocol#The_Messages_Produce>.
 
@@ -27,6 +27,9 @@ const ACKS_ALL: i16 = -1;
 const RECORD_OVERHEAD_BYTES: usize = 36;
 /// The most bytes that the two lengths of one header take.
 const HEADER_OVERHEAD_BYTES: usize = 10;
+/// Of how many records of a refused batch the broker's words are told, and in how many characters all of its words.
+const RECORD_ERRORS_MAX: usize = 3;
+const WORDS_CHARS_MAX: usize = 1000;
 
 /// A record to be written, with its headers as they are to be in the log. Cloning shares the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,8 +177,19 @@ fn read(target: &TopicPartition, answer: &messages::ProduceResponse) -> Result<i
     };
     match ResponseError::try_from_code(partition.error_code) {
         None => Ok(partition.base_offset),
-        Some(error) => Err(refused(target, error)),
+        Some(error) => Err(refused(target, error, words(partition))),
     }
+}
+
+/// Returns what the broker says about records that it did not write: about the batch, and about the first records.
+fn words(partition: &messages::produce_response::PartitionProduceResponse) -> String {
+    let batch = partition.error_message.iter().map(ToString::to_string);
+    let records = partition.record_errors.iter().filter_map(|record| {
+        let words = record.batch_index_error_message.as_ref()?;
+        Some(format!("record {}: {words}", record.batch_index))
+    });
+    let all: Vec<String> = batch.chain(records.take(RECORD_ERRORS_MAX)).collect();
+    all.join("; ").chars().take(WORDS_CHARS_MAX).collect()
 }
 
 /// Returns what a broker's error code means for the records.
@@ -183,7 +197,7 @@ fn read(target: &TopicPartition, answer: &messages::ProduceResponse) -> Result<i
     clippy::wildcard_enum_match_arm,
     reason = "a foreign enum that grows: what is not named is an unknown outcome"
 )]
-fn refused(target: &TopicPartition, error: ResponseError) -> ProduceError {
+fn refused(target: &TopicPartition, error: ResponseError, words: String) -> ProduceError {
     use ResponseError as E;
     let target = target.clone();
     match error {
@@ -194,7 +208,7 @@ fn refused(target: &TopicPartition, error: ResponseError) -> ProduceError {
         | E::InvalidTopicException
         | E::TopicAuthorizationFailed
         | E::ClusterAuthorizationFailed
-        | E::PolicyViolation => ProduceError::Refused { target, error },
+        | E::PolicyViolation => ProduceError::Refused { target, error, words },
         // Answered before the append only. A leader that moves, and a topic that goes, can be answered after it.
         E::NotEnoughReplicas => ProduceError::NotSent { target, cause: format!("{error:?}") },
         _ => ProduceError::Unknown { target, cause: format!("{error:?}") },
@@ -304,6 +318,28 @@ mod tests {
         }
         let nothing = read(&target(), &messages::ProduceResponse::default());
         assert!(matches!(nothing, Err(ProduceError::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_refusal_tells_the_brokers_own_words() {
+        let record = |index, words: &'static str| {
+            messages::produce_response::BatchIndexAndErrorMessage::default()
+                .with_batch_index(index)
+                .with_batch_index_error_message(Some(words.into()))
+        };
+        let partition = messages::produce_response::PartitionProduceResponse::default()
+            .with_error_code(ResponseError::InvalidRecord.code())
+            .with_error_message(Some("2 of 3 records are invalid".into()))
+            .with_record_errors(vec![record(0, "it has no key"), record(2, "it is too old")]);
+        let topic = messages::produce_response::TopicProduceResponse::default()
+            .with_partition_responses(vec![partition]);
+        let answer = messages::ProduceResponse::default().with_responses(vec![topic]);
+        let error = read(&target(), &answer).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the broker refused records for orders-1: InvalidRecord (2 of 3 records are invalid; \
+             record 0: it has no key; record 2: it is too old)"
+        );
     }
 
     #[test]

@@ -29,11 +29,12 @@ pub(crate) const HEADERS: &str = "dlq.headers";
 pub(crate) const VALUE: &str = "dlq.value";
 pub(crate) const VALUE_BYTES: &str = "dlq.value.bytes";
 pub(crate) const VALUE_SHA256: &str = "dlq.value.sha256";
-/// [`OMITTED`] if the key was too large besides.
+/// [`OMITTED`] if the key was too large besides; [`NO_KEY`] if the record had none, and the letter's key is made up.
 pub(crate) const KEY: &str = "dlq.key";
 pub(crate) const KEY_BYTES: &str = "dlq.key.bytes";
 pub(crate) const KEY_SHA256: &str = "dlq.key.sha256";
 pub(crate) const OMITTED: &str = "omitted";
+pub(crate) const NO_KEY: &str = "none";
 
 /// Which offsets a letter stands for that is about a piece of the log and no record.
 pub(crate) const BASE_OFFSET: &str = "dlq.batch.base-offset";

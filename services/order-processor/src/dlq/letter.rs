@@ -7,7 +7,9 @@ use kafka_group::record_batch::Record;
 use uuid::Uuid;
 
 use super::cause::{Author, Cause};
-use crate::dead_letter::{Identity, OwnedHeader, RawHeader, ReplayOf, original_headers};
+use crate::dead_letter::{
+    Identity, OwnedHeader, RawHeader, ReplayOf, has_made_up_key, original_headers,
+};
 
 /// Where a letter is in the dead-letter topic; as a text `<partition>:<offset>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +42,7 @@ pub(crate) struct Letter<'a> {
     pub(super) place: Place,
     /// When it was written, in milliseconds since 1970.
     pub(super) timestamp_ms: i64,
+    /// The key of the failed record.
     pub(super) key: Option<&'a [u8]>,
     pub(super) value: Option<&'a [u8]>,
     pub(super) headers: Vec<RawHeader<'a>>,
@@ -72,7 +75,7 @@ impl Desk {
         Letter {
             place,
             timestamp_ms: record.timestamp_ms,
-            key: record.key,
+            key: record.key.filter(|_| !has_made_up_key(&headers)),
             value: record.value,
             headers,
             cause,

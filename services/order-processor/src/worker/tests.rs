@@ -353,10 +353,7 @@ async fn each_kind_of_failure_ends_in_a_letter_that_names_it() {
     let mut types = BTreeMap::new();
     for _ in 0..3 {
         let letter = bench.letter().await;
-        let header = |name: &str| {
-            let value = letter.record.headers.iter().find(|(header, _)| header == name);
-            String::from_utf8(value.expect("the header is there").1.to_vec()).unwrap()
-        };
+        let header = |name| header(&letter, name).expect("the header is there");
         types.insert(header("original_offset"), header("dlq.error.type"));
         letter.answer.send(Ok(())).unwrap();
     }
@@ -377,9 +374,7 @@ async fn a_value_over_the_bound_is_oversize_whatever_it_is() {
 
     for (expected, value) in [("unknown-format", AT_THE_BOUND), ("oversize", OVER_THE_BOUND)] {
         let letter = bench.letter().await;
-        let mut headers = letter.record.headers.iter();
-        let (_, error_type) = headers.find(|(name, _)| name == "dlq.error.type").unwrap();
-        assert_eq!(error_type, expected);
+        assert_eq!(header(&letter, "dlq.error.type").as_deref(), Some(expected));
         assert_eq!(letter.record.value.as_deref(), Some(value));
         letter.answer.send(Ok(())).unwrap();
     }
@@ -435,8 +430,8 @@ fn damaged(first_offset: i64, last_offset: i64) -> DamagedBatch {
 }
 
 fn header(letter: &Letter, name: &str) -> Option<String> {
-    let header = letter.record.headers.iter().find(|(header, _)| header == name);
-    header.map(|(_, value)| String::from_utf8(value.to_vec()).unwrap())
+    let (_, value) = letter.record.headers.iter().find(|(header, _)| header == name)?;
+    Some(String::from_utf8(value.clone()?.to_vec()).unwrap())
 }
 
 #[tokio::test(start_paused = true)]

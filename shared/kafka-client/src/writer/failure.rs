@@ -13,12 +13,14 @@ use rskafka::{BackoffError, ConnectionError};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProduceError {
     /// The broker wrote none of the records and will not accept them: too large, invalid, not authorised.
-    #[error("the broker refused records for {target}: {error:?}")]
+    #[error("the broker refused records for {target}: {error:?}{}", explained(.words))]
     Refused {
         /// Where the records should have gone.
         target: TopicPartition,
         /// Kafka's error.
         error: ResponseError,
+        /// The broker's own words about it; empty where it has none.
+        words: String,
     },
     /// No broker to send the records to was reached: nothing was written; try again.
     #[error("no broker for {target}: {cause}")]
@@ -55,6 +57,10 @@ impl ProduceError {
     }
 }
 
+fn explained(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(" ({words})") }
+}
+
 /// What went wrong in one attempt.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -83,7 +89,7 @@ impl Failure {
     pub(super) fn before_sending(self, target: &TopicPartition) -> ProduceError {
         let target = target.clone();
         match self {
-            Self::Refused(error) => ProduceError::Refused { target, error },
+            Self::Refused(error) => ProduceError::Refused { target, error, words: String::new() },
             Self::Postponed(cause) | Self::Doubtful(cause) => {
                 ProduceError::NotSent { target, cause }
             }
@@ -94,7 +100,7 @@ impl Failure {
     pub(super) fn after_sending(self, target: &TopicPartition) -> ProduceError {
         let target = target.clone();
         match self {
-            Self::Refused(error) => ProduceError::Refused { target, error },
+            Self::Refused(error) => ProduceError::Refused { target, error, words: String::new() },
             Self::Postponed(cause) | Self::Doubtful(cause) => {
                 ProduceError::Unknown { target, cause }
             }
@@ -182,7 +188,8 @@ mod tests {
             (ProtocolError::TopicAuthorizationFailed, ResponseError::TopicAuthorizationFailed),
             (ProtocolError::PolicyViolation, ResponseError::PolicyViolation),
         ] {
-            let expected = ProduceError::Refused { target: target(), error };
+            let words = String::new();
+            let expected = ProduceError::Refused { target: target(), error, words };
             assert_eq!(Failure::from(answered(answer)).after_sending(&target()), expected);
             assert_eq!(Failure::from(answered(answer)).before_sending(&target()), expected);
         }

@@ -1,0 +1,144 @@
+//! What is changed in a letter that the dead-letter topic refuses, so that it gets there in some form.
+//!
+//! A compacted topic takes no record without a key, so a key is made up: the letter's identity, which no other letter has.
+//! A topic with `message.timestamp.before.max.ms` or `.after.max.ms` refuses letters that have waited for too long, or that
+//! were written by a clock that is off. They get the present time, and if that is refused as well, no time at all. When
+//! the record failed is in a header anyway. Other limits may be behind a refusal, so all changes are tried.
+
+use bytes::Bytes;
+use kafka_client::exact_writer::ExactRecord;
+use kafka_protocol::ResponseError;
+
+use crate::clock::now_ms;
+use crate::dead_letter::{Identity, NO_TIMESTAMP, RawHeader, names};
+
+/// One change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Key,
+    Time,
+    NoTime,
+}
+
+/// A letter that was refused, with the changes that are left to try. They add up.
+#[derive(Debug)]
+pub(super) struct Refused {
+    record: ExactRecord,
+    left: Vec<Change>,
+}
+
+impl Refused {
+    pub(super) fn new(record: ExactRecord) -> Self {
+        let mut left = vec![Change::Time, Change::NoTime];
+        if record.key.is_none() {
+            left.insert(0, Change::Key);
+        }
+        Self { record, left }
+    }
+
+    /// Returns the letter with one more change, by what the topic said last; nothing when all have been tried.
+    pub(super) fn next(&mut self, error: ResponseError) -> Option<ExactRecord> {
+        let is_about_time = error == ResponseError::InvalidTimestamp;
+        let helps = |change: &Change| !is_about_time || *change != Change::Key;
+        let index = self.left.iter().position(helps).unwrap_or(0);
+        let change = (!self.left.is_empty()).then(|| self.left.remove(index))?;
+        match change {
+            Change::Time => self.record.timestamp_ms = now_ms(),
+            Change::NoTime => self.record.timestamp_ms = NO_TIMESTAMP,
+            Change::Key => make_up_key(&mut self.record),
+        }
+        Some(self.record.clone())
+    }
+}
+
+fn make_up_key(record: &mut ExactRecord) {
+    let headers: Vec<RawHeader<'_>> =
+        record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref())).collect();
+    // Every letter of ours has an identity.
+    let identity = Identity::of(&headers).map(|identity| identity.to_string());
+    record.key = Some(identity.unwrap_or_default().into());
+    let (name, value) = (names::KEY.as_bytes(), names::NO_KEY.as_bytes());
+    record.headers.push((Bytes::from_static(name), Some(Bytes::from_static(value))));
+    record.headers.sort();
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, has_made_up_key};
+
+    fn letter(key: Option<&[u8]>, offset: i64) -> ExactRecord {
+        let failed = FailedRecord {
+            topic: "orders",
+            topic_id: Uuid::from_u128(7),
+            partition: 2,
+            offset,
+            timestamp_ms: 0,
+            key,
+            value: Some(b"value"),
+            headers: &[],
+        };
+        let failure = Failure {
+            error_type: ErrorType::Rejected,
+            message: "no",
+            attempts: 1,
+            schema_id: None,
+            failed_at_ms: 5,
+            group: "group",
+        };
+        super::super::outgoing(&DeadLetter::build(&failed, &failure), 5)
+    }
+
+    /// Returns what is tried of a letter that is refused again and again: its key, and its time.
+    fn forms(record: ExactRecord, error: ResponseError) -> Vec<(Option<String>, &'static str)> {
+        let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        let mut refused = Refused::new(record);
+        std::iter::from_fn(|| refused.next(error))
+            .map(|form| {
+                let time = match form.timestamp_ms {
+                    NO_TIMESTAMP => "none",
+                    5 => "its own",
+                    _ => "now",
+                };
+                (form.key.as_ref().map(text), time)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_letter_without_a_key_gets_its_identity_for_one() {
+        let key = || Some("00000000-0000-0000-0000-000000000007/2/41/0/group".to_owned());
+        assert_eq!(
+            forms(letter(None, 41), ResponseError::InvalidRecord),
+            [(key(), "its own"), (key(), "now"), (key(), "none")]
+        );
+        assert_eq!(
+            forms(letter(None, 41), ResponseError::InvalidTimestamp),
+            [(None, "now"), (None, "none"), (key(), "none")]
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_there_is_kept() {
+        let key = || Some("k".to_owned());
+        for error in [ResponseError::InvalidRecord, ResponseError::InvalidTimestamp] {
+            let forms = forms(letter(Some(b"k"), 41), error);
+            assert_eq!(forms, [(key(), "now"), (key(), "none")]);
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_made_up_is_told_from_one_that_was_there() {
+        let is_made_up = |record: &ExactRecord| {
+            let headers: Vec<RawHeader<'_>> =
+                record.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
+            has_made_up_key(&headers)
+        };
+        assert!(!is_made_up(&letter(None, 1)) && !is_made_up(&letter(Some(b"k"), 1)));
+        let changed = Refused::new(letter(None, 1)).next(ResponseError::InvalidRecord).unwrap();
+        assert!(is_made_up(&changed));
+        assert!(changed.headers.is_sorted());
+    }
+}

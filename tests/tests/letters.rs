@@ -1,0 +1,138 @@
+//! A dead-letter topic whose configuration refuses letters: each letter gets there all the same.
+
+#![cfg(feature = "outsiders")]
+
+use anyhow::{Context, Result};
+use end_to_end::outsiders::{CONFIGS, TOPICS, kafka_tool};
+use end_to_end::proxy::{ApiKey, Fault};
+use end_to_end::topic::{self, TopicRecord};
+use end_to_end::{Scenario, Service};
+use serde_json::Value;
+
+const NO_ORDER: &[u8] = b"\xff\xff\xff";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_without_a_key_get_one_where_the_topic_wants_keys() -> Result<()> {
+    let scenario = Scenario::open("letters-compacted").await?.with("TOPIC_PARTITIONS", "1");
+    let processor = ready_processor(&scenario).await?;
+    configure(&scenario, "cleanup.policy=compact").await?;
+    // One batch, so that its letters are one, too.
+    write_no_orders(&scenario, &[None, Some(b"key"), None]).await?;
+    let stats = scenario.stats_at_end(3).await?;
+    assert_eq!((stats.orders, stats.dead_letters), (0, 3));
+
+    let mut letters = letters(&scenario).await?;
+    letters.sort_by_key(|letter| letter.header_text("original_offset"));
+    let keys: Vec<_> = letters.iter().map(|letter| letter.key.clone()).collect();
+    assert_eq!(keys[1].as_deref(), Some(&b"key"[..]), "a key that is there is kept");
+    assert!(keys[0].is_some() && keys[2].is_some() && keys[0] != keys[2], "{keys:?}");
+    processor.line("refuses a letter as it is").await?;
+
+    // The made up keys are not those of the records.
+    let exported = dlq(&scenario, &["export"]).await?;
+    let exported: Vec<Value> =
+        exported.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let without_key = exported.iter().filter(|letter| letter["key"].is_null()).count();
+    assert_eq!((exported.len(), without_key), (3, 2), "{exported:?}");
+    dlq(&scenario, &["replay", "--all"]).await?;
+    let replayed = topic::read(servers(&scenario), &scenario.replay_topic()).await?;
+    let mut keys: Vec<_> = replayed.iter().map(|record| record.key.clone()).collect();
+    keys.sort();
+    assert_eq!(keys, [None, None, Some(b"key".to_vec())]);
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_whose_time_has_become_too_old_get_another() -> Result<()> {
+    const AGE_MAX_MS: u32 = 3_000;
+    const WAITING: &str = "waiting for the dead-letter topic";
+    let scenario =
+        Scenario::open_behind_proxy("letters-too-old").await?.with("TOPIC_PARTITIONS", "1");
+    let processor = ready_processor(&scenario).await?;
+    configure(&scenario, &format!("message.timestamp.before.max.ms={AGE_MAX_MS}")).await?;
+    scenario.proxy()?.inject(ApiKey::Produce, Fault::LoseRequest, 0, u32::MAX);
+    write_no_orders(&scenario, &[None, Some(b"key"), None]).await?;
+    let waiting = processor.line(WAITING).await?;
+    // It is said again after five seconds.
+    processor.line_after(processor.line_count(), WAITING).await?;
+    scenario.proxy()?.heal();
+    let stats = scenario.stats_at_end(3).await?;
+    assert_eq!((stats.orders, stats.dead_letters), (0, 3), "{waiting}");
+    let letters = letters(&scenario).await?;
+    assert_eq!(letters.len(), 3);
+    for letter in letters {
+        let failed_at = letter.header_text("dlq.failed-at").context("find when it failed")?;
+        let failed_at = chrono::DateTime::parse_from_rfc3339(&failed_at)?.timestamp_millis();
+        assert!(letter.timestamp_ms - failed_at > i64::from(AGE_MAX_MS), "{letter:?}");
+        assert_eq!(letter.key.is_some(), letter.header_text("original_offset") == Some("1".into()));
+    }
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_go_without_a_time_where_the_broker_takes_none_of_ours() -> Result<()> {
+    let scenario = Scenario::open("letters-no-time").await?.with("TOPIC_PARTITIONS", "1");
+    let processor = ready_processor(&scenario).await?;
+    // Every time is in the past when the broker looks at it, as with a clock that is behind.
+    configure(&scenario, "message.timestamp.before.max.ms=0").await?;
+    write_no_orders(&scenario, &[None, Some(b"key"), None]).await?;
+    let stats = scenario.stats_at_end(3).await?;
+    assert_eq!((stats.orders, stats.dead_letters), (0, 3));
+    assert_eq!(letters(&scenario).await?.len(), 3);
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compacted_topic_is_refused_at_the_start() -> Result<()> {
+    for policy in ["compact", "compact,delete"] {
+        let scenario = Scenario::open("letters-refused").await?;
+        let create = kafka_tool(&scenario, TOPICS).args([
+            "--create",
+            "--topic",
+            scenario.dead_letter_topic(),
+            "--config",
+            &format!("cleanup.policy={policy}"),
+        ]);
+        create.output().await?;
+        let mut processor = scenario.processor("processor")?.start()?;
+        processor.expect_exit(1).await?;
+        let told = processor.line("would erase one another").await?;
+        assert!(told.contains(&format!("cleanup.policy={policy}")), "{told}");
+        assert!(told.contains(scenario.dead_letter_topic()), "{told}");
+    }
+    Ok(())
+}
+
+async fn dlq(scenario: &Scenario, arguments: &[&str]) -> Result<String> {
+    scenario.processor("dlq")?.args(["dlq"]).args(arguments.iter().copied()).output().await
+}
+
+async fn ready_processor(scenario: &Scenario) -> Result<Service> {
+    let processor = scenario.processor("processor")?.start()?;
+    processor.line("partitions assigned").await?;
+    Ok(processor)
+}
+
+fn servers(scenario: &Scenario) -> &str {
+    scenario.platform().bootstrap_servers()
+}
+
+/// Changes the configuration of the dead-letter topic.
+async fn configure(scenario: &Scenario, config: &str) -> Result<()> {
+    let name = scenario.dead_letter_topic();
+    let topic = ["--alter", "--entity-type", "topics", "--entity-name", name];
+    let command = kafka_tool(scenario, CONFIGS).args(topic).args(["--add-config", config]);
+    command.output().await.map(drop)
+}
+
+/// Writes one batch of records that are no orders, with these keys.
+async fn write_no_orders(scenario: &Scenario, keys: &[Option<&[u8]>]) -> Result<()> {
+    let record = |key: Option<&[u8]>| (key.map(<[u8]>::to_vec), Some(NO_ORDER.to_vec()));
+    let batch = keys.iter().copied().map(record).collect();
+    topic::write_batches(servers(scenario), scenario.orders_topic(), 0, vec![batch]).await?;
+    Ok(())
+}
+
+async fn letters(scenario: &Scenario) -> Result<Vec<TopicRecord>> {
+    topic::read(servers(scenario), scenario.dead_letter_topic()).await
+}
