@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::broker::owner::Owner;
 use crate::groups::GroupSettings;
 use crate::state::{Settings, State};
+use crate::topics::Topic;
 
 /// How a broker is set up.
 #[derive(Debug, Clone)]
@@ -65,6 +66,16 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// A partition that the broker does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no partition {partition} of topic {topic}")]
+pub struct UnknownPartition {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
 }
 
 /// A running broker, on the tokio runtime that started it. Dropping it stops it and loses its state.
@@ -126,6 +137,23 @@ impl EmbeddedKafka {
         self.owner.with_state(|state, _| state.settings.advertised = advertised);
     }
 
+    /// Takes the leader of a partition away until [`EmbeddedKafka::elect_leader`], as if all its replicas were offline: it
+    /// can be neither read nor written, and fetches that wait for it are answered. Its committed offsets stay.
+    ///
+    /// # Errors
+    /// [`UnknownPartition`] when there is no such partition.
+    pub fn lose_leader(&self, topic: &str, partition: i32) -> Result<(), UnknownPartition> {
+        self.change_leader(topic, partition, Topic::lose_leader)
+    }
+
+    /// Gives a partition its leader back, with the log that it had.
+    ///
+    /// # Errors
+    /// [`UnknownPartition`] when there is no such partition.
+    pub fn elect_leader(&self, topic: &str, partition: i32) -> Result<(), UnknownPartition> {
+        self.change_leader(topic, partition, Topic::elect_leader)
+    }
+
     /// Stops the broker, cutting all connections, and returns what can be started again.
     ///
     /// # Cancel safety
@@ -139,6 +167,20 @@ impl EmbeddedKafka {
         let advertised = Some(state.settings.advertised.clone());
         let options = BrokerOptions { listen: self.address, advertised, ..self.options };
         StoppedKafka { state, options }
+    }
+
+    fn change_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+        change: fn(&mut Topic, i32),
+    ) -> Result<(), UnknownPartition> {
+        self.owner.with_state(|state, _| {
+            let found = state.topic_to_change(topic).filter(|topic| topic.has_partition(partition));
+            let unknown = || UnknownPartition { topic: topic.to_owned(), partition };
+            change(found.ok_or_else(unknown)?, partition);
+            Ok(())
+        })
     }
 
     async fn start_with(mut state: State, options: BrokerOptions) -> Result<Self, StartError> {

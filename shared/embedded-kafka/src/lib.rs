@@ -20,4 +20,4 @@ mod refusal;
 mod state;
 mod topics;
 
-pub use crate::broker::{BrokerOptions, EmbeddedKafka, StartError, StoppedKafka};
+pub use crate::broker::{BrokerOptions, EmbeddedKafka, StartError, StoppedKafka, UnknownPartition};

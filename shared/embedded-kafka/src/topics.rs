@@ -3,7 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod name;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
@@ -25,6 +25,7 @@ pub(crate) struct Topic {
     pub(crate) config: TopicConfig,
     limits: LogLimits,
     partitions: Vec<PartitionLog>,
+    leaderless: BTreeSet<i32>,
 }
 
 impl Topic {
@@ -33,14 +34,48 @@ impl Topic {
         i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
     }
 
-    /// Returns the log of a partition.
-    pub(crate) fn partition(&self, index: i32) -> Option<&PartitionLog> {
-        self.partitions.get(usize::try_from(index).ok()?)
+    /// Returns whether the topic has a partition, with or without a leader.
+    pub(crate) fn has_partition(&self, index: i32) -> bool {
+        (0..self.partition_count()).contains(&index)
     }
 
-    /// Returns the log of a partition for deleting from it.
-    pub(crate) fn partition_mut(&mut self, index: i32) -> Option<&mut PartitionLog> {
-        self.partitions.get_mut(usize::try_from(index).ok()?)
+    /// Returns whether the broker leads a partition.
+    pub(crate) fn has_leader(&self, index: i32) -> bool {
+        self.has_partition(index) && !self.leaderless.contains(&index)
+    }
+
+    /// Takes the leader of a partition away.
+    pub(crate) fn lose_leader(&mut self, index: i32) {
+        self.leaderless.insert(index);
+    }
+
+    /// Makes the broker the leader of a partition.
+    pub(crate) fn elect_leader(&mut self, index: i32) {
+        self.leaderless.remove(&index);
+    }
+
+    /// Returns the log of a partition.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, `NOT_LEADER_OR_FOLLOWER`.
+    pub(crate) fn partition(&self, index: i32) -> Result<&PartitionLog, ResponseError> {
+        Ok(&self.partitions[self.led(index)?])
+    }
+
+    /// Returns the log of a partition for changing it.
+    ///
+    /// # Errors
+    /// As [`Topic::partition`].
+    pub(crate) fn partition_mut(&mut self, index: i32) -> Result<&mut PartitionLog, ResponseError> {
+        let led = self.led(index)?;
+        Ok(&mut self.partitions[led])
+    }
+
+    /// Returns the place of a partition that the broker leads.
+    fn led(&self, index: i32) -> Result<usize, ResponseError> {
+        let place = usize::try_from(index).ok().filter(|place| *place < self.partitions.len());
+        let place = place.ok_or(ResponseError::UnknownTopicOrPartition)?;
+        if self.has_leader(index) { Ok(place) } else { Err(ResponseError::NotLeaderOrFollower) }
     }
 
     /// Replaces the configuration.
@@ -52,11 +87,11 @@ impl Topic {
     /// Appends a batch to a partition and returns the offset of its first record.
     ///
     /// # Errors
-    /// `UNKNOWN_TOPIC_OR_PARTITION`, or what [`PartitionLog::append`] refuses.
+    /// As [`Topic::partition`], or what [`PartitionLog::append`] refuses.
     pub(crate) fn append(&mut self, partition: i32, batch: Bytes) -> Result<i64, Refusal> {
         let limits = self.limits;
         self.partition_mut(partition)
-            .ok_or_else(|| unknown_partition(partition))?
+            .map_err(|error| Refusal::new(error, error.to_string()))?
             .append(batch, &limits)
     }
 
@@ -150,7 +185,8 @@ impl Topics {
         self.check_new(name, partition_count)?;
         let mut partitions = Vec::new();
         partitions.resize_with(checked_partition_count(partition_count)?, PartitionLog::default);
-        let topic = Topic { id, limits: config.limits(), config, partitions };
+        let leaderless = BTreeSet::new();
+        let topic = Topic { id, limits: config.limits(), config, partitions, leaderless };
         self.by_name.insert(name.to_owned(), topic);
         self.names.insert(id, name.to_owned());
         Ok(())
@@ -179,11 +215,4 @@ fn checked_partition_count(count: i32) -> Result<usize, Refusal> {
             "Number of partitions was set to an invalid non-positive value.",
         )
     })
-}
-
-fn unknown_partition(partition: i32) -> Refusal {
-    Refusal::new(
-        ResponseError::UnknownTopicOrPartition,
-        format!("the topic has no partition {partition}"),
-    )
 }

@@ -120,10 +120,8 @@ fn read_partition(
         batches: Vec::new(),
     };
     let log = topic.resolve(&state.topics).and_then(|name| {
-        let topic = state.topics.get(&name);
-        let log = topic.and_then(|topic| topic.partition(index));
-        check_leader_epoch(partition.current_leader_epoch)
-            .and(log.ok_or(ResponseError::UnknownTopicOrPartition))
+        let topic = state.topics.get(&name).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        check_leader_epoch(partition.current_leader_epoch).and(topic.partition(index))
     });
     let log = match log {
         Ok(log) => log,

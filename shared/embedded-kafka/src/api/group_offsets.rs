@@ -42,7 +42,7 @@ pub(crate) fn offset_commit(
     request: &OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let exists = |topic: &str, partition| {
-        state.topics.get(topic).is_some_and(|topic| topic.partition(partition).is_some())
+        state.topics.get(topic).is_some_and(|topic| topic.has_partition(partition))
     };
     let mut offsets = Vec::new();
     for topic in &request.topics {

@@ -21,6 +21,7 @@ use kafka_protocol::messages::{
 use crate::api::RequestContext;
 use crate::log::{LEADER_EPOCH, PartitionLog, TimestampedOffset, check_leader_epoch};
 use crate::state::State;
+use crate::topics::Topic;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -43,7 +44,7 @@ pub(crate) fn list_offsets(
     let topics = request.topics.iter().map(|topic| {
         let found = state.topics.get(&topic.name);
         let list = |asked: &ListOffsetsPartition| {
-            let log = found.and_then(|found| found.partition(asked.partition_index));
+            let log = partition(found, asked.partition_index);
             list_partition(log, asked, context.api_version)
         };
         let partitions = topic.partitions.iter().map(list).collect();
@@ -63,7 +64,7 @@ pub(crate) fn offset_for_leader_epoch(
     let topics = request.topics.iter().map(|topic| {
         let found = state.topics.get(&topic.topic);
         let end = |asked: &OffsetForLeaderPartition| {
-            let log = found.and_then(|found| found.partition(asked.partition));
+            let log = partition(found, asked.partition);
             epoch_end(log, asked)
         };
         let partitions = topic.partitions.iter().map(end).collect();
@@ -97,8 +98,12 @@ pub(crate) fn delete_records(
     DeleteRecordsResponse::default().with_topics(topics.collect())
 }
 
+fn partition(topic: Option<&Topic>, index: i32) -> Result<&PartitionLog, ResponseError> {
+    topic.ok_or(ResponseError::UnknownTopicOrPartition)?.partition(index)
+}
+
 fn list_partition(
-    log: Option<&PartitionLog>,
+    log: Result<&PartitionLog, ResponseError>,
     asked: &ListOffsetsPartition,
     api_version: i16,
 ) -> ListOffsetsPartitionResponse {
@@ -108,7 +113,6 @@ fn list_partition(
         .with_offset(NONE)
         .with_leader_epoch(NO_EPOCH);
     let found = log
-        .ok_or(ResponseError::UnknownTopicOrPartition)
         .and_then(|log| check_leader_epoch(asked.current_leader_epoch).map(|()| log))
         .and_then(|log| find(log, asked.timestamp, api_version));
     match found {
@@ -142,17 +146,19 @@ fn find(
     }
 }
 
-fn epoch_end(log: Option<&PartitionLog>, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
+fn epoch_end(
+    log: Result<&PartitionLog, ResponseError>,
+    asked: &OffsetForLeaderPartition,
+) -> EpochEndOffset {
     let response = EpochEndOffset::default()
         .with_partition(asked.partition)
         .with_leader_epoch(NO_EPOCH)
         .with_end_offset(NONE);
-    let Some(log) = log else {
-        return response.with_error_code(ResponseError::UnknownTopicOrPartition.code());
+    let log = log.and_then(|log| check_leader_epoch(asked.current_leader_epoch).map(|()| log));
+    let log = match log {
+        Ok(log) => log,
+        Err(error) => return response.with_error_code(error.code()),
     };
-    if let Err(error) = check_leader_epoch(asked.current_leader_epoch) {
-        return response.with_error_code(error.code());
-    }
     if asked.leader_epoch == LEADER_EPOCH {
         return response.with_leader_epoch(LEADER_EPOCH).with_end_offset(log.log_end_offset());
     }
@@ -166,8 +172,7 @@ fn delete_partition_records(
 ) -> Result<i64, ResponseError> {
     let topic = state.topic_to_change(topic).ok_or(ResponseError::UnknownTopicOrPartition)?;
     let allows_deletion = topic.config.allows_deletion();
-    let log =
-        topic.partition_mut(asked.partition_index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let log = topic.partition_mut(asked.partition_index)?;
     if !allows_deletion {
         return Err(ResponseError::PolicyViolation);
     }

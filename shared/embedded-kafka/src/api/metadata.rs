@@ -21,6 +21,8 @@ use crate::topics::Topic;
 const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
 /// What anybody may do with a topic.
 const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
+/// What stands for the leader of a partition that has none.
+const NO_LEADER: BrokerId = BrokerId(-1);
 /// The first version in which a topic can have no name.
 const NULLABLE_NAME_VERSION: i16 = 12;
 
@@ -145,12 +147,18 @@ fn unknown_topic(error: ResponseError) -> MetadataResponseTopic {
 
 fn describe_topic(name: &str, topic: &Topic) -> MetadataResponseTopic {
     let partition = |index| {
-        MetadataResponsePartition::default()
+        let partition = MetadataResponsePartition::default()
             .with_partition_index(index)
-            .with_leader_id(BrokerId(NODE_ID))
             .with_leader_epoch(LEADER_EPOCH)
             .with_replica_nodes(vec![BrokerId(NODE_ID)])
-            .with_isr_nodes(vec![BrokerId(NODE_ID)])
+            .with_isr_nodes(vec![BrokerId(NODE_ID)]);
+        if topic.has_leader(index) {
+            return partition.with_leader_id(BrokerId(NODE_ID));
+        }
+        partition
+            .with_error_code(ResponseError::LeaderNotAvailable.code())
+            .with_leader_id(NO_LEADER)
+            .with_offline_replicas(vec![BrokerId(NODE_ID)])
     };
     MetadataResponseTopic::default()
         .with_name(Some(topic_name(name)))

@@ -6,6 +6,7 @@
 mod client;
 
 mod groups;
+mod leaders;
 mod records;
 mod restart;
 mod rskafka_client;
