@@ -44,6 +44,14 @@ impl Embedded {
         })
     }
 
+    /// Returns the broker.
+    ///
+    /// # Errors
+    /// When it did not come back from a restart.
+    pub fn broker(&self) -> Result<&EmbeddedKafka> {
+        self.broker.as_ref().context("the embedded broker is gone")
+    }
+
     /// Stops the broker, cutting all connections, and starts it again with what it held.
     ///
     /// # Errors
@@ -71,13 +79,21 @@ impl Kafka {
 }
 
 impl Platform {
+    /// Starts a broker and a registry inside this process, whatever `TEST_PLATFORM` names.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub async fn embedded() -> Result<Self> {
+        Ok(Self::Embedded(Box::new(Embedded::start().await?)))
+    }
+
     /// Starts or finds the platform that `TEST_PLATFORM` names.
     ///
     /// # Errors
     /// When there is no such platform, or its addresses are not given.
     pub async fn start() -> Result<Self> {
         match variable("TEST_PLATFORM").as_deref() {
-            None | Some("embedded") => Ok(Self::Embedded(Box::new(Embedded::start().await?))),
+            None | Some("embedded") => Self::embedded().await,
             Some("kafka") => {
                 let bootstrap_servers = required("BOOTSTRAP_SERVERS")?;
                 let is_one = !bootstrap_servers.contains(',');

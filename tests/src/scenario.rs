@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use embedded_kafka::EmbeddedKafka;
 use schema_registry::{RegistryConfig, SchemaRegistry};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -156,6 +157,25 @@ impl Scenario {
         &self.platform
     }
 
+    /// Returns the broker inside this process.
+    ///
+    /// # Errors
+    /// When the scenario runs on another one.
+    pub fn embedded_broker(&self) -> Result<&EmbeddedKafka> {
+        match &self.platform {
+            Platform::Embedded(embedded) => embedded.broker(),
+            Platform::Kafka(_) => bail!("the broker is not in this process"),
+        }
+    }
+
+    /// Opens a scenario on a broker inside this process, whatever `TEST_PLATFORM` names.
+    ///
+    /// # Errors
+    /// As [`Scenario::open`].
+    pub async fn open_embedded(name: &str) -> Result<Self> {
+        Self::open_on(Platform::embedded().await?, name)
+    }
+
     /// Returns the proxy in front of the broker.
     ///
     /// # Errors
@@ -287,7 +307,8 @@ impl Scenario {
     /// As [`Scenario::stats_when`].
     pub async fn stats_at_end(&self, records: u64) -> Result<Stats> {
         let what = format!("the end of {records} records");
-        self.stats_when(&what, |stats| (stats.lag == 0) && (stats.accounted() >= records)).await
+        self.stats_when(&what, |stats| (stats.lag == Some(0)) && (stats.accounted() >= records))
+            .await
     }
 
     /// Waits until the group has accounted for `records` records and has no lag, and checks its numbers against the judge.

@@ -30,12 +30,14 @@ pub struct Stats {
     pub duplicates: u64,
     /// Records that came from a replay.
     pub replayed: u64,
-    /// Records between the committed offsets and the ends of the logs.
-    pub lag: i64,
+    /// Records between the committed offsets and the ends of the logs; absent while it is unknown of one partition.
+    pub lag: Option<i64>,
     /// Whether the numbers cover all that the group ever committed.
     pub complete: bool,
     /// The same for each partition.
     pub partitions: Vec<Value>,
+    /// Partitions of which something is unknown, with the reason.
+    pub unavailable: Vec<Value>,
 }
 
 impl Stats {
@@ -71,7 +73,7 @@ mod tests {
     fn with_sum(sum: &str) -> Stats {
         let json = format!(
             r#"{{"orders":2,"sum":"{sum}","average":null,"recent_average":1.5,"min":1.0,"max":2.0,"retries":0,
-            "dead_letters":1,"duplicates":3,"replayed":0,"lag":0,"complete":true,"partitions":[]}}"#
+            "dead_letters":1,"duplicates":3,"replayed":0,"lag":0,"complete":true,"partitions":[],"unavailable":[]}}"#
         );
         Stats::parse(&json).expect("the statistics are well formed")
     }

@@ -111,7 +111,7 @@ impl Verdict {
         let found = (self.orders, self.sum_micros, self.expected_dead, self.repeats);
         ensure!(told == found, "{told:?} was told, {found:?} is true:\n{stats:#?}\n{self:#?}");
         ensure!(
-            (stats.retries, stats.lag, stats.complete) == (self.retries, 0, true),
+            (stats.retries, stats.lag, stats.complete) == (self.retries, Some(0), true),
             "retries, lag or completeness is wrong:\n{stats:#?}\n{self:#?}"
         );
         ensure!(

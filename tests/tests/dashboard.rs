@@ -1,10 +1,11 @@
 //! The dashboard's API: what it answers is what its `OpenAPI` file says, and what `stats` says.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use end_to_end::Scenario;
-use end_to_end::service::{Service, ServiceCommand, field};
+use end_to_end::service::{PATIENCE, Service, ServiceCommand, field};
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::offsets::{GroupOffsets, OffsetCommit};
@@ -14,6 +15,7 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
 
 const OPENAPI: &str = include_str!("../../services/order-processor/src/dashboard/openapi.json");
 const ORDERS: u64 = 200;
@@ -192,6 +194,39 @@ async fn a_group_that_cannot_be_read_is_said_to_fail() -> Result<()> {
     api.stop().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_a_leader_is_named_and_hides_no_number_of_the_others() -> Result<()> {
+    let scenario = Scenario::open_embedded("dashboard-leaders").await?;
+    let scenario = scenario.with("TOPIC_PARTITIONS", "2").with("ORDER_COUNT", "200");
+    let scenario = scenario.with("ORDER_RATE", "0");
+    let processor = scenario.processor("processor")?.start()?;
+    scenario.generator("generator")?.start()?.expect_exit(0).await?;
+    let stats = scenario.stats_at_end(ORDERS).await?;
+    processor.drain().await?;
+    let (broker, topic) = (scenario.embedded_broker()?, scenario.orders_topic());
+    let mut api = Api::of(&scenario).await?;
+
+    broker.lose_leader(topic, 1)?;
+    let shown = api.stats_when_broker_is("failing").await?;
+    let detail = shown["connections"]["broker"]["detail"].as_str().unwrap_or_default();
+    assert_eq!(detail, format!("{topic}-1: no leader"));
+    let missing = json!([{"topic": topic, "partition": 1, "reason": "no leader"}]);
+    assert_eq!(shown["unavailable"], missing);
+    assert_eq!(
+        (&shown["orders"], &shown["consumed"]["total"], &shown["lag"], &shown["lag_seconds"]),
+        (&json!(stats.orders), &json!(ORDERS), &Value::Null, &Value::Null)
+    );
+    let lags: Vec<&Value> =
+        (0..2).map(|partition| &shown["partitions"][partition]["lag"]).collect();
+    assert_eq!(lags, [&json!(0), &Value::Null], "of the orders' partitions");
+
+    broker.elect_leader(topic, 1)?;
+    let shown = api.stats_when_broker_is("connected").await?;
+    assert_eq!((&shown["unavailable"], &shown["lag"]), (&json!([]), &json!(0)));
+    assert_eq!(shown["produced"]["total"], ORDERS);
+    api.stop().await
+}
+
 async fn failing(name: &str) -> Result<Scenario> {
     Ok(Scenario::open(name)
         .await?
@@ -237,6 +272,19 @@ impl Api {
 
     async fn get(&mut self, path: &str, status: StatusCode) -> Result<Value> {
         self.call(&Method::GET, path, None, status).await
+    }
+
+    /// Asks for the numbers until the broker's connection is in a state.
+    async fn stats_when_broker_is(&mut self, state: &str) -> Result<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let shown = self.get("/api/stats", StatusCode::OK).await?;
+            if shown["connections"]["broker"]["state"] == state {
+                return Ok(shown);
+            }
+            ensure!(Instant::now() < deadline, "the broker is not {state}: {shown:#}");
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn post(&mut self, path: &str, body: &Value, status: StatusCode) -> Result<Value> {

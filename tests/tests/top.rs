@@ -63,6 +63,26 @@ async fn the_screen_shows_what_stats_tells_in_every_size() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_a_leader_is_named_beside_the_numbers_of_the_others() -> Result<()> {
+    let scenario = Scenario::open_embedded("top-leaders").await?.with("TOPIC_PARTITIONS", "2");
+    let processor = scenario.processor("processor")?.start()?;
+    produce(&scenario).await?;
+    let stats = scenario.stats_at_end(ORDERS).await?;
+    processor.drain().await?;
+    scenario.embedded_broker()?.lose_leader(scenario.orders_topic(), 1)?;
+
+    let mut top = top(&scenario)?;
+    top.resize(24, 160)?;
+    let stats = Stats { lag: None, ..stats };
+    let named = format!("{}-1: no leader", scenario.orders_topic());
+    top.shows("the partition, and the numbers", |text| {
+        text.contains(&named) && tells(text, &stats)
+    })
+    .await?;
+    quit(top).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_pause_and_resume_after_a_yes() -> Result<()> {
     let scenario = with_failures("top-control").await?;
     let processor = scenario.processor("processor")?.start()?;
@@ -230,7 +250,7 @@ fn tells(text: &str, stats: &Stats) -> bool {
     let counts = [
         ("produced", grouped(ORDERS)),
         ("consumed", grouped(stats.accounted())),
-        ("lag", grouped(stats.lag)),
+        ("lag", stats.lag.map_or_else(|| "—".to_owned(), grouped)),
         ("waiting", "0".to_owned()),
         ("processed", grouped(stats.orders)),
         ("dead letters", grouped(stats.dead_letters)),

@@ -1,28 +1,53 @@
 //! The numbers of the whole group, as it has committed them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use anyhow::Context as _;
 use kafka_client::cluster::{Cluster, TopicMetadata};
-use kafka_client::error::ClientError;
-use kafka_client::offsets::{CommittedOffset, GroupOffsets, OffsetAt, list_offsets};
+use kafka_client::error::{ClientError, PartitionError, chain};
+use kafka_client::offsets::{CommittedOffset, Found, GroupOffsets, OffsetAt, list_offsets};
 use kafka_group::TopicPartition;
+use kafka_protocol::ResponseError;
+use serde::Serialize;
 
 use crate::aggregate::Aggregate;
 use crate::checkpoint::{Capacity, PartitionState};
 use crate::settings::ProcessorSettings;
 
 /// What the cluster says about the group's topics.
+#[derive(Debug, Default)]
 pub(crate) struct Reading {
     /// The orders' and the replay topic.
     pub(crate) topics: BTreeMap<String, TopicMetadata>,
-    pub(crate) committed: BTreeMap<TopicPartition, CommittedOffset>,
-    pub(crate) log_starts: BTreeMap<TopicPartition, i64>,
+    /// What the group has committed, if anything.
+    committed: BTreeMap<TopicPartition, Option<CommittedOffset>>,
+    log_starts: BTreeMap<TopicPartition, i64>,
     pub(crate) log_ends: BTreeMap<TopicPartition, i64>,
+    /// What is missing in these maps.
+    pub(crate) unavailable: Vec<Unavailable>,
+}
+
+/// A partition, or a whole topic, of which the cluster does not tell everything, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Unavailable {
+    pub(crate) topic: String,
+    /// `None` stands for the whole topic.
+    pub(crate) partition: Option<i32>,
+    pub(crate) reason: String,
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.partition {
+            Some(partition) => write!(f, "{}-{partition}: {}", self.topic, self.reason),
+            None => write!(f, "{}: {}", self.topic, self.reason),
+        }
+    }
 }
 
 impl Reading {
-    /// Reads it all.
+    /// Reads everything that the cluster tells. An error about one partition hides nothing of the others.
     ///
     /// # Errors
     /// When the cluster does not answer.
@@ -31,14 +56,34 @@ impl Reading {
         settings: &ProcessorSettings,
         offsets: &mut GroupOffsets,
     ) -> Result<Self, ClientError> {
-        let topics = topics(cluster, settings).await?;
-        let partitions = partitions(&topics);
+        let Described { topics, refused } = describe(cluster, settings).await?;
+        let asked = partitions(&topics);
         let (committed, log_starts, log_ends) = tokio::try_join!(
-            offsets.committed(&partitions),
-            list_offsets(cluster, &partitions, OffsetAt::Earliest),
-            list_offsets(cluster, &partitions, OffsetAt::LastStable),
+            offsets.committed(&asked),
+            list_offsets(cluster, &asked, OffsetAt::Earliest),
+            list_offsets(cluster, &asked, OffsetAt::LastStable),
         )?;
-        Ok(Self { topics, committed, log_starts, log_ends })
+        let mut failed = BTreeMap::new();
+        let committed = known(committed, &mut failed);
+        let log_starts = known(log_starts, &mut failed);
+        let log_ends = known(log_ends, &mut failed);
+        let refused = refused.into_iter().map(|(topic, error)| Unavailable {
+            topic,
+            partition: None,
+            reason: chain(&PartitionError::Refused(error)),
+        });
+        let failed = failed.into_iter().map(|(tp, error)| Unavailable {
+            topic: tp.topic.to_string(),
+            partition: Some(tp.partition),
+            reason: chain(&error),
+        });
+        let unavailable = refused.chain(failed).collect();
+        Ok(Self { topics, committed, log_starts, log_ends, unavailable })
+    }
+
+    /// Returns the partitions of the topics that were described.
+    pub(crate) fn partitions(&self) -> Vec<TopicPartition> {
+        partitions(&self.topics)
     }
 
     /// Returns the state that each partition's checkpoint holds.
@@ -46,66 +91,140 @@ impl Reading {
     /// # Errors
     /// When a checkpoint is of a version that is not understood.
     pub(crate) fn states(&self) -> anyhow::Result<BTreeMap<TopicPartition, PartitionState>> {
-        states(&self.topics, &self.committed)
+        let mut states = BTreeMap::new();
+        for (tp, committed) in &self.committed {
+            if let Some(state) = state(&self.topics, tp, committed.as_ref())? {
+                states.insert(tp.clone(), state);
+            }
+        }
+        Ok(states)
     }
 
-    /// Returns where the group goes on with a partition: what it has committed, or the log's start.
-    pub(crate) fn position(&self, tp: &TopicPartition) -> i64 {
-        let log_start = self.log_starts.get(tp).copied().unwrap_or(0);
-        self.committed.get(tp).map_or(log_start, |committed| committed.offset.max(log_start))
+    /// Returns the offset that the group has committed.
+    pub(crate) fn committed_offset(&self, tp: &TopicPartition) -> Option<i64> {
+        Some(self.committed.get(tp)?.as_ref()?.offset)
     }
 
-    /// Returns how many records of a partition are not committed.
-    pub(crate) fn lag(&self, tp: &TopicPartition) -> i64 {
-        let log_end = self.log_ends.get(tp).copied().unwrap_or(0);
-        (log_end - self.position(tp)).max(0)
+    /// Returns where the group goes on with a partition: at its committed offset, or at the log's start. `None` is unknown.
+    pub(crate) fn position(&self, tp: &TopicPartition) -> Option<i64> {
+        let log_start = *self.log_starts.get(tp)?;
+        let committed = self.committed.get(tp)?.as_ref();
+        Some(committed.map_or(log_start, |committed| committed.offset.max(log_start)))
     }
 
-    /// Returns whether a partition's numbers cover everything below the position that the log still holds.
+    /// Returns how many records of a partition are not committed. `None` is unknown.
+    pub(crate) fn lag(&self, tp: &TopicPartition) -> Option<i64> {
+        Some((self.log_ends.get(tp)? - self.position(tp)?).max(0))
+    }
+
+    /// Returns the sum of the lags that are known, and `None` where one of them is not.
+    pub(crate) fn total_lag(&self) -> Option<i64> {
+        let is_described = self.unavailable.iter().all(|missing| missing.partition.is_some());
+        let lags = self.partitions().into_iter().map(|tp| self.lag(&tp));
+        lags.sum::<Option<i64>>().filter(|_| is_described)
+    }
+
+    /// Returns whether a partition's numbers cover everything below the position that the log still holds, as far as is
+    /// known.
     pub(crate) fn is_complete(&self, tp: &TopicPartition, state: Option<&PartitionState>) -> bool {
         let log_start = self.log_starts.get(tp).copied().unwrap_or(0);
-        state.is_none_or(|state| state.since() <= log_start)
+        self.committed.contains_key(tp) && state.is_none_or(|state| state.since() <= log_start)
     }
 }
 
-/// Reads the committed numbers of every partition of the group's topics.
-///
-/// # Errors
-/// When the cluster does not answer, or a checkpoint is of a version that is not understood.
-pub(crate) async fn read(
-    cluster: &Cluster,
-    settings: &ProcessorSettings,
-) -> anyhow::Result<BTreeMap<TopicPartition, Aggregate>> {
-    let topics = topics(cluster, settings).await?;
-    let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
-    let committed = offsets.committed(&partitions(&topics)).await?;
-    let states = states(&topics, &committed)?;
-    Ok(states.into_iter().map(|(tp, state)| (tp, state.aggregate().clone())).collect())
+/// The committed numbers of every partition of the group's topics.
+pub(crate) struct GroupNumbers {
+    /// `None` is unknown for the moment. Partitions without a committed offset are absent.
+    partitions: BTreeMap<TopicPartition, Option<Aggregate>>,
 }
 
-fn states(
+impl GroupNumbers {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or a checkpoint is of a version that is not understood.
+    pub(crate) async fn read(
+        cluster: &Cluster,
+        settings: &ProcessorSettings,
+    ) -> anyhow::Result<Self> {
+        let Described { topics, .. } = describe(cluster, settings).await?;
+        let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
+        let mut partitions = BTreeMap::new();
+        for (tp, committed) in offsets.committed(&self::partitions(&topics)).await? {
+            let numbers = match committed {
+                Ok(committed) => match state(&topics, &tp, committed.as_ref())? {
+                    Some(state) => Some(state.aggregate().clone()),
+                    None => continue,
+                },
+                Err(_unknown) => None,
+            };
+            partitions.insert(tp, numbers);
+        }
+        Ok(Self { partitions })
+    }
+
+    /// Returns how many partitions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// Returns the numbers that were read.
+    pub(crate) fn into_known(self) -> impl Iterator<Item = (TopicPartition, Aggregate)> {
+        self.partitions.into_iter().filter_map(|(tp, numbers)| Some((tp, numbers?)))
+    }
+}
+
+/// Returns the state of a partition that has a committed offset.
+fn state(
     topics: &BTreeMap<String, TopicMetadata>,
-    committed: &BTreeMap<TopicPartition, CommittedOffset>,
-) -> anyhow::Result<BTreeMap<TopicPartition, PartitionState>> {
-    let mut states = BTreeMap::new();
-    for (tp, committed) in committed {
-        let Some(topic) = topics.get(tp.topic.as_ref()) else { continue };
-        let CommittedOffset { offset, metadata } = committed;
-        let restored =
-            PartitionState::restore(metadata, topic.topic_id, *offset, Capacity::DEFAULT)
-                .with_context(|| format!("read the checkpoint of {tp}"))?;
-        states.insert(tp.clone(), restored.state);
-    }
-    Ok(states)
+    tp: &TopicPartition,
+    committed: Option<&CommittedOffset>,
+) -> anyhow::Result<Option<PartitionState>> {
+    let (Some(committed), Some(topic)) = (committed, topics.get(tp.topic.as_ref())) else {
+        return Ok(None);
+    };
+    let CommittedOffset { offset, metadata } = committed;
+    let restored = PartitionState::restore(metadata, topic.topic_id, *offset, Capacity::DEFAULT)
+        .with_context(|| format!("read the checkpoint of {tp}"))?;
+    Ok(Some(restored.state))
 }
 
-/// Describes the orders' and the replay topic.
-async fn topics(
+/// Returns what was found out, and adds to `failed` what was not.
+fn known<T>(
+    found: Found<T>,
+    failed: &mut BTreeMap<TopicPartition, PartitionError>,
+) -> BTreeMap<TopicPartition, T> {
+    let known = |(tp, found)| match found {
+        Ok(known) => Some((tp, known)),
+        Err(error) => {
+            failed.insert(tp, error);
+            None
+        }
+    };
+    found.into_iter().filter_map(known).collect()
+}
+
+/// What the cluster says about the orders' and the replay topic. One that does not exist is in neither map.
+#[derive(Default)]
+struct Described {
+    topics: BTreeMap<String, TopicMetadata>,
+    refused: BTreeMap<String, ResponseError>,
+}
+
+async fn describe(
     cluster: &Cluster,
     settings: &ProcessorSettings,
-) -> Result<BTreeMap<String, TopicMetadata>, ClientError> {
+) -> Result<Described, ClientError> {
     let replay = settings.replay_topic();
-    cluster.metadata(&[&settings.topics.orders_topic, &replay]).await
+    let mut described = Described::default();
+    for (name, topic) in cluster.describe(&[&settings.topics.orders_topic, &replay]).await? {
+        match topic {
+            Ok(topic) => drop(described.topics.insert(name, topic)),
+            Err(ResponseError::UnknownTopicOrPartition) => {}
+            Err(error) => drop(described.refused.insert(name, error)),
+        }
+    }
+    Ok(described)
 }
 
 /// Returns all partitions of these topics.
@@ -116,4 +235,54 @@ pub(crate) fn partitions(topics: &BTreeMap<String, TopicMetadata>) -> Vec<TopicP
             topic.leaders.keys().map(move |index| TopicPartition::new(name.as_str(), *index))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_is_unknown_of_a_partition_is_not_taken_for_nothing() {
+        let committed = |offset| Some(CommittedOffset { offset, metadata: String::new() });
+        let reading = Reading {
+            committed: [(tp(0), committed(5)), (tp(1), None), (tp(3), committed(5))].into(),
+            log_starts: [(tp(0), 2), (tp(1), 2), (tp(2), 2)].into(),
+            log_ends: [(tp(0), 9), (tp(1), 9), (tp(2), 9)].into(),
+            ..Reading::default()
+        };
+        let lags = [0, 1, 2, 3].map(|partition| reading.lag(&tp(partition)));
+        assert_eq!(lags, [Some(4), Some(7), None, None], "no committed offset, no leader");
+        let since = |offset| PartitionState::empty(Uuid::nil(), offset, Capacity::DEFAULT);
+        let is_complete = |partition, state: Option<PartitionState>| {
+            reading.is_complete(&tp(partition), state.as_ref())
+        };
+        assert!(is_complete(0, Some(since(2))) && is_complete(1, None));
+        assert!(!is_complete(0, Some(since(3))) && !is_complete(2, None));
+        assert!(is_complete(3, Some(since(0))) && !is_complete(3, Some(since(1))));
+    }
+
+    #[test]
+    fn the_total_lag_is_known_only_if_that_of_every_partition_is() {
+        let topic =
+            TopicMetadata { topic_id: Uuid::nil(), leaders: [(0, Some(1)), (1, None)].into() };
+        let mut reading = Reading {
+            topics: [("orders".to_owned(), topic)].into(),
+            committed: [(tp(0), None), (tp(1), None)].into(),
+            log_starts: [(tp(0), 2), (tp(1), 2)].into(),
+            log_ends: [(tp(0), 9)].into(),
+            ..Reading::default()
+        };
+        assert_eq!(reading.total_lag(), None);
+        reading.log_ends.insert(tp(1), 3);
+        assert_eq!(reading.total_lag(), Some(8));
+        let (topic, reason) = ("orders.replay".to_owned(), String::new());
+        reading.unavailable.push(Unavailable { topic, partition: None, reason });
+        assert_eq!(reading.total_lag(), None);
+    }
+
+    fn tp(partition: i32) -> TopicPartition {
+        TopicPartition::new("orders", partition)
+    }
 }

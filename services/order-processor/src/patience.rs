@@ -22,7 +22,7 @@ where
     let deadline = Instant::now() + PATIENCE;
     loop {
         match ask().await {
-            Err(error @ ClientError::Refused { .. })
+            Err(error @ (ClientError::Refused { .. } | ClientError::Partition { .. }))
                 if error.is_retriable() && Instant::now() < deadline =>
             {
                 sleep(PAUSE).await;

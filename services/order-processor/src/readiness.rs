@@ -10,6 +10,7 @@ use service_runtime::Check;
 use tokio::time::Instant;
 
 use crate::metrics::Standing;
+use crate::session::{self, ByReason};
 
 /// How long nothing may come of a partition that has something to read, with no reason that is known.
 const PROGRESS_MAX: Duration = Duration::from_mins(1);
@@ -45,14 +46,22 @@ impl Checks {
     }
 
     /// Says whether the registry answers, and whether something comes of every partition that has something to read.
-    pub(crate) fn judge_work(&mut self, standings: &[(TopicPartition, Standing)], now: Instant) {
+    pub(crate) fn judge_work(
+        &mut self,
+        standings: &[(TopicPartition, Standing)],
+        unavailable: &ByReason,
+        now: Instant,
+    ) {
         let mut waiting = standings.iter().filter(|(_, standing)| standing.waits_for_registry);
         match waiting.next() {
             None => self.registry.ready(),
             Some((tp, _)) => self.registry.not_ready(format!("{tp} waits for a schema")),
         }
         let mut seen = BTreeMap::new();
-        let mut still = Vec::new();
+        let unavailable = unavailable.iter().map(|(reason, partitions)| {
+            format!("{} unavailable: {reason}", session::list(partitions))
+        });
+        let mut still: Vec<String> = unavailable.collect();
         for (tp, standing) in standings {
             let place = (standing.frontier, standing.committable);
             let before = self.seen.remove(tp).filter(|(before, _)| *before == place);
@@ -113,7 +122,7 @@ mod tests {
             for _ in 0..seconds {
                 self.now += Duration::from_secs(1);
                 let standings = [(TopicPartition::new("orders", 3), standing.clone())];
-                self.checks.judge_work(&standings, self.now);
+                self.checks.judge_work(&standings, &ByReason::new(), self.now);
             }
         }
 
@@ -157,6 +166,17 @@ mod tests {
             bench.judge(&behind(), 61);
             assert!(bench.reason("progress").is_some(), "{standing:?}");
         }
+    }
+
+    #[test]
+    fn partitions_that_cannot_be_read_are_named_at_once_with_the_reason() {
+        let mut bench = Bench::new();
+        let lost = [1, 3].map(|partition| TopicPartition::new("orders", partition));
+        let unavailable = ByReason::from([("no leader".to_owned(), lost.into())]);
+        bench.checks.judge_work(&[], &unavailable, bench.now);
+        assert_eq!(bench.reason("progress").unwrap(), "orders 1 3 unavailable: no leader");
+        bench.checks.judge_work(&[], &ByReason::new(), bench.now);
+        assert_eq!(bench.reason("progress"), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use kafka_client::cluster::Cluster;
-use kafka_client::offsets::{OffsetAt, list_offsets};
+use kafka_client::offsets::{OffsetAt, list_offset};
 use kafka_client::reader::{Fetched, FetchedBatches, Reader, ReaderConfig};
 use kafka_group::TopicPartition;
 use tokio::sync::mpsc;
@@ -78,8 +78,7 @@ async fn next_release(cluster: &Cluster, topic: &str) -> anyhow::Result<Option<S
     let tp = TopicPartition::new(topic, PARTITION);
     let described = cluster.metadata(&[topic]).await.context("describe the actions topic")?;
     let topic_id = described.get(topic).context("find the actions topic")?.topic_id;
-    let ends = list_offsets(cluster, std::slice::from_ref(&tp), OffsetAt::LastStable).await;
-    let end = ends.context("find its end")?.get(&tp).copied().context("find its end")?;
+    let end = list_offset(cluster, &tp, OffsetAt::LastStable).await.context("find its end")?;
     tracing::info!(topic, offset = end, "waiting for a release");
     let (sender, mut fetched) = mpsc::channel(1);
     let mut reader = Reader::start(cluster.clone(), ReaderConfig::default());

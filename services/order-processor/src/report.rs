@@ -12,6 +12,7 @@ use tracing::field::display;
 
 use crate::aggregate::{Aggregate, Micros};
 use crate::dead_letter::ErrorType;
+use crate::group_numbers::GroupNumbers;
 
 /// Lines a second about processed orders.
 const PROCESSED_LINES: usize = 10;
@@ -204,9 +205,9 @@ impl Reporter {
     }
 
     /// Notes what is committed for partitions; own ones are known better from memory.
-    pub(crate) fn committed(&self, aggregates: BTreeMap<TopicPartition, Aggregate>) {
+    pub(crate) fn committed(&self, numbers: GroupNumbers) {
         let mut view = self.view();
-        for (tp, aggregate) in aggregates {
+        for (tp, aggregate) in numbers.into_known() {
             if !view.own.contains_key(&tp) {
                 view.others.insert(tp, aggregate);
             }

@@ -5,13 +5,16 @@
 //!
 //! ```text
 //!  Assigned ─► loading (committed offset, topic id, ends of the log) ─► working ─┬─ Revoked ─► drain ─► commit ─► gone
-//!                                                                                └─ Lost ─► gone, nothing committed
+//!               ▲ │                                                             └─ Lost ─► gone, nothing committed
+//!               └─┘ again, partition by partition, while the cluster does not tell everything
 //! ```
 
 mod committing;
 mod loading;
 mod standing;
 mod stopping;
+mod unavailable;
+mod viewing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering as Atomic};
@@ -22,7 +25,7 @@ use anyhow::Context as _;
 use kafka_client::cluster::Cluster;
 use kafka_client::error::chain;
 use kafka_client::membership::Membership;
-use kafka_client::offsets::{GroupOffsets, OffsetAt, list_offsets};
+use kafka_client::offsets::GroupOffsets;
 use kafka_client::reader::{OnFetch, Reader, ReaderConfig};
 use kafka_group::TopicPartition;
 use kafka_group::member::{Event, MemberConfig};
@@ -37,8 +40,11 @@ use crate::readiness::Checks;
 use crate::settings::ProcessorSettings;
 use crate::worker::{self, Mishap, Notice, Request};
 use committing::Committed;
-use loading::{Loaded, Loader};
+use loading::{Load, Loaded, Loader, Outcome};
 pub(crate) use standing::Standing;
+pub(crate) use unavailable::ByReason;
+use unavailable::Unavailable;
+use viewing::Viewed;
 
 /// Fetches that wait for a worker: one at work, one ready, one on its way.
 const FETCHED_MAX: usize = 1;
@@ -54,10 +60,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 const OUT_OF_PLACE_PAUSE: Duration = Duration::from_millis(200);
 /// How long after the drain timeout a commit may take, and leaving the group after it, coordinator moves included.
 pub(crate) const FINAL_COMMIT: Duration = Duration::from_secs(5);
-/// How often the numbers of partitions of other replicas are read, at least; more partitions, less often.
-const VIEW_INTERVAL: Duration = Duration::from_secs(1);
-/// What each partition adds to that.
-const VIEW_INTERVAL_PER_PARTITION: Duration = Duration::from_millis(10);
 
 /// One partition that is being worked on.
 struct Working {
@@ -85,7 +87,8 @@ pub(crate) struct Session<H> {
     working: BTreeMap<TopicPartition, Working>,
     workers: JoinSet<anyhow::Result<()>>,
     loader: Loader,
-    loading: JoinSet<anyhow::Result<Vec<Loaded>>>,
+    loading: JoinSet<anyhow::Result<Outcome>>,
+    unavailable: Unavailable,
     notices: (mpsc::Sender<Notice>, mpsc::Receiver<Notice>),
     /// Taken while a commit is under way.
     offsets: Option<GroupOffsets>,
@@ -96,7 +99,7 @@ pub(crate) struct Session<H> {
     commit_failure_reported: Option<Instant>,
     /// A commit is due: the interval is over, or something does not wait for it.
     commit_soon: bool,
-    viewing: JoinSet<anyhow::Result<usize>>,
+    viewing: JoinSet<Viewed>,
     standing: Standing,
 }
 
@@ -134,6 +137,7 @@ impl<H: Handler> Session<H> {
             workers: JoinSet::new(),
             loader: Loader::new(cluster.clone(), &settings, partitions_at_start),
             loading: JoinSet::new(),
+            unavailable: Unavailable::default(),
             notices: mpsc::channel(NOTICES_MAX),
             offsets: Some(offsets),
             committing: JoinSet::new(),
@@ -221,9 +225,9 @@ impl<H: Handler> Session<H> {
                     self.on_committed(committed.context("commit")?).await;
                 }
                 () = &mut view, if self.viewing.is_empty() => self.start_viewing(),
-                Some(seen) = self.viewing.join_next() => {
-                    let partitions = seen.context("read the group's numbers")?;
-                    view.as_mut().reset(Instant::now() + view_pause(partitions));
+                Some(viewed) = self.viewing.join_next() => {
+                    let pause = self.on_viewed(viewed.context("read the group's numbers")?);
+                    view.as_mut().reset(Instant::now() + pause);
                 }
                 _ = each_second.tick() => {
                     self.shared.reporter.tick();
@@ -288,28 +292,46 @@ impl<H: Handler> Session<H> {
         let group = &self.settings.group;
         self.checks.judge_membership(&status, group.session_timeout);
         let standings = self.shared.instruments.standings();
-        self.checks.judge_work(&standings, Instant::now());
+        let now = Instant::now();
+        self.checks.judge_work(&standings, &self.unavailable.by_reason(), now);
+        for (reason, partitions) in self.unavailable.due(now) {
+            tracing::warn!(partitions = %list(&partitions), reason, "partitions are unavailable");
+        }
     }
 
     /// Begins to read where newly assigned partitions go on.
     fn load(&mut self, partitions: BTreeSet<TopicPartition>, pause: Duration) {
-        let mut epochs = Vec::new();
+        let mut epochs = BTreeMap::new();
         for tp in partitions {
             self.epochs += 1;
             self.assigned.insert(tp.clone(), self.epochs);
-            epochs.push((tp, self.epochs));
+            epochs.insert(tp, self.epochs);
         }
         self.shared.instruments.assigned(self.assigned.len());
-        self.loading.spawn(self.loader.clone().load(epochs, pause));
+        self.loading.spawn(self.loader.clone().load(Load { partitions: epochs, pause }));
     }
 
-    fn on_loaded(&mut self, loaded: Vec<Loaded>) {
+    fn on_loaded(&mut self, outcome: Outcome) {
+        let Outcome { loaded, mut failed, mut again } = outcome;
+        // Some may have been revoked or lost while they were being loaded.
+        again.partitions.retain(|tp, epoch| self.assigned.get(tp) == Some(epoch));
+        failed.retain(|tp, _reason| again.partitions.contains_key(tp));
+        self.unavailable.note(failed);
+        if !again.partitions.is_empty() {
+            self.loading.spawn(self.loader.clone().load(again));
+        }
         for partition in loaded {
-            // Revoked or lost while it was being loaded.
-            if self.assigned.get(&partition.tp) != Some(&partition.epoch) {
-                continue;
+            if self.assigned.get(&partition.tp) == Some(&partition.epoch) {
+                self.is_available(&partition.tp);
+                self.start_worker(partition);
             }
-            self.start_worker(partition);
+        }
+        self.judge_health();
+    }
+
+    fn is_available(&mut self, tp: &TopicPartition) {
+        if self.unavailable.clear(tp) {
+            tracing::info!(topic = %tp.topic, partition = tp.partition, "available again");
         }
     }
 
@@ -391,6 +413,7 @@ impl<H: Handler> Session<H> {
 
     /// Takes a partition off the numbers that this process shows of its own work.
     fn stop_showing(&mut self, tp: &TopicPartition) {
+        self.unavailable.forget(tp);
         if self.working.remove(tp).is_some() {
             self.shared.reporter.give_up(tp);
             self.shared.instruments.give_up(tp);
@@ -401,23 +424,6 @@ impl<H: Handler> Session<H> {
     fn is_dirty(&self) -> bool {
         self.working.values().any(Working::is_dirty)
     }
-
-    /// Begins to read what the group has committed, for the group-wide average, and where the logs end: a partition that
-    /// is held up is not fetched, and its lag grows all the same.
-    fn start_viewing(&mut self) {
-        let own: Vec<TopicPartition> = self.working.keys().cloned().collect();
-        let cluster = self.cluster.clone();
-        let settings = self.settings.clone();
-        let shared = Arc::clone(&self.shared);
-        self.viewing.spawn(async move {
-            let group = crate::group_numbers::read(&cluster, &settings).await?;
-            let partitions = group.len();
-            shared.reporter.committed(group);
-            let log_ends = list_offsets(&cluster, &own, OffsetAt::LastStable).await?;
-            shared.instruments.log_ends(log_ends);
-            Ok(partitions)
-        });
-    }
 }
 
 impl Working {
@@ -426,21 +432,8 @@ impl Working {
     }
 }
 
-fn view_pause(partitions: anyhow::Result<usize>) -> Duration {
-    match partitions {
-        Ok(partitions) => {
-            let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-            VIEW_INTERVAL.max(VIEW_INTERVAL_PER_PARTITION.saturating_mul(partitions))
-        }
-        Err(error) => {
-            tracing::debug!(error = %format!("{error:#}"), "could not read the group's numbers");
-            VIEW_INTERVAL
-        }
-    }
-}
-
 /// Writes partitions for people: `orders 0 1 2, orders.replay 0`.
-fn list(partitions: &BTreeSet<TopicPartition>) -> String {
+pub(crate) fn list(partitions: &BTreeSet<TopicPartition>) -> String {
     let mut topics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for tp in partitions {
         topics.entry(&tp.topic).or_default().push(tp.partition.to_string());

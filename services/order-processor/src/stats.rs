@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::aggregate::{Aggregate, Micros};
 use crate::checkpoint::PartitionState;
-use crate::group_numbers::Reading;
+use crate::group_numbers::{Reading, Unavailable};
 use crate::patience::patiently;
 use crate::settings::ProcessorSettings;
 
@@ -42,11 +42,13 @@ pub enum Times {
 struct GroupStats {
     #[serde(flatten)]
     numbers: Numbers,
-    /// Records between the committed offsets and the ends of the logs.
-    lag: i64,
+    /// Records between the committed offsets and the ends of the logs; absent while it is unknown of one partition.
+    lag: Option<i64>,
     /// Whether the numbers cover everything below the committed offsets that the logs still hold.
     complete: bool,
     partitions: Vec<PartitionStats>,
+    /// Why something is unknown.
+    unavailable: Vec<Unavailable>,
 }
 
 /// One partition's numbers.
@@ -56,12 +58,14 @@ struct PartitionStats {
     partition: i32,
     #[serde(flatten)]
     numbers: Numbers,
-    lag: i64,
+    /// Absent while it is unknown.
+    lag: Option<i64>,
     complete: bool,
     /// The first offset that the numbers cover; absent before anything was committed.
     since: Option<i64>,
     committed_offset: Option<i64>,
-    log_end: i64,
+    /// Absent while it is unknown.
+    log_end: Option<i64>,
 }
 
 /// What an aggregate shows.
@@ -114,7 +118,7 @@ pub async fn run(
     };
     loop {
         match patiently(&read).await {
-            Ok(reading) => print(&summarize(&reading)?, format)?,
+            Ok(reading) => print(&summarize(reading)?, format)?,
             // Who watches wants to see that, too, and how it goes on.
             Err(error) if times == Times::Watch && error.is_retriable() => {
                 tracing::warn!("the group's committed offsets cannot be read: {}", chain(&error));
@@ -139,30 +143,31 @@ fn print(stats: &GroupStats, format: Format) -> anyhow::Result<()> {
     std::io::stdout().lock().write_all(text.as_bytes()).context("print")
 }
 
-fn summarize(reading: &Reading) -> anyhow::Result<GroupStats> {
+fn summarize(reading: Reading) -> anyhow::Result<GroupStats> {
     let states = reading.states()?;
     let mut group = Aggregate::default();
     let mut partitions = Vec::new();
-    for (tp, log_end) in &reading.log_ends {
-        let state = states.get(tp);
+    for tp in reading.partitions() {
+        let state = states.get(&tp);
         let aggregate = state.map(|state| state.aggregate().clone()).unwrap_or_default();
         group.merge(&aggregate);
         partitions.push(PartitionStats {
             topic: tp.topic.to_string(),
             partition: tp.partition,
             numbers: Numbers::of(&aggregate),
-            lag: reading.lag(tp),
-            complete: reading.is_complete(tp, state),
+            lag: reading.lag(&tp),
+            complete: reading.is_complete(&tp, state),
             since: state.map(PartitionState::since),
-            committed_offset: reading.committed.get(tp).map(|committed| committed.offset),
-            log_end: *log_end,
+            committed_offset: reading.committed_offset(&tp),
+            log_end: reading.log_ends.get(&tp).copied(),
         });
     }
     Ok(GroupStats {
         numbers: Numbers::of(&group),
-        lag: partitions.iter().map(|partition| partition.lag).sum(),
+        lag: reading.total_lag(),
         complete: partitions.iter().all(|partition| partition.complete),
         partitions,
+        unavailable: reading.unavailable,
     })
 }
 
@@ -170,6 +175,8 @@ fn table(stats: &GroupStats) -> String {
     use std::fmt::Write as _;
     let money =
         |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+    let count =
+        |count: Option<i64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
     let numbers = &stats.numbers;
     let mut text = String::new();
     let mut line = |words: std::fmt::Arguments<'_>| {
@@ -187,8 +194,15 @@ fn table(stats: &GroupStats) -> String {
     ));
     line(format_args!(
         "retries {}   dead letters {}   duplicates {}   replayed {}   lag {}",
-        numbers.retries, numbers.dead_letters, numbers.duplicates, numbers.replayed, stats.lag
+        numbers.retries,
+        numbers.dead_letters,
+        numbers.duplicates,
+        numbers.replayed,
+        stats.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string())
     ));
+    for missing in &stats.unavailable {
+        line(format_args!("unavailable: {missing}"));
+    }
     if !stats.complete {
         line(format_args!(
             "incomplete: some partitions' numbers do not reach back to the beginning of their log (see since)"
@@ -200,16 +214,13 @@ fn table(stats: &GroupStats) -> String {
         "partition", "since", "committed", "log end", "lag", "orders", "average"
     ));
     for partition in &stats.partitions {
-        let offset = |offset: Option<i64>| {
-            offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string())
-        };
         line(format_args!(
             "{:<40} {:>10} {:>10} {:>10} {:>8} {:>10} {:>10}",
             format!("{}-{}", partition.topic, partition.partition),
-            offset(partition.since),
-            offset(partition.committed_offset),
-            partition.log_end,
-            partition.lag,
+            count(partition.since),
+            count(partition.committed_offset),
+            count(partition.log_end),
+            count(partition.lag),
             partition.numbers.orders,
             money(partition.numbers.average)
         ));

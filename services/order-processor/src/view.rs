@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::ensure;
 use control_topic::view::ControlView;
 use control_topic::{Follower, Missing};
 use kafka_client::cluster::Cluster;
@@ -159,6 +160,8 @@ struct Observer {
     recent: Recent,
     delays: Delays,
     rates: Rates,
+    /// Where the logs of the orders' partitions end.
+    orders_ends: BTreeMap<TopicPartition, i64>,
     track: Track,
     control: Follower,
     registry: watch::Receiver<Connection>,
@@ -185,6 +188,7 @@ impl Observer {
             recent: Recent::new(settings),
             delays: Delays::default(),
             rates: Rates::default(),
+            orders_ends: BTreeMap::new(),
             track: Track::default(),
             control: Follower::start(cluster.clone(), control, Missing::Leave),
             registry,
@@ -255,9 +259,12 @@ impl Observer {
         described?;
         if is_looked_at {
             let catch_up = self.recent.catch_up(&self.cluster, &self.settings, &reading);
-            timeout(LOOKS_MAX, catch_up).await.unwrap_or(Ok(()))?;
+            let caught_up = timeout(LOOKS_MAX, catch_up).await.unwrap_or(Ok(()));
             self.latest.orders = self.recent.orders(&checkpoints);
+            caught_up?;
         }
+        let missing = &self.latest.stats.unavailable;
+        ensure!(missing.is_empty(), "{}", build::list(missing));
         Ok(())
     }
 
@@ -265,15 +272,18 @@ impl Observer {
     fn count(&mut self, reading: &Reading, checkpoints: &BTreeMap<TopicPartition, PartitionState>) {
         let now_ms = now_ms();
         let stats = &mut self.latest.stats;
-        build::numbers(stats, &self.settings, reading, checkpoints);
+        build::numbers(stats, reading, checkpoints);
         for partition in &mut stats.partitions {
             let tp = build::tp(&partition.topic, partition.partition);
             partition.lag_seconds = self.delays.seconds(&tp, partition.lag, now_ms);
         }
         stats.lag_seconds = build::longest(&stats.partitions);
-        let (produced, consumed) = (stats.produced.total, stats.consumed.total);
+        stats.unavailable.clone_from(&reading.unavailable);
+        let orders = self.settings.topics.orders_topic.as_str();
+        self.orders_ends = build::ends(orders, reading, &self.orders_ends);
+        let produced = u64::try_from(self.orders_ends.values().sum::<i64>()).unwrap_or(0);
         let now = Instant::now();
-        (stats.produced, stats.consumed) = self.rates.add(now, produced, consumed);
+        (stats.produced, stats.consumed) = self.rates.add(now, produced, stats.consumed.total);
         stats.at = Some(rfc3339(now_ms));
         self.track.add(now, stats);
     }

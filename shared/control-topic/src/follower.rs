@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use kafka_client::cluster::Cluster;
 use kafka_client::error::{ClientError, chain};
-use kafka_client::offsets::{OffsetAt, list_offsets};
+use kafka_client::offsets::{OffsetAt, list_offset};
 use kafka_client::reader::{Fetched, FetchedBatches, Reader, ReaderConfig};
 use kafka_client::topics::ensure_topics;
 use kafka_group::TopicPartition;
@@ -122,8 +122,8 @@ impl Following {
         };
         self.missed = 0;
         let tp = TopicPartition::new(Arc::clone(&self.topic), PARTITION);
-        let start = self.offset(&tp, OffsetAt::Earliest).await?;
-        let end = self.offset(&tp, OffsetAt::LastStable).await?;
+        let start = list_offset(&self.cluster, &tp, OffsetAt::Earliest).await?;
+        let end = list_offset(&self.cluster, &tp, OffsetAt::LastStable).await?;
         let config = ReaderConfig { wait_max: WAIT_MAX, ..ReaderConfig::default() };
         let mut reader = Reader::start(self.cluster.clone(), config);
         let (sender, mut fetched) = mpsc::channel(1);
@@ -164,11 +164,6 @@ impl Following {
         }
         self.missing = Missing::Leave;
         Ok(())
-    }
-
-    async fn offset(&self, tp: &TopicPartition, at: OffsetAt) -> Result<i64, ClientError> {
-        let offsets = list_offsets(&self.cluster, std::slice::from_ref(tp), at).await?;
-        Ok(offsets.get(tp).copied().unwrap_or(0))
     }
 
     fn gone(&self) {

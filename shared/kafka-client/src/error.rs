@@ -1,7 +1,11 @@
 //! What can go wrong between this crate and a cluster.
 
+use std::sync::Arc;
+
+use kafka_group::TopicPartition;
 use kafka_protocol::ResponseError;
 
+use crate::cluster::NodeId;
 use crate::connection::ConnectionError;
 
 /// Why a cluster did not do what it was asked, by what the caller does about it.
@@ -18,6 +22,14 @@ pub enum ClientError {
         /// Kafka's error code.
         error: ResponseError,
     },
+    /// One partition does not have what was asked for; others may.
+    #[error("partition {partition} is not available")]
+    Partition {
+        /// The partition.
+        partition: TopicPartition,
+        /// Why not.
+        source: PartitionError,
+    },
     /// Broker and client cannot work together; no retry helps.
     #[error("the broker cannot be used")]
     Incompatible(#[source] ConnectionError),
@@ -28,13 +40,11 @@ impl ClientError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
-            Self::Refused { error, .. } => {
-                error.is_retriable()
-                    || matches!(
-                        error,
-                        ResponseError::UnknownServerError | ResponseError::Unknown(_)
-                    )
-            }
+            Self::Refused { error, .. } => may_heal(*error),
+            Self::Partition { source, .. } => match source {
+                PartitionError::NoLeader | PartitionError::Unreachable { .. } => true,
+                PartitionError::Refused(error) => may_heal(*error),
+            },
             Self::Incompatible(_) => false,
         }
     }
@@ -43,6 +53,30 @@ impl ClientError {
     pub(crate) fn refused(what: impl Into<String>, error: ResponseError) -> Self {
         Self::Refused { what: what.into(), error }
     }
+}
+
+/// Why nothing is known of one partition of several that were asked for.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PartitionError {
+    /// None of its replicas leads it at the moment.
+    #[error("no leader")]
+    NoLeader,
+    /// Its leader does not answer.
+    #[error("no answer from its leader, broker {leader}")]
+    Unreachable {
+        /// The leader's node id.
+        leader: NodeId,
+        /// What the connection says.
+        source: Arc<ConnectionError>,
+    },
+    /// The broker answered with an error code for it.
+    #[error("the broker answers {0:?}")]
+    Refused(ResponseError),
+}
+
+fn may_heal(error: ResponseError) -> bool {
+    error.is_retriable()
+        || matches!(error, ResponseError::UnknownServerError | ResponseError::Unknown(_))
 }
 
 impl From<ConnectionError> for ClientError {

@@ -8,7 +8,9 @@
 //! <https://kafka.apache.org/protocol#The_Messages_ListOffsets>.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use futures_util::future::join_all;
 use kafka_group::TopicPartition;
 use kafka_group::member::CommitIdentity;
 use kafka_protocol::ResponseError;
@@ -16,17 +18,34 @@ use kafka_protocol::messages;
 use kafka_protocol::protocol::StrBytes;
 
 use crate::api::Call;
-use crate::cluster::{Cluster, NodeId, topic_name};
+use crate::cluster::{Cluster, NodeId, TopicMetadata, topic_name};
 use crate::connection::Connection;
-use crate::error::ClientError;
+use crate::error::{ClientError, PartitionError};
 
 /// Most partitions that one OffsetCommit carries.
 const COMMIT_PARTITIONS_MAX: usize = 100;
 /// Most bytes of metadata that one OffsetCommit carries: requests that make the coordinator's own record too large
 /// fail whole, with an error that names nothing.
 const COMMIT_METADATA_BYTES_MAX: usize = 256 * 1024;
+/// Why nothing is known of a partition that an answer leaves out.
+const UNANSWERED: PartitionError = PartitionError::Refused(ResponseError::UnknownTopicOrPartition);
 /// Isolation level of ListOffsets that ends at the last stable offset instead of the high watermark.
 const READ_COMMITTED: i8 = 1;
+
+/// What was found out about each partition that was asked for.
+pub type Found<T> = BTreeMap<TopicPartition, Result<T, PartitionError>>;
+
+/// Returns what was found out about all partitions.
+///
+/// # Errors
+/// [`ClientError::Partition`] of the first partition of which nothing is known.
+pub fn all_of<T>(found: Found<T>) -> Result<BTreeMap<TopicPartition, T>, ClientError> {
+    let known = |(partition, found): (TopicPartition, Result<T, PartitionError>)| match found {
+        Ok(known) => Ok((partition, known)),
+        Err(source) => Err(ClientError::Partition { partition, source }),
+    };
+    found.into_iter().map(known).collect()
+}
 
 /// An offset to commit for one partition, with what is kept beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,17 +81,17 @@ impl GroupOffsets {
         Self { cluster, group_id: group_id.into(), connection: None }
     }
 
-    /// Returns what the group has committed for `partitions`; a partition that was never committed is absent.
+    /// Returns what the group has committed for each of `partitions`: nothing, if it was never committed.
     ///
     /// # Errors
-    /// A retriable [`ClientError`] while the coordinator is moving or its transactions are unstable: call again.
+    /// A retriable [`ClientError`] while the coordinator is moving: call again.
     ///
     /// # Cancel safety
     /// Cancel safe.
     pub async fn committed(
         &mut self,
         partitions: &[TopicPartition],
-    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, ClientError> {
+    ) -> Result<Found<Option<CommittedOffset>>, ClientError> {
         let topics = by_topic(partitions.iter().map(|tp| (tp, tp.partition)))
             .into_iter()
             .map(|(topic, indexes)| {
@@ -88,32 +107,13 @@ impl GroupOffsets {
             .with_groups(vec![group])
             .with_require_stable(true);
         let response = self.call(&request).await?;
-        let what = || format!("name the committed offsets of group {}", self.group_id);
-        let mut committed = BTreeMap::new();
-        for group in response.groups {
-            if let Some(error) = ResponseError::try_from_code(group.error_code) {
-                self.connection = None;
-                return Err(ClientError::refused(what(), error));
-            }
-            for topic in group.topics {
-                for partition in topic.partitions {
-                    if let Some(error) = ResponseError::try_from_code(partition.error_code) {
-                        return Err(ClientError::refused(what(), error));
-                    }
-                    if partition.committed_offset >= 0 {
-                        let tp =
-                            TopicPartition::new(topic.name.0.as_str(), partition.partition_index);
-                        let metadata =
-                            partition.metadata.map(|text| text.to_string()).unwrap_or_default();
-                        committed.insert(
-                            tp,
-                            CommittedOffset { offset: partition.committed_offset, metadata },
-                        );
-                    }
-                }
-            }
+        let group = response.groups.into_iter().next().unwrap_or_default();
+        if let Some(error) = ResponseError::try_from_code(group.error_code) {
+            self.connection = None;
+            let what = format!("name the committed offsets of group {}", self.group_id);
+            return Err(ClientError::refused(what, error));
         }
-        Ok(committed)
+        Ok(read_committed(partitions, group))
     }
 
     /// Commits `commits` as `identity`, in as many requests as the coordinator's limits need, one after the other.
@@ -218,11 +218,10 @@ pub enum OffsetAt {
     LastStable,
 }
 
-/// Returns an offset of each of `partitions`, asked of the partitions' leaders.
+/// Returns an offset of each of `partitions`, asked of their leaders.
 ///
 /// # Errors
-/// [`ClientError::Unreachable`] where a leader does not answer, a retriable [`ClientError::Refused`] while a
-/// partition has none or it is moving: call again.
+/// [`ClientError::Unreachable`] while no broker answers.
 ///
 /// # Cancel safety
 /// Cancel safe.
@@ -230,43 +229,106 @@ pub async fn list_offsets(
     cluster: &Cluster,
     partitions: &[TopicPartition],
     at: OffsetAt,
-) -> Result<BTreeMap<TopicPartition, i64>, ClientError> {
+) -> Result<Found<i64>, ClientError> {
     let mut topics: Vec<&str> = partitions.iter().map(|tp| tp.topic.as_ref()).collect();
+    topics.sort_unstable();
     topics.dedup();
-    let metadata = cluster.metadata(&topics).await?;
-    let what = |tp: &TopicPartition| format!("name the offsets of {tp}");
+    let topics = cluster.describe(&topics).await?;
+    let mut found = Found::new();
     let mut by_leader: BTreeMap<NodeId, Vec<&TopicPartition>> = BTreeMap::new();
     for tp in partitions {
-        let topic = metadata.get(tp.topic.as_ref()).ok_or_else(|| {
-            ClientError::refused(what(tp), ResponseError::UnknownTopicOrPartition)
-        })?;
-        let leader = topic
-            .leaders
-            .get(&tp.partition)
-            .copied()
-            .flatten()
-            .ok_or_else(|| ClientError::refused(what(tp), ResponseError::LeaderNotAvailable))?;
-        by_leader.entry(leader).or_default().push(tp);
-    }
-    let mut offsets = BTreeMap::new();
-    for (leader, partitions) in by_leader {
-        let Some(address) = cluster.address(leader) else {
-            return Err(ClientError::refused("name its leader", ResponseError::LeaderNotAvailable));
-        };
-        let response = cluster.call(&address, &list_request(&partitions, at)).await?;
-        for topic in response.topics {
-            for partition in topic.partitions {
-                let tp = TopicPartition::new(topic.name.0.as_str(), partition.partition_index);
-                match ResponseError::try_from_code(partition.error_code) {
-                    None => {
-                        offsets.insert(tp, partition.offset);
-                    }
-                    Some(error) => return Err(ClientError::refused(what(&tp), error)),
-                }
-            }
+        match leader(&topics, tp) {
+            Ok(leader) => by_leader.entry(leader).or_default().push(tp),
+            Err(error) => drop(found.insert(tp.clone(), Err(error))),
         }
     }
-    Ok(offsets)
+    let answers = by_leader.into_iter().map(|(leader, partitions)| async move {
+        let Some(address) = cluster.address(leader) else {
+            return all_failed(&partitions, &PartitionError::NoLeader);
+        };
+        match cluster.call(&address, &list_request(&partitions, at)).await {
+            Ok(response) => read_offsets(&partitions, response),
+            Err(source) => {
+                let source = Arc::new(source);
+                all_failed(&partitions, &PartitionError::Unreachable { leader, source })
+            }
+        }
+    });
+    found.extend(join_all(answers).await.into_iter().flatten());
+    Ok(found)
+}
+
+/// Returns an offset of one partition, asked of its leader.
+///
+/// # Errors
+/// As [`list_offsets`], or [`ClientError::Partition`] where the leader does not tell.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn list_offset(
+    cluster: &Cluster,
+    tp: &TopicPartition,
+    at: OffsetAt,
+) -> Result<i64, ClientError> {
+    let mut found = list_offsets(cluster, std::slice::from_ref(tp), at).await?;
+    let offset = found.remove(tp).unwrap_or(Err(UNANSWERED));
+    offset.map_err(|source| ClientError::Partition { partition: tp.clone(), source })
+}
+
+fn leader(
+    described: &BTreeMap<String, Result<TopicMetadata, ResponseError>>,
+    tp: &TopicPartition,
+) -> Result<NodeId, PartitionError> {
+    let topic = described.get(tp.topic.as_ref()).ok_or(UNANSWERED)?;
+    let topic = topic.as_ref().map_err(|error| PartitionError::Refused(*error))?;
+    let leader = topic.leaders.get(&tp.partition).ok_or(UNANSWERED)?;
+    leader.ok_or(PartitionError::NoLeader)
+}
+
+fn all_failed<T>(partitions: &[&TopicPartition], error: &PartitionError) -> Found<T> {
+    partitions.iter().map(|tp| ((*tp).clone(), Err(error.clone()))).collect()
+}
+
+/// Reads the offsets out of an answer that may leave some of them out.
+fn read_offsets(
+    partitions: &[&TopicPartition],
+    response: messages::ListOffsetsResponse,
+) -> Found<i64> {
+    let mut found = all_failed(partitions, &UNANSWERED);
+    for topic in response.topics {
+        for partition in topic.partitions {
+            let tp = TopicPartition::new(topic.name.0.as_str(), partition.partition_index);
+            found.insert(tp, checked(partition.error_code).map(|()| partition.offset));
+        }
+    }
+    found
+}
+
+/// Reads the committed offsets out of an answer that may leave some of them out.
+fn read_committed(
+    partitions: &[TopicPartition],
+    group: messages::offset_fetch_response::OffsetFetchResponseGroup,
+) -> Found<Option<CommittedOffset>> {
+    let mut found = all_failed(&partitions.iter().collect::<Vec<_>>(), &UNANSWERED);
+    for topic in group.topics {
+        for partition in topic.partitions {
+            let tp = TopicPartition::new(topic.name.0.as_str(), partition.partition_index);
+            let committed = checked(partition.error_code).map(|()| {
+                let metadata = partition.metadata.map(|text| text.to_string()).unwrap_or_default();
+                let committed = CommittedOffset { offset: partition.committed_offset, metadata };
+                Some(committed).filter(|committed| committed.offset >= 0)
+            });
+            found.insert(tp, committed);
+        }
+    }
+    found
+}
+
+fn checked(error_code: i16) -> Result<(), PartitionError> {
+    match ResponseError::try_from_code(error_code) {
+        None => Ok(()),
+        Some(error) => Err(PartitionError::Refused(error)),
+    }
 }
 
 fn list_request(partitions: &[&TopicPartition], at: OffsetAt) -> messages::ListOffsetsRequest {
@@ -345,6 +407,55 @@ mod tests {
     }
 
     #[test]
+    fn an_error_about_one_partition_hides_no_offset_of_the_others() {
+        use messages::list_offsets_response::{
+            ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+        };
+        for error in [
+            ResponseError::NotLeaderOrFollower,
+            ResponseError::LeaderNotAvailable,
+            ResponseError::UnknownTopicOrPartition,
+            ResponseError::TopicAuthorizationFailed,
+        ] {
+            let of = |index, offset| {
+                let partition = ListOffsetsPartitionResponse::default();
+                partition.with_partition_index(index).with_offset(offset)
+            };
+            let topic = ListOffsetsTopicResponse::default().with_name(topic_name("orders"));
+            let topic =
+                topic.with_partitions(vec![of(0, 7), of(1, -1).with_error_code(error.code())]);
+            let response = messages::ListOffsetsResponse::default().with_topics(vec![topic]);
+
+            let found = read_offsets(&partitions(3).iter().collect::<Vec<_>>(), response);
+
+            check(&found, &7, error);
+        }
+    }
+
+    #[test]
+    fn an_error_about_one_partition_hides_no_committed_offset_of_the_others() {
+        use messages::offset_fetch_response::{
+            OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+        };
+        for error in [
+            ResponseError::UnstableOffsetCommit,
+            ResponseError::UnknownTopicOrPartition,
+            ResponseError::TopicAuthorizationFailed,
+        ] {
+            let of = |index, offset| {
+                let partition = OffsetFetchResponsePartitions::default();
+                partition.with_partition_index(index).with_committed_offset(offset)
+            };
+            let topic = OffsetFetchResponseTopics::default().with_name(topic_name("orders"));
+            let topic =
+                topic.with_partitions(vec![of(0, -1), of(1, -1).with_error_code(error.code())]);
+            let group = OffsetFetchResponseGroup::default().with_topics(vec![topic]);
+
+            check(&read_committed(&partitions(3), group), &None, error);
+        }
+    }
+
+    #[test]
     fn a_commit_is_split_by_partitions_and_by_bytes() {
         let sizes = |commits: &[OffsetCommit]| -> Vec<usize> {
             commit_chunks(commits).into_iter().map(<[OffsetCommit]>::len).collect()
@@ -353,5 +464,22 @@ mod tests {
         assert_eq!(sizes(&commits(250, 10)), [100, 100, 50]);
         assert_eq!(sizes(&commits(100, 4096)), [64, 36]);
         assert_eq!(sizes(&commits(2, 300 * 1024)), [1, 1]);
+    }
+
+    /// Checks that the first partition is known, that the second has an error, and that the third was left out.
+    fn check<T: Clone + std::fmt::Debug + PartialEq>(
+        found: &Found<T>,
+        first: &T,
+        error: ResponseError,
+    ) {
+        let found: Vec<_> = found.values().collect();
+        let [Ok(known), Err(PartitionError::Refused(refused)), Err(_left_out)] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!((known, refused), (first, &error));
+    }
+
+    fn partitions(count: i32) -> Vec<TopicPartition> {
+        (0..count).map(|index| TopicPartition::new("orders", index)).collect()
     }
 }

@@ -131,7 +131,7 @@ async fn until_replayed_to(scenario: &Scenario, topic: &str, count: usize) -> Re
 /// Waits until the group has counted so many replays and has no lag.
 async fn stats_after_replays(scenario: &Scenario, replayed: u64) -> Result<Stats> {
     let what = format!("the end of {replayed} replays");
-    scenario.stats_when(&what, |stats| (stats.lag == 0) && (stats.replayed >= replayed)).await
+    scenario.stats_when(&what, |stats| (stats.lag == Some(0)) && (stats.replayed >= replayed)).await
 }
 
 type Header = (&'static [u8], Option<&'static [u8]>);

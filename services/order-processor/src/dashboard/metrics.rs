@@ -71,8 +71,9 @@ impl Collector for Scrape {
         let members = i64::try_from(latest.group.members.len()).unwrap_or(i64::MAX);
         let members = (latest.group.state != Group::UNKNOWN).then(|| (labels(), members));
         families.gauges("kafka_consumergroup_members", "Members of the group", members)?;
-        let lag = latest.stats.at.as_ref().map(|_at| (labels(), latest.stats.lag));
-        let help = "Records of all partitions that the group has not committed";
+        let lag = latest.stats.lag.filter(|_| latest.stats.at.is_some());
+        let lag = lag.map(|lag| (labels(), lag));
+        let help = "Records of all partitions that the group has not committed, while that is known of each";
         families.gauges("kafka_consumergroup_lag_sum", help, lag)?;
         let found = *self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Unresolved { letters, oldest_ms }) = found else { return Ok(()) };

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use anyhow::Context as _;
 use kafka_client::cluster::Cluster;
-use kafka_client::offsets::{OffsetAt, list_offsets};
+use kafka_client::offsets::{OffsetAt, all_of, list_offsets};
 use kafka_group::TopicPartition;
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ impl TopicLog {
         let offsets = |at| {
             let partitions = &partitions;
             async move {
-                patiently(|| list_offsets(cluster, partitions, at))
+                patiently(|| async { all_of(list_offsets(cluster, partitions, at).await?) })
                     .await
                     .with_context(|| format!("read the offsets of {name}"))
             }

@@ -68,7 +68,7 @@ pub(crate) fn of_attempt(outcome: &Attempted) -> Option<&'static str> {
 pub(super) fn of_client_error(error: &ClientError) -> &'static str {
     match error {
         ClientError::Unreachable(_) => UNREACHABLE,
-        ClientError::Refused { .. } => "refused",
+        ClientError::Refused { .. } | ClientError::Partition { .. } => "refused",
         ClientError::Incompatible(_) => "incompatible",
     }
 }

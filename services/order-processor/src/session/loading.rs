@@ -4,25 +4,40 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kafka_client::cluster::Cluster;
-use kafka_client::error::{ClientError, chain};
-use kafka_client::offsets::{CommittedOffset, GroupOffsets, OffsetAt, list_offsets};
+use kafka_client::cluster::{Cluster, TopicMetadata};
+use kafka_client::error::{ClientError, PartitionError, chain};
+use kafka_client::offsets::{CommittedOffset, Found, GroupOffsets, OffsetAt, list_offsets};
 use kafka_group::TopicPartition;
 use kafka_protocol::ResponseError;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::checkpoint::Capacity;
 use crate::checkpoint::PartitionState;
 use crate::settings::{OffsetReset, OnMismatch, ProcessorSettings};
-use crate::start::{self, Found, Policy};
+use crate::start::{self, Policy};
 
 /// Pause before the cluster is asked again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How long a cluster may take to answer before that is reported.
-const REPORT_AFTER: Duration = Duration::from_secs(1);
-/// How often a cluster that does not answer is reported.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Partitions to load.
+#[derive(Debug)]
+pub(super) struct Load {
+    /// The partitions with the epochs of their assignments.
+    pub(super) partitions: BTreeMap<TopicPartition, u64>,
+    /// How long to wait before.
+    pub(super) pause: Duration,
+}
+
+/// What became of a load.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) loaded: Vec<Loaded>,
+    /// Why the others could not be loaded.
+    pub(super) failed: BTreeMap<TopicPartition, String>,
+    /// The load of those.
+    pub(super) again: Load,
+}
 
 /// A partition that is ready to be worked on.
 #[derive(Debug)]
@@ -58,10 +73,10 @@ pub(super) struct Loader {
 
 /// What the cluster says about the partitions to load.
 struct Survey {
-    topic_ids: BTreeMap<String, Uuid>,
-    committed: BTreeMap<TopicPartition, CommittedOffset>,
-    log_starts: BTreeMap<TopicPartition, i64>,
-    log_ends: BTreeMap<TopicPartition, i64>,
+    topics: BTreeMap<String, TopicMetadata>,
+    committed: Found<Option<CommittedOffset>>,
+    log_starts: Found<i64>,
+    log_ends: Found<i64>,
 }
 
 impl Loader {
@@ -81,32 +96,41 @@ impl Loader {
         }
     }
 
-    /// Loads partitions with their epochs after a pause, however long the cluster takes to answer.
-    pub(super) async fn load(
-        self,
-        partitions: Vec<(TopicPartition, u64)>,
-        pause: Duration,
-    ) -> anyhow::Result<Vec<Loaded>> {
+    /// Loads those partitions of which the cluster tells everything that is needed.
+    ///
+    /// # Errors
+    /// When waiting does not help: the cluster refuses the group, or a checkpoint cannot be read.
+    pub(super) async fn load(self, load: Load) -> anyhow::Result<Outcome> {
+        let Load { partitions, pause } = load;
         sleep(pause).await;
-        let names: Vec<TopicPartition> = partitions.iter().map(|(tp, _)| tp.clone()).collect();
-        let survey = self.survey_until_answered(&names).await?;
-        partitions.into_iter().map(|(tp, epoch)| self.resolve(tp, epoch, &survey)).collect()
+        let asked: Vec<TopicPartition> = partitions.keys().cloned().collect();
+        let again_in = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
+        let again = Load { partitions: BTreeMap::new(), pause: again_in };
+        let mut outcome = Outcome { loaded: Vec::new(), failed: BTreeMap::new(), again };
+        let survey = match self.survey(&asked).await {
+            Ok(survey) => Ok(survey),
+            Err(error) if error.is_retriable() => Err(chain(&error)),
+            Err(error) => return Err(anyhow::Error::new(error).context("find out where to go on")),
+        };
+        for (tp, epoch) in partitions {
+            let found = survey.as_ref().map_err(String::clone);
+            match found.and_then(|survey| survey.of(&tp).map_err(|error| chain(&error))) {
+                Ok(found) => outcome.loaded.push(self.resolve(tp, epoch, &found)?),
+                Err(reason) => {
+                    outcome.failed.insert(tp.clone(), reason);
+                    outcome.again.partitions.insert(tp, epoch);
+                }
+            }
+        }
+        Ok(outcome)
     }
 
-    fn resolve(&self, tp: TopicPartition, epoch: u64, survey: &Survey) -> anyhow::Result<Loaded> {
-        let of = |offsets: &BTreeMap<TopicPartition, i64>| {
-            offsets.get(&tp).copied().with_context(|| format!("find the ends of {tp}"))
-        };
-        let topic_id = *survey
-            .topic_ids
-            .get(tp.topic.as_ref())
-            .with_context(|| format!("find the id of topic {}", tp.topic))?;
-        let found = Found {
-            topic_id,
-            committed: survey.committed.get(&tp),
-            log_start: of(&survey.log_starts)?,
-            log_end: of(&survey.log_ends)?,
-        };
+    fn resolve(
+        &self,
+        tp: TopicPartition,
+        epoch: u64,
+        found: &start::Found<'_>,
+    ) -> anyhow::Result<Loaded> {
         let is_new = self
             .partitions_at_start
             .get(tp.topic.as_ref())
@@ -123,14 +147,14 @@ impl Loader {
             on_mismatch: self.on_mismatch,
             capacity: self.capacity,
         };
-        let start = start::resolve(&found, &policy).with_context(|| format!("start {tp}"))?;
+        let start = start::resolve(found, &policy).with_context(|| format!("start {tp}"))?;
         if let Some(remark) = &start.remark {
             tracing::warn!(topic = %tp.topic, partition = tp.partition, offset = start.position, "{remark}");
         }
         Ok(Loaded {
             tp,
             epoch,
-            topic_id,
+            topic_id: found.topic_id,
             position: start.position,
             state: start.state,
             commit_at_once: start.commit_at_once,
@@ -140,45 +164,37 @@ impl Loader {
         })
     }
 
-    async fn survey_until_answered(&self, partitions: &[TopicPartition]) -> anyhow::Result<Survey> {
-        let mut backoff = BACKOFF.0;
-        // A topic that has just been created has no leader for a moment, which is nothing to report.
-        let mut report_after = Instant::now() + REPORT_AFTER;
-        loop {
-            match self.survey(partitions).await {
-                Ok(survey) => return Ok(survey),
-                Err(error) if error.is_retriable() => {
-                    if Instant::now() >= report_after {
-                        tracing::warn!(error = %chain(&error), "waiting for committed offsets");
-                        report_after = Instant::now() + REPORT_INTERVAL;
-                    }
-                }
-                Err(error) => {
-                    return Err(anyhow::Error::new(error).context("find out where to go on"));
-                }
-            }
-            sleep(backoff).await;
-            backoff = (backoff * 2).min(BACKOFF.1);
-        }
-    }
-
     async fn survey(&self, partitions: &[TopicPartition]) -> Result<Survey, ClientError> {
         let topics: BTreeSet<&str> = partitions.iter().map(|tp| tp.topic.as_ref()).collect();
         let topics: Vec<&str> = topics.into_iter().collect();
         let mut offsets = GroupOffsets::new(self.cluster.clone(), self.group_id.clone());
         let (described, committed, log_starts, log_ends) = tokio::try_join!(
-            self.cluster.metadata(&topics),
+            self.cluster.describe(&topics),
             offsets.committed(partitions),
             list_offsets(&self.cluster, partitions, OffsetAt::Earliest),
             list_offsets(&self.cluster, partitions, OffsetAt::LastStable),
         )?;
-        if let Some(missing) = topics.iter().find(|topic| !described.contains_key(**topic)) {
-            return Err(ClientError::Refused {
-                what: format!("describe topic {missing}"),
-                error: ResponseError::UnknownTopicOrPartition,
-            });
-        }
-        let topic_ids = described.into_iter().map(|(name, topic)| (name, topic.topic_id)).collect();
-        Ok(Survey { topic_ids, committed, log_starts, log_ends })
+        let topics = described.into_iter().filter_map(|(name, topic)| Some((name, topic.ok()?)));
+        Ok(Survey { topics: topics.collect(), committed, log_starts, log_ends })
     }
+}
+
+impl Survey {
+    /// Returns everything about one partition.
+    fn of(&self, tp: &TopicPartition) -> Result<start::Found<'_>, PartitionError> {
+        let log_start = *of(&self.log_starts, tp)?;
+        let topic = self.topics.get(tp.topic.as_ref()).ok_or(UNKNOWN)?;
+        Ok(start::Found {
+            topic_id: topic.topic_id,
+            committed: of(&self.committed, tp)?.as_ref(),
+            log_start,
+            log_end: *of(&self.log_ends, tp)?,
+        })
+    }
+}
+
+const UNKNOWN: PartitionError = PartitionError::Refused(ResponseError::UnknownTopicOrPartition);
+
+fn of<'a, T>(found: &'a Found<T>, tp: &TopicPartition) -> Result<&'a T, PartitionError> {
+    found.get(tp).ok_or(UNKNOWN)?.as_ref().map_err(PartitionError::clone)
 }

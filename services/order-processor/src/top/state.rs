@@ -129,7 +129,8 @@ impl Sort {
     pub(super) fn sorted(self, partitions: &[Partition]) -> Vec<&Partition> {
         let mut sorted: Vec<&Partition> = partitions.iter().collect();
         match self {
-            Self::Lag => sorted.sort_by_key(|partition| Reverse(partition.lag)),
+            // Where it is not known, it may be anything.
+            Self::Lag => sorted.sort_by_key(|p| Reverse(p.lag.unwrap_or(i64::MAX))),
             Self::Behind => sorted.sort_by(|one, other| {
                 // Where it is not known, it may be anything.
                 let seconds = |p: &Partition| p.lag_seconds.unwrap_or(f64::MAX);

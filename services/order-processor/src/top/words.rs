@@ -18,6 +18,11 @@ pub(super) fn decimal(text: &str) -> String {
     format!("{sign}{}{fraction}", grouped(digits))
 }
 
+/// Returns a count or an offset.
+pub(super) fn count(number: Option<i64>) -> String {
+    number.map_or_else(|| NONE.to_owned(), grouped)
+}
+
 /// Returns a price or an average, to the hundredth.
 pub(super) fn money(number: Option<impl Into<f64>>) -> String {
     number.map_or_else(|| NONE.to_owned(), |number| decimal(&format!("{:.2}", number.into())))

@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use crate::group_numbers::Unavailable;
+
 /// Everything that is known at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
@@ -31,10 +33,13 @@ pub(crate) struct Stats {
     pub(crate) numbers: Numbers,
     /// Records that wait for a retry, or behind one.
     pub(crate) waiting: u64,
-    pub(crate) lag: i64,
+    /// `None` while that of one partition is unknown.
+    pub(crate) lag: Option<i64>,
     pub(crate) lag_seconds: Option<f64>,
     pub(crate) complete: bool,
     pub(crate) partitions: Vec<Partition>,
+    /// Why something is unknown.
+    pub(crate) unavailable: Vec<Unavailable>,
 }
 
 impl Stats {
@@ -103,10 +108,10 @@ pub(crate) struct Partition {
     pub(crate) retries: u64,
     pub(crate) dead_letters: u64,
     pub(crate) waiting: u64,
-    pub(crate) lag: i64,
+    pub(crate) lag: Option<i64>,
     pub(crate) lag_seconds: Option<f64>,
     pub(crate) committed_offset: Option<i64>,
-    pub(crate) log_end: i64,
+    pub(crate) log_end: Option<i64>,
     pub(crate) since: Option<i64>,
     pub(crate) complete: bool,
     /// The member id of who has it.
@@ -129,7 +134,7 @@ pub(crate) struct Point {
     pub(crate) orders: u64,
     pub(crate) produced_per_second: f64,
     pub(crate) consumed_per_second: f64,
-    pub(crate) lag: i64,
+    pub(crate) lag: Option<i64>,
 }
 
 /// The latest orders.
@@ -208,7 +213,8 @@ pub(crate) struct Member {
     pub(crate) instance_id: Option<String>,
     pub(crate) host: String,
     pub(crate) partitions: Vec<TopicPartitionBody>,
-    pub(crate) lag: i64,
+    /// `None` while that of one partition is unknown.
+    pub(crate) lag: Option<i64>,
     pub(crate) state: MemberState,
     pub(crate) since: Option<String>,
 }

@@ -15,7 +15,7 @@ use super::body::{
 use crate::aggregate::{Aggregate, Micros};
 use crate::checkpoint::PartitionState;
 use crate::dead_letter::rfc3339;
-use crate::group_numbers::Reading;
+use crate::group_numbers::{Reading, Unavailable};
 use crate::settings::ProcessorSettings;
 
 /// Returns what is known before anything was read.
@@ -26,6 +26,7 @@ pub(super) fn nothing(settings: &ProcessorSettings) -> Snapshot {
         topic: settings.topics.orders_topic.clone(),
         group: group.clone(),
         numbers: numbers_of(&Aggregate::default()),
+        lag: Some(0),
         complete: true,
         ..Stats::default()
     };
@@ -34,17 +35,16 @@ pub(super) fn nothing(settings: &ProcessorSettings) -> Snapshot {
     Snapshot { stats, group, control, ..Snapshot::default() }
 }
 
-/// Fills in the group's and the partitions' numbers, and the totals of what flows.
+/// Fills in the group's and the partitions' numbers, and how many records it has consumed.
 pub(super) fn numbers(
     stats: &mut Stats,
-    settings: &ProcessorSettings,
     reading: &Reading,
     checkpoints: &BTreeMap<TopicPartition, PartitionState>,
 ) {
     let mut group = Aggregate::default();
     stats.partitions.clear();
-    for (tp, log_end) in &reading.log_ends {
-        let checkpoint = checkpoints.get(tp);
+    for tp in reading.partitions() {
+        let checkpoint = checkpoints.get(&tp);
         let aggregate = checkpoint.map(|state| state.aggregate().clone()).unwrap_or_default();
         group.merge(&aggregate);
         let waiting = checkpoint.map_or(0, PartitionState::incomplete);
@@ -56,24 +56,44 @@ pub(super) fn numbers(
             retries: aggregate.retries(),
             dead_letters: aggregate.dead_letters(),
             waiting: u64::try_from(waiting).unwrap_or(u64::MAX),
-            lag: reading.lag(tp),
+            lag: reading.lag(&tp),
             lag_seconds: None,
-            committed_offset: reading.committed.get(tp).map(|committed| committed.offset),
-            log_end: *log_end,
+            committed_offset: reading.committed_offset(&tp),
+            log_end: reading.log_ends.get(&tp).copied(),
             since: checkpoint.map(PartitionState::since),
-            complete: reading.is_complete(tp, checkpoint),
+            complete: reading.is_complete(&tp, checkpoint),
             member: None,
         });
     }
     stats.numbers = numbers_of(&group);
     stats.waiting = stats.partitions.iter().map(|partition| partition.waiting).sum();
-    stats.lag = stats.partitions.iter().map(|partition| partition.lag).sum();
+    stats.lag = reading.total_lag();
     stats.complete = stats.partitions.iter().all(|partition| partition.complete);
-    let orders = settings.topics.orders_topic.as_str();
-    let produced = stats.partitions.iter().filter(|partition| partition.topic == orders);
-    let produced: i64 = produced.map(|partition| partition.log_end).sum();
-    stats.produced.total = u64::try_from(produced).unwrap_or(0);
     stats.consumed.total = group.records();
+}
+
+/// Names what is unavailable, the first few one by one.
+pub(super) fn list(missing: &[Unavailable]) -> String {
+    const NAMED_MAX: usize = 3;
+    let named = missing.iter().take(NAMED_MAX).map(Unavailable::to_string);
+    let more = missing.len().saturating_sub(NAMED_MAX);
+    let more = (more > 0).then(|| format!("{more} more"));
+    named.chain(more).collect::<Vec<_>>().join("; ")
+}
+
+/// Returns where the logs of a topic's partitions end: at least where they were known to end, while that is unknown.
+pub(super) fn ends(
+    topic: &str,
+    reading: &Reading,
+    before: &BTreeMap<TopicPartition, i64>,
+) -> BTreeMap<TopicPartition, i64> {
+    let of_topic = reading.partitions().into_iter().filter(|tp| tp.topic.as_ref() == topic);
+    let end = |tp: TopicPartition| {
+        let known = reading.log_ends.get(&tp).or_else(|| before.get(&tp)).copied();
+        let end = known.or_else(|| reading.committed_offset(&tp)).unwrap_or(0);
+        (tp, end)
+    };
+    of_topic.map(end).collect()
 }
 
 fn numbers_of(aggregate: &Aggregate) -> Numbers {
@@ -120,11 +140,9 @@ pub(super) fn group(
 ) -> Group {
     let members = group.members.iter().map(|member| {
         let held = member.partitions.clone().unwrap_or_default();
-        let lag = partitions
-            .iter()
-            .filter(|partition| held.contains(&tp(&partition.topic, partition.partition)))
-            .map(|partition| partition.lag)
-            .sum();
+        let is_held =
+            |partition: &&Partition| held.contains(&tp(&partition.topic, partition.partition));
+        let lag = partitions.iter().filter(is_held).map(|partition| partition.lag).sum();
         let said = control
             .processor
             .instances

@@ -34,12 +34,13 @@ struct Next {
 impl Delays {
     /// Looks at the next record of each partition that is behind. Where that does not succeed, nothing is known of it.
     pub(super) async fn look(&mut self, cluster: &Cluster, reading: &Reading) {
-        self.next.retain(|tp, _| reading.lag(tp) > 0);
-        for (tp, topic) in reading.log_ends.keys().filter_map(|tp| {
-            let topic = reading.topics.get(tp.topic.as_ref())?;
-            (reading.lag(tp) > 0).then_some((tp, topic))
-        }) {
-            let offset = reading.position(tp);
+        let is_behind = |tp: &TopicPartition| reading.lag(tp).is_some_and(|lag| lag > 0);
+        self.next.retain(|tp, _| is_behind(tp));
+        for (tp, topic, offset) in
+            reading.log_ends.keys().filter(|tp| is_behind(tp)).filter_map(|tp| {
+                Some((tp, reading.topics.get(tp.topic.as_ref())?, reading.position(tp)?))
+            })
+        {
             // What could not be seen is looked for again: nothing else may ever change it.
             let is_known = self.next.get(tp).is_some_and(|next| {
                 next.looked.elapsed() < LOOK_PAUSE
@@ -55,8 +56,13 @@ impl Delays {
 
     /// Returns for how many seconds the next record of a partition has been there: none where nothing waits, `None` where
     /// it is not known.
-    pub(super) fn seconds(&self, tp: &TopicPartition, lag: i64, now_ms: i64) -> Option<f64> {
-        if lag == 0 {
+    pub(super) fn seconds(
+        &self,
+        tp: &TopicPartition,
+        lag: Option<i64>,
+        now_ms: i64,
+    ) -> Option<f64> {
+        if lag? == 0 {
             return Some(0.0);
         }
         let timestamp_ms = self.next.get(tp)?.timestamp_ms?;

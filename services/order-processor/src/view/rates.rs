@@ -104,10 +104,10 @@ mod tests {
         let mut track = Track::default();
         let start = Instant::now();
         for half_seconds in 0..2 * 700_u32 {
-            let stats = Stats { lag: i64::from(half_seconds), ..Stats::default() };
+            let stats = Stats { lag: Some(i64::from(half_seconds)), ..Stats::default() };
             track.add(start + Duration::from_millis(500) * half_seconds, &stats);
         }
-        let lags: Vec<i64> = track.history().points.iter().map(|point| point.lag).collect();
+        let lags: Vec<i64> = track.history().points.iter().filter_map(|point| point.lag).collect();
         assert_eq!((lags.len(), lags[0], lags[599]), (600, 200, 1_398));
     }
 }

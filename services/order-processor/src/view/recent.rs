@@ -82,10 +82,10 @@ impl Recent {
         }
     }
 
-    /// Reads what is new.
+    /// Reads what is new, as far as it can be read.
     ///
     /// # Errors
-    /// When the cluster does not answer.
+    /// The first thing that cannot be read.
     pub(super) async fn catch_up(
         &mut self,
         cluster: &Cluster,
@@ -93,6 +93,7 @@ impl Recent {
         reading: &Reading,
     ) -> anyhow::Result<()> {
         let group = &self.desk.group;
+        let mut outcome = Ok(());
         for (tail, name) in [
             (&mut self.orders, settings.topics.orders_topic.clone()),
             (&mut self.replays, settings.replay_topic()),
@@ -102,7 +103,8 @@ impl Recent {
             let length = (KEPT / count).clamp(KEPT_OF_PARTITION.0, KEPT_OF_PARTITION.1);
             let make =
                 |tp: &TopicPartition, record: &Record<'_>| seen(tp, topic.topic_id, group, record);
-            tail.catch_up(cluster, topic, &reading.log_ends, length, make).await?;
+            outcome =
+                outcome.and(tail.catch_up(cluster, topic, &reading.log_ends, length, make).await);
             for seen in tail.iter_mut() {
                 seen.decode(&mut self.decoder).await;
             }
@@ -111,9 +113,10 @@ impl Recent {
         if let Some(topic) = described.get(&settings.dlq_topic) {
             self.desk.topic_id = topic.topic_id;
             let ends = list_offsets(cluster, &partitions(&described), OffsetAt::LastStable).await?;
-            self.read_letters(cluster, topic, &ends).await?;
+            let known = ends.into_iter().filter_map(|(tp, end)| Some((tp, end.ok()?))).collect();
+            self.read_letters(cluster, topic, &known).await?;
         }
-        Ok(())
+        Ok(outcome?)
     }
 
     async fn read_letters(

@@ -38,10 +38,10 @@ impl<T> Tail<T> {
     }
 
     /// Reads what is new up to `ends`, at most the last `length` offsets of each partition, and keeps what `make` makes
-    /// of the records, as much again.
+    /// of the records, as much again. A partition that cannot be read keeps no other from being read.
     ///
     /// # Errors
-    /// As [`glimpse`], but a log that was cut meanwhile is none.
+    /// The first one of [`glimpse`], but a log that was cut meanwhile is none.
     pub(super) async fn catch_up(
         &mut self,
         cluster: &Cluster,
@@ -54,6 +54,7 @@ impl<T> Tail<T> {
             self.topic_id = topic.topic_id;
             self.partitions.clear();
         }
+        let mut outcome = Ok(());
         for partition in topic.leaders.keys() {
             let tp = TopicPartition::new(self.topic.as_str(), *partition);
             let Some(end) = ends.get(&tp).copied() else { continue };
@@ -77,14 +78,17 @@ impl<T> Tail<T> {
                         part.next_offset = end;
                         break;
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        outcome = outcome.and(Err(error));
+                        break;
+                    }
                 };
                 part.take(&tp, fetched, &mut make);
             }
             let surplus = part.kept.len().saturating_sub(length);
             part.kept.drain(..surplus);
         }
-        Ok(())
+        outcome
     }
 
     /// Returns all that is kept, to be changed.

@@ -7,7 +7,7 @@ use service_runtime::grouped;
 use super::canvas::{Align, Words, put, take_left, take_top};
 use super::look::{LABEL, VALUE};
 use super::{Scene, chart};
-use crate::top::words::{decimal, duration, money, rate};
+use crate::top::words::{count, decimal, duration, money, rate};
 use crate::view::body::Stats;
 
 /// Rows that the numbers take.
@@ -101,7 +101,7 @@ fn most_important(stats: &Stats) -> Vec<Number> {
 }
 
 fn lag(stats: &Stats) -> Number {
-    Number::beside("lag", grouped(stats.lag), duration(stats.lag_seconds))
+    Number::beside("lag", count(stats.lag), duration(stats.lag_seconds))
 }
 
 /// Numbers that do not reach back to the beginning of their logs are marked.

@@ -10,7 +10,7 @@ use super::Scene;
 use super::canvas::{Align, Column, Table, Words, put, take_top};
 use super::look::LABEL;
 use crate::top::state::Sort;
-use crate::top::words::{NONE, duration, member, member_short, moment, money};
+use crate::top::words::{NONE, count, duration, member, member_short, moment, money};
 use crate::view::body::{Member, MemberState, Partition, RecentOrder, Snapshot};
 
 const PARTITIONS: &[Column] = &[
@@ -48,16 +48,15 @@ const ORDERS: &[Column] = &[
 pub(super) fn partitions(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let Snapshot { stats, group, .. } = scene.snapshot;
     let sort = scene.state.sort;
-    let (count, room) = (stats.partitions.len(), usize::from(area.height.saturating_sub(1)));
-    let above = scene.state.scroll.min(count.saturating_sub(room));
+    let (all, room) = (stats.partitions.len(), usize::from(area.height.saturating_sub(1)));
+    let above = scene.state.scroll.min(all.saturating_sub(room));
     let row = |partition: &&Partition| {
         let holder = partition.member.as_deref().map(|id| member_short(id, group));
         let nobody = || Words::new("nobody", scene.look.bad());
         let mark = if partition.complete { "" } else { "*" };
-        let offset = |offset: Option<i64>| offset.map_or_else(|| NONE.to_owned(), grouped);
         vec![
             name(scene.snapshot, &partition.topic, partition.partition).into(),
-            grouped(partition.lag).into(),
+            count(partition.lag).into(),
             duration(partition.lag_seconds).into(),
             grouped(partition.waiting).into(),
             format!("{}{mark}", grouped(partition.orders)).into(),
@@ -65,16 +64,16 @@ pub(super) fn partitions(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
             grouped(partition.dead_letters).into(),
             holder.map_or_else(nobody, Words::from),
             grouped(partition.retries).into(),
-            offset(partition.committed_offset).into(),
-            grouped(partition.log_end).into(),
+            count(partition.committed_offset).into(),
+            count(partition.log_end).into(),
         ]
     };
     let sorted = sort.sorted(&stats.partitions);
     let shown: Vec<&Partition> = sorted.into_iter().skip(above).take(room).collect();
-    let part = if count <= room {
-        count.to_string()
+    let part = if all <= room {
+        all.to_string()
     } else {
-        format!("{}–{}/{count}", above + 1, above + shown.len())
+        format!("{}–{}/{all}", above + 1, above + shown.len())
     };
     let columns: Vec<Column> = PARTITIONS.iter().map(|column| marked(*column, sort)).collect();
     let table = Table {
@@ -121,7 +120,7 @@ pub(super) fn members(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
         vec![
             member(held).into(),
             Words::new(state, scene.look.member(held.state)),
-            grouped(held.lag).into(),
+            count(held.lag).into(),
             held_by(scene.snapshot, held).into(),
             held.host.as_str().into(),
             held.since.as_deref().map_or_else(|| NONE.to_owned(), |since| moment(since, at)).into(),

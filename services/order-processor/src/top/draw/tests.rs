@@ -61,10 +61,12 @@ fn busy() -> Snapshot {
         duplicates: 560,
         replayed: 12,
     };
-    (stats.waiting, stats.lag, stats.lag_seconds) = (3, 7, Some(0.42));
+    (stats.waiting, stats.lag, stats.lag_seconds) = (3, Some(7), Some(0.42));
     stats.partitions = (0..3).map(partition).collect();
     let (topic, lag_seconds, member) = ("orders.night.replay".to_owned(), Some(0.0), None);
-    stats.partitions.push(Partition { topic, lag_seconds, member, ..Partition::default() });
+    let (lag, log_end) = (Some(0), Some(0));
+    let replay = Partition { topic, lag, lag_seconds, log_end, member, ..Partition::default() };
+    stats.partitions.push(replay);
     let point = |number: u32| Point {
         average: Some(500.0 + f64::from(number) / 10.0),
         recent_average: Some(505.0 - f64::from(number % 7)),
@@ -94,10 +96,10 @@ fn partition(partition: i32) -> Partition {
         orders: 400_000 + number,
         average: Some(505.7),
         waiting: number,
-        lag: i64::from(partition) * 5,
+        lag: Some(i64::from(partition) * 5),
         lag_seconds: (partition < 2).then_some(0.42),
         committed_offset: Some(411_000),
-        log_end: 411_005,
+        log_end: Some(411_005),
         complete: partition != 1,
         member: (partition > 0).then(|| NIGHT.to_owned()),
         ..Partition::default()
@@ -113,7 +115,7 @@ fn members() -> Vec<Member> {
         partitions: [1, 2]
             .map(|partition| TopicPartitionBody { topic: "orders".to_owned(), partition })
             .into(),
-        lag: 15,
+        lag: Some(15),
         state,
         since: None,
     };
@@ -337,7 +339,7 @@ fn no_size_and_no_number_makes_it_panic() {
     let mut odd = busy();
     odd.stats.produced = Flow { total: u64::MAX, per_second: f64::NAN };
     odd.stats.consumed = Flow { total: u64::MAX, per_second: f64::INFINITY };
-    odd.stats.lag = i64::MAX;
+    odd.stats.lag = Some(i64::MAX);
     odd.stats.lag_seconds = Some(f64::MAX);
     odd.stats.uptime_seconds = u64::MAX;
     odd.stats.numbers.average = Some(f64::NAN);

@@ -150,9 +150,9 @@ fn the_order_of_the_partitions_goes_round() {
         ..Partition::default()
     };
     let partitions = [
-        partition(0, 5, Some(1.0), 7, 0, 1),
-        partition(1, 9, Some(0.5), 7, 2, 0),
-        partition(2, 1, None, 8, 1, 2),
+        partition(0, Some(5), Some(1.0), 7, 0, 1),
+        partition(1, Some(9), Some(0.5), 7, 2, 0),
+        partition(2, Some(1), None, 8, 1, 2),
     ];
     let mut state = State::default();
     let mut found = Vec::new();
@@ -163,6 +163,8 @@ fn the_order_of_the_partitions_goes_round() {
     }
     let expected = [[1, 0, 2], [2, 0, 1], [0, 1, 2], [2, 0, 1], [1, 2, 0], [2, 0, 1], [1, 0, 2]];
     assert_eq!(found, expected);
+    let unknown = [partition(0, Some(9), None, 0, 0, 0), partition(1, None, None, 0, 0, 0)];
+    assert_eq!(Sort::Lag.sorted(&unknown)[0].partition, 1, "an unknown lag may be the longest");
 }
 
 #[test]
