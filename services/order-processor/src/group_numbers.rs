@@ -1,6 +1,6 @@
 //! The numbers of the whole group, as it has committed them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::Context as _;
@@ -136,6 +136,8 @@ impl Reading {
 pub(crate) struct GroupNumbers {
     /// `None` is unknown for the moment. Partitions without a committed offset are absent.
     partitions: BTreeMap<TopicPartition, Option<Aggregate>>,
+    /// Topics whose partitions are unknown for the moment.
+    refused: BTreeSet<String>,
 }
 
 impl GroupNumbers {
@@ -147,7 +149,7 @@ impl GroupNumbers {
         cluster: &Cluster,
         settings: &ProcessorSettings,
     ) -> anyhow::Result<Self> {
-        let Described { topics, .. } = describe(cluster, settings).await?;
+        let Described { topics, refused } = describe(cluster, settings).await?;
         let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
         let mut partitions = BTreeMap::new();
         for (tp, committed) in offsets.committed(&self::partitions(&topics)).await? {
@@ -160,12 +162,17 @@ impl GroupNumbers {
             };
             partitions.insert(tp, numbers);
         }
-        Ok(Self { partitions })
+        Ok(Self { partitions, refused: refused.into_keys().collect() })
     }
 
     /// Returns how many partitions there are.
     pub(crate) fn len(&self) -> usize {
         self.partitions.len()
+    }
+
+    /// Returns whether a partition may have other numbers than the ones that were read.
+    pub(crate) fn is_unknown(&self, tp: &TopicPartition) -> bool {
+        self.refused.contains(tp.topic.as_ref()) || matches!(self.partitions.get(tp), Some(None))
     }
 
     /// Returns the numbers that were read.
@@ -235,6 +242,16 @@ pub(crate) fn partitions(topics: &BTreeMap<String, TopicMetadata>) -> Vec<TopicP
             topic.leaders.keys().map(move |index| TopicPartition::new(name.as_str(), *index))
         })
         .collect()
+}
+
+#[cfg(test)]
+impl GroupNumbers {
+    /// Returns numbers of partitions of a topic: known ones, and unknown ones.
+    pub(crate) fn of(partitions: &[(i32, Option<Aggregate>)], topic: &str) -> Self {
+        let tp = |partition: &i32| TopicPartition::new(topic, *partition);
+        let partitions = partitions.iter().map(|(index, numbers)| (tp(index), numbers.clone()));
+        Self { partitions: partitions.collect(), refused: BTreeSet::new() }
+    }
 }
 
 #[cfg(test)]

@@ -204,9 +204,11 @@ impl Reporter {
         }
     }
 
-    /// Notes what is committed for partitions; own ones are known better from memory.
+    /// Notes what is committed for partitions; own ones are known better from memory. Partitions that have vanished, or
+    /// whose committed offset was deleted, do not count any more.
     pub(crate) fn committed(&self, numbers: GroupNumbers) {
         let mut view = self.view();
+        view.others.retain(|tp, _| numbers.is_unknown(tp));
         for (tp, aggregate) in numbers.into_known() {
             if !view.own.contains_key(&tp) {
                 view.others.insert(tp, aggregate);
@@ -276,4 +278,27 @@ impl Reporter {
 /// Returns an average as people are shown it.
 fn shown(average: Micros) -> f64 {
     two_decimals(average.as_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_that_have_vanished_do_not_count_any_more_and_unknown_ones_stay() {
+        let reporter = Reporter::new();
+        let one = || Some(one_order());
+        reporter.committed(GroupNumbers::of(&[(0, one()), (1, one()), (2, one())], "orders"));
+        assert_eq!(reporter.group().orders(), 3);
+        reporter.committed(GroupNumbers::of(&[(0, one()), (1, None)], "orders"));
+        assert_eq!(reporter.group().orders(), 2);
+        reporter.committed(GroupNumbers::of(&[], "orders"));
+        assert_eq!(reporter.group().orders(), 0);
+    }
+
+    fn one_order() -> Aggregate {
+        let mut aggregate = Aggregate::default();
+        aggregate.add_order(0, 1.0);
+        aggregate
+    }
 }
