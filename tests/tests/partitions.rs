@@ -59,6 +59,32 @@ async fn added_partitions_get_their_share_and_every_order_counts_once() -> Resul
     second.drain().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn latest_skips_what_was_there_before_the_group_and_nothing_of_added_partitions() -> Result<()>
+{
+    const EACH: u64 = 100;
+    let scenario = Scenario::open("growing-latest")
+        .await?
+        .with("TOPIC_PARTITIONS", &BEFORE.to_string())
+        .with("AUTO_OFFSET_RESET", "latest")
+        .with("ORDER_COUNT", &EACH.to_string())
+        .with("ORDER_RATE", "0");
+    scenario.generator("generator-1")?.start()?.expect_exit(0).await?;
+    let first = scenario.processor("processor-1")?.start()?;
+    // Where it starts is committed at once.
+    scenario.stats_when("the start at the end", |stats| stats.lag == Some(0)).await?;
+    scenario.generator("generator-2")?.env("SEED", "2").start()?.expect_exit(0).await?;
+    scenario.stats_at_end(EACH).await?;
+    first.drain().await?;
+
+    scenario.grow_orders_topic(AFTER.get()).await?;
+    scenario.generator("generator-3")?.env("SEED", "3").start()?.expect_exit(0).await?;
+    let second = scenario.processor("processor-2")?.start()?;
+    let stats = scenario.stats_at_end(2 * EACH).await?;
+    assert_eq!(stats.orders, 2 * EACH);
+    second.drain().await
+}
+
 /// Checks that all records lie where their keys belong among fewer partitions, up to a time from which on they lie where
 /// their keys belong among more.
 fn keys_moved_at_one_time(records: &[TopicRecord]) {

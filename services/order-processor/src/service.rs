@@ -31,7 +31,7 @@ use crate::release::Releases;
 use crate::report::Reporter;
 use crate::retry::{Jitter, RetryPolicy};
 use crate::session::{self, Session, Standing};
-use crate::settings::{HandlerSettings, ProcessorSettings, RetrySettings};
+use crate::settings::{HandlerSettings, OffsetReset, ProcessorSettings, RetrySettings};
 use crate::simulation::{Simulated, Simulation};
 use crate::watch::Watch;
 use crate::webhook::Webhook;
@@ -85,10 +85,10 @@ pub async fn run_with<H: Handler>(
     let subject = format!("{}-value", settings.topics.orders_topic);
     let participant = participant(&cluster, &settings);
     let registered = register(&schemas, &subject, &registry);
-    let created = create_topics(&cluster, &settings, &kafka);
-    let prepared = unless(&stop, try_join(registered, created)).await;
-    let Some(((), partitions)) = prepared.transpose()? else { return Ok(()) };
-    let dlq_partitions = partitions.get(&settings.dlq_topic).copied().unwrap_or(1);
+    let topics = prepare_topics(&cluster, &settings, &kafka);
+    let prepared = unless(&stop, try_join(registered, topics)).await;
+    let Some(((), topics)) = prepared.transpose()? else { return Ok(()) };
+    let Topics { dlq_partitions, older_partitions: older } = topics;
 
     let mut tasks = JoinSet::new();
     let halt = halted(&participant, &context, &mut tasks);
@@ -137,8 +137,7 @@ pub async fn run_with<H: Handler>(
     metrics::register_scrape(&context.metrics, &shared);
     let standing = Standing::new(participant, &halt);
     let checks = Checks::new(kafka, registry, context.health.check("progress"));
-    let session =
-        Session::start(cluster, settings, Arc::clone(&shared), checks, partitions, standing);
+    let session = Session::start(cluster, settings, Arc::clone(&shared), checks, older, standing);
     let outcome = session.run(stop, stuck).await;
     shared.reporter.finish();
     tasks.shutdown().await;
@@ -275,6 +274,46 @@ fn refuse_compacted(name: &str, told: Result<Option<String>, ClientError>) -> an
         }
     }
     Ok(())
+}
+
+/// What was found out about the topics before the work begins.
+struct Topics {
+    dlq_partitions: i32,
+    /// How many partitions of each topic begin where `AUTO_OFFSET_RESET` says.
+    older_partitions: BTreeMap<String, i32>,
+}
+
+async fn prepare_topics(
+    cluster: &Cluster,
+    settings: &ProcessorSettings,
+    check: &Check,
+) -> anyhow::Result<Topics> {
+    let partitions = create_topics(cluster, settings, check).await?;
+    let dlq_partitions = partitions.get(&settings.dlq_topic).copied().unwrap_or(1);
+    let older_partitions = older_partitions(cluster, settings, partitions, check).await?;
+    Ok(Topics { dlq_partitions, older_partitions })
+}
+
+/// Returns how many of `partitions` are older than the group, waiting for the cluster if it must.
+async fn older_partitions(
+    cluster: &Cluster,
+    settings: &ProcessorSettings,
+    mut partitions: BTreeMap<String, i32>,
+    check: &Check,
+) -> anyhow::Result<BTreeMap<String, i32>> {
+    let (orders, group) = (&settings.topics.orders_topic, &settings.group.group_id);
+    if settings.commit.offset_reset != OffsetReset::Earliest
+        && let Some(count) = partitions.get_mut(orders)
+    {
+        let mut waiting = Waiting::new("Kafka", check);
+        let asked = *count;
+        let ask = || session::older_than_group(cluster, group, orders, asked);
+        *count = until_reached(ask, |error| waiting.goes_on(chain(error)))
+            .await
+            .context("find out whether the group is new to the topic")?;
+        waiting.over();
+    }
+    Ok(partitions)
 }
 
 /// Returns how large a batch of a topic may be that its configuration tells about; the broker's usual default where

@@ -40,6 +40,7 @@ use crate::readiness::Checks;
 use crate::settings::ProcessorSettings;
 use crate::worker::{self, Mishap, Notice, Request};
 use committing::Committed;
+pub(crate) use loading::older_than_group;
 use loading::{Load, Loaded, Loader, Outcome};
 pub(crate) use standing::Standing;
 pub(crate) use unavailable::ByReason;
@@ -109,7 +110,7 @@ impl<H: Handler> Session<H> {
         settings: ProcessorSettings,
         shared: Arc<worker::Shared<H>>,
         checks: Checks,
-        partitions_at_start: BTreeMap<String, i32>,
+        older_partitions: BTreeMap<String, i32>,
         standing: Standing,
     ) -> Self {
         let group = &settings.group;
@@ -135,7 +136,7 @@ impl<H: Handler> Session<H> {
             assigned: BTreeMap::new(),
             working: BTreeMap::new(),
             workers: JoinSet::new(),
-            loader: Loader::new(cluster.clone(), &settings, partitions_at_start),
+            loader: Loader::new(cluster.clone(), &settings, older_partitions),
             loading: JoinSet::new(),
             unavailable: Unavailable::default(),
             notices: mpsc::channel(NOTICES_MAX),

@@ -338,7 +338,7 @@ fn read_commit(s: &mut Settings) -> CommitSettings {
             "AUTO_OFFSET_RESET",
             OffsetReset::Earliest,
             &[OffsetReset::Earliest, OffsetReset::Latest, OffsetReset::None],
-            "Where a group without committed offsets starts.",
+            "Where a group that is new to the topic starts; partitions that are added later are read from their beginning.",
         ),
         capacity: Capacity::for_metadata(s.integer(
             "OFFSET_METADATA_MAX_BYTES",

@@ -52,7 +52,7 @@ pub struct Start {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// There is nothing to go on from, and the settings forbid to choose.
-    #[error("the group has no committed offset, and AUTO_OFFSET_RESET is none")]
+    #[error("the group has no committed offset in the topic, and AUTO_OFFSET_RESET is none")]
     NoOffset,
     /// The checkpoint was written by something this version does not understand, or is damaged.
     #[error(

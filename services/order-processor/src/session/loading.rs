@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::{ClientError, PartitionError, chain};
-use kafka_client::offsets::{CommittedOffset, Found, GroupOffsets, OffsetAt, list_offsets};
+use kafka_client::offsets::{CommittedOffset, Found, GroupOffsets, OffsetAt, all_of, list_offsets};
 use kafka_group::TopicPartition;
 use kafka_protocol::ResponseError;
 use tokio::time::sleep;
@@ -67,8 +67,32 @@ pub(super) struct Loader {
     offset_reset: OffsetReset,
     on_mismatch: OnMismatch,
     capacity: Capacity,
-    /// How many partitions each topic had when this process started: later ones are read from their beginning.
-    partitions_at_start: BTreeMap<String, i32>,
+    /// How many partitions of each topic are older than the group; see [`older_than_group`].
+    older_partitions: BTreeMap<String, i32>,
+}
+
+/// Returns how many partitions of a topic are older than the group, of the `count` that the topic has: none if the group
+/// has a committed offset in any of them.
+///
+/// The others were added later, and nothing in them is older than the group. To be asked before the process joins: once
+/// members of a new group commit where they start, the group is not new any more to those that ask later.
+///
+/// # Errors
+/// A retriable [`ClientError`] while that is not known.
+pub(crate) async fn older_than_group(
+    cluster: &Cluster,
+    group_id: &str,
+    topic: &str,
+    count: i32,
+) -> Result<i32, ClientError> {
+    let partitions: Vec<TopicPartition> =
+        (0..count).map(|index| TopicPartition::new(topic, index)).collect();
+    let mut offsets = GroupOffsets::new(cluster.clone(), group_id);
+    let found = offsets.committed(&partitions).await?;
+    if found.values().any(|committed| matches!(committed, Ok(Some(_)))) {
+        return Ok(0);
+    }
+    all_of(found).map(|_none| count)
 }
 
 /// What the cluster says about the partitions to load.
@@ -83,7 +107,7 @@ impl Loader {
     pub(super) fn new(
         cluster: Cluster,
         settings: &ProcessorSettings,
-        partitions_at_start: BTreeMap<String, i32>,
+        older_partitions: BTreeMap<String, i32>,
     ) -> Self {
         Self {
             cluster,
@@ -92,7 +116,7 @@ impl Loader {
             offset_reset: settings.commit.offset_reset,
             on_mismatch: settings.commit.on_mismatch,
             capacity: settings.commit.capacity,
-            partitions_at_start,
+            older_partitions,
         }
     }
 
@@ -131,19 +155,13 @@ impl Loader {
         epoch: u64,
         found: &start::Found<'_>,
     ) -> anyhow::Result<Loaded> {
-        let is_new = self
-            .partitions_at_start
-            .get(tp.topic.as_ref())
-            .is_some_and(|count| tp.partition >= *count);
-        // Nobody but this group's operators writes to the replay topic, and all of it is meant for this group.
+        let older = self.older_partitions.get(tp.topic.as_ref());
+        let is_older = older.is_some_and(|count| tp.partition < *count);
+        // All of the replay topic is meant for this group: only its operators write there.
         let is_replay = tp.topic.as_ref() == self.replay_topic;
-        let reads_everything = match self.offset_reset {
-            OffsetReset::Earliest => true,
-            OffsetReset::Latest => is_new || is_replay,
-            OffsetReset::None => is_replay,
-        };
+        let keeps_policy = is_older && !is_replay;
         let policy = Policy {
-            offset_reset: if reads_everything { OffsetReset::Earliest } else { self.offset_reset },
+            offset_reset: if keeps_policy { self.offset_reset } else { OffsetReset::Earliest },
             on_mismatch: self.on_mismatch,
             capacity: self.capacity,
         };
@@ -197,4 +215,53 @@ const UNKNOWN: PartitionError = PartitionError::Refused(ResponseError::UnknownTo
 
 fn of<'a, T>(found: &'a Found<T>, tp: &TopicPartition) -> Result<&'a T, PartitionError> {
     found.get(tp).ok_or(UNKNOWN)?.as_ref().map_err(PartitionError::clone)
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_client::config::BrokerConfig;
+
+    use super::*;
+
+    #[test]
+    fn only_partitions_that_are_older_than_the_group_begin_where_the_setting_says() {
+        for (offset_reset, older) in [
+            (OffsetReset::Earliest, Some(10)),
+            (OffsetReset::Latest, Some(20)),
+            (OffsetReset::None, None),
+        ] {
+            let loader = loader(offset_reset, 2);
+            let of_orders = [1, 2].map(|partition| begin(&loader, "orders", partition));
+            assert_eq!(of_orders, [older, Some(10)]);
+            let of_replay = begin(&loader, "replay", 0);
+            assert_eq!(of_replay, Some(10), "all of it is meant for this group");
+        }
+    }
+
+    #[test]
+    fn a_group_that_is_not_new_to_the_topic_reads_all_of_a_partition_without_a_committed_offset() {
+        for offset_reset in [OffsetReset::Earliest, OffsetReset::Latest, OffsetReset::None] {
+            assert_eq!(begin(&loader(offset_reset, 0), "orders", 0), Some(10));
+        }
+    }
+
+    /// Returns where a partition begins whose log has the offsets from 10 to 20.
+    fn begin(loader: &Loader, topic: &str, partition: i32) -> Option<i64> {
+        let found =
+            start::Found { topic_id: Uuid::nil(), committed: None, log_start: 10, log_end: 20 };
+        let resolved = loader.resolve(TopicPartition::new(topic, partition), 1, &found);
+        resolved.ok().map(|loaded| loaded.position)
+    }
+
+    fn loader(offset_reset: OffsetReset, older: i32) -> Loader {
+        Loader {
+            cluster: Cluster::new(BrokerConfig::new(Vec::new(), "test")),
+            group_id: "group".to_owned(),
+            replay_topic: "replay".to_owned(),
+            offset_reset,
+            on_mismatch: OnMismatch::Fail,
+            capacity: Capacity::DEFAULT,
+            older_partitions: ["orders", "replay"].map(|name| (name.to_owned(), older)).into(),
+        }
+    }
 }
