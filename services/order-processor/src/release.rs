@@ -1,18 +1,19 @@
-//! Waits for the word that lets a stopped partition go on: a release in the group's actions topic.
+//! Waits for what lets stopped partitions go on: a release in the group's actions topic.
 //!
-//! Only a release that is newer than the stop counts. That is told by its offset: where the topic ended when the
-//! partition stopped is where the reading begins. So no clocks are compared, and nothing is read while nothing is
-//! stopped.
+//! One task of the process follows the topic for all of its stopped partitions, and nobody does while none is stopped.
+//! Only a release that is newer than the stop counts. That is told by its offset: a release counts where it lies at or above
+//! the end that the topic had when the partition stopped. So no clocks are compared.
 
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use futures_util::future::BoxFuture;
+use anyhow::{Context as _, bail};
 use kafka_client::cluster::Cluster;
 use kafka_client::offsets::{OffsetAt, list_offset};
 use kafka_client::reader::{Fetched, FetchedBatches, Reader, ReaderConfig};
 use kafka_group::TopicPartition;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::dlq::actions::Action;
@@ -26,90 +27,166 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How often a topic that cannot be read is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Where such words come from.
-#[derive(Clone, Debug)]
-pub(crate) enum Releases {
-    /// An actions topic.
-    Topic {
-        /// The cluster that the topic is in.
-        cluster: Cluster,
-        /// The topic's name.
-        topic: String,
-    },
-    /// A test.
-    #[cfg(test)]
-    Told(std::sync::Arc<tokio::sync::Notify>),
+/// The process's stopped partitions, as far as they wait for a release. Cloning shares them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Releases {
+    shared: Arc<Shared>,
 }
 
-impl Releases {
-    /// Returns what waits for the next word, however long that takes, and says whose it was.
-    pub(crate) fn wait(&self) -> BoxFuture<'static, String> {
-        match self.clone() {
-            Self::Topic { cluster, topic } => Box::pin(wait(cluster, topic)),
-            #[cfg(test)]
-            Self::Told(told) => Box::pin(async move {
-                told.notified().await;
-                "the test".to_owned()
-            }),
+#[derive(Debug, Default)]
+struct Shared {
+    stops: Mutex<Vec<Stop>>,
+    /// Another partition has stopped.
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct Stop {
+    release: watch::Sender<Release>,
+}
+
+/// What is known about the release of a stopped partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Release {
+    /// The offset of the actions topic from which a release counts, once the topic's end is known.
+    pub(crate) counts_from: Option<i64>,
+    /// Who has released the partition.
+    pub(crate) by: Option<String>,
+}
+
+/// A stopped partition's wait. Dropping it ends the wait.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    release: watch::Receiver<Release>,
+}
+
+impl Waiting {
+    /// Waits until more is known.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn next(&mut self) -> Release {
+        match self.release.changed().await {
+            Ok(()) => self.release.borrow_and_update().clone(),
+            // The process is stopping.
+            Err(_closed) => pending().await,
         }
     }
 }
 
-async fn wait(cluster: Cluster, topic: String) -> String {
-    let mut reported: Option<Instant> = None;
-    loop {
-        match next_release(&cluster, &topic).await {
-            Ok(Some(by)) => return by,
-            // What was read is not where it was any more: what comes from here on is new.
-            Ok(None) => {}
-            Err(error) if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) => {
+impl Releases {
+    /// Waits for a release at the offset `counts_from` or above; where that is not known, for one that is written from here on.
+    pub(crate) fn wait(&self, counts_from: Option<i64>) -> Waiting {
+        let (sender, release) = watch::channel(Release { counts_from, by: None });
+        self.stops().push(Stop { release: sender });
+        self.shared.changed.notify_one();
+        Waiting { release }
+    }
+
+    /// Follows the actions topic while partitions are stopped.
+    pub(crate) async fn watch(self, cluster: Cluster, topic: String) {
+        let mut reported: Option<Instant> = None;
+        loop {
+            if self.is_idle() {
+                self.shared.changed.notified().await;
+                continue;
+            }
+            let Err(error) = self.follow(&cluster, &topic).await else { continue };
+            if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
                 let error = format!("{error:#}");
                 tracing::warn!(topic, error, "cannot see whether stopped partitions are released");
                 reported = Some(Instant::now());
             }
-            Err(_reported) => {}
+            sleep(PAUSE).await;
         }
-        sleep(PAUSE).await;
     }
-}
 
-/// Returns who wrote the next release; nobody where the topic cannot be read on.
-async fn next_release(cluster: &Cluster, topic: &str) -> anyhow::Result<Option<String>> {
-    let tp = TopicPartition::new(topic, PARTITION);
-    let described = cluster.metadata(&[topic]).await.context("describe the actions topic")?;
-    let topic_id = described.get(topic).context("find the actions topic")?.topic_id;
-    let end = list_offset(cluster, &tp, OffsetAt::LastStable).await.context("find its end")?;
-    tracing::info!(topic, offset = end, "waiting for a release");
-    let (sender, mut fetched) = mpsc::channel(1);
-    let mut reader = Reader::start(cluster.clone(), ReaderConfig::default());
-    reader.add(tp, topic_id, end, sender);
-    loop {
-        match fetched.recv().await {
-            Some(Fetched::Batches(fetched)) => {
-                if let Some(by) = release_in(&fetched, end)? {
-                    return Ok(Some(by));
+    /// Reads the topic until all are released, or another partition stops.
+    async fn follow(&self, cluster: &Cluster, topic: &str) -> anyhow::Result<()> {
+        let tp = TopicPartition::new(topic, PARTITION);
+        let described = cluster.metadata(&[topic]).await.context("describe the actions topic")?;
+        let topic_id = described.get(topic).context("find the actions topic")?.topic_id;
+        let start =
+            list_offset(cluster, &tp, OffsetAt::Earliest).await.context("find its start")?;
+        let end = list_offset(cluster, &tp, OffsetAt::LastStable).await.context("find its end")?;
+        let Some(from) = self.ends_at(end) else { return Ok(()) };
+        let from = from.max(start);
+        tracing::info!(topic, offset = from, "waiting for a release");
+        let (sender, mut fetched) = mpsc::channel(1);
+        let mut reader = Reader::start(cluster.clone(), ReaderConfig::default());
+        reader.add(tp, topic_id, from, sender);
+        while !self.is_idle() {
+            tokio::select! {
+                () = self.shared.changed.notified() => return Ok(()),
+                next = fetched.recv() => match next {
+                    Some(Fetched::Batches(fetched)) => self.take(&fetched, from)?,
+                    Some(Fetched::OutOfRange { .. } | Fetched::Recreated { .. }) | None => {
+                        bail!("it cannot be read on")
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, fetched: &FetchedBatches, from: i64) -> anyhow::Result<()> {
+        for raw in &fetched.batches {
+            let batch = raw.open(UNPACKED_BYTES_MAX).context("read the actions topic")?;
+            if batch.header().is_control() {
+                continue;
+            }
+            for record in batch.records_from(from).flatten() {
+                let action = record.key.and_then(|key| Action::parse(key, record.value));
+                if let Some(Action::Released { by, .. }) = action {
+                    self.released(record.offset, &by);
                 }
             }
-            Some(Fetched::OutOfRange { .. } | Fetched::Recreated { .. }) | None => return Ok(None),
         }
+        Ok(())
+    }
+
+    /// Takes note of where the topic ends, and returns from where it has to be read, if anybody waits.
+    pub(crate) fn ends_at(&self, end: i64) -> Option<i64> {
+        let stops = self.stops();
+        for stop in stops.iter() {
+            // A topic that ends below what is known is another one by now.
+            stop.release.send_if_modified(|release| {
+                let is_unknown = release.counts_from.is_none_or(|from| end < from);
+                if is_unknown {
+                    release.counts_from = Some(end);
+                }
+                is_unknown
+            });
+        }
+        stops.iter().filter_map(Stop::counts_from).min()
+    }
+
+    /// Lets the partitions go on that a release at `offset` is meant for.
+    pub(crate) fn released(&self, offset: i64, by: &str) {
+        self.stops().retain(|stop| {
+            let is_meant = stop.counts_from().is_some_and(|from| from <= offset);
+            if is_meant {
+                stop.release.send_modify(|release| release.by = Some(by.to_owned()));
+            }
+            !is_meant
+        });
+    }
+
+    fn is_idle(&self) -> bool {
+        let mut stops = self.stops();
+        stops.retain(|stop| !stop.release.is_closed());
+        stops.is_empty()
+    }
+
+    fn stops(&self) -> MutexGuard<'_, Vec<Stop>> {
+        self.shared.stops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns who wrote the first release at `start` or later.
-fn release_in(fetched: &FetchedBatches, start: i64) -> anyhow::Result<Option<String>> {
-    for raw in &fetched.batches {
-        let batch = raw.open(UNPACKED_BYTES_MAX).context("read the actions topic")?;
-        if batch.header().is_control() {
-            continue;
-        }
-        for record in batch.records_from(start).flatten() {
-            let action = record.key.and_then(|key| Action::parse(key, record.value));
-            if let Some(Action::Released { by, .. }) = action {
-                return Ok(Some(by));
-            }
-        }
+impl Stop {
+    fn counts_from(&self) -> Option<i64> {
+        self.release.borrow().counts_from
     }
-    Ok(None)
 }
 
 #[cfg(test)]
@@ -118,8 +195,8 @@ mod tests {
 
     use super::*;
 
-    fn fetched(actions: &[Action]) -> FetchedBatches {
-        let mut builder = BatchBuilder::new(10);
+    fn fetched(base: i64, actions: &[Action]) -> FetchedBatches {
+        let mut builder = BatchBuilder::new(base);
         for action in actions {
             let (key, value) = (action.key(), action.value());
             builder =
@@ -136,13 +213,57 @@ mod tests {
         }
     }
 
+    fn release(by: &str) -> Action {
+        Action::Released { at_ms: 1, by: by.to_owned() }
+    }
+
+    /// Returns what is known of a release.
+    fn known(waiting: &Waiting) -> (Option<i64>, Option<String>) {
+        let Release { counts_from, by } = waiting.release.borrow().clone();
+        (counts_from, by)
+    }
+
     #[test]
     fn only_a_release_after_the_stop_counts() {
-        let release = |by: &str| Action::Released { at_ms: 1, by: by.to_owned() };
+        let releases = Releases::default();
+        let (old, new) = (releases.wait(Some(10)), releases.wait(None));
+        assert_eq!(releases.ends_at(12), Some(10));
         let other = Action::Unlocked { run: uuid::Uuid::nil() };
-        let fetched = fetched(&[release("early"), other, release("late")]);
-        assert_eq!(release_in(&fetched, 10).unwrap().as_deref(), Some("early"));
-        assert_eq!(release_in(&fetched, 11).unwrap().as_deref(), Some("late"));
-        assert_eq!(release_in(&fetched, 13).unwrap(), None);
+        let fetched = fetched(9, &[release("too early"), release("early"), other, release("late")]);
+        releases.take(&fetched, 10).unwrap();
+        assert_eq!(known(&old), (Some(10), Some("early".to_owned())));
+        assert_eq!(known(&new), (Some(12), Some("late".to_owned())));
+        assert!(releases.is_idle());
+    }
+
+    #[test]
+    fn one_that_stops_while_the_topic_is_read_waits_for_a_release_of_its_own() {
+        let releases = Releases::default();
+        let first = releases.wait(None);
+        assert_eq!(releases.ends_at(3), Some(3));
+        let second = releases.wait(None);
+        releases.released(3, "operator");
+        assert_eq!(known(&first), (Some(3), Some("operator".to_owned())));
+        assert_eq!(known(&second), (None, None));
+        assert_eq!(releases.ends_at(4), Some(4));
+        assert_eq!(known(&second), (Some(4), None));
+    }
+
+    #[test]
+    fn a_topic_that_is_shorter_than_what_is_known_of_it_is_another_one() {
+        let releases = Releases::default();
+        let stop = releases.wait(Some(10));
+        assert_eq!(releases.ends_at(3), Some(3));
+        releases.released(3, "operator");
+        assert_eq!(known(&stop), (Some(3), Some("operator".to_owned())));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_partition_that_was_given_up() {
+        let releases = Releases::default();
+        let stop = releases.wait(None);
+        assert!(!releases.is_idle());
+        drop(stop);
+        assert!(releases.is_idle());
     }
 }

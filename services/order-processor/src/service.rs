@@ -102,6 +102,8 @@ pub async fn run_with<H: Handler>(
         pauses: pauses.clone(),
     };
     let letters = Letters::start(&desk, &settings.dlq_topic, dlq_partitions, &mut tasks);
+    let releases = Releases::default();
+    tasks.spawn(releases.clone().watch(cluster.clone(), settings.actions_topic()));
     let gate = Gate::new(settings.handler.concurrency, settings.handler.down_after, pauses.clone());
     tasks.spawn(Arc::clone(&gate).keep());
     let grace = settings.group.drain_timeout + session::FINAL_COMMIT + STUCK_GRACE;
@@ -115,7 +117,7 @@ pub async fn run_with<H: Handler>(
         watch,
         pauses,
         dlq_guard: settings.dlq_guard,
-        releases: Releases::Topic { cluster: cluster.clone(), topic: settings.actions_topic() },
+        releases,
         group_id: settings.group.group_id.clone(),
         orders_topic: settings.topics.orders_topic.clone(),
         replay_topic: settings.replay_topic(),

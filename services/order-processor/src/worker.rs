@@ -339,7 +339,7 @@ impl<H: Handler> Worker<'_, H> {
             request = self.requests.recv() => self.on_request(request),
             Ok(()) = self.halt_moves.changed() => {}
             Some(finished) = self.in_flight.next(), if !self.in_flight.is_empty() => self.on_finished(finished),
-            word = guarded::word(&mut self.guarded), if self.guarded.is_some() => self.on_release(&word),
+            release = guarded::release(&mut self.guarded), if self.guarded.is_some() => self.on_release(release),
             Some(id) = self.awaited.next(), if is_beginning && !self.awaited.is_empty() => self.on_schema(id),
             Some(permit) = self.permits.next(), if wants_permit => self.permits.arrive(permit),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.end_drain(),

@@ -2,26 +2,24 @@
 
 use std::future::pending;
 
-use futures_util::future::BoxFuture;
-
 use super::Worker;
 use crate::dead_letter::ErrorType;
 use crate::handler::Handler;
 use crate::pauses::Pause;
+use crate::release::{Release, Waiting};
 
 /// What a stopped partition waits for.
 pub(super) struct Guarded {
-    /// Gives the name of whoever releases the partition.
-    word: BoxFuture<'static, String>,
+    release: Waiting,
     _pause: Pause,
 }
 
-/// Waits for the word that releases the partition.
+/// Waits until more is known about the partition's release.
 ///
 /// Cancel safe: waiting goes on where it was.
-pub(super) async fn word(guarded: &mut Option<Guarded>) -> String {
+pub(super) async fn release(guarded: &mut Option<Guarded>) -> Release {
     match guarded {
-        Some(guarded) => guarded.word.as_mut().await,
+        Some(guarded) => guarded.release.next().await,
         None => pending().await,
     }
 }
@@ -40,12 +38,13 @@ impl<H: Handler> Worker<'_, H> {
         let reason = format!("{} stopped after {limit} dead letters: {error_type}", self.tp);
         self.permits.leave();
         self.guarded = Some(Guarded {
-            word: self.shared.releases.wait(),
+            release: self.shared.releases.wait(None),
             _pause: self.shared.pauses.begin(reason),
         });
     }
 
-    pub(super) fn on_release(&mut self, by: &str) {
+    pub(super) fn on_release(&mut self, release: Release) {
+        let Some(by) = release.by else { return };
         tracing::info!(topic = %self.tp.topic, partition = self.tp.partition, by, "released: going on");
         self.guarded = None;
         self.guard.clear();

@@ -9,7 +9,6 @@ use kafka_group::record_batch::{BatchBuilder, BatchErrorKind, DamagedBatch, RawB
 use order_avro::encode_bare;
 use schema_registry::RegistryConfig;
 use service_runtime::{Health, Metrics};
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -104,7 +103,7 @@ struct Bench {
     workers: JoinSet<anyhow::Result<()>>,
     _keeper: JoinSet<()>,
     health: Health,
-    release: Arc<Notify>,
+    releases: Releases,
     halt: Arc<Halt>,
     rest: Arc<AtomicU64>,
     standing: SharedStanding,
@@ -123,7 +122,7 @@ impl Bench {
         change: impl FnOnce(&mut Shared<Arc<Script>>),
     ) -> Self {
         let (letters, letters_rx) = Letters::captured();
-        let (health, release) = (Health::default(), Arc::default());
+        let (health, releases) = (Health::default(), Releases::default());
         let (halt, rest) = (released(), Arc::default());
         let pauses = Pauses::new(health.check("work"));
         let gate = Gate::new(CONCURRENCY, DOWN_AFTER, pauses.clone());
@@ -135,7 +134,7 @@ impl Bench {
             watch: Arc::default(),
             pauses,
             dlq_guard: DLQ_GUARD,
-            releases: Releases::Told(Arc::clone(&release)),
+            releases: releases.clone(),
             group_id: "group".to_owned(),
             orders_topic: "orders".to_owned(),
             replay_topic: "replay".to_owned(),
@@ -186,7 +185,7 @@ impl Bench {
             workers,
             _keeper: keeper,
             health,
-            release,
+            releases,
             halt,
             rest,
             standing,
@@ -263,6 +262,12 @@ impl Bench {
         let state = restored(answered.await.unwrap());
         self.workers.join_next().await.unwrap().unwrap().unwrap();
         state
+    }
+
+    /// Releases the partition.
+    fn release(&self) {
+        self.releases.ends_at(0);
+        self.releases.released(0, "the test");
     }
 
     /// Returns why the process pauses, if it does.

@@ -155,7 +155,7 @@ async fn too_many_dead_letters_stop_the_partition_until_it_is_released() {
         let state = bench.checkpoint().await;
         assert_eq!(state.committable(), i64::from(DLQ_GUARD) * round, "what is done is committed");
         assert!(bench.pause().unwrap().starts_with("orders-0 stopped after 5 dead letters"));
-        bench.release.notify_one();
+        bench.release();
     }
     bench.caught_up().await;
     assert_eq!(bench.pause(), None);
@@ -174,7 +174,7 @@ async fn a_stopped_partition_makes_no_attempts_at_what_waits() {
     bench.read(&records).await;
     tokio::time::sleep(BACKOFF * 2).await;
     assert_eq!(bench.attempts(), [(0, 1)]);
-    bench.release.notify_one();
+    bench.release();
     tokio::time::sleep(MOMENT).await;
     assert_eq!(bench.attempts(), [(0, 1), (0, 2)]);
 }
