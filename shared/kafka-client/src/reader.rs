@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use kafka_group::TopicPartition;
 use kafka_group::record_batch::{DamagedBatch, RawBatch};
+use kafka_protocol::ResponseError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -251,7 +252,7 @@ async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) 
             continue;
         }
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
-        match cluster.metadata(&names).await {
+        match cluster.describe(&names).await {
             Ok(described) => place(&shared, &described),
             Err(error) => {
                 if report.is_due() {
@@ -289,10 +290,10 @@ async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) 
     }
 }
 
-/// Gives every partition its leader; reports topics that are not the ones they were.
-fn place(shared: &Shared, described: &BTreeMap<String, TopicMetadata>) {
+/// Gives every partition of the topics that were described its leader; reports topics that are not the ones they were.
+fn place(shared: &Shared, described: &BTreeMap<String, Result<TopicMetadata, ResponseError>>) {
     for (tp, source) in shared.sources().iter_mut() {
-        let Some(topic) = described.get(tp.topic.as_ref()) else { continue };
+        let Some(Ok(topic)) = described.get(tp.topic.as_ref()) else { continue };
         if topic.topic_id != source.topic_id && !source.halted {
             source.leader = None;
             // While the channel is full, the next look at the metadata finds the topic again.

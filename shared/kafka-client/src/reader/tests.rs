@@ -58,6 +58,17 @@ async fn a_partition_whose_answer_takes_long_holds_back_no_other_and_each_comes_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_not_described_holds_back_no_partition_of_another() {
+    let broker = FakeBroker::start().await;
+    broker.append(0, 5);
+    let mut reader = broker.reader_of_nothing(Duration::from_millis(200));
+    let _hidden = add(&mut reader, "hidden", 0);
+    let mut channel = add(&mut reader, TOPIC, 0);
+    let read = timeout_at(Instant::now() + Duration::from_secs(10), read_to(&mut channel, 5)).await;
+    assert_eq!(read.expect("the topic is read"), [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_have_caught_up_wait_at_the_broker_together() {
     let broker = FakeBroker::start().await;
     for partition in 0..PARTITIONS {
@@ -141,7 +152,7 @@ async fn a_recreated_topic_is_told_once_its_channel_has_room_and_holds_back_no_o
         shared.sources().insert(TopicPartition::new(TOPIC, partition), source);
     }
     let leaders = BTreeMap::from([(0, Some(1)), (1, Some(1))]);
-    let described = [(TOPIC.to_owned(), TopicMetadata { topic_id: TOPIC_ID, leaders })].into();
+    let described = [(TOPIC.to_owned(), Ok(TopicMetadata { topic_id: TOPIC_ID, leaders }))].into();
     let state = |shared: &Shared| -> Vec<_> {
         shared.sources().values().map(|source| (source.leader, source.halted)).collect()
     };
@@ -243,6 +254,13 @@ impl FakeBroker {
 
     /// Starts a reader of all partitions, whose fetches hold a few batches.
     fn reader(&self, wait_max: Duration) -> (Reader, Vec<mpsc::Receiver<Fetched>>) {
+        let mut reader = self.reader_of_nothing(wait_max);
+        let add = |partition| add(&mut reader, TOPIC, i32::try_from(partition).unwrap());
+        let channels = (0..PARTITIONS).map(add).collect();
+        (reader, channels)
+    }
+
+    fn reader_of_nothing(&self, wait_max: Duration) -> Reader {
         let config = BrokerConfig::new(vec![self.address.clone()], "reader-test");
         let config = Cluster::new(config);
         let small = ReaderConfig {
@@ -251,16 +269,14 @@ impl FakeBroker {
             wait_max,
             on_fetch: None,
         };
-        let mut reader = Reader::start(config, small);
-        let add = |partition: usize| {
-            let (sender, channel) = mpsc::channel(1);
-            let tp = TopicPartition::new(TOPIC, i32::try_from(partition).unwrap());
-            reader.add(tp, TOPIC_ID, 0, sender);
-            channel
-        };
-        let channels = (0..PARTITIONS).map(add).collect();
-        (reader, channels)
+        Reader::start(config, small)
     }
+}
+
+fn add(reader: &mut Reader, topic: &str, partition: i32) -> mpsc::Receiver<Fetched> {
+    let (sender, channel) = mpsc::channel(1);
+    reader.add(TopicPartition::new(topic, partition), TOPIC_ID, 0, sender);
+    channel
 }
 
 async fn serve(mut stream: TcpStream, state: watch::Sender<State>, port: u16) {
@@ -281,7 +297,8 @@ async fn serve(mut stream: TcpStream, state: watch::Sender<State>, port: u16) {
             encode(id, &api_versions(), 3)
         } else if key == ApiKey::Metadata {
             state.send_modify(|state| state.metadata_requests += 1);
-            encode(id, &metadata(port), METADATA_VERSION)
+            let request = messages::MetadataRequest::decode(&mut frame, METADATA_VERSION).unwrap();
+            encode(id, &metadata(&request, port), METADATA_VERSION)
         } else {
             let request = messages::FetchRequest::decode(&mut frame, FETCH_VERSION).unwrap();
             encode(id, &fetch(&request, &state).await, FETCH_VERSION)
@@ -310,7 +327,8 @@ fn api_versions() -> messages::ApiVersionsResponse {
     messages::ApiVersionsResponse::default().with_api_keys(keys.map(speaks).to_vec())
 }
 
-fn metadata(port: u16) -> messages::MetadataResponse {
+/// Describes the one topic that there is, and refuses all others.
+fn metadata(request: &messages::MetadataRequest, port: u16) -> messages::MetadataResponse {
     let broker = MetadataResponseBroker::default()
         .with_node_id(BrokerId(1))
         .with_host(StrBytes::from_static_str("127.0.0.1"))
@@ -320,11 +338,16 @@ fn metadata(port: u16) -> messages::MetadataResponse {
             .with_partition_index(i32::try_from(index).unwrap())
             .with_leader_id(BrokerId(1))
     };
-    let topic = MetadataResponseTopic::default()
-        .with_name(Some(topic_name(TOPIC)))
-        .with_topic_id(TOPIC_ID)
-        .with_partitions((0..PARTITIONS).map(partition).collect());
-    messages::MetadataResponse::default().with_brokers(vec![broker]).with_topics(vec![topic])
+    let topics = request.topics.iter().flatten().map(|asked| {
+        let topic = MetadataResponseTopic::default().with_name(asked.name.clone());
+        if asked.name != Some(topic_name(TOPIC)) {
+            return topic.with_error_code(ResponseError::TopicAuthorizationFailed.code());
+        }
+        let partitions = (0..PARTITIONS).map(partition).collect();
+        topic.with_topic_id(TOPIC_ID).with_partitions(partitions)
+    });
+    let topics = topics.collect();
+    messages::MetadataResponse::default().with_brokers(vec![broker]).with_topics(topics)
 }
 
 /// Answers as soon as one of the partitions has something, or when the request does not wait any longer.
