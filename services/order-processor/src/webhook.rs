@@ -202,14 +202,7 @@ fn shown(answer: &[u8]) -> String {
     let whole = String::from_utf8_lossy(answer);
     let whole = whole.trim();
     let beginning = &whole[..whole.floor_char_boundary(REASON_BYTES_MAX)];
-    let mut text = String::new();
-    for character in beginning.chars() {
-        if character.is_control() {
-            text.extend(character.escape_default());
-        } else {
-            text.push(character);
-        }
-    }
+    let mut text = service_runtime::escaped(beginning);
     if beginning.len() < whole.len() {
         text.push('…');
     }

@@ -6,8 +6,9 @@ use std::time::Instant;
 use control_topic::record::{Role, time_text};
 use control_topic::view::{ControlView, Instance};
 use serde::Serialize;
+use service_runtime::printable;
 
-use crate::dlq::render::{Align, printable, table};
+use crate::dlq::render::{Align, table};
 
 /// What is wanted of whom, and who does what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
+use service_runtime::printable;
 
 use super::cause::{Cause, is_spring_number, spring_number};
 use super::letter::Letter;
@@ -43,17 +44,6 @@ pub(super) fn header_value(name: &[u8], value: Option<&[u8]>) -> String {
             .map_or_else(|| format!("0x{}", hex(value)), |number| number.to_string()),
         value => nullable(value),
     }
-}
-
-/// Replaces what a terminal would act on, and what turns the direction of a text round: headers and keys come from anybody.
-pub(crate) fn printable(text: &str) -> String {
-    let is_plain = |c: char| !c.is_control() && !turns_round(c);
-    text.chars().map(|c| if is_plain(c) { c } else { '\u{fffd}' }).collect()
-}
-
-/// Tells characters after which a text may look like another one: <https://www.unicode.org/reports/tr9/>.
-fn turns_round(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Cuts a text to one short line.

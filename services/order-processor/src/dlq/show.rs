@@ -2,13 +2,14 @@
 
 use anyhow::bail;
 use serde_json::json;
+use service_runtime::printable;
 
 use super::Overview;
 use super::decoded::{Decoded, Decoder};
 use super::filter::Filter;
 use super::journal::Dismissal;
 use super::letter::Letter;
-use super::render::{bytes, dump, header_value, json_letter, nullable, printable, time};
+use super::render::{bytes, dump, header_value, json_letter, nullable, time};
 use super::standing::State;
 use crate::dead_letter::{ReplayOf, names};
 use crate::output::Output;

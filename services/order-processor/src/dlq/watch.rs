@@ -6,6 +6,7 @@ use anyhow::bail;
 use futures_util::stream::{self, SelectAll, Stream, StreamExt};
 use kafka_client::reader::{Fetched, Reader, ReaderConfig};
 use kafka_group::TopicPartition;
+use service_runtime::printable;
 use tokio::sync::mpsc;
 
 use super::Overview;
@@ -13,7 +14,7 @@ use super::decoded::{Decoded, Decoder};
 use super::filter::Filter;
 use super::letter::{Desk, Letter};
 use super::reading::Chunk;
-use super::render::{json_letter, nullable, printable, short, time};
+use super::render::{json_letter, nullable, short, time};
 use crate::dead_letter::Identity;
 use crate::output::Output;
 

@@ -10,6 +10,8 @@ use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::printable::Escaped;
+
 /// Time of day (UTC), level, message, fields, and the fields of the spans around; the module only below INFO.
 ///
 /// Colours mark the level and step back the time, where the writer has them.
@@ -50,34 +52,40 @@ where
     }
 }
 
-/// Fields as tracing shows them, but fractional numbers with two decimals: a price is `9.50`, where JSON has `9.5`.
+/// Fields as tracing shows them, with two differences. Fractional numbers have two decimals: a price is `9.50`, where
+/// JSON has `9.5`. Characters that a terminal acts on are escaped in every field, so that an event is one line whatever
+/// records, headers, brokers and operators contain.
 pub(super) struct TextFields;
 
 impl<'writer> FormatFields<'writer> for TextFields {
     fn format_fields<R: RecordFields>(&self, line: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut visitor = TwoDecimals(DefaultVisitor::new(line, true));
+        let mut visitor = SafeFields(DefaultVisitor::new(line, true));
         fields.record(&mut visitor);
         visitor.0.finish()
     }
 }
 
-struct TwoDecimals<'a>(DefaultVisitor<'a>);
+struct SafeFields<'a>(DefaultVisitor<'a>);
 
-impl Visit for TwoDecimals<'_> {
+impl Visit for SafeFields<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.0.record_debug(field, &format_args!("{value:.2}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.record_str(field, value);
+        if field.name() == "message" {
+            self.0.record_debug(field, &format_args!("{}", Escaped(value)));
+        } else {
+            self.0.record_debug(field, &Escaped(value));
+        }
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.0.record_error(field, value);
+        self.0.record_debug(field, &format_args!("{}", Escaped(value)));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.record_debug(field, value);
+        self.0.record_debug(field, &Escaped(value));
     }
 }
 
@@ -145,6 +153,24 @@ mod tests {
     fn there_are_colours_only_where_they_are_asked_for() {
         assert!(!lines_of(false, || info!(x = 1, "one")).contains('\x1b'));
         assert!(lines_of(true, || info!(x = 1, "one")).contains("\x1b[32m INFO\x1b[0m"));
+    }
+
+    #[test]
+    fn an_event_is_one_line_that_no_terminal_acts_on_whatever_its_fields_contain() {
+        const BAD: &str = "a\nb\u{1b}]52;c;eA==\u{7}\u{9b}2J\u{202e}\r\0c";
+        let error = std::io::Error::other(BAD);
+        let lines = lines_of(false, || {
+            let _span = info_span!("partition", topic = %BAD, group = BAD, why = ?BAD).entered();
+            info!(text = BAD, shown = %BAD, debug = ?BAD, error = %error, "by hand {BAD}");
+            info!(cause = &error as &(dyn std::error::Error + 'static), "another");
+            let message = BAD.to_owned();
+            info!("{message}");
+        });
+
+        assert_eq!(lines.lines().count(), 3, "{lines}");
+        let is_safe = |line: &str| line.chars().all(crate::printable::is_printable);
+        assert!(lines.lines().all(is_safe), "{lines:?}");
+        assert_eq!(lines.matches("\\u{1b}]52").count(), 16, "{lines}");
     }
 
     #[test]

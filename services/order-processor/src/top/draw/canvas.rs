@@ -5,8 +5,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Span;
-
-use crate::dlq::render::printable;
+use service_runtime::printable;
 
 /// Space between two columns.
 const GAP: u16 = 1;
