@@ -25,6 +25,7 @@ use layers::Layers;
 pub use declaration::{Declaration, manual, markdown_table};
 pub use secret::Secret;
 pub use secret_url::SecretUrl;
+use secret_url::{HIDDEN, Shown};
 pub use shared::{ConnectionSettings, LogFormat, RuntimeSettings, TopicSettings};
 pub use violation::{Violation, Violations};
 
@@ -228,7 +229,7 @@ impl Settings {
         })
     }
 
-    /// Returns a comma-separated list of `host:port`.
+    /// Returns a comma-separated list of `host:port`; empty items are left out.
     pub fn servers(
         &mut self,
         name: &'static str,
@@ -236,11 +237,17 @@ impl Settings {
         meaning: &'static str,
     ) -> Vec<String> {
         let allowed = "host:port, several separated by commas";
+        let split = |text: &str| -> Vec<String> {
+            let servers = text.split(',').map(str::trim).filter(|server| !server.is_empty());
+            servers.map(str::to_owned).collect()
+        };
         let servers = self.parsed(name, default.to_owned(), allowed, meaning, |text| {
-            let all_usable = text.split(',').all(|server| is_host_and_port(server.trim()));
-            all_usable.then(|| text.to_owned())
+            let servers = split(text);
+            let are_usable =
+                !servers.is_empty() && servers.iter().all(|server| is_host_and_port(server));
+            are_usable.then(|| text.to_owned())
         });
-        servers.split(',').map(|server| server.trim().to_owned()).collect()
+        split(&servers)
     }
 
     /// Returns `host:port` to listen on, or `None` for `off`.
@@ -257,21 +264,31 @@ impl Settings {
         (!address.eq_ignore_ascii_case("off")).then_some(address)
     }
 
-    /// Returns an `http` or `https` URL; a password in it is left out wherever the setting is printed.
+    /// Returns an `http` or `https` URL, or several separated by commas. Wherever the setting is printed, passwords and
+    /// queries are left out.
+    ///
+    /// # Panics
+    /// When the default is no such URL.
     pub fn url(
         &mut self,
         name: &'static str,
         default: &'static str,
         meaning: &'static str,
     ) -> SecretUrl {
+        self.layers.hide_url(name, Shown::Path);
         let allowed = "a URL such as http://host:8081, https and user:password@ possible";
-        self.parsed(name, SecretUrl::new(default), allowed, meaning, SecretUrl::parse)
+        let parse = |text: &str| SecretUrl::parse(text, Shown::Path);
+        self.declare(name, default.to_owned(), allowed, meaning);
+        let given = self.given(name, allowed, parse);
+        #[expect(clippy::expect_used, reason = "defaults are constants, which every start reads")]
+        given.unwrap_or_else(|| parse(default).expect("the default is a URL"))
     }
 
-    /// Returns an `http` or `https` URL as [`Settings::url`] does, or `None` while it is not set.
+    /// Returns an `http` or `https` URL, or `None` while it is not set. Only its origin is ever printed.
     pub fn optional_url(&mut self, name: &'static str, meaning: &'static str) -> Option<SecretUrl> {
+        self.layers.hide_url(name, Shown::Origin);
         let allowed = "a URL such as http://host:8080/orders, https and user:password@ possible";
-        self.optional_parsed(name, allowed, meaning, SecretUrl::parse)
+        self.optional_parsed(name, allowed, meaning, |text| SecretUrl::parse(text, Shown::Origin))
     }
 
     /// Returns a text of at least `chars_min` characters that is never printed, or `None` while it is not set.
@@ -354,7 +371,7 @@ impl Settings {
     /// Returns a setting as it is in force, for messages.
     fn effective(&self, name: &str) -> String {
         if let Some(given) = self.layers.get(name) {
-            return given.shown();
+            return given.shown.clone();
         }
         let declared = self.declared.iter().find(|d| d.name == name);
         declared.map_or_else(String::new, |d| d.default.clone())
@@ -376,9 +393,12 @@ fn is_host_and_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
     };
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    let plain = !host.contains([':', '/', ' ', '@']);
-    !host.is_empty() && (bracketed || plain) && port.parse::<u16>().is_ok()
+    let is_name = |host: &str| host.chars().all(|c| c.is_alphanumeric() || "-._".contains(c));
+    let is_address =
+        |host: &str| host.chars().all(|c| c.is_ascii_alphanumeric() || ":.%".contains(c));
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = bracketed.map_or_else(|| is_name(host), is_address);
+    !host.is_empty() && is_host && port.parse::<u16>().is_ok()
 }
 
 /// A value that some layer gave, with where it was given.
@@ -388,20 +408,22 @@ pub(crate) struct Given {
     pub(crate) text: String,
     /// The file's name; `None` for the environment.
     pub(crate) file: Option<String>,
-    /// Whether it is never printed.
-    pub(crate) is_secret: bool,
+    /// What is printed in place of the text.
+    pub(crate) shown: String,
 }
 
 impl Given {
-    /// Returns the text as it may be printed.
-    fn shown(&self) -> String {
-        if self.is_secret { "***".to_owned() } else { secret_url::redact(&self.text) }
+    /// Takes a text as given, which is printed unless it looks as if it carried a password: `user:password@host`.
+    pub(crate) fn new(text: String, file: Option<String>) -> Self {
+        let is_plain = !text.contains('@') && !text.contains("://");
+        let shown = if is_plain { text.clone() } else { HIDDEN.to_owned() };
+        Self { text, file, shown }
     }
 }
 
 impl Display for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown())?;
+        f.write_str(&self.shown)?;
         match &self.file {
             Some(file) => write!(f, " (in {file})"),
             None => Ok(()),

@@ -5,7 +5,8 @@ use std::fs;
 
 use config::{Config, ConfigError, File, FileFormat, Source, Value, ValueKind};
 
-use super::{Declaration, Environment, Given, Violation};
+use super::secret_url::{HIDDEN, Shown};
+use super::{Declaration, Environment, Given, SecretUrl, Violation, is_host_and_port};
 
 const CONFIG_FILE: &str = "CONFIG_FILE";
 
@@ -45,7 +46,19 @@ impl Layers {
     /// Keeps a value from being printed.
     pub(super) fn hide(&mut self, name: &str) {
         if let Some(given) = self.given.get_mut(name) {
-            given.is_secret = true;
+            HIDDEN.clone_into(&mut given.shown);
+        }
+    }
+
+    /// Keeps the secrets of a URL from being printed. A value that is no URL is hidden whole, because a password may be
+    /// anywhere in it, unless only the scheme is missing: `host:8081`.
+    pub(super) fn hide_url(&mut self, name: &str, shown: Shown) {
+        if let Some(given) = self.given.get_mut(name) {
+            match SecretUrl::parse(&given.text, shown) {
+                Some(url) => given.shown = url.to_string(),
+                None if is_host_and_port(&given.text) => {}
+                None => HIDDEN.clone_into(&mut given.shown),
+            }
         }
     }
 }
@@ -62,13 +75,16 @@ fn read_file(path: &str, declared: &[Declaration], violations: &mut Vec<Violatio
     let table: BTreeMap<String, Value> = match table {
         Ok(table) => table.into_iter().collect(),
         Err(error) => {
-            violate(&error);
+            // The lines below the first show the file, which may hold passwords.
+            violate(error.lines().next().unwrap_or_default());
             return layer;
         }
     };
     for (name, value) in table {
         let is_known = declared.iter().any(|d| d.name.eq_ignore_ascii_case(&name));
         if !is_known {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+            let name = if name.chars().all(is_name) { name.as_str() } else { HIDDEN };
             violate(&format!("the key {name} is not a setting of this service"));
         } else if let Some(text) = plain_text(value.kind) {
             let earlier = layer.values.insert(key(&name), text.trim().to_owned());
@@ -132,7 +148,7 @@ fn merge(
         let origin = value.origin()?.to_owned();
         let file = (origin != ENVIRONMENT_ORIGIN).then_some(origin);
         let text = value.into_string().ok()?;
-        Some((declared.name, Given { text, file, is_secret: false }))
+        Some((declared.name, Given::new(text, file)))
     });
     Ok(given.collect())
 }

@@ -1,35 +1,48 @@
-//! URLs that may carry a user and a password.
+//! URLs that may carry a user, a password or a token.
 
 use std::fmt::{self, Debug, Display};
 
-/// An `http` or `https` URL that never shows its password when it is printed.
+use url::{Position, Url};
+
+/// Stands for what is not printed.
+pub(super) const HIDDEN: &str = "***";
+
+/// How much of a URL may be printed besides scheme, host and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// The name of its user and its path.
+    Path,
+    /// Nothing.
+    Origin,
+}
+
+/// An `http` or `https` URL, or several separated by commas, that never shows its secrets when it is printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretUrl(String);
+pub struct SecretUrl {
+    text: String,
+    shown: String,
+}
 
 impl SecretUrl {
-    pub(super) fn new(url: &str) -> Self {
-        Self(url.to_owned())
+    /// Reads one URL, or several where `shown` allows paths. Returns `None` for everything else.
+    pub(super) fn parse(text: &str, shown: Shown) -> Option<Self> {
+        let items = match shown {
+            Shown::Path => text.split(',').map(str::trim).collect(),
+            Shown::Origin => vec![text],
+        };
+        let shown: Option<Vec<String>> = items.into_iter().map(|item| show(item, shown)).collect();
+        Some(Self { text: text.to_owned(), shown: shown?.join(", ") })
     }
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let (scheme, rest) = text.split_once("://")?;
-        let authority = rest.split('/').next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default();
-        let usable = matches!(scheme, "http" | "https")
-            && !host.is_empty()
-            && !text.contains(char::is_whitespace);
-        usable.then(|| Self::new(text))
-    }
-
-    /// Returns the URL with its password, for the one who connects.
+    /// Returns the URL with its secrets, for the one who connects.
     pub fn reveal(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
 impl Display for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redact(&self.0))
+        f.write_str(&self.shown)
     }
 }
 
@@ -39,18 +52,57 @@ impl Debug for SecretUrl {
     }
 }
 
-/// Returns the text with the password of `scheme://user:password@…` replaced by `***`.
-///
-/// The last `@` before the path ends the password, and a user without a password is replaced too: it may be a token.
-pub(super) fn redact(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
+/// Returns what may be printed of one URL, or `None` where it is not usable.
+fn show(item: &str, shown: Shown) -> Option<String> {
+    let url = Url::parse(item).ok()?;
+    let is_usable = matches!(url.scheme(), "http" | "https") && !item.contains(char::is_whitespace);
+    let host = url.host_str().filter(|host| is_usable && !host.contains(','))?;
+    // A user without a password may be a token.
+    let user = match (url.username(), url.password(), shown) {
+        ("", None, _) => String::new(),
+        // An escaped character may belong to a password that holds an @.
+        (user, Some(_), Shown::Path) if !user.contains('%') => format!("{user}:{HIDDEN}@"),
+        (..) => format!("{HIDDEN}@"),
     };
-    let Some((credentials, host)) = rest.rsplit_once('@') else {
-        return text.to_owned();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let path = url.path();
+    let rest = match shown {
+        Shown::Path if path == "/" => "",
+        // A slash in a password makes the rest of it a path.
+        Shown::Path if path.contains('@') => "/***",
+        Shown::Path => path,
+        Shown::Origin if url[Position::BeforePath..] == *"/" => "",
+        Shown::Origin => "/***",
     };
-    match credentials.split_once(':') {
-        Some((user, _password)) => format!("{scheme}://{user}:***@{host}"),
-        None => format!("{scheme}://***@{host}"),
+    let query = match (url.query().or(url.fragment()), shown) {
+        (Some(_), Shown::Path) => "?***",
+        (Some(_), Shown::Origin) | (None, _) => "",
+    };
+    Some(format!("{}://{user}{host}{port}{rest}{query}", url.scheme()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_secrets() {
+        let shown = |text, shown| SecretUrl::parse(text, shown).map(|url| url.to_string());
+        for (text, with_path, origin) in [
+            ("http://host:8081", Some("http://host:8081"), Some("http://host:8081")),
+            ("https://host/v7/", Some("https://host/v7/"), Some("https://host/***")),
+            ("http://me:pw@host/x", Some("http://me:***@host/x"), Some("http://***@host/***")),
+            ("http://token@host", Some("http://***@host"), Some("http://***@host")),
+            ("http://host/?key=pw#pw", Some("http://host?***"), Some("http://host/***")),
+            ("http://host/hook/pw", Some("http://host/hook/pw"), Some("http://host/***")),
+            ("http://a:pw@b, https://c:pw@d", Some("http://a:***@b, https://c:***@d"), None),
+            ("host:8081", None, None),
+            ("ftp://me:pw@host", None, None),
+            ("http://", None, None),
+            ("http://me:p w@host", None, None),
+        ] {
+            let expected = [with_path, origin].map(|text| text.map(str::to_owned));
+            assert_eq!([shown(text, Shown::Path), shown(text, Shown::Origin)], expected, "{text}");
+        }
     }
 }

@@ -4,6 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, proptest};
+use proptest::sample::select;
+
 use super::*;
 
 /// A small service's settings, of every kind.
@@ -20,6 +24,7 @@ struct Sample {
     servers: Vec<String>,
     address: Option<String>,
     registry: SecretUrl,
+    hook: Option<SecretUrl>,
     topic: String,
     colour: &'static str,
 }
@@ -38,6 +43,7 @@ impl FromSettings for Sample {
             servers: settings.servers("SERVERS", "localhost:9092", "Some servers."),
             address: settings.listen_address("ADDRESS", "127.0.0.1:8080", "An address."),
             registry: settings.url("REGISTRY", "http://localhost:8081", "A registry."),
+            hook: settings.optional_url("HOOK", "A hook."),
             topic: settings.topic("TOPIC", "orders", "A topic."),
             colour: settings.choice("COLOUR", "red", &["red", "blue"], "A colour."),
         };
@@ -79,7 +85,7 @@ fn every_kind_of_setting_is_read_from_the_environment() {
         ("DEDUPE", "off"),
         ("SEED", "42"),
         ("PRICES", "5.0..50.0"),
-        ("SERVERS", "one:9092, [::1]:9093"),
+        ("SERVERS", "one:9092, [::1]:9093,"),
         ("ADDRESS", "off"),
         ("REGISTRY", "https://user:pass@registry/path"),
         ("TOPIC", "orders.v2"),
@@ -97,7 +103,8 @@ fn every_kind_of_setting_is_read_from_the_environment() {
         prices: Some(5.0..50.0),
         servers: vec!["one:9092".to_owned(), "[::1]:9093".to_owned()],
         address: None,
-        registry: SecretUrl::new("https://user:pass@registry/path"),
+        registry: SecretUrl::parse("https://user:pass@registry/path", Shown::Path).unwrap(),
+        hook: None,
         topic: "orders.v2".to_owned(),
         colour: "blue",
     };
@@ -246,6 +253,66 @@ fn a_password_is_never_printed() {
     }
 }
 
+/// Pieces of URLs, some with a secret where URLs have theirs, in any order: what people paste and mistype.
+fn pasted() -> impl Strategy<Value = String> {
+    let pieces = [
+        "http://",
+        "https://",
+        "ftp://",
+        "http:/",
+        "//",
+        "host",
+        ":8081",
+        "[::1]",
+        "/",
+        "path",
+        ",",
+        " ",
+        "%",
+        "\\",
+        "me:hunter2@",
+        "hunter2@",
+        "me:/hunter2@",
+        "me:hunter2/@",
+        "me:,hunter2@",
+        "?key=hunter2",
+        "#hunter2",
+        "@",
+    ];
+    vec(select(pieces.to_vec()), 1..8).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_form_of_a_url_shows_its_secret(text in pasted()) {
+        for name in ["REGISTRY", "HOOK", "SERVERS", "RATE", "TOPIC", "ADDRESS", "NAME"] {
+            // Without a scheme and a user, a text is no URL.
+            if name == "REGISTRY" || name == "HOOK" || text.contains('@') {
+                check_hidden(&text, load_with_changes(&environment(&[(name, &text)])));
+            }
+        }
+    }
+
+    #[test]
+    fn no_form_of_a_file_shows_its_secret(
+        text in pasted(),
+        line in select(vec!["KEY = TEXT", "KEY = 'TEXT'", "'TEXT' = 1", "KEY = \"TEXT", "TEXT", "[TEXT]", "KEY = ['TEXT', "]),
+        key in select(vec!["registry", "hook", "unknown", "rate"]),
+    ) {
+        let text = if text.contains('@') { text } else { format!("{text}@") };
+        let file = TomlFile::new(&line.replace("KEY", key).replace("TEXT", &text));
+        check_hidden(&text, load_with_changes(&file.environment(&[])));
+    }
+}
+
+fn check_hidden(given: &str, loaded: Result<(Sample, String), Violations>) {
+    let printed = match loaded {
+        Ok((sample, changes)) => format!("{:?} {:?} {changes}", sample.registry, sample.hook),
+        Err(violations) => format!("{violations} {violations:?}"),
+    };
+    assert!(!printed.contains("hunter2"), "{given}: {printed}");
+}
+
 #[test]
 fn changes_name_only_what_differs_from_its_default() {
     let given = environment(&[("RATE", "1"), ("COUNT", "8"), ("SEED", "3")]);
@@ -308,10 +375,14 @@ impl TomlFile {
     }
 
     fn read(&self, given: &[(&str, &str)]) -> Result<Sample, Violations> {
+        load(&self.environment(given))
+    }
+
+    fn environment(&self, given: &[(&str, &str)]) -> Environment {
         let path = self.path.display().to_string();
         let mut all = environment(given);
         all.insert("CONFIG_FILE".to_owned(), path);
-        load(&all)
+        all
     }
 }
 

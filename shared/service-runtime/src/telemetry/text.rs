@@ -162,7 +162,8 @@ mod tests {
         let lines = lines_of(false, || {
             let _span = info_span!("partition", topic = %BAD, group = BAD, why = ?BAD).entered();
             info!(text = BAD, shown = %BAD, debug = ?BAD, error = %error, "by hand {BAD}");
-            info!(cause = &error as &(dyn std::error::Error + 'static), "another");
+            let cause: &(dyn std::error::Error + 'static) = &error;
+            info!(cause, "another");
             let message = BAD.to_owned();
             info!("{message}");
         });
