@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use end_to_end::proxy::{ApiKey, Fault, Proxy};
+use end_to_end::service::field;
 use end_to_end::verdict::Simulation;
-use end_to_end::{Metrics, Scenario};
+use end_to_end::{Metrics, Scenario, Service, topic};
 use tokio::time::{Instant, timeout};
 
 const ORDERS: u32 = 1_000;
@@ -23,9 +24,7 @@ async fn progress_is_committed_at_most_once_an_interval_and_at_once_by_a_stop() 
     let processor = scenario.processor("processor-1")?.start()?;
     processor.line("partitions assigned").await?;
     scenario.generator("generator")?.start()?.expect_exit(0).await?;
-    let processed = |says: &Metrics| says.sum("orders_records_total", &[("outcome", "processed")]);
-    let are_all_done = |says: &Metrics| processed(says) > f64::from(ORDERS) - 0.5;
-    Metrics::when(&processor, "the last order", are_all_done).await?;
+    all_are_processed(&processor).await?;
 
     // Where reading begins is committed when partitions are assigned, and the interval may end meanwhile.
     let allowed = 2 + begun.elapsed().as_secs() / INTERVAL_SECONDS;
@@ -78,6 +77,42 @@ async fn a_stop_ends_within_its_grace_though_the_broker_is_silent() -> Result<()
     let processor = scenario.processor("processor-2")?.start()?;
     scenario.check_exact((2 * ORDERS).into(), Simulation::OFF).await?;
     processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_refused_again_and_again_is_reported_now_and_then() -> Result<()> {
+    const REFUSALS: u64 = 6;
+    let scenario = Scenario::open_behind_proxy("refused-commit")
+        .await?
+        .with("COMMIT_INTERVAL_MS", "60000")
+        .with("HTTP_ADDR", "127.0.0.1:0")
+        .with("ORDER_RATE", "0")
+        .with("ORDER_COUNT", &ORDERS.to_string());
+    let processor = scenario.processor("processor-1")?.start()?;
+    processor.line("partitions assigned").await?;
+    scenario.generator("generator")?.start()?.expect_exit(0).await?;
+    all_are_processed(&processor).await?;
+    let orders = scenario.orders_topic();
+    topic::delete(scenario.platform().bootstrap_servers(), orders).await?;
+
+    // A pause commits at once, which a topic that is gone does not allow.
+    let _control = scenario.processor("control")?.args(["control", "stop"]).start()?;
+    scenario.proxy()?.more_requests(ApiKey::OffsetCommit, REFUSALS).await;
+    let line = processor.line("the coordinator refused to commit").await?;
+    let (partitions, error) = (field(&line, "partitions")?, field(&line, "error")?);
+    assert!(partitions.as_str().is_some_and(|found| found.contains(orders)), "{line}");
+    assert_eq!((field(&line, "level")?, error), ("WARN".into(), "UnknownTopicOrPartition".into()));
+    let is_report = |line: &&String| line.contains("the coordinator refused to commit");
+    let reports = processor.lines().iter().filter(is_report).count();
+    assert!(u64::try_from(reports)? <= REFUSALS / 2, "{reports} lines about {REFUSALS} refusals");
+    Ok(())
+}
+
+async fn all_are_processed(processor: &Service) -> Result<()> {
+    let processed = |says: &Metrics| says.sum("orders_records_total", &[("outcome", "processed")]);
+    let are_all_done = |says: &Metrics| processed(says) > f64::from(ORDERS) - 0.5;
+    Metrics::when(processor, "the last order", are_all_done).await?;
+    Ok(())
 }
 
 /// Lets the broker take every request from here on and answer none.

@@ -29,6 +29,7 @@ use kafka_client::offsets::GroupOffsets;
 use kafka_client::reader::{OnFetch, Reader, ReaderConfig};
 use kafka_group::TopicPartition;
 use kafka_group::member::{Event, MemberConfig};
+use service_runtime::Recurring;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
@@ -39,7 +40,7 @@ use crate::metrics;
 use crate::readiness::Checks;
 use crate::settings::ProcessorSettings;
 use crate::worker::{self, Mishap, Notice, Request};
-use committing::Committed;
+use committing::{CommitTrouble, Committed};
 pub(crate) use loading::older_than_group;
 use loading::{Load, Loaded, Loader, Outcome};
 pub(crate) use standing::Standing;
@@ -97,9 +98,11 @@ pub(crate) struct Session<H> {
     last_commit: Instant,
     /// The least time between the last commit and the next.
     commit_pause: Duration,
-    commit_failure_reported: Option<Instant>,
+    commit_trouble: Recurring<CommitTrouble>,
     /// A commit is due: the interval is over, or something does not wait for it.
     commit_soon: bool,
+    /// Partitions that could not be read on.
+    out_of_place: Recurring<TopicPartition>,
     viewing: JoinSet<Viewed>,
     standing: Standing,
 }
@@ -144,7 +147,8 @@ impl<H: Handler> Session<H> {
             committing: JoinSet::new(),
             last_commit: Instant::now(),
             commit_pause: COMMIT_PAUSE_MIN,
-            commit_failure_reported: None,
+            commit_trouble: Recurring::default(),
+            out_of_place: Recurring::default(),
             commit_soon: false,
             viewing: JoinSet::new(),
             standing,
@@ -394,8 +398,10 @@ impl<H: Handler> Session<H> {
         if self.assigned.get(&tp) != Some(&epoch) {
             return Ok(());
         }
+        if let Some(unreported) = self.out_of_place.report(tp.clone()) {
+            tracing::warn!(partition = %tp, ?mishap, unreported, "cannot be read on from here");
+        }
         let partitions = BTreeSet::from([tp]);
-        tracing::warn!(partition = %list(&partitions), ?mishap, "cannot be read on from here");
         match mishap {
             // What is done so far counts, wherever the log begins by now.
             Mishap::OutOfRange { .. } => self.revoke(&partitions, Instant::now()).await?,

@@ -40,7 +40,7 @@ use kafka_group::TopicPartition;
 use kafka_group::record_batch::AbortedTransactions;
 use order_avro::{Order, PayloadFormat, WriterSchema};
 use schema_registry::SchemaRegistry;
-use service_runtime::Spans;
+use service_runtime::{Recurring, Spans};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::ReusableBoxFuture;
@@ -251,6 +251,8 @@ struct Worker<'a, H> {
     letters: usize,
     /// The revision that the reporter knows.
     reported: u64,
+    /// Checkpoints that did not fit beside the offset.
+    too_large: Recurring<()>,
 }
 
 /// Works on one partition until it is drained or its session is gone.
@@ -300,6 +302,7 @@ pub(crate) async fn run<H: Handler>(
         delivered: 0,
         letters: 0,
         reported: 0,
+        too_large: Recurring::default(),
     };
     let outcome = worker.work().await;
     worker.release_bytes();
@@ -482,14 +485,22 @@ impl<H: Handler> Worker<'_, H> {
         }
     }
 
-    fn answer(&self, answer: oneshot::Sender<Snapshot>) {
+    fn answer(&mut self, answer: oneshot::Sender<Snapshot>) {
         let commit = match self.state.checkpoint() {
             Ok(Checkpoint { offset, metadata }) => {
                 self.standing.lock().checkpoint_bytes = metadata.len();
                 Some(OffsetCommit { partition: self.tp.clone(), offset, metadata })
             }
             Err(error) => {
-                tracing::warn!(topic = %self.tp.topic, partition = self.tp.partition, %error, "cannot commit yet");
+                if let Some(unreported) = self.too_large.report(()) {
+                    tracing::warn!(
+                        topic = %self.tp.topic,
+                        partition = self.tp.partition,
+                        %error,
+                        unreported,
+                        "cannot commit yet"
+                    );
+                }
                 None
             }
         };

@@ -4,6 +4,8 @@
 //! handler or commit can delay them. The application reads [`Membership::next_event`] and answers a revocation with
 //! [`Membership::drained`].
 
+mod answer;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use self::answer::{Answer, call};
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};
@@ -33,7 +36,7 @@ const METADATA_RETRY: Duration = Duration::from_millis(200);
 /// Pause before the coordinator is looked up again, at first and at most.
 const COORDINATOR_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(1));
-/// How often an unreachable coordinator, or metadata that cannot be had, are reported.
+/// How often a coordinator that does not serve, or metadata that cannot be had, are reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How a member stands with its group.
@@ -85,6 +88,8 @@ impl Membership {
             metadata_reported: None,
             undescribed: BTreeMap::new(),
             last_contact: None,
+            setbacks: 0,
+            setbacks_reported: None,
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(driver.run(commands_rx));
@@ -140,14 +145,6 @@ impl Membership {
     }
 }
 
-/// What the coordinator said to a [`Request`].
-enum Answer {
-    Join(kafka_protocol::messages::JoinGroupResponse),
-    Sync(kafka_protocol::messages::SyncGroupResponse),
-    Heartbeat(kafka_protocol::messages::HeartbeatResponse),
-    Left,
-}
-
 /// What the cluster says of each of the group's topics.
 type Described = BTreeMap<String, Result<TopicMetadata, ResponseError>>;
 
@@ -172,6 +169,10 @@ struct Driver {
     /// The topics that the cluster did not describe when it was last asked.
     undescribed: BTreeMap<String, ResponseError>,
     last_contact: Option<Instant>,
+    /// How often in a row the coordinator broke off or refused a request, for no reason that a rebalance has.
+    setbacks: u32,
+    /// When that was last reported.
+    setbacks_reported: Option<Instant>,
 }
 
 impl Driver {
@@ -300,6 +301,10 @@ impl Driver {
         match answer {
             Ok(answer) => {
                 self.last_contact = Some(Instant::now());
+                match answer.setback() {
+                    Some(error) => self.set_back(&format!("{error:?}")),
+                    None => self.setbacks = 0,
+                }
                 match answer {
                     Answer::Join(response) => {
                         self.member.on_join(&response, now());
@@ -314,9 +319,21 @@ impl Driver {
                 }
             }
             Err(error) => {
-                tracing::debug!(error = %chain(&error), "lost the group coordinator");
+                self.set_back(&chain(&error));
                 self.member.on_disconnected(now());
             }
+        }
+    }
+
+    /// Notes that the coordinator did not serve a request. Once is what a restart or an idle connection costs.
+    fn set_back(&mut self, error: &str) {
+        self.setbacks += 1;
+        let is_due = self.setbacks_reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
+        if self.setbacks > 1 && is_due {
+            tracing::warn!(error, "the group coordinator does not serve this member, trying again");
+            self.setbacks_reported = Some(Instant::now());
+        } else {
+            tracing::debug!(error, "the group coordinator did not serve a request");
         }
     }
 
@@ -438,24 +455,6 @@ impl Driver {
             changed
         });
     }
-}
-
-async fn call(
-    connection: &mut Connection,
-    request: Request,
-    patient: Duration,
-    prompt: Duration,
-) -> Result<Answer, ConnectionError> {
-    Ok(match request {
-        Request::Join(request) => Answer::Join(connection.call(&request, patient).await?),
-        // The answer waits until the leader has assigned.
-        Request::Sync(request) => Answer::Sync(connection.call(&request, patient).await?),
-        Request::Heartbeat(request) => Answer::Heartbeat(connection.call(&request, prompt).await?),
-        Request::Leave(request) => {
-            connection.call(&request, prompt).await?;
-            Answer::Left
-        }
-    })
 }
 
 fn now() -> std::time::Instant {

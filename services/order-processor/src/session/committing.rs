@@ -18,8 +18,15 @@ use crate::worker::{Request, Snapshot};
 
 /// Pause before a commit that the coordinator did not take is made again.
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
-/// How often a coordinator that takes no commits is reported.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What kept a commit from being taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum CommitTrouble {
+    /// The coordinator did not answer all of it.
+    Unanswered,
+    /// The coordinator answered with this error code.
+    Refused(i16),
+}
 
 /// What became of one round of commits.
 pub(super) struct Committed {
@@ -76,16 +83,10 @@ impl<H: Handler> Session<H> {
             let pause_max = self.settings.commit.interval.max(COMMIT_PAUSE_MIN);
             self.commit_pause = (2 * self.commit_pause).min(pause_max);
         }
-        match committed.failure {
-            None => self.commit_failure_reported = None,
-            Some(error) => {
-                let reported = self.commit_failure_reported;
-                if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-                    tracing::warn!(error, "could not commit, will commit again");
-                    self.commit_failure_reported = Some(Instant::now());
-                }
-            }
+        if let Some(error) = committed.failure {
+            self.report_unanswered(&error);
         }
+        let mut refused = Vec::new();
         for (tp, epoch, snapshot, error) in committed.results {
             match error {
                 None => {
@@ -97,9 +98,34 @@ impl<H: Handler> Session<H> {
                     }
                 }
                 Some(error) => {
-                    tracing::debug!(partition = %tp, ?error, "commit not taken");
                     self.membership.commit_failed(error, committed.generation).await;
+                    refused.push((tp, error));
                 }
+            }
+        }
+        self.report_refused(refused);
+    }
+
+    fn report_unanswered(&mut self, error: &str) {
+        if let Some(unreported) = self.commit_trouble.report(CommitTrouble::Unanswered) {
+            tracing::warn!(error, unreported, "could not commit, will commit again");
+        }
+    }
+
+    /// Reports what the coordinator refused, one line for each of its error codes.
+    fn report_refused(&mut self, refused: Vec<(TopicPartition, ResponseError)>) {
+        let mut by_code: BTreeMap<i16, (ResponseError, BTreeSet<TopicPartition>)> = BTreeMap::new();
+        for (tp, error) in refused {
+            by_code.entry(error.code()).or_insert((error, BTreeSet::new())).1.insert(tp);
+        }
+        for (code, (error, partitions)) in by_code {
+            if let Some(unreported) = self.commit_trouble.report(CommitTrouble::Refused(code)) {
+                tracing::warn!(
+                    partitions = %list(&partitions),
+                    ?error,
+                    unreported,
+                    "the coordinator refused to commit where these partitions stand"
+                );
             }
         }
     }
@@ -144,11 +170,13 @@ impl<H: Handler> Session<H> {
                 }
                 Ok(Err(error)) => {
                     instruments.commit(begun.elapsed(), true, &[]);
-                    tracing::debug!(error = %chain(&error), "final commit");
+                    self.report_unanswered(&chain(&error));
                 }
                 Ok(Ok(results)) => {
                     let errors: Vec<_> = results.values().filter_map(|error| *error).collect();
                     instruments.commit(begun.elapsed(), false, &errors);
+                    let refused = results.iter().filter_map(|(tp, e)| Some((tp.clone(), (*e)?)));
+                    self.report_refused(refused.collect());
                     commits.retain(|commit| {
                         !matches!(
                             results.get(&commit.partition),
@@ -206,6 +234,9 @@ async fn commit(
     let begun = Instant::now();
     let (answers, failure) = match offsets.commit(&identity, instance_id.as_deref(), &commits).await
     {
+        Ok(answers) if answers.len() < commits.len() => {
+            (answers, Some("a part of the commit was not answered".to_owned()))
+        }
         Ok(answers) => (answers, None),
         Err(error) => (BTreeMap::new(), Some(chain(&error))),
     };
