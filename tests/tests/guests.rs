@@ -25,7 +25,7 @@ const PROTOCOL: StrBytes = StrBytes::from_static_str("cooperative-sticky");
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_that_no_one_can_read_ends_no_leader() -> Result<()> {
+async fn an_unreadable_subscription_ends_no_leader() -> Result<()> {
     // A negative version, which Kafka passes on. It refuses every member of the group where the bytes end too soon.
     let unreadable = Bytes::from_static(b"\xff\xff\x00\x00\x00\x00");
     let line = "this member's subscription cannot be read";

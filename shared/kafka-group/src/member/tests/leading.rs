@@ -129,7 +129,7 @@ fn a_new_leader_takes_the_count_of_an_unknown_topic_from_what_members_own() {
     let handed_out = Bench::handed_out(&bench.expect_sync());
     assert_eq!(handed_out["other-1"], by_topic(&[0, 2]));
     assert_eq!(handed_out["other-2"], by_topic(&[3]));
-    assert_eq!(handed_out[ME], by_topic(&[1]), "whoever had it is gone");
+    assert_eq!(handed_out[ME], by_topic(&[1]), "its last owner has left");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_topic_of_its_own_that_was_never_known_is_asked_for_again_before_the_leader_
 }
 
 #[test]
-fn a_topic_of_another_member_that_nobody_knows_holds_the_group_up_no_longer() {
+fn an_unknown_topic_of_another_member_is_not_waited_for() {
     let other = Subscription { topics: vec!["nowhere".to_owned()], ..Subscription::default() };
     let mut bench = Bench::new(Assignor::CooperativeSticky);
     bench.lead(&[("other-1", &other.encode().unwrap())], 1);
