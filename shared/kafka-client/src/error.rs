@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kafka_group::TopicPartition;
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ApiKey;
 
 use crate::cluster::NodeId;
 use crate::connection::ConnectionError;
@@ -46,6 +47,23 @@ impl ClientError {
                 PartitionError::Refused(error) => may_heal(*error),
             },
             Self::Incompatible(_) => false,
+        }
+    }
+
+    /// Returns whether a broker may have got a request of this API, or may get it yet, although it gave no answer.
+    pub fn may_have_acted(&self, api: ApiKey) -> bool {
+        match self {
+            Self::Unreachable(
+                ConnectionError::Broken { api: used, .. }
+                | ConnectionError::Deadline { api: used, .. }
+                | ConnectionError::Malformed { api: used, .. },
+            ) => *used == api,
+            Self::Unreachable(
+                ConnectionError::Connect { .. } | ConnectionError::Unsupported { .. },
+            )
+            | Self::Partition { .. }
+            | Self::Refused { .. }
+            | Self::Incompatible(_) => false,
         }
     }
 
