@@ -4,13 +4,17 @@
 //! commit is limited (`offset.metadata.max.bytes`, 4096 by default). A checkpoint fits by construction: each section has a
 //! worst case, and the completion map gets what the others leave, which bounds how far dispatching runs ahead. Of the
 //! 3,069 bytes that 4096 characters hold, identity and offsets take at most 39, numbers 77, recent prices 870, producers
-//! 313; the attempts are promised 64. That leaves 1,706 for the map: a record is dispatched while at most 1,050 are
-//! incomplete within 2,097,151 offsets, or any number within 13,593.
+//! 313; attempts and reasons are promised 64. That leaves 1,706 for the map, in which any incomplete record may be doomed:
+//! a record is dispatched while at most 964 are incomplete within 2,097,151 offsets, or while the incomplete ones and the
+//! offsets they span come to 13,553 at most.
+//!
+//! A **doomed** record is to get a dead letter and no further attempt. The checkpoint that names it is committed before
+//! the letter is written, so a restart cannot try again what has a letter.
 //!
 //! ```text
-//! oc1: base64url( body, CRC-32C of the body in 4 bytes, lowest first )
+//! oc2: base64url( body, CRC-32C of the body in 4 bytes, lowest first )
 //!
-//! body:  version    1 byte   1
+//! body:  version    1 byte   2
 //!        topic id   16 bytes
 //!        offset     varint   the committed one
 //!        covered    varint   offset - since, which is the first offset the numbers are about
@@ -18,9 +22,11 @@
 //!                            if there are orders: lowest and highest price, 4 bytes each
 //!        recent              count, first timestamp: varints; gaps to the next: Rice; prices: 4 bytes each
 //!        producers           count: varint; each: hash of its id, 8 bytes, last sequence: varint
-//!        map                 see `kafka_group::completion`
+//!        map                 see `kafka_group::completion`; its marks are the doomed records
 //!        attempts            bits of each: 1 byte, 0 = none follow; count: varint; at the incomplete offsets, lowest
 //!                            first: so many bits each
+//!        reasons             the same of the doomed offsets; 0 = not known, 1 = rejected, 2 = retries exhausted,
+//!                            3 = simulated, 4 = panic
 //! ```
 //!
 //! Varints are little-endian base 128, prices and hashes little-endian; varints and Rice codes are those of
@@ -45,14 +51,14 @@ pub const METADATA_CHARS_DEFAULT: usize = 4096;
 /// The fewest characters in which a checkpoint fits, with a narrow window.
 pub const METADATA_CHARS_MIN: usize = metadata_chars(FIXED_BYTES_MAX + Window::MAP_BYTES_MIN);
 
-/// The version that is written, and the only one there has been.
-const VERSION: u8 = 1;
-const PREFIX: &str = "oc1:";
+/// The version that is written, and the only one that is read.
+const VERSION: u8 = 2;
+const PREFIX: &str = "oc2:";
 const CHECKSUM_BYTES: usize = size_of::<u32>();
 
 const IDENTITY_BYTES_MAX: usize =
     size_of_val(&VERSION) + size_of::<Uuid>() + 2 * varint_bytes_max(63) + CHECKSUM_BYTES;
-/// The attempts get at least this, and besides what the other sections happen to leave.
+/// The attempts and reasons get at least this, and besides what the other sections happen to leave.
 const ATTEMPTS_BYTES_MIN: usize = 64;
 /// Everything but the map, at worst.
 const FIXED_BYTES_MAX: usize =
@@ -143,7 +149,7 @@ const _: () = {
     assert!(IDENTITY_BYTES_MAX == 39 && Aggregate::BYTES_MAX == 77 + 870);
     assert!(ProducerTable::BYTES_MAX == 313 && METADATA_CHARS_MIN == 1_992);
     let window = Capacity::DEFAULT.window;
-    assert!(window.incomplete_max() == 1_050 && window.dense_span() == 13_593);
+    assert!(window.incomplete_max() == 964 && window.dense_max() == 13_553);
 };
 
 /// Returns how many characters `bytes` take as a text.

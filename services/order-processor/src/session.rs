@@ -30,7 +30,7 @@ use kafka_client::reader::{OnFetch, Reader, ReaderConfig};
 use kafka_group::TopicPartition;
 use kafka_group::member::{Event, MemberConfig};
 use service_runtime::Recurring;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -73,6 +73,10 @@ struct Working {
     rest: Arc<AtomicU64>,
     /// The last revision that is committed; `None` before the first commit is due.
     committed: Option<u64>,
+    /// The revision that names the last doomed record; 0 without one.
+    doomed: Arc<AtomicU64>,
+    /// The last revision that is committed for good: no earlier commit can take its place any more.
+    durable: watch::Sender<Option<u64>>,
 }
 
 /// A running membership with its workers.
@@ -99,6 +103,8 @@ pub(crate) struct Session<H> {
     /// The least time between the last commit and the next.
     commit_pause: Duration,
     commit_trouble: Recurring<CommitTrouble>,
+    /// Until when a commit that got no answer may still take the place of a later one.
+    settles_at: Option<Instant>,
     /// A commit is due: the interval is over, or something does not wait for it.
     commit_soon: bool,
     /// Partitions that could not be read on.
@@ -149,6 +155,7 @@ impl<H: Handler> Session<H> {
             commit_pause: COMMIT_PAUSE_MIN,
             commit_trouble: Recurring::default(),
             out_of_place: Recurring::default(),
+            settles_at: None,
             commit_soon: false,
             viewing: JoinSet::new(),
             standing,
@@ -238,6 +245,7 @@ impl<H: Handler> Session<H> {
                     self.shared.reporter.tick();
                     self.shared.instruments.assigned(self.assigned.len());
                     self.judge_health();
+                    self.commit_soon |= self.is_awaited();
                 }
             }
             self.say_standing();
@@ -248,6 +256,8 @@ impl<H: Handler> Session<H> {
         match event {
             Event::Joined { generation, is_leader, owned } => {
                 self.shared.instruments.joined();
+                // The coordinator takes no commit of an earlier generation any more.
+                self.settles_at = None;
                 tracing::info!(
                     generation,
                     leader = is_leader,
@@ -347,6 +357,9 @@ impl<H: Handler> Session<H> {
         let revision = Arc::new(AtomicU64::new(state.revision()));
         let rest = Arc::new(AtomicU64::new(0));
         let committed = (!commit_at_once).then(|| state.revision());
+        let doomed = Arc::new(AtomicU64::new(0));
+        let (durable, durable_rx) =
+            watch::channel(committed.filter(|_| self.is_settled(Instant::now())));
         let is_replay = tp.topic.as_ref() == self.shared.replay_topic;
         if is_replay {
             tracing::debug!(topic = %tp.topic, partition = tp.partition, offset = position, "reading");
@@ -379,17 +392,19 @@ impl<H: Handler> Session<H> {
             notices: self.notices.0.clone(),
             revision: Arc::clone(&revision),
             rest: Arc::clone(&rest),
+            durability: worker::Durability { doomed: Arc::clone(&doomed), durable: durable_rx },
             standing,
         };
         self.workers.spawn(worker::run(Arc::clone(&self.shared), assignment));
         self.reader.add(tp.clone(), topic_id, position, fetched_tx);
-        self.working.insert(tp, Working { epoch, requests, revision, rest, committed });
+        let working = Working { epoch, requests, revision, rest, committed, doomed, durable };
+        self.working.insert(tp, working);
         self.commit_soon |= commit_at_once;
     }
 
     async fn on_notice(&mut self, notice: Notice) -> anyhow::Result<()> {
         let (tp, epoch, mishap) = match notice {
-            Notice::AtRest => {
+            Notice::AtRest | Notice::LettersWait => {
                 self.commit_soon |= self.is_dirty();
                 return Ok(());
             }
@@ -429,13 +444,29 @@ impl<H: Handler> Session<H> {
     }
 
     fn is_dirty(&self) -> bool {
-        self.working.values().any(Working::is_dirty)
+        let is_settled = self.is_settled(Instant::now());
+        self.working.values().any(|working| working.is_dirty(is_settled))
+    }
+
+    /// Returns whether a commit would let dead letters go that wait for one.
+    fn is_awaited(&self) -> bool {
+        let is_settled = self.is_settled(Instant::now());
+        let is_awaited = |working: &Working| working.letters_wait() && working.is_dirty(is_settled);
+        self.working.values().any(is_awaited)
     }
 }
 
 impl Working {
-    fn is_dirty(&self) -> bool {
+    /// Returns whether something is to be committed; once no earlier commit can come any more, also what one may have
+    /// taken the place of.
+    fn is_dirty(&self, is_settled: bool) -> bool {
         Some(self.revision.load(Atomic::Relaxed)) > self.committed
+            || (is_settled && *self.durable.borrow() < self.committed)
+    }
+
+    fn letters_wait(&self) -> bool {
+        let doomed = self.doomed.load(Atomic::Acquire);
+        (doomed > 0) && (*self.durable.borrow() < Some(doomed))
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```text
 //!  fetched ─► dispatch ─┬─► done in place ─────────────────────────────► state ─► checkpoint ─► session
 //!                       ├─► attempt pending ─► in flight ──┬─► done ───────▲
-//!                       ├─► poison ─► dead letter ─► in flight ─► written ─┤
+//!                       ├─► poison ─► doomed ─► letter in flight ─► written┤
 //!                       ├─► waits for its schema           └─► transient ─► waiting ─► attempt
 //!                       └─► parked behind its key
 //! ```
@@ -16,6 +16,7 @@
 
 mod attempt;
 mod dispatch;
+mod doomed;
 mod guarded;
 mod held;
 mod permits;
@@ -62,6 +63,8 @@ use crate::report::Reporter;
 use crate::retry::RetryPolicy;
 use crate::settings::{OnCorruptBatch, Ordering};
 use crate::watch::{Activity, Watch};
+use doomed::Dooms;
+pub(crate) use doomed::Durability;
 use guarded::Guarded;
 use held::HeldRecords;
 use permits::{InFlight, Permits};
@@ -132,6 +135,8 @@ pub(crate) struct Snapshot {
 pub(crate) enum Notice {
     /// Nothing is under way any more, and nothing will begin while the brake is on.
     AtRest,
+    /// Dead letters wait for a commit.
+    LettersWait,
     /// Reading cannot go on where it was.
     OutOfPlace {
         /// The partition.
@@ -172,6 +177,8 @@ pub(crate) struct Assignment {
     pub(crate) revision: Arc<AtomicU64>,
     /// Shared with the session: the move of the brake since which nothing has been under way.
     pub(crate) rest: Arc<AtomicU64>,
+    /// Shared with the session: which letters wait for a commit, and what is committed.
+    pub(crate) durability: Durability,
     /// Shared with the metrics: how the partition stands.
     pub(crate) standing: SharedStanding,
 }
@@ -217,6 +224,7 @@ struct Worker<'a, H> {
     notices: mpsc::Sender<Notice>,
     revision: Arc<AtomicU64>,
     rest: Arc<AtomicU64>,
+    dooms: Dooms,
     halt_moves: watch::Receiver<u64>,
     held: HeldRecords,
     /// The part of the process's held bytes that is this worker's.
@@ -274,6 +282,7 @@ pub(crate) async fn run<H: Handler>(
         source: &source,
         tp: assignment.tp,
         epoch: assignment.epoch,
+        dooms: Dooms::new(assignment.durability, assignment.state.revision()),
         state: assignment.state,
         fetched: assignment.fetched,
         requests: assignment.requests,
@@ -331,6 +340,7 @@ impl<H: Handler> Worker<'_, H> {
     ///
     /// Cancel safe: nothing is received and then dropped.
     async fn turn(&mut self, intake: Intake) -> Option<Fetched> {
+        self.write_durable_letters();
         let wants_permit = self.wants_permit();
         self.permits.prepare(wants_permit);
         let is_beginning = self.draining.is_none() && !self.shared.halt.is_on();
@@ -341,6 +351,7 @@ impl<H: Handler> Worker<'_, H> {
             biased;
             request = self.requests.recv() => self.on_request(request),
             Ok(()) = self.halt_moves.changed() => {}
+            () = self.dooms.committed(), if !self.dooms.is_empty() => {}
             Some(finished) = self.in_flight.next(), if !self.in_flight.is_empty() => self.on_finished(finished),
             release = guarded::release(&mut self.guarded), if self.guarded.is_some() => self.on_release(release),
             Some(id) = self.awaited.next(), if is_beginning && !self.awaited.is_empty() => self.on_schema(id),
@@ -431,8 +442,8 @@ impl<H: Handler> Worker<'_, H> {
             None => self.ended = true,
             Some(Request::Checkpoint(answer)) => self.answer(answer),
             Some(Request::Drain { deadline, answer }) => {
-                // Waiting and parked records are given up, not dead-lettered: whoever has the partition next goes on
-                // with them, at the attempt the checkpoint names.
+                // Waiting and parked records are left to whoever has the partition next, at the attempt the checkpoint
+                // names, and so are doomed ones whose letters were not begun.
                 self.held.clear_waiting();
                 self.awaited.clear();
                 self.ready.clear();
@@ -445,6 +456,7 @@ impl<H: Handler> Worker<'_, H> {
     /// Ends a drain whose last running work is done.
     fn after_change(&mut self) {
         self.start_ready();
+        self.write_durable_letters();
         if self.draining.is_some() && self.in_flight.is_empty() {
             self.end_drain();
         }
@@ -461,7 +473,8 @@ impl<H: Handler> Worker<'_, H> {
     /// Says when nothing is under way any more while the brake is on.
     fn rest(&self) {
         let Some(number) = self.shared.halt.number_while_on() else { return };
-        if !self.in_flight.is_empty() || self.rest.swap(number, Atomic::Release) == number {
+        let has_work = !self.in_flight.is_empty() || !self.dooms.is_empty();
+        if has_work || self.rest.swap(number, Atomic::Release) == number {
             return;
         }
         if self.notices.try_send(Notice::AtRest).is_err() {

@@ -19,6 +19,9 @@
 //!
 //! A log has gaps: compacted records, transaction markers, aborted records. An offset that was passed without a record
 //! counts as complete, so the tracker never waits for it.
+//!
+//! An incomplete record may be marked. The map keeps the marks, and pays for them: every window leaves room to mark every
+//! incomplete record.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -30,6 +33,8 @@ mod map;
 /// The most offsets that an incomplete record and the dispatch frontier may be apart.
 pub const SPAN_MAX: usize = (1 << SPAN_BITS) - 1;
 const SPAN_BITS: usize = 21;
+/// What a mark of an incomplete record takes at most.
+const MARK_BITS: usize = 1;
 
 /// How far dispatching may run ahead of the lowest incomplete offset.
 ///
@@ -38,7 +43,7 @@ const SPAN_BITS: usize = 21;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     incomplete_max: usize,
-    dense_span: usize,
+    dense_max: usize,
 }
 
 /// Where a record stands that was read from the log.
@@ -68,11 +73,13 @@ pub struct CompletionTracker {
     dispatched: BTreeSet<i64>,
     /// Those that were incomplete when the map was written and were not read again yet.
     restored: BTreeSet<i64>,
+    /// The incomplete ones that are marked.
+    marked: BTreeSet<i64>,
 }
 
 impl Window {
-    /// Bytes of a map's span and count.
-    const HEADER_BYTES_MAX: usize = 2 * varint_bytes_max(SPAN_BITS);
+    /// Bytes of a map's span and of the numbers of gaps and marks, with the parameters of both.
+    const HEADER_BYTES_MAX: usize = 3 * varint_bytes_max(SPAN_BITS) + 2;
     /// The least room that leaves a window worth having: hundreds of offsets, dozens of incomplete records.
     pub const MAP_BYTES_MIN: usize = 128;
 
@@ -81,13 +88,12 @@ impl Window {
         if map_bytes < Self::MAP_BYTES_MIN {
             return None;
         }
-        let room = map_bytes - Self::HEADER_BYTES_MAX;
-        // The lowest incomplete offset is the committed one and needs no gap.
-        let incomplete_max = 1 + rice_count_max(room, SPAN_MAX);
+        // Gaps and marks each fill up their last byte, which costs less than one byte of bits in all.
+        let bits = (map_bytes - Self::HEADER_BYTES_MAX - 1) * 8;
+        // The lowest incomplete offset is the committed one and needs no gap, but a mark.
+        let incomplete_max = 1 + rice_count_max(bits - MARK_BITS, SPAN_MAX, MARK_BITS);
         // With the parameter 0 each of the other offsets takes a bit, be it complete or not.
-        let bitset_span = 1 + (room - 1) * 8;
-        let dense_span = if bitset_span < SPAN_MAX { bitset_span } else { SPAN_MAX };
-        Some(Self { incomplete_max, dense_span })
+        Some(Self { incomplete_max, dense_max: bits + 1 })
     }
 
     /// Returns how many records may be incomplete, however far apart below [`SPAN_MAX`].
@@ -95,13 +101,16 @@ impl Window {
         self.incomplete_max
     }
 
-    /// Returns how many offsets may be spanned by any number of incomplete records.
-    pub const fn dense_span(self) -> usize {
-        self.dense_span
+    /// Returns what the spanned offsets and the incomplete records among them may come to together, however many of the
+    /// offsets are incomplete.
+    pub const fn dense_max(self) -> usize {
+        self.dense_max
     }
 
     fn admits(self, incomplete: usize, span: usize) -> bool {
-        span <= self.dense_span || (incomplete <= self.incomplete_max && span <= SPAN_MAX)
+        span <= SPAN_MAX
+            && (span + MARK_BITS * incomplete <= self.dense_max
+                || incomplete <= self.incomplete_max)
     }
 }
 
@@ -114,6 +123,7 @@ impl CompletionTracker {
             latest: None,
             dispatched: BTreeSet::new(),
             restored: BTreeSet::new(),
+            marked: BTreeSet::new(),
         }
     }
 
@@ -182,10 +192,31 @@ impl CompletionTracker {
     pub fn complete(&mut self, offset: i64) -> bool {
         if self.latest == Some(offset) {
             self.latest = None;
-            true
-        } else {
-            self.dispatched.remove(&offset)
+        } else if !self.dispatched.remove(&offset) {
+            return false;
         }
+        if !self.marked.is_empty() {
+            self.marked.remove(&offset);
+        }
+        true
+    }
+
+    /// Marks a record that is incomplete, until it is complete, also after a restart. Others stay as they are.
+    pub fn mark(&mut self, offset: i64) {
+        if matches!(self.observe(offset), Observed::Incomplete | Observed::Dispatched) {
+            self.marked.insert(offset);
+        }
+    }
+
+    /// Returns whether the record at `offset` is marked.
+    #[inline]
+    pub fn is_marked(&self, offset: i64) -> bool {
+        !self.marked.is_empty() && self.marked.contains(&offset)
+    }
+
+    /// Returns the marked offsets in rising order.
+    pub fn marked_offsets(&self) -> &BTreeSet<i64> {
+        &self.marked
     }
 
     /// Notes that everything below `next_offset` was read: what was not dispatched does not exist.
@@ -194,6 +225,9 @@ impl CompletionTracker {
     pub fn advance_to(&mut self, next_offset: i64) -> usize {
         let present = self.restored.split_off(&next_offset);
         let gone = std::mem::replace(&mut self.restored, present);
+        for offset in &gone {
+            self.marked.remove(offset);
+        }
         self.position = self.position.max(next_offset);
         gone.len()
     }
@@ -223,21 +257,21 @@ impl CompletionTracker {
         offsets
     }
 
-    /// Appends the map: what above [`Self::committable`] is complete and what is not.
+    /// Appends the map: what above [`Self::committable`] is complete and what is not, and what of that is marked.
     ///
     /// It takes no more bytes than the window was made for, as long as [`Self::has_room_for`] was heeded.
     pub fn write_map(&self, into: &mut Vec<u8>) {
         let incomplete = self.incomplete_offsets();
         let span = incomplete.first().map_or(0, |lowest| distance(*lowest, self.frontier));
-        map::write(span, &incomplete, into);
+        map::write(span, &incomplete, &self.marked, into);
     }
 
     /// Reads a map that was written when `committed` was the committable offset.
     ///
     /// Reading the log has to start there. `None` stands for bytes that are no map.
     pub fn read_map(committed: i64, from: &mut Unpacker<'_>) -> Option<Self> {
-        let map::CompletionMap { frontier, incomplete } = map::read(committed, from)?;
-        Some(Self { restored: incomplete, ..Self::new(frontier) })
+        let map::CompletionMap { frontier, incomplete, marked } = map::read(committed, from)?;
+        Some(Self { restored: incomplete, marked, ..Self::new(frontier) })
     }
 
     #[inline]

@@ -57,13 +57,13 @@ pub const fn rice_bytes_max(count: usize, total: usize, parameter: usize) -> usi
     1 + (count * (1 + parameter) + quotients).div_ceil(BYTE_BITS)
 }
 
-/// Returns how many gaps that add up to at most `total` fit in `bytes` of Rice codes, whatever they are.
-pub const fn rice_count_max(bytes: usize, total: usize) -> usize {
-    let bits = bytes.saturating_sub(1) * BYTE_BITS;
+/// Returns how many gaps that add up to at most `total` fit in `bits` of Rice codes, whatever they are, where each takes
+/// `bits_beside` more of them.
+pub const fn rice_count_max(bits: usize, total: usize, bits_beside: usize) -> usize {
     let mut count_max = 0;
     let mut parameter = 0;
     while parameter < 32 {
-        let count = bits.saturating_sub(total >> parameter) / (1 + parameter);
+        let count = bits.saturating_sub(total >> parameter) / (1 + parameter + bits_beside);
         if count > count_max {
             count_max = count;
         }
@@ -297,7 +297,8 @@ mod tests {
                 .collect();
             let bytes = rice(&gaps).len();
             prop_assert!(bytes <= rice_bytes_max(gaps.len(), total, parameter));
-            prop_assert!(gaps.len() <= rice_count_max(rice_bytes_max(gaps.len(), total, parameter), total));
+            let bits = (rice_bytes_max(gaps.len(), total, parameter) - 1) * BYTE_BITS;
+            prop_assert!(gaps.len() <= rice_count_max(bits, total, 0));
         }
 
         #[test]
@@ -317,13 +318,14 @@ mod tests {
     #[test]
     fn as_many_gaps_fit_as_the_arithmetic_says() {
         for (bytes, total) in [(2, 0), (20, 100), (1_700, 2_097_151)] {
-            let count = rice_count_max(bytes, total);
+            let count = rice_count_max((bytes - 1) * BYTE_BITS, total, 0);
             let size = |count| (0..32).map(|p| rice_bytes_max(count, total, p)).min();
             assert!(size(count) <= Some(bytes));
             assert!(size(count + 1) > Some(bytes));
         }
-        assert_eq!(rice_count_max(1, 0), 0);
-        assert_eq!(rice_count_max(3, 1 << 62), 0);
+        assert_eq!(rice_count_max(0, 0, 0), 0);
+        assert_eq!(rice_count_max(16, 1 << 62, 0), 0);
+        assert_eq!((rice_count_max(60, 0, 0), rice_count_max(60, 0, 2)), (60, 20));
     }
 
     #[test]

@@ -10,10 +10,15 @@ use uuid::Uuid;
 
 use super::{CHECKSUM_BYTES, Capacity, Checkpoint, CheckpointError, DoesNotFit, PREFIX, VERSION};
 use crate::aggregate::Aggregate;
+use crate::dead_letter::ErrorType;
 use crate::producer_table::ProducerTable;
 
 /// More attempts at one record are not told apart.
 const ATTEMPTS_MAX: u32 = 255;
+
+/// The reasons that are written, by their numbers from 1. Any other is found again by reading the record.
+const REASONS: [ErrorType; 4] =
+    [ErrorType::Rejected, ErrorType::RetriesExhausted, ErrorType::Simulated, ErrorType::Panic];
 
 /// What a checkpoint holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +29,12 @@ pub(super) struct Contents {
     pub(super) aggregate: Aggregate,
     /// As of the dispatch frontier.
     pub(super) producers: ProducerTable,
+    /// Its marks are the doomed records: those that are to get a dead letter and no further attempt.
     pub(super) tracker: CompletionTracker,
     /// Attempts made at incomplete records, where there were any.
     pub(super) attempts: BTreeMap<i64, u32>,
+    /// Why records are doomed, as far as that is known.
+    pub(super) reasons: BTreeMap<i64, ErrorType>,
 }
 
 /// What was found beside a committed offset.
@@ -49,6 +57,7 @@ impl Contents {
             producers: ProducerTable::default(),
             tracker: CompletionTracker::new(offset),
             attempts: BTreeMap::new(),
+            reasons: BTreeMap::new(),
         }
     }
 
@@ -65,7 +74,8 @@ impl Contents {
         self.producers.write(&mut bytes);
         self.tracker.write_map(&mut bytes);
         let room = bytes_max.saturating_sub(bytes.len() + CHECKSUM_BYTES);
-        self.write_attempts(room, &mut bytes);
+        let room = room.saturating_sub(self.write_attempts(room, &mut bytes));
+        self.write_reasons(room, &mut bytes);
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         if bytes.len() > bytes_max {
             return Err(DoesNotFit { bytes: bytes.len(), bytes_max });
@@ -73,33 +83,31 @@ impl Contents {
         Ok(Checkpoint { offset, metadata: format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)) })
     }
 
-    /// Appends the attempts at the lowest incomplete offsets, as many as fit.
+    /// Appends the attempts at the lowest incomplete offsets, as many as fit, and returns how many bytes they take.
     ///
     /// The others start at 0 again after a restart. That costs a few attempts more at records that were going to be tried
     /// again anyway, and no number but that of the retries can differ.
-    fn write_attempts(&self, room: usize, into: &mut Vec<u8>) {
-        const HEADER_BYTES_MAX: usize = 1 + varint_bytes_max(21);
+    fn write_attempts(&self, room: usize, into: &mut Vec<u8>) -> usize {
         let attempts_at = |offset: &i64| {
             self.attempts.get(offset).map_or(0, |n| u64::from(*n.min(&ATTEMPTS_MAX)))
         };
-        let Some((last, _)) = self.attempts.last_key_value() else {
-            into.push(0);
-            return;
-        };
+        let last = self.attempts.last_key_value().map(|(offset, _)| *offset);
         let offsets = self.tracker.incomplete_offsets();
-        let mut attempts: Vec<_> =
-            offsets.iter().take_while(|offset| *offset <= last).map(attempts_at).collect();
-        let width = attempts.iter().copied().max().map_or(0, bit_width);
-        if width > 0 {
-            attempts.truncate(room.saturating_sub(HEADER_BYTES_MAX) * 8 / usize::from(width));
-        }
-        if width == 0 || attempts.is_empty() {
-            into.push(0);
-            return;
-        }
-        into.push(width);
-        write_varint(u64::try_from(attempts.len()).unwrap_or(u64::MAX), into);
-        write_fixed(&attempts, width, into);
+        let known = offsets.iter().take_while(|offset| Some(**offset) <= last);
+        // The reasons are at least a byte.
+        write_list(known.map(attempts_at).collect(), room.saturating_sub(1), into)
+    }
+
+    /// Appends why the lowest doomed offsets are doomed, as many as fit. The letters of others name a lesser reason after
+    /// a restart.
+    fn write_reasons(&self, room: usize, into: &mut Vec<u8>) {
+        let number_at = |offset: &i64| {
+            let reason = self.reasons.get(offset)?;
+            let place = REASONS.iter().position(|known| known == reason)?;
+            u64::try_from(place + 1).ok()
+        };
+        let doomed = self.tracker.marked_offsets().iter();
+        write_list(doomed.map(|offset| number_at(offset).unwrap_or(0)).collect(), room, into);
     }
 
     fn read(from: &mut Unpacker<'_>) -> Option<(Self, i64)> {
@@ -109,28 +117,47 @@ impl Contents {
         let aggregate = Aggregate::read(from)?;
         let producers = ProducerTable::read(from)?;
         let tracker = CompletionTracker::read_map(offset, from)?;
-        let attempts = read_attempts(&tracker, from)?;
-        Some((Self { topic_id, since, aggregate, producers, tracker, attempts }, offset))
+        let mut attempts = BTreeMap::new();
+        for (offset, count) in tracker.incomplete_offsets().into_iter().zip(read_list(from)?) {
+            if count > 0 {
+                attempts.insert(offset, u32::try_from(count).ok()?);
+            }
+        }
+        let mut reasons = BTreeMap::new();
+        for (offset, number) in tracker.marked_offsets().iter().zip(read_list(from)?) {
+            if let Some(place) = number.checked_sub(1) {
+                reasons.insert(*offset, *REASONS.get(usize::try_from(place).ok()?)?);
+            }
+        }
+        Some((Self { topic_id, since, aggregate, producers, tracker, attempts, reasons }, offset))
     }
 }
 
-fn read_attempts(
-    tracker: &CompletionTracker,
-    from: &mut Unpacker<'_>,
-) -> Option<BTreeMap<i64, u32>> {
+/// Appends small numbers, the first ones if not all fit in `room`, and returns how many bytes they take.
+fn write_list(mut numbers: Vec<u64>, room: usize, into: &mut Vec<u8>) -> usize {
+    const HEADER_BYTES_MAX: usize = 1 + varint_bytes_max(21);
+    let before = into.len();
+    let width = numbers.iter().copied().max().map_or(0, bit_width);
+    if width > 0 {
+        numbers.truncate(room.saturating_sub(HEADER_BYTES_MAX) * 8 / usize::from(width));
+    }
+    if width == 0 || numbers.is_empty() {
+        into.push(0);
+    } else {
+        into.push(width);
+        write_varint(u64::try_from(numbers.len()).unwrap_or(u64::MAX), into);
+        write_fixed(&numbers, width, into);
+    }
+    into.len() - before
+}
+
+fn read_list(from: &mut Unpacker<'_>) -> Option<Vec<u64>> {
     let [width] = from.array()?;
     if width == 0 {
-        return Some(BTreeMap::new());
+        return Some(Vec::new());
     }
     let count = from.varint()?;
-    let attempts = from.fixed(count, width)?;
-    let mut known = BTreeMap::new();
-    for (offset, attempts) in tracker.incomplete_offsets().into_iter().zip(attempts) {
-        if attempts > 0 {
-            known.insert(offset, u32::try_from(attempts).ok()?);
-        }
-    }
-    Some(known)
+    from.fixed(count, width)
 }
 
 /// Reads the metadata of a committed offset.

@@ -5,8 +5,9 @@
 //!   record read  --------+-----> Process  --------+-----------------> counted, complete
 //!                        |         |   ^          |
 //!                        |         v   |          | complete_dead_letter
-//!                        |   record_attempts      +-----------------> counted, complete
-//!                        |    (waits for its retry)
+//!                        |   record_attempts, doom +----------------> counted, complete
+//!                        |    (waits for its retry, or for its letter)
+//!                        +-----> Doomed              was doomed before a restart; complete_dead_letter follows
 //!                        +-----> Repeat              counted as a duplicate, complete
 //!                        +-----> Skip                counted earlier
 //! ```
@@ -25,7 +26,7 @@ use uuid::Uuid;
 use super::contents::{self, Contents, Found};
 use super::{Capacity, Checkpoint, CheckpointError, DoesNotFit};
 use crate::aggregate::Aggregate;
-use crate::dead_letter::REPLAY_OF_HEADER;
+use crate::dead_letter::{ErrorType, REPLAY_OF_HEADER};
 use crate::producer_table::{Judgement, Stamp};
 
 /// What is to be done with a record that was read.
@@ -35,6 +36,13 @@ pub enum Admission {
     Process {
         /// The attempts that were already made at it, before a restart.
         attempts: u32,
+    },
+    /// It was doomed before a restart: it gets its dead letter, and no attempt.
+    Doomed {
+        /// The attempts that were made at it.
+        attempts: u32,
+        /// Why it was doomed, if that is still known.
+        reason: Option<ErrorType>,
     },
     /// Its producer sent it before; it is counted and complete.
     Repeat,
@@ -51,6 +59,13 @@ pub enum Standing {
     Open {
         /// The attempts that were made at it.
         attempts: u32,
+    },
+    /// It is to get its dead letter, and no further attempt.
+    Doomed {
+        /// The attempts that were made at it.
+        attempts: u32,
+        /// Why, if that is still known.
+        reason: Option<ErrorType>,
     },
     /// Nothing has come to it yet.
     Ahead,
@@ -184,8 +199,15 @@ impl PartitionState {
             }
             // It was judged when it was dispatched for the first time.
             Observed::Incomplete => {
-                contents.tracker.begin(offset);
-                contents.attempts.get(&offset).copied().unwrap_or(0)
+                let standing = self.standing(offset);
+                self.contents.tracker.begin(offset);
+                match standing {
+                    Standing::Doomed { attempts, reason } => {
+                        return Admission::Doomed { attempts, reason };
+                    }
+                    Standing::Open { attempts } => attempts,
+                    Standing::Complete | Standing::Ahead => 0,
+                }
             }
             Observed::Dispatched | Observed::Complete => return Admission::Skip,
         };
@@ -236,12 +258,29 @@ impl PartitionState {
         if !contents.attempts.is_empty() {
             contents.attempts.remove(&offset);
         }
+        if !contents.reasons.is_empty() {
+            contents.reasons.remove(&offset);
+        }
         contents.aggregate.add_retries(attempts.saturating_sub(1));
         if origin == Origin::Replayed {
             contents.aggregate.add_replayed();
         }
         self.revision += 1;
         true
+    }
+
+    /// Dooms an admitted record at which so many attempts were made: a checkpoint from here on names it, and whoever goes on
+    /// from that writes its dead letter and makes no attempt.
+    ///
+    /// Its dead letter must not be written before such a checkpoint is committed.
+    pub fn doom(&mut self, offset: i64, attempts: u32, reason: ErrorType) {
+        let contents = &mut self.contents;
+        contents.tracker.mark(offset);
+        if attempts > 0 {
+            contents.attempts.insert(offset, attempts);
+        }
+        contents.reasons.insert(offset, reason);
+        self.revision += 1;
     }
 
     /// Notes how many attempts were made at an admitted record that waits for its next one.
@@ -261,6 +300,10 @@ impl PartitionState {
             let incomplete = contents.tracker.incomplete_offsets();
             contents.attempts.retain(|offset, _| incomplete.binary_search(offset).is_ok());
         }
+        if gone > 0 {
+            let doomed = contents.tracker.marked_offsets();
+            contents.reasons.retain(|offset, _| doomed.contains(offset));
+        }
         if contents.tracker.committable() != before {
             self.revision += 1;
         }
@@ -268,11 +311,17 @@ impl PartitionState {
     }
 
     /// Returns where the record at `offset` stands.
+    #[inline]
     pub fn standing(&self, offset: i64) -> Standing {
-        match self.contents.tracker.observe(offset) {
+        let contents = &self.contents;
+        match contents.tracker.observe(offset) {
             Observed::New => Standing::Ahead,
             Observed::Incomplete | Observed::Dispatched => {
-                let attempts = self.contents.attempts.get(&offset).copied().unwrap_or(0);
+                let attempts = contents.attempts.get(&offset).copied().unwrap_or(0);
+                if contents.tracker.is_marked(offset) {
+                    let reason = contents.reasons.get(&offset).copied();
+                    return Standing::Doomed { attempts, reason };
+                }
                 Standing::Open { attempts }
             }
             Observed::Complete => Standing::Complete,

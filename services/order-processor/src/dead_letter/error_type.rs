@@ -37,6 +37,8 @@ pub enum ErrorType {
     Panic,
     /// The order still failed after all retries.
     RetriesExhausted,
+    /// The record was given up before a restart, and why is not known any more.
+    GivenUp,
 }
 
 /// What can be done about a failure.
@@ -69,7 +71,7 @@ pub enum Stage {
 
 impl ErrorType {
     /// All kinds of failure.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::BadMagic,
         Self::UnknownFormat,
         Self::UnknownSchema,
@@ -85,6 +87,7 @@ impl ErrorType {
         Self::Simulated,
         Self::Panic,
         Self::RetriesExhausted,
+        Self::GivenUp,
     ];
 
     /// Returns the word for it.
@@ -105,6 +108,7 @@ impl ErrorType {
             Self::Simulated => "simulated",
             Self::Panic => "panic",
             Self::RetriesExhausted => "retries-exhausted",
+            Self::GivenUp => "given-up",
         }
     }
 
@@ -123,7 +127,7 @@ impl ErrorType {
             | Self::UndecodableRecord
             | Self::CorruptBatch => ErrorClass::Poison,
             Self::Rejected | Self::Simulated | Self::Panic => ErrorClass::Permanent,
-            Self::RetriesExhausted => ErrorClass::Transient,
+            Self::RetriesExhausted | Self::GivenUp => ErrorClass::Transient,
         }
     }
 
@@ -135,9 +139,11 @@ impl ErrorType {
             Self::UnknownSchema => Stage::SchemaLookup,
             Self::Truncated | Self::TrailingBytes | Self::SchemaMismatch => Stage::Decode,
             Self::InvalidPrice => Stage::Validate,
-            Self::Rejected | Self::Simulated | Self::Panic | Self::RetriesExhausted => {
-                Stage::Process
-            }
+            Self::Rejected
+            | Self::Simulated
+            | Self::Panic
+            | Self::RetriesExhausted
+            | Self::GivenUp => Stage::Process,
         }
     }
 }
@@ -225,6 +231,7 @@ mod tests {
                 "simulated permanent process",
                 "panic permanent process",
                 "retries-exhausted transient process",
+                "given-up transient process",
             ]
         );
     }

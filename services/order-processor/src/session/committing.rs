@@ -1,4 +1,8 @@
 //! Committing where partitions stand: now and then while they are worked on, and once more when they are given up.
+//!
+//! Dead letters wait for commits, at once and not for the interval. They need one that is there for good. A commit that got
+//! no answer may be on its way still, and take the place of later ones of its generation. So what is committed then
+//! counts as committed for good only if it was sent [`LATE_COMMIT_MAX`] later, or in a later generation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,6 +13,7 @@ use kafka_client::offsets::{GroupOffsets, OffsetCommit};
 use kafka_group::TopicPartition;
 use kafka_group::member::{CommitIdentity, CommitPermission};
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ApiKey;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -18,6 +23,8 @@ use crate::worker::{Request, Snapshot};
 
 /// Pause before a commit that the coordinator did not take is made again.
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
+/// How long a commit may be on its way after its connection was given up.
+const LATE_COMMIT_MAX: Duration = Duration::from_secs(15);
 
 /// What kept a commit from being taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +43,10 @@ pub(super) struct Committed {
     /// For each partition its epoch, what was sent, and the coordinator's error.
     results: Vec<(TopicPartition, u64, Snapshot, Option<ResponseError>)>,
     failure: Option<String>,
+    /// Whether some of it may be taken later, or was taken without an answer.
+    is_in_doubt: bool,
+    /// When it was sent.
+    begun: Instant,
     took: Duration,
 }
 
@@ -45,6 +56,11 @@ impl<H: Handler> Session<H> {
         let is_granted =
             matches!(self.membership.status().borrow().permission, CommitPermission::Granted(_));
         is_granted && self.committing.is_empty()
+    }
+
+    /// Returns whether what is committed in a commit sent at `begun` is there for good.
+    pub(super) fn is_settled(&self, begun: Instant) -> bool {
+        self.settles_at.is_none_or(|at| at <= begun)
     }
 
     /// Begins to commit where every changed partition stands, while that is allowed and none is under way.
@@ -59,11 +75,12 @@ impl<H: Handler> Session<H> {
             return;
         };
         let Some(offsets) = self.offsets.take() else { return };
+        let is_settled = self.is_settled(Instant::now());
         self.last_commit = Instant::now();
         let asked = self
             .working
             .iter()
-            .filter(|(_, working)| working.is_dirty())
+            .filter(|(_, working)| working.is_dirty(is_settled))
             .map(|(tp, working)| (tp.clone(), working.epoch, working.requests.clone()))
             .collect();
         let instance_id = self.settings.group.instance_id.clone();
@@ -86,12 +103,19 @@ impl<H: Handler> Session<H> {
         if let Some(error) = committed.failure {
             self.report_unanswered(&error);
         }
+        if committed.is_in_doubt {
+            self.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
+        }
+        let is_settled = self.is_settled(committed.begun);
         let mut refused = Vec::new();
         for (tp, epoch, snapshot, error) in committed.results {
             match error {
                 None => {
                     if let Some(working) = self.working.get_mut(&tp).filter(|w| w.epoch == epoch) {
                         working.committed = working.committed.max(Some(snapshot.revision));
+                        if is_settled && snapshot.commit.is_some() {
+                            working.durable.send_replace(working.committed);
+                        }
                         if let Some(commit) = snapshot.commit {
                             instruments.committed(&tp, commit.offset);
                         }
@@ -104,6 +128,7 @@ impl<H: Handler> Session<H> {
             }
         }
         self.report_refused(refused);
+        self.commit_soon |= self.is_awaited();
     }
 
     fn report_unanswered(&mut self, error: &str) {
@@ -138,6 +163,9 @@ impl<H: Handler> Session<H> {
                 Err(error) => tracing::error!(%error, "a commit failed"),
             }
         }
+        if !self.committing.is_empty() {
+            self.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
+        }
         self.committing.shutdown().await;
         self.offsets.get_or_insert_with(|| {
             GroupOffsets::new(self.cluster.clone(), self.settings.group.group_id.clone())
@@ -166,11 +194,15 @@ impl<H: Handler> Session<H> {
             match outcome {
                 Err(_elapsed) => {
                     instruments.commit(begun.elapsed(), true, &[]);
+                    self.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
                     break;
                 }
                 Ok(Err(error)) => {
                     instruments.commit(begun.elapsed(), true, &[]);
                     self.report_unanswered(&chain(&error));
+                    if error.may_have_acted(ApiKey::OffsetCommit) {
+                        self.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
+                    }
                 }
                 Ok(Ok(results)) => {
                     let errors: Vec<_> = results.values().filter_map(|error| *error).collect();
@@ -232,13 +264,16 @@ async fn commit(
         snapshots.iter().filter_map(|(_, _, snapshot)| snapshot.commit.clone()).collect();
     let generation = identity.generation;
     let begun = Instant::now();
-    let (answers, failure) = match offsets.commit(&identity, instance_id.as_deref(), &commits).await
-    {
+    let committed = offsets.commit(&identity, instance_id.as_deref(), &commits).await;
+    let (answers, failure, is_in_doubt) = match committed {
         Ok(answers) if answers.len() < commits.len() => {
-            (answers, Some("a part of the commit was not answered".to_owned()))
+            (answers, Some("a part of the commit was not answered".to_owned()), true)
         }
-        Ok(answers) => (answers, None),
-        Err(error) => (BTreeMap::new(), Some(chain(&error))),
+        Ok(answers) => (answers, None, false),
+        Err(error) => {
+            let is_in_doubt = error.may_have_acted(ApiKey::OffsetCommit);
+            (BTreeMap::new(), Some(chain(&error)), is_in_doubt)
+        }
     };
     let results = snapshots
         .into_iter()
@@ -247,5 +282,6 @@ async fn commit(
             Some((tp, epoch, snapshot, error))
         })
         .collect();
-    Committed { offsets, generation, results, failure, took: begun.elapsed() }
+    let took = begun.elapsed();
+    Committed { offsets, generation, results, failure, is_in_doubt, begun, took }
 }

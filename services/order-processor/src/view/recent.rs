@@ -214,11 +214,15 @@ impl Seen {
     ) -> RecentOrder {
         let (status, attempts) = match standing {
             Some(Standing::Complete) if is_resent => (Status::Replayed, None),
-            Some(Standing::Complete) if error_type.is_some() => (Status::DeadLettered, None),
+            Some(Standing::Complete | Standing::Doomed { .. }) if error_type.is_some() => {
+                (Status::DeadLettered, None)
+            }
             Some(Standing::Complete) if self.letter.is_some() => (Status::Replayed, None),
             Some(Standing::Complete) => (Status::Processed, None),
             Some(Standing::Open { attempts }) if attempts > 0 => (Status::Retrying, Some(attempts)),
-            Some(Standing::Open { .. } | Standing::Ahead) | None => (Status::Waiting, None),
+            Some(Standing::Open { .. } | Standing::Doomed { .. } | Standing::Ahead) | None => {
+                (Status::Waiting, None)
+            }
         };
         let (order_id, product, price, note) = match &self.content {
             Content::Order { order_id, product, price } => {
@@ -292,6 +296,9 @@ mod tests {
         );
         assert_eq!(status(complete, Some("simulated"), true), (Status::Replayed, None, dead()));
         // The letter is written before its record counts as done.
+        let doomed = Some(Standing::Doomed { attempts: 3, reason: None });
+        assert_eq!(status(doomed, Some("simulated"), false).0, Status::DeadLettered);
+        assert_eq!(status(doomed, None, false).0, Status::Waiting);
         assert_eq!(status(Some(open(3)), Some("simulated"), false).0, Status::Retrying);
     }
 

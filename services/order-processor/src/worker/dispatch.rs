@@ -10,7 +10,7 @@ use super::attempt::{More, Place};
 use super::held::{HeldRecord, OwnedRecord, Work};
 use super::pieces::Piece;
 use super::{Atomic, Intake, Worker};
-use crate::checkpoint::{Admission, CompletedOrder, Origin};
+use crate::checkpoint::{Admission, CompletedOrder, Origin, Standing};
 use crate::dead_letter::ErrorType;
 use crate::handler::{Handler, Outcome};
 use crate::metrics::Next;
@@ -94,6 +94,13 @@ impl<H: Handler> Worker<'_, H> {
         if let Some(block) = self.block(record.offset) {
             return Dispatch::Blocked(block);
         }
+        // Replays can be on the orders' own topic too; most records have too few headers to be one.
+        let headers = || record.headers.iter().map(|header| (header.name, header.value));
+        let may_be_replay = record.headers.len() >= Origin::REPLAY_HEADERS_MIN;
+        let origin = if may_be_replay { Origin::of(headers()) } else { Origin::Produced };
+        if let Standing::Doomed { reason, .. } = self.state.standing(record.offset) {
+            return self.dispatch_doomed(record, reason, origin);
+        }
         let decoded = match self.decode(record.value) {
             Err(Undecoded::NeedsSchema(id)) => return Dispatch::Blocked(Block::Schema(id)),
             Err(Undecoded::AwaitsSchema(id)) if !self.awaited.has_room_for(id) => {
@@ -107,19 +114,17 @@ impl<H: Handler> Worker<'_, H> {
         if decoded.is_ok() && !is_behind_its_key && !self.permits.allow() {
             return Dispatch::Blocked(Block::Permit);
         }
-        let headers = || record.headers.iter().map(|header| (header.name, header.value));
         let stamp = if self.shared.dedupe { Stamp::of(headers()) } else { None };
         let attempts = match self.state.admit(record.offset, stamp) {
             Admission::Process { attempts } => attempts,
-            Admission::Repeat | Admission::Skip => return Dispatch::Taken,
+            Admission::Doomed { .. } | Admission::Repeat | Admission::Skip => {
+                return Dispatch::Taken;
+            }
         };
-        // Replays can be on the orders' own topic too; most records have too few headers to be one.
-        let may_be_replay = record.headers.len() >= Origin::REPLAY_HEADERS_MIN;
-        let origin = if may_be_replay { Origin::of(headers()) } else { Origin::Produced };
         match decoded {
             Err(Undecoded::Poison(poison)) => {
                 self.hold(record, Work::new(attempts, None, poison.schema_id, origin));
-                self.dead_letter(record.offset, &poison);
+                self.give_up(record.offset, poison);
             }
             Err(Undecoded::NeedsSchema(id) | Undecoded::AwaitsSchema(id)) => {
                 let work = Work::new(attempts, None, Some(id), origin);

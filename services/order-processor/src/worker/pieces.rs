@@ -112,7 +112,7 @@ impl<H: Handler> Worker<'_, H> {
             schema_id: None,
             offsets: piece.offsets(),
         };
-        self.dead_letter(offset, &poison);
+        self.give_up_piece(offset, &poison);
         Dispatch::Taken
     }
 }

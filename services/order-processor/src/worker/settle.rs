@@ -7,17 +7,13 @@ use kafka_group::TopicPartition;
 use order_avro::Order;
 use service_runtime::trace_context::{Trace, TraceContext};
 use tokio::time::Instant;
-use tokio_util::sync::ReusableBoxFuture;
 
 use super::dispatch::{Poison, Undecoded};
 use super::held::{Headers, HeldRecord, Work};
-use super::permits::InFlight;
-use super::spans::Begun;
 use super::{Attempted, Broken, Finished, Worker};
 use crate::checkpoint::CompletedOrder;
 use crate::circuit::{Fault, PROBE_PAUSE, TransientFailure};
-use crate::clock::now_ms;
-use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, RawHeader};
+use crate::dead_letter::{ErrorType, RawHeader};
 use crate::gate::Permit;
 use crate::handler::{Handler, Outcome};
 use crate::metrics::RetryCause;
@@ -125,7 +121,7 @@ impl<H: Handler> Worker<'_, H> {
                 Err(Undecoded::NeedsSchema(id) | Undecoded::AwaitsSchema(id)) => {
                     self.await_schema(id, offset);
                 }
-                Err(Undecoded::Poison(poison)) => self.dead_letter(offset, &poison),
+                Err(Undecoded::Poison(poison)) => self.give_up(offset, poison),
             }
             self.ready.pop_front();
         }
@@ -234,54 +230,7 @@ impl<H: Handler> Worker<'_, H> {
 
     fn fail(&mut self, offset: i64, error_type: ErrorType, message: String) {
         let schema_id = self.held.get_mut(offset).and_then(|held| held.work.schema_id);
-        self.dead_letter(offset, &Poison { error_type, message, schema_id, offsets: None });
-    }
-
-    /// Writes a held record to the dead-letter topic; it is complete when the letter is acknowledged.
-    pub(super) fn dead_letter(&mut self, offset: i64, poison: &Poison) {
-        self.count_dead_letter(poison.error_type);
-        let Some(held) = self.held.get_mut(offset) else { return };
-        let about = about(&self.tp, held);
-        self.shared.reporter.dead_letter(about, poison.error_type, &poison.message);
-        let record = &held.record;
-        let headers: Vec<RawHeader<'_>> = raw(&record.headers).collect();
-        let failed = FailedRecord {
-            topic: &self.tp.topic,
-            topic_id: self.source.topic_id,
-            partition: self.tp.partition,
-            offset,
-            timestamp_ms: record.timestamp_ms,
-            key: record.key.as_deref(),
-            value: record.value.as_deref(),
-            headers: &headers,
-        };
-        let failed_at_ms = now_ms();
-        let failure = Failure {
-            error_type: poison.error_type,
-            message: &poison.message,
-            attempts: held.work.attempts,
-            schema_id: poison.schema_id,
-            failed_at_ms,
-            group: &self.shared.group_id,
-        };
-        let mut letter = DeadLetter::build(&failed, &failure);
-        if let Some((first, last)) = poison.offsets {
-            letter = letter.for_offsets(first, last);
-        }
-        let letters = self.shared.letters.clone();
-        let (partition, error_type) = (self.tp.partition, poison.error_type);
-        let shared = self.shared;
-        let trace = Trace::of(raw(&record.headers)).filter(|_| shared.spans.is_on());
-        let span = trace.and_then(|trace| Begun::of(shared, trace.context, rand::random()));
-        let work = ReusableBoxFuture::new(async move {
-            let outcome = letters.write(partition, letter, failed_at_ms).await;
-            if let Some(span) = span.filter(|_| outcome.is_ok()) {
-                span.written(shared);
-            }
-            Finished::Letter { offset, error_type, outcome }
-        });
-        self.letters += 1;
-        self.in_flight.push(InFlight { work, permit: None, begun: Instant::now() });
+        self.give_up(offset, Poison { error_type, message, schema_id, offsets: None });
     }
 
     /// Writes a line about an order that was processed, or counts it.
@@ -317,7 +266,7 @@ impl<H: Handler> Worker<'_, H> {
 }
 
 /// Returns what lines of the log say about a held record.
-fn about<'a>(tp: &'a TopicPartition, held: &'a HeldRecord) -> About<'a> {
+pub(super) fn about<'a>(tp: &'a TopicPartition, held: &'a HeldRecord) -> About<'a> {
     let trace = Trace::of(raw(&held.record.headers));
     About {
         tp,
@@ -327,6 +276,6 @@ fn about<'a>(tp: &'a TopicPartition, held: &'a HeldRecord) -> About<'a> {
     }
 }
 
-fn raw(headers: &Headers) -> impl Iterator<Item = RawHeader<'_>> {
+pub(super) fn raw(headers: &Headers) -> impl Iterator<Item = RawHeader<'_>> {
     headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()))
 }

@@ -15,7 +15,7 @@ impl<H: Handler> Worker<'_, H> {
         standing.frontier = self.state.dispatch_frontier();
         standing.incomplete = self.state.incomplete();
         standing.waiting = self.held.waiting();
-        standing.letters = self.letters;
+        standing.letters = self.letters + self.dooms.len();
         standing.running = self.in_flight.len().saturating_sub(self.letters);
         standing.waits_for_permit = self.wants_permit();
         standing.is_guarded = self.guarded.is_some();

@@ -18,6 +18,7 @@ use crate::handler::Attempt;
 use crate::letters::Letter;
 use crate::retry::Jitter;
 
+mod doomed;
 mod outages;
 mod schemas;
 mod standings;
@@ -93,6 +94,51 @@ fn released() -> Arc<Halt> {
     halt
 }
 
+/// Returns what the workers of a process share that does `script`.
+fn shared(
+    script: Arc<Script>,
+    ordering: Ordering,
+    letters: Letters,
+    health: &Health,
+) -> Shared<Arc<Script>> {
+    let pauses = Pauses::new(health.check("work"));
+    Shared {
+        handler: script,
+        attempt_timeout: ATTEMPT_TIMEOUT,
+        gate: Gate::new(CONCURRENCY, DOWN_AFTER, pauses.clone()),
+        halt: released(),
+        watch: Arc::default(),
+        pauses,
+        dlq_guard: DLQ_GUARD,
+        releases: Releases::default(),
+        group_id: "group".to_owned(),
+        orders_topic: "orders".to_owned(),
+        replay_topic: "replay".to_owned(),
+        retry: RETRY,
+        ordering,
+        payload_format: PayloadFormat::Auto,
+        value_bytes_max: VALUE_BYTES_MAX,
+        dedupe: true,
+        corrupt_batch: OnCorruptBatch::DeadLetter,
+        schemas: SchemaRegistry::new(RegistryConfig::new("http://127.0.0.1:1")).unwrap(),
+        letters,
+        reporter: Reporter::new(),
+        instruments: Instruments::new(&Metrics::default(), "group"),
+        spans: Spans::default(),
+        dlq_topic: "dlq".to_owned(),
+        held_bytes: AtomicUsize::new(0),
+        held_bytes_max: usize::MAX,
+    }
+}
+
+/// Whether the session commits when letters wait for that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Commits {
+    AtOnce,
+    /// Only when the test says so, by [`Bench::commit`].
+    Asked,
+}
+
 /// A running worker and both ends of everything it is connected to.
 struct Bench {
     script: Arc<Script>,
@@ -101,6 +147,8 @@ struct Bench {
     notices: mpsc::Receiver<Notice>,
     letters: mpsc::Receiver<Letter>,
     workers: JoinSet<anyhow::Result<()>>,
+    durable: watch::Sender<Option<u64>>,
+    commits: watch::Sender<Commits>,
     _keeper: JoinSet<()>,
     health: Health,
     releases: Releases,
@@ -122,44 +170,19 @@ impl Bench {
         change: impl FnOnce(&mut Shared<Arc<Script>>),
     ) -> Self {
         let (letters, letters_rx) = Letters::captured();
-        let (health, releases) = (Health::default(), Releases::default());
-        let (halt, rest) = (released(), Arc::default());
-        let pauses = Pauses::new(health.check("work"));
-        let gate = Gate::new(CONCURRENCY, DOWN_AFTER, pauses.clone());
-        let mut shared = Shared {
-            handler: Arc::clone(&script),
-            attempt_timeout: ATTEMPT_TIMEOUT,
-            gate,
-            halt,
-            watch: Arc::default(),
-            pauses,
-            dlq_guard: DLQ_GUARD,
-            releases: releases.clone(),
-            group_id: "group".to_owned(),
-            orders_topic: "orders".to_owned(),
-            replay_topic: "replay".to_owned(),
-            retry: RETRY,
-            ordering,
-            payload_format: PayloadFormat::Auto,
-            value_bytes_max: VALUE_BYTES_MAX,
-            dedupe: true,
-            corrupt_batch: OnCorruptBatch::DeadLetter,
-            schemas: SchemaRegistry::new(RegistryConfig::new("http://127.0.0.1:1")).unwrap(),
-            letters,
-            reporter: Reporter::new(),
-            instruments: Instruments::new(&Metrics::default(), "group"),
-            spans: Spans::default(),
-            dlq_topic: "dlq".to_owned(),
-            held_bytes: AtomicUsize::new(0),
-            held_bytes_max: usize::MAX,
-        };
+        let health = Health::default();
+        let mut shared = shared(Arc::clone(&script), ordering, letters, &health);
         change(&mut shared);
-        let halt = Arc::clone(&shared.halt);
+        let (halt, releases, rest) =
+            (Arc::clone(&shared.halt), shared.releases.clone(), Arc::default());
         let mut keeper = JoinSet::new();
         keeper.spawn(Arc::clone(&shared.gate).keep());
         let (fetched, fetched_rx) = mpsc::channel(1);
         let (requests, requests_rx) = mpsc::channel(4);
-        let (notices_tx, notices) = mpsc::channel(16);
+        let (notices, told) = mpsc::channel(16);
+        let revision = Arc::new(AtomicU64::new(state.revision()));
+        let (durable, durable_rx) = watch::channel(Some(state.revision()));
+        let (commits, commits_rx) = watch::channel(Commits::AtOnce);
         let next_offset = state.committable();
         let standing = SharedStanding::default();
         let assignment = Assignment {
@@ -169,11 +192,15 @@ impl Bench {
             state,
             fetched: fetched_rx,
             requests: requests_rx,
-            notices: notices_tx,
-            revision: Arc::default(),
+            notices,
+            revision: Arc::clone(&revision),
             rest: Arc::clone(&rest),
+            durability: Durability { doomed: Arc::default(), durable: durable_rx },
             standing: standing.clone(),
         };
+        let (forwarded, notices) = mpsc::channel(16);
+        let session = (requests.downgrade(), durable.clone(), commits_rx);
+        keeper.spawn(forward(told, forwarded, session, revision));
         let mut workers = JoinSet::new();
         workers.spawn(run(Arc::new(shared), assignment));
         Self {
@@ -183,6 +210,8 @@ impl Bench {
             notices,
             letters: letters_rx,
             workers,
+            durable,
+            commits,
             _keeper: keeper,
             health,
             releases,
@@ -250,9 +279,15 @@ impl Bench {
     /// Asks where the worker stands once it has nothing left to do: the clock moves only while every task waits.
     async fn checkpoint(&mut self) -> PartitionState {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let (answer, answered) = oneshot::channel();
-        self.requests.send(Request::Checkpoint(answer)).await.unwrap();
-        restored(answered.await.unwrap())
+        restored(snapshot(&self.requests).await.expect("the worker answers"))
+    }
+
+    /// Commits where the worker stands once it has nothing left to do.
+    async fn commit(&mut self) -> PartitionState {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let snapshot = snapshot(&self.requests).await.expect("the worker answers");
+        self.durable.send_replace(Some(snapshot.revision));
+        restored(snapshot)
     }
 
     async fn drain(mut self, patience: Duration) -> PartitionState {
@@ -277,6 +312,37 @@ impl Bench {
 
     fn attempts(&self) -> Vec<(i64, u32)> {
         self.script.attempts.lock().unwrap().clone()
+    }
+}
+
+async fn snapshot(requests: &mpsc::Sender<Request>) -> Option<Snapshot> {
+    let (answer, answered) = oneshot::channel();
+    requests.send(Request::Checkpoint(answer)).await.ok()?;
+    answered.await.ok()
+}
+
+/// Hands on what the worker tells, and commits when letters wait for that.
+async fn forward(
+    mut told: mpsc::Receiver<Notice>,
+    forwarded: mpsc::Sender<Notice>,
+    session: (mpsc::WeakSender<Request>, watch::Sender<Option<u64>>, watch::Receiver<Commits>),
+    revision: Arc<AtomicU64>,
+) {
+    let (requests, durable, commits) = session;
+    while let Some(notice) = told.recv().await {
+        if !matches!(notice, Notice::LettersWait) {
+            forwarded.send(notice).await.unwrap();
+            continue;
+        }
+        // A session commits only what is news.
+        let is_news = Some(revision.load(Atomic::Relaxed)) > *durable.borrow();
+        if *commits.borrow() == Commits::Asked || !is_news {
+            continue;
+        }
+        let Some(requests) = requests.upgrade() else { continue };
+        if let Some(snapshot) = snapshot(&requests).await {
+            durable.send_replace(Some(snapshot.revision));
+        }
     }
 }
 

