@@ -86,16 +86,17 @@ impl Steering {
             let instructed = self.instruction.borrow_and_update().clone();
             self.paused.set(i64::from(matches!(instructed, Instruction::Pause { .. })));
             match instructed {
-                Instruction::Run => {
+                Instruction::Run { command } => {
                     self.check.ready();
-                    self.participant.say(RunState::Running, None);
+                    self.participant.say(RunState::Running, command.as_deref(), None);
                     return;
                 }
                 Instruction::Unknown => {}
-                Instruction::Pause { by } => {
+                Instruction::Pause { by, command } => {
                     self.check.ready_with(format!("paused by {by}"));
+                    let command = command.as_deref();
                     tokio::select! {
-                        () = at_rest(report) => self.participant.say(RunState::Paused, None),
+                        () = at_rest(report) => self.participant.say(RunState::Paused, command, None),
                         () = self.news() => {}
                     }
                 }
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(bench.state(), Some(RunState::Paused));
         assert_eq!(bench.health.notes()["control"], "paused by kim");
 
-        bench.instruct.send_replace(Instruction::Run);
+        bench.instruct.send_replace(run());
         assert!(bench.is_due(&mut pace, Duration::ZERO).await);
         assert_eq!(bench.state(), Some(RunState::Running));
     }
@@ -143,7 +144,7 @@ mod tests {
     async fn it_is_paused_once_nothing_is_on_its_way() {
         let mut bench = Bench::new();
         let mut pace = Pace::new(0.0, Instant::now());
-        bench.instruct.send_replace(Instruction::Run);
+        bench.instruct.send_replace(run());
         assert!(bench.is_due(&mut pace, Duration::ZERO).await);
         bench.report.sent();
 
@@ -160,7 +161,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_puts_off_what_is_due_and_is_not_made_up_for() {
         let mut bench = Bench::new();
-        bench.instruct.send_replace(Instruction::Run);
+        bench.instruct.send_replace(run());
         let second = Duration::from_secs(1);
         let mut pace = Pace::new(0.1, Instant::now());
         assert!(bench.is_due(&mut pace, Duration::ZERO).await);
@@ -172,7 +173,7 @@ mod tests {
             sleep(4 * second).await;
             instruct.send_replace(pause());
             sleep(60 * second).await;
-            instruct.send_replace(Instruction::Run);
+            instruct.send_replace(run());
         };
         let due = pace.next(last);
         tokio::join!(steering.until_due(due, &mut pace, report), operate);
@@ -183,7 +184,11 @@ mod tests {
     }
 
     fn pause() -> Instruction {
-        Instruction::Pause { by: "kim".to_owned() }
+        Instruction::Pause { by: "kim".to_owned(), command: None }
+    }
+
+    fn run() -> Instruction {
+        Instruction::Run { command: None }
     }
 
     struct Bench {

@@ -1,20 +1,20 @@
 //! `order-processor control`: stops and starts generators and processors, and shows which of them run.
 //!
-//! A word is written to the control topic, and then watched until everybody has followed it: every instance that lives. A
-//! processor lives as long as it is a member of the group, however silent it is; a generator, and a processor of which that
-//! is not known, as long as it gives signs of life. A member that is a processor and has said nothing yet has not followed
-//! either.
+//! A command is written to the control topic, then the reports are read to their end, and watched until every instance that
+//! lives has followed: its report names the command and does what the command says. A processor lives as long as it is a
+//! member of the group, however silent it is; a generator, and a processor of which that is not known, as long as it gives
+//! signs of life. A member that is a processor and has said nothing yet has not followed either.
 
 mod report;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use control_topic::record::{Role, RunState};
 use control_topic::view::{ControlView, Instance};
-use control_topic::{Follower, Missing, command};
+use control_topic::{Follower, command, ends, forget};
 use kafka_client::cluster::Cluster;
 use kafka_client::error::chain;
 use kafka_client::groups::describe_group;
@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub use self::report::{ControlReport, InstanceReport, RoleReport};
 use crate::dlq::OperatorArguments;
 use crate::output::{Closed, Output};
+use crate::patience::patiently;
 use crate::settings::ProcessorSettings;
 
 /// How long the topic may take to be read.
@@ -108,7 +109,7 @@ async fn execute(
 ) -> anyhow::Result<()> {
     let cluster = settings.cluster();
     let topic = settings.topics.control_topic.as_str();
-    let follower = Follower::start(cluster.clone(), topic, Missing::Leave);
+    let follower = Follower::start(cluster.clone(), topic);
     let mut view = follower.view();
     let told = match asked {
         None => None,
@@ -116,22 +117,26 @@ async fn execute(
         Some(ControlCommand::Start { told }) => Some((RunState::Running, told)),
     };
     let Some((state, told)) = told else {
-        read(&mut view, 0).await?;
+        read(&mut view, &BTreeMap::new()).await?;
         let members = members(&cluster, settings).await;
         return print(&view.borrow(), members.as_ref(), is_json);
     };
     let (roles, by) = (told.target.roles(), told.operator.name());
     let replication_factor = settings.topics.replication_factor;
-    let commanded = command(&cluster, topic, replication_factor, roles, state, by)
+    command(&cluster, topic, replication_factor, roles, state, by)
         .await
         .with_context(|| format!("write to topic {topic}"))?;
-    read(&mut view, commanded.next_offset).await?;
+    // What is reported before these ends includes every instance that may have begun without having read the command.
+    let ends = patiently(|| ends(&cluster, topic)).await.context("find the end of the reports")?;
+    read(&mut view, &ends).await?;
     let waited = Duration::from_secs(told.wait);
     let left = timeout(waited, followed(&cluster, settings, &mut view, roles, state)).await;
     let members = members(&cluster, settings).await;
-    print(&view.borrow(), members.as_ref(), is_json)?;
+    let seen = view.borrow().clone();
+    print(&seen, members.as_ref(), is_json)?;
+    forget_the_dead(&cluster, topic, &seen, members.as_ref()).await;
     if left.is_err() {
-        let names = laggards(&view.borrow(), members.as_ref(), roles, state);
+        let names = laggards(&seen, members.as_ref(), roles, state);
         if !names.is_empty() {
             bail!("not {state} after {} s: {}", told.wait, names.join(", "));
         }
@@ -139,11 +144,13 @@ async fn execute(
     Ok(())
 }
 
-/// Waits until the topic was read, at least up to an offset.
-async fn read(view: &mut watch::Receiver<ControlView>, next_offset: i64) -> anyhow::Result<()> {
-    let is_there = |view: &ControlView| {
-        view.refusal().is_some() || (view.is_read() && next_offset <= view.next_offset())
-    };
+/// Waits until the topic was read, at least up to these ends of its partitions.
+async fn read(
+    view: &mut watch::Receiver<ControlView>,
+    ends: &BTreeMap<i32, i64>,
+) -> anyhow::Result<()> {
+    let is_there =
+        |view: &ControlView| view.refusal().is_some() || (view.is_read() && view.has_reached(ends));
     let waited = timeout(READING_MAX, view.wait_for(is_there)).await;
     let seen = waited.context("the control topic does not answer")?.context("follow the topic")?;
     match seen.refusal() {
@@ -188,6 +195,26 @@ async fn members(cluster: &Cluster, settings: &ProcessorSettings) -> Option<BTre
     }
 }
 
+/// Takes out of the topic what instances reported that have been dead for long. What fails is left to the next command.
+async fn forget_the_dead(
+    cluster: &Cluster,
+    topic: &str,
+    view: &ControlView,
+    members: Option<&BTreeSet<String>>,
+) {
+    let now = Instant::now().into_std();
+    for role in Role::ALL {
+        let is_dead = |instance: &&Instance| {
+            view.is_forgotten(instance, now)
+                && !report::is_alive(view, role, instance, members, now)
+        };
+        let dead: Vec<&Instance> = view.instances(role).filter(is_dead).collect();
+        if let Err(error) = forget(cluster, topic, role, &dead).await {
+            tracing::debug!(%error, "the reports of dead instances stay in the control topic");
+        }
+    }
+}
+
 /// Returns who lives and does something else than `state`, or has not said what it does since that is wanted.
 fn laggards(
     view: &ControlView,
@@ -196,10 +223,10 @@ fn laggards(
     state: RunState,
 ) -> Vec<String> {
     let now = Instant::now().into_std();
-    // What it said before the last stop or start may not be so any more.
-    let follows = |instance: &Instance| instance.standing.state == state && instance.is_current;
     let lags = |role: Role, instance: &&Instance| {
-        !follows(instance) && report::is_alive(view, role, instance, members, now)
+        // What it said before it read the last command may not be so any more.
+        let follows = instance.standing.state == state && view.is_current(role, instance);
+        !follows && report::is_alive(view, role, instance, members, now)
     };
     let of_role = |role: &Role| {
         let role = *role;
@@ -214,7 +241,12 @@ fn laggards(
     let silent = members.into_iter().flatten().filter(|member_id| !has_spoken(member_id));
     let silent = silent.filter(|_| roles.contains(&Role::Processor));
     let silent = silent.map(|member_id| format!("member {member_id}, which says nothing"));
-    roles.iter().flat_map(of_role).chain(silent).collect()
+    let unknown = [
+        (view.is_young(now), "instances that have not reported yet to a topic this young"),
+        (view.is_overfull(), "instances beyond those that can be shown"),
+    ];
+    let unknown = unknown.into_iter().filter(|(is_so, _)| *is_so).map(|(_, who)| who.to_owned());
+    roles.iter().flat_map(of_role).chain(silent).chain(unknown).collect()
 }
 
 fn print(
@@ -240,8 +272,7 @@ mod tests {
 
     #[test]
     fn who_does_something_else_or_says_nothing_has_not_followed() {
-        let now = Instant::now().into_std();
-        let mut view = ControlView::from_offset(0);
+        let mut view = old_topic();
         for (role, name, state, member_id) in [
             (Role::Generator, "g", RunState::Running, None),
             (Role::Processor, "a", RunState::Paused, Some("m1")),
@@ -249,9 +280,9 @@ mod tests {
             (Role::Processor, "dead", RunState::Running, Some("m0")),
         ] {
             let member_id = member_id.map(str::to_owned);
-            let standing = Some(Standing { state, since_ms: None, member_id });
+            let standing = Some(Standing { state, member_id, ..Standing::default() });
             let name = name.to_owned();
-            view.apply(Entry::Instance { role, name, standing }, 1, now);
+            apply(&mut view, Entry::Instance { role, name, standing });
         }
         let members = BTreeSet::from(["m1", "m2", "m3"].map(str::to_owned));
         let lags = |roles: &[Role], state| laggards(&view, Some(&members), roles, state);
@@ -264,28 +295,67 @@ mod tests {
 
     #[test]
     fn what_was_said_before_a_start_and_a_stop_does_not_count_after_them() {
-        let now = Instant::now().into_std();
-        let mut view = ControlView::from_offset(0);
-        let said = |state| {
-            let standing = Standing { state, since_ms: None, member_id: Some("m1".to_owned()) };
-            let name = "a".to_owned();
-            Entry::Instance { role: Role::Processor, name, standing: Some(standing) }
+        let mut view = old_topic();
+        let said = |state, command: &str| {
+            let (command, member_id) = (Some(command.to_owned()), Some("m1".to_owned()));
+            let standing = Some(Standing { state, command, member_id, since_ms: None });
+            Entry::Instance { role: Role::Processor, name: "a".to_owned(), standing }
         };
-        let word =
-            |state| Entry::Desired(Role::Processor, Some(Desired { state, ..Desired::default() }));
+        let word = |state, id: &str| {
+            let desired = Desired { id: Some(id.to_owned()), state, ..Desired::default() };
+            Entry::Desired(Role::Processor, Some(desired))
+        };
         let members = BTreeSet::from(["m1".to_owned()]);
         let lags = |view: &ControlView| {
             laggards(view, Some(&members), &[Role::Processor], RunState::Paused)
         };
-        view.apply(word(RunState::Paused), 1, now);
-        view.apply(said(RunState::Paused), 2, now);
+        apply(&mut view, word(RunState::Paused, "1"));
+        apply(&mut view, said(RunState::Paused, "1"));
         assert!(lags(&view).is_empty());
 
-        view.apply(word(RunState::Running), 3, now);
-        view.apply(word(RunState::Paused), 4, now);
+        apply(&mut view, word(RunState::Running, "2"));
+        apply(&mut view, word(RunState::Paused, "3"));
+        apply(&mut view, said(RunState::Paused, "1"));
+        assert_eq!(lags(&view), ["processor a"], "it has paused, but may have run since");
+        apply(&mut view, said(RunState::Running, "3"));
         assert_eq!(lags(&view), ["processor a"]);
-        view.apply(said(RunState::Paused), 5, now);
+        apply(&mut view, said(RunState::Paused, "3"));
         assert!(lags(&view).is_empty());
+    }
+
+    #[test]
+    fn one_of_many_that_does_not_follow_is_named() {
+        const INSTANCES: i64 = 5_000;
+        let mut view = old_topic();
+        for number in 0..INSTANCES {
+            let state = if number == 0 { RunState::Running } else { RunState::Paused };
+            let standing = Some(Standing { state, ..Standing::default() });
+            let (role, name) = (Role::Generator, number.to_string());
+            let now = Instant::now().into_std();
+            view.apply(1, Entry::Instance { role, name, standing }, 60_000 + number, now);
+        }
+        let lags = laggards(&view, None, &[Role::Generator], RunState::Paused);
+        assert_eq!(lags, ["generator 0"]);
+    }
+
+    #[test]
+    fn nobody_has_followed_while_instances_may_be_unknown() {
+        let mut view = ControlView::default();
+        apply(&mut view, Entry::Desired(Role::Generator, None));
+        let lags = laggards(&view, None, &[Role::Generator], RunState::Paused);
+        assert_eq!(lags, ["instances that have not reported yet to a topic this young"]);
+    }
+
+    /// A view of a topic that has been there for a minute.
+    fn old_topic() -> ControlView {
+        let mut view = ControlView::default();
+        let now = Instant::now().into_std();
+        view.apply(0, Entry::Desired(Role::Generator, None), 0, now);
+        view
+    }
+
+    fn apply(view: &mut ControlView, entry: Entry) {
+        view.apply(0, entry, 60_000, Instant::now().into_std());
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) struct Halt {
     moves: AtomicU64,
     /// A copy of the number, for those who wait; sent after it is stored.
     moved: watch::Sender<u64>,
+    /// The instruction that the brake was moved for last; sent after that.
+    obeyed: watch::Sender<Instruction>,
     times: Mutex<Times>,
 }
 
@@ -38,6 +40,7 @@ impl Halt {
         Arc::new(Self {
             moves: AtomicU64::new(1),
             moved: watch::Sender::new(1),
+            obeyed: watch::Sender::new(Instruction::Unknown),
             times: Mutex::new(times),
         })
     }
@@ -63,6 +66,12 @@ impl Halt {
     /// Returns what sees every move.
     pub(crate) fn moves(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
+    }
+
+    /// Returns the instruction that the brake was moved for last. While the brake is on, it has been since that instruction at
+    /// the latest; the receiver sees every change.
+    pub(crate) fn obeyed(&self) -> watch::Receiver<Instruction> {
+        self.obeyed.subscribe()
     }
 
     /// Moves the brake on, or off.
@@ -96,11 +105,12 @@ pub(crate) async fn obey(
         let instructed = instruction.borrow_and_update().clone();
         paused.set(i64::from(matches!(instructed, Instruction::Pause { .. })));
         halt.set(!instructed.is_run());
-        match instructed {
+        match &instructed {
             Instruction::Unknown => check.not_ready("reading the control topic"),
-            Instruction::Run => check.ready(),
-            Instruction::Pause { by } => check.ready_with(format!("paused by {by}")),
+            Instruction::Run { .. } => check.ready(),
+            Instruction::Pause { by, .. } => check.ready_with(format!("paused by {by}")),
         }
+        halt.obeyed.send_replace(instructed);
         if instruction.changed().await.is_err() {
             return;
         }
@@ -125,10 +135,11 @@ mod tests {
         assert!(halt.is_on());
         assert!(health.report()["control"].is_some());
 
-        instruct.send_replace(Instruction::Run);
+        instruct.send_replace(Instruction::Run { command: None });
         moves.changed().await.unwrap();
         assert!(!halt.is_on());
-        instruct.send_replace(Instruction::Pause { by: "kim".to_owned() });
+        let pause = Instruction::Pause { by: "kim".to_owned(), command: Some("7".to_owned()) };
+        instruct.send_replace(pause.clone());
         moves.changed().await.unwrap();
         assert!(halt.is_on());
         tokio::task::yield_now().await;
@@ -136,7 +147,7 @@ mod tests {
             (health.report()["control"].as_ref(), health.notes()["control"].as_str()),
             (None, "paused by kim")
         );
-        assert_eq!(paused.get(), 1);
+        assert_eq!((paused.get(), &*halt.obeyed().borrow()), (1, &pause));
     }
 
     #[tokio::test(start_paused = true)]

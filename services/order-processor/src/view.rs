@@ -25,8 +25,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::ensure;
+use control_topic::Follower;
 use control_topic::view::ControlView;
-use control_topic::{Follower, Missing};
 use kafka_client::cluster::Cluster;
 use kafka_client::error::{ClientError, chain};
 use kafka_client::groups::{GroupDescription, describe_group};
@@ -190,7 +190,7 @@ impl Observer {
             rates: Rates::default(),
             orders_ends: BTreeMap::new(),
             track: Track::default(),
-            control: Follower::start(cluster.clone(), control, Missing::Leave),
+            control: Follower::start(cluster.clone(), control),
             registry,
             broker: Connection { address: servers, ..Connection::default() },
             group: None,

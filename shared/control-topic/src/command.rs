@@ -1,31 +1,30 @@
-//! An operator's word: written until it is acknowledged.
+//! What an operator does: commands, and taking reports of the dead out.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_client::cluster::Cluster;
 use kafka_client::error::ClientError;
 use kafka_client::exact_writer::ExactWriter;
+use kafka_client::offsets::{OffsetAt, list_offset};
 use kafka_client::topics::ensure_topics;
 use kafka_client::writer::ProduceError;
+use kafka_group::TopicPartition;
+use rand::TryRng;
+use rand::rngs::SysRng;
 use tokio::time::{Instant, sleep};
 
-use crate::new_topic;
 use crate::record::{Desired, Entry, Role, RunState};
+use crate::view::Instance;
 use crate::writing::{now_ms, write};
+use crate::{COMMANDS, new_topic, partitions};
 
 /// How long it is tried.
 const TRIED_MAX: Duration = Duration::from_secs(15);
 /// Pause before it is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// What was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Commanded {
-    /// What the roles are to do.
-    pub desired: Desired,
-    /// The offset after the command: a view that is this far has seen it.
-    pub next_offset: i64,
-}
+/// Reports that one request takes out.
+const FORGOTTEN_AT_ONCE: usize = 1_000;
 
 /// Why a command was not written, or may not have been.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +37,8 @@ pub enum CommandError {
     Write(#[source] ProduceError),
 }
 
-/// Tells all services of `roles` to run or to pause, in `by`'s name. The topic is created where it is missing. Saying the
-/// same again changes who said it last, and when.
+/// Tells all services of `roles` to run or to pause, in `by`'s name, and returns the command. The topic is created where it
+/// is missing. Saying the same again changes who said it last, and when.
 ///
 /// # Errors
 /// When it is refused, or when the cluster does not answer for 15 s.
@@ -53,7 +52,7 @@ pub async fn command(
     roles: &[Role],
     state: RunState,
     by: String,
-) -> Result<Commanded, CommandError> {
+) -> Result<Desired, CommandError> {
     let give_up = Instant::now() + TRIED_MAX;
     let topics = [new_topic(topic, replication_factor)];
     while let Err(error) = ensure_topics(cluster, &topics).await {
@@ -62,13 +61,16 @@ pub async fn command(
         }
         sleep(PAUSE).await;
     }
-    let desired = Desired { state, at_ms: Some(now_ms()), by: Some(by) };
+    let at_ms = now_ms();
+    let digits = SysRng.try_next_u64().unwrap_or_else(|_no_source| at_ms.unsigned_abs());
+    let id = Some(format!("{digits:016x}"));
+    let desired = Desired { id, state, at_ms: Some(at_ms), by: Some(by) };
     let entries: Vec<Entry> =
         roles.iter().map(|role| Entry::Desired(*role, Some(desired.clone()))).collect();
     let mut writer = ExactWriter::new(cluster.clone());
     loop {
-        match write(&mut writer, topic, &entries).await {
-            Ok(next_offset) => return Ok(Commanded { desired, next_offset }),
+        match write(&mut writer, topic, COMMANDS, &entries).await {
+            Ok(()) => return Ok(desired),
             Err(ProduceError::NotSent { .. } | ProduceError::Unknown { .. })
                 if Instant::now() < give_up =>
             {
@@ -77,4 +79,49 @@ pub async fn command(
             Err(error) => return Err(CommandError::Write(error)),
         }
     }
+}
+
+/// Returns the ends of the partitions that a [`Follower`](crate::Follower) reads. A view that has reached them has every
+/// report that was acknowledged before.
+///
+/// # Errors
+/// As [`list_offset`]; where there is no topic, there are no ends.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn ends(cluster: &Cluster, topic: &str) -> Result<BTreeMap<i32, i64>, ClientError> {
+    let described = cluster.metadata(&[topic]).await?;
+    let mut ends = BTreeMap::new();
+    for partition in described.get(topic).into_iter().flat_map(partitions) {
+        let tp = TopicPartition::new(topic, partition);
+        ends.insert(partition, list_offset(cluster, &tp, OffsetAt::LastStable).await?);
+    }
+    Ok(ends)
+}
+
+/// Takes the reports of instances of a role out of the topic.
+///
+/// # Errors
+/// As [`ExactWriter::produce`]; some may have been taken out.
+///
+/// # Cancel safety
+/// Some may have been taken out.
+pub async fn forget(
+    cluster: &Cluster,
+    topic: &str,
+    role: Role,
+    instances: &[&Instance],
+) -> Result<(), ProduceError> {
+    let mut writer = ExactWriter::new(cluster.clone());
+    let mut by_partition: BTreeMap<i32, Vec<Entry>> = BTreeMap::new();
+    for Instance { name, partition, .. } in instances {
+        let entry = Entry::Instance { role, name: name.clone(), standing: None };
+        by_partition.entry(*partition).or_default().push(entry);
+    }
+    for (partition, entries) in by_partition {
+        for entries in entries.chunks(FORGOTTEN_AT_ONCE) {
+            write(&mut writer, topic, partition, entries).await?;
+        }
+    }
+    Ok(())
 }

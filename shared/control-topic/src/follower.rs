@@ -1,18 +1,20 @@
 //! Follows the control topic: reads it from its beginning to its end, and then whatever comes.
 //!
 //! ```text
-//!  unread ─► reading ─┬─► following ─┬─ cut off, created anew ─► reading
-//!     ▲               │              └─ gone ─► nobody is to pause ─┐
-//!     └── no answer ──┴─────────────────────────────────────────────┘
+//!  unread ─► announced ─► reading ─┬─► following ─┬─ cut off, created anew, grown ─► unread
+//!     ▲                            │              └─ gone ─► nobody is to pause ─┐
+//!     └── no answer ───────────────┴─────────────────────────────────────────────┘
 //! ```
 //!
-//! While there is no answer, what was read last holds. A topic counts as gone when it was missing several times in a row:
-//! a broker that has just started may not have heard of it yet.
+//! Only a participant announces itself, and reads no reports. While there is no answer, what was read last holds. A topic
+//! counts as gone when it was missing several times in a row: a broker that has just started may not have heard of it yet.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use kafka_client::cluster::Cluster;
+use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::{ClientError, chain};
 use kafka_client::offsets::{OffsetAt, list_offset};
 use kafka_client::reader::{Fetched, FetchedBatches, Reader, ReaderConfig};
@@ -23,17 +25,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::record::Entry;
+use crate::participant::Announcement;
+use crate::record::{Desired, Entry};
 use crate::view::ControlView;
 use crate::writing::now_ms;
-use crate::{PARTITION, new_topic};
+use crate::{COMMANDS, new_topic, partitions, reports};
 
 /// How long the broker may hold back an answer while there is nothing new; news are answered at once.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Pause before a topic that could not be read is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often it is looked whether the topic is still there.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether the topic is still there, and while it was not.
+const LOOK_INTERVAL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
 /// Looks in a row that do not find it, after which it is gone.
 const MISSED_MAX: u32 = 3;
 /// How often a topic that may not be read is reported.
@@ -41,19 +44,7 @@ const REPORT_INTERVAL: Duration = Duration::from_mins(5);
 /// Most bytes that one batch may unpack to.
 const UNPACKED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// What is done about a topic that is missing at the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// It is created with so many replicas; −1 is the broker's default.
-    Create {
-        /// Replicas of its partition.
-        replication_factor: i16,
-    },
-    /// It is left to others.
-    Leave,
-}
-
-/// A view of the control topic that is kept up to date. Dropping it ends that.
+/// A view of commands and reports that is kept up to date. Dropping it ends that.
 #[derive(Debug)]
 pub struct Follower {
     view: watch::Receiver<ControlView>,
@@ -62,13 +53,33 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Starts to follow a topic; must be called within a tokio runtime.
-    pub fn start(cluster: Cluster, topic: impl Into<Arc<str>>, missing: Missing) -> Self {
+    /// Starts to follow a topic, which is left to others to be created; must be called within a tokio runtime.
+    pub fn start(cluster: Cluster, topic: impl Into<Arc<str>>) -> Self {
+        Self::of(cluster, topic.into(), None, None)
+    }
+
+    /// Starts to follow the commands of a topic, which is created where it is missing.
+    pub(crate) fn of_commands(
+        cluster: Cluster,
+        topic: Arc<str>,
+        replication_factor: i16,
+        own: Announcement,
+    ) -> Self {
+        Self::of(cluster, topic, Some(replication_factor), Some(own))
+    }
+
+    fn of(
+        cluster: Cluster,
+        topic: Arc<str>,
+        to_create: Option<i16>,
+        own: Option<Announcement>,
+    ) -> Self {
         let (publisher, view) = watch::channel(ControlView::default());
         let following = Following {
             cluster,
-            topic: topic.into(),
-            missing,
+            topic,
+            to_create,
+            own,
             missed: 0,
             view: publisher,
             reported: None,
@@ -87,7 +98,10 @@ impl Follower {
 struct Following {
     cluster: Cluster,
     topic: Arc<str>,
-    missing: Missing,
+    /// How many replicas the topic gets where it is still to be created; −1 is the broker's default.
+    to_create: Option<i16>,
+    /// What a participant says before it reads.
+    own: Option<Announcement>,
     /// How often in a row the topic was not found.
     missed: u32,
     view: watch::Sender<ControlView>,
@@ -117,41 +131,45 @@ impl Following {
             if MISSED_MAX <= self.missed {
                 self.gone();
             }
-            sleep(LOOK_INTERVAL).await;
+            sleep(LOOK_INTERVAL.1).await;
             return Ok(());
         };
         self.missed = 0;
-        let tp = TopicPartition::new(Arc::clone(&self.topic), PARTITION);
-        let start = list_offset(&self.cluster, &tp, OffsetAt::Earliest).await?;
-        let end = list_offset(&self.cluster, &tp, OffsetAt::LastStable).await?;
+        self.announce(found).await;
+        let mut view = self.begin(found).await?;
+        let intake = if self.own.is_some() { Intake::Commands } else { Intake::Everything };
         let config = ReaderConfig { wait_max: WAIT_MAX, ..ReaderConfig::default() };
         let mut reader = Reader::start(self.cluster.clone(), config);
-        let (sender, mut fetched) = mpsc::channel(1);
-        reader.add(tp, found.topic_id, start, sender);
-        let gone = missed(&self.cluster, &self.topic);
-        tokio::pin!(gone);
-        let mut view = ControlView::from_offset(start);
-        view.advance(start, end);
+        let mut sources = BTreeMap::new();
+        for (partition, position) in view.positions() {
+            let (sender, fetched) = mpsc::channel(1);
+            let tp = TopicPartition::new(Arc::clone(&self.topic), *partition);
+            reader.add(tp, found.topic_id, position.start, sender);
+            sources.insert(*partition, fetched);
+        }
+        let changed = changed(&self.cluster, &self.topic, found);
+        tokio::pin!(changed);
         loop {
             if view.is_read() && *self.view.borrow() != view {
                 self.view.send_replace(view.clone());
             }
             tokio::select! {
-                fetched = fetched.recv() => match fetched {
-                    Some(Fetched::Batches(fetched)) => take(&mut view, &fetched, end),
+                (partition, fetched) = next(&mut sources) => match fetched {
+                    Some(Fetched::Batches(fetched)) => intake.take(&mut view, partition, &fetched),
                     Some(Fetched::OutOfRange { .. } | Fetched::Recreated { .. }) | None => return Ok(()),
                 },
-                () = &mut gone => {
-                    self.gone();
+                change = &mut changed => {
+                    if change == Change::Gone {
+                        self.gone();
+                    }
                     return Ok(());
                 }
             }
         }
     }
-
     /// Creates the topic, once.
     async fn create(&mut self) -> Result<(), ClientError> {
-        let Missing::Create { replication_factor } = self.missing else { return Ok(()) };
+        let Some(replication_factor) = self.to_create else { return Ok(()) };
         let created =
             ensure_topics(&self.cluster, &[new_topic(&self.topic, replication_factor)]).await;
         match created {
@@ -162,8 +180,35 @@ impl Following {
             }
             Ok(_described) => {}
         }
-        self.missing = Missing::Leave;
+        self.to_create = None;
         Ok(())
+    }
+
+    /// Reports what a participant does, before it reads commands to their end.
+    async fn announce(&mut self, found: &TopicMetadata) {
+        let Some(own) = &mut self.own else { return };
+        let reports = reports(found);
+        if reports == COMMANDS {
+            tracing::warn!(topic = %self.topic, "the control topic has one partition: every service reads what all others report until it has a second one");
+        }
+        self.view.send_if_modified(|view| view.place_reports(reports));
+        own.announce(&self.topic, reports).await;
+    }
+
+    /// Returns the view of the partitions that are read, with nothing read yet.
+    async fn begin(&self, found: &TopicMetadata) -> Result<ControlView, ClientError> {
+        let read: Vec<i32> = match self.own {
+            None => partitions(found).collect(),
+            Some(_) => vec![COMMANDS],
+        };
+        let mut positions = BTreeMap::new();
+        for partition in read {
+            let tp = TopicPartition::new(Arc::clone(&self.topic), partition);
+            let start = list_offset(&self.cluster, &tp, OffsetAt::Earliest).await?;
+            let end = list_offset(&self.cluster, &tp, OffsetAt::LastStable).await?;
+            positions.insert(partition, start..end);
+        }
+        Ok(ControlView::of_topic(positions, reports(found)))
     }
 
     fn gone(&self) {
@@ -187,60 +232,129 @@ impl Following {
     }
 }
 
-/// Returns when the topic has been missing for several looks in a row.
-async fn missed(cluster: &Cluster, topic: &str) {
+/// What is no longer so about a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// It has been missing for several looks in a row.
+    Gone,
+    /// It has got another number of partitions.
+    Grown,
+}
+
+/// Returns when the topic is not any more what was found.
+async fn changed(cluster: &Cluster, topic: &str, found: &TopicMetadata) -> Change {
     let mut missed = 0;
     while missed < MISSED_MAX {
-        sleep(LOOK_INTERVAL).await;
-        match cluster.metadata(&[topic]).await {
-            Ok(described) if described.contains_key(topic) => missed = 0,
-            Ok(_without_it) => missed += 1,
+        sleep(if missed == 0 { LOOK_INTERVAL.0 } else { LOOK_INTERVAL.1 }).await;
+        match cluster.metadata(&[topic]).await.map(|mut described| described.remove(topic)) {
+            Ok(Some(now)) if reports(&now) != reports(found) => return Change::Grown,
+            Ok(Some(_as_it_was)) => missed = 0,
+            Ok(None) => missed += 1,
             Err(error) => {
                 tracing::trace!(error = %chain(&error), "cannot look for the control topic");
             }
         }
     }
+    Change::Gone
 }
 
-/// Takes in what was fetched, of a topic that ended at `end` when reading began.
-fn take(view: &mut ControlView, fetched: &FetchedBatches, end: i64) {
-    let now = Instant::now().into_std();
-    let is_backlog = !view.is_read();
-    let mut aborted = AbortedTransactions::new(fetched.aborted.clone());
-    for raw in &fetched.batches {
-        match raw.open(UNPACKED_BYTES_MAX) {
-            Ok(batch) if aborted.delivers(&batch) => {
-                for record in batch.records_from(view.next_offset()).flatten() {
-                    // What was there before is as old as our own clock says; all signs to come are judged by the broker's.
-                    let age_ms = if is_backlog { now_ms() - record.timestamp_ms } else { 0 };
-                    let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
-                    take_record(view, &record, now.checked_sub(age).unwrap_or(now));
-                }
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "a batch of the control topic cannot be read");
+/// Returns what comes next, and from which partition.
+///
+/// Cancel safe.
+async fn next(sources: &mut BTreeMap<i32, mpsc::Receiver<Fetched>>) -> (i32, Option<Fetched>) {
+    std::future::poll_fn(|context| {
+        for (partition, source) in &mut *sources {
+            if let Poll::Ready(fetched) = source.poll_recv(context) {
+                return Poll::Ready((*partition, fetched));
             }
         }
-    }
-    view.advance(fetched.next_offset, end);
+        Poll::Pending
+    })
+    .await
 }
 
-fn take_record(view: &mut ControlView, record: &Record<'_>, seen: std::time::Instant) {
-    let Some(entry) = record.key.and_then(|key| Entry::parse(key, record.value)) else {
-        let offset = record.offset;
-        tracing::debug!(offset, "skipped a record of the control topic that says nothing known");
-        return;
-    };
-    if let (Entry::Desired(role, None), Some(_)) = (&entry, record.value) {
-        let (offset, role) = (record.offset, role.as_str());
-        tracing::warn!(
-            offset,
-            role,
-            "a word in the control topic cannot be read: it counts as none, and the role runs"
-        );
+/// What is taken in of what was fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intake {
+    /// What all services of a role are to do.
+    Commands,
+    /// That, and what instances report.
+    Everything,
+}
+
+impl Intake {
+    fn take(self, view: &mut ControlView, partition: i32, fetched: &FetchedBatches) {
+        let now = Instant::now().into_std();
+        let is_backlog = !view.is_read();
+        let mut aborted = AbortedTransactions::new(fetched.aborted.clone());
+        for raw in &fetched.batches {
+            match raw.open(UNPACKED_BYTES_MAX) {
+                Ok(batch) if aborted.delivers(&batch) => {
+                    for record in batch.records_from(view.next_offset(partition)).flatten() {
+                        // What was there before is as old as our own clock says; all signs to come are judged by the
+                        // broker's.
+                        let age_ms = if is_backlog { now_ms() - record.timestamp_ms } else { 0 };
+                        let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
+                        let seen = now.checked_sub(age).unwrap_or(now);
+                        self.take_record(view, partition, &record, seen);
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "a batch of the control topic cannot be read");
+                }
+            }
+        }
+        view.advance(partition, fetched.next_offset);
     }
-    view.apply(entry, record.timestamp_ms, seen);
+
+    fn take_record(
+        self,
+        view: &mut ControlView,
+        partition: i32,
+        record: &Record<'_>,
+        seen: std::time::Instant,
+    ) {
+        let offset = record.offset;
+        let Some(entry) = record.key.and_then(|key| Entry::parse(key, record.value)) else {
+            tracing::debug!(
+                partition,
+                offset,
+                "skipped a record of the control topic that says nothing known"
+            );
+            return;
+        };
+        let entry = match entry {
+            Entry::Instance { .. } if self == Self::Commands => return,
+            Entry::Instance { .. } => entry,
+            Entry::Desired(role, _) if partition != COMMANDS => {
+                let role = role.as_str();
+                tracing::warn!(
+                    partition,
+                    offset,
+                    role,
+                    "a command outside of partition {COMMANDS} of the control topic has no effect"
+                );
+                return;
+            }
+            Entry::Desired(role, desired) => {
+                if desired.is_none() && record.value.is_some() {
+                    let role = role.as_str();
+                    tracing::warn!(
+                        offset,
+                        role,
+                        "a word in the control topic cannot be read: it counts as none, and the role runs"
+                    );
+                }
+                // A command that was written by hand has no id.
+                let named = |id: Option<String>| id.or_else(|| Some(format!("@{offset}")));
+                let desired =
+                    desired.map(|desired| Desired { id: named(desired.id.clone()), ..desired });
+                Entry::Desired(role, desired)
+            }
+        };
+        view.apply(partition, entry, record.timestamp_ms, seen);
+    }
 }
 
 #[cfg(test)]
@@ -248,35 +362,52 @@ mod tests {
     use kafka_group::record_batch::{BatchBuilder, batches};
 
     use super::*;
-    use crate::record::{Desired, Role, RunState};
+    use crate::REPORTS;
+    use crate::record::{Role, RunState};
 
     #[test]
     fn what_is_fetched_is_taken_in_once_and_what_is_not_known_is_skipped() {
-        let mut view = ControlView::from_offset(11);
-        take(&mut view, &fetched(10, &[PAUSED, RUNNING, STRANGE, STRANGE]), 15);
-        let desired = |view: &ControlView| view.desired(Role::Processor).clone();
-        assert_eq!(desired(&view).by.as_deref(), Some("kim"));
-        assert_eq!((view.next_offset(), view.is_read()), (14, false));
+        let mut view = ControlView::of_topic([(COMMANDS, 11..15)].into(), COMMANDS);
+        let records = [PAUSED, RUNNING, STRANGE, STRANGE];
+        Intake::Everything.take(&mut view, COMMANDS, &fetched(10, &records));
+        let desired = view.desired(Role::Processor);
+        assert_eq!((desired.by.as_deref(), desired.id.as_deref()), (Some("kim"), Some("7f")));
+        assert_eq!((view.next_offset(COMMANDS), view.is_read()), (14, false));
 
-        take(&mut view, &fetched(14, &[PAUSED]), 15);
-        let paused = Desired { state: RunState::Paused, ..Desired::default() };
-        assert_eq!((desired(&view), view.is_read()), (paused, true));
+        Intake::Everything.take(&mut view, COMMANDS, &fetched(14, &[PAUSED]));
+        let id = Some("@14".to_owned());
+        let paused = Desired { id, state: RunState::Paused, ..Desired::default() };
+        assert_eq!((view.desired(Role::Processor), view.is_read()), (&paused, true));
     }
 
     #[test]
     fn a_word_that_cannot_be_read_says_the_same_before_and_after_compaction() {
-        let mut before = ControlView::from_offset(10);
-        take(&mut before, &fetched(10, &[PAUSED, ODD]), 12);
-        let mut after = ControlView::from_offset(10);
-        take(&mut after, &fetched(11, &[ODD]), 12);
-        for view in [before, after] {
+        for given in [fetched(10, &[PAUSED, ODD]), fetched(11, &[ODD])] {
+            let mut view = ControlView::of_topic([(COMMANDS, 10..12)].into(), REPORTS);
+            Intake::Commands.take(&mut view, COMMANDS, &given);
             assert_eq!(*view.desired(Role::Processor), Desired::default());
+        }
+    }
+
+    #[test]
+    fn a_participant_takes_in_no_reports_and_a_follower_no_commands_beside_them() {
+        for (intake, partition, instances, state) in [
+            (Intake::Commands, COMMANDS, 0, RunState::Paused),
+            (Intake::Everything, COMMANDS, 1, RunState::Paused),
+            (Intake::Everything, REPORTS, 1, RunState::Running),
+        ] {
+            let mut view = ControlView::of_topic([(partition, 10..12)].into(), partition);
+            intake.take(&mut view, partition, &fetched(10, &[PAUSED, REPORT]));
+            let found = view.instances(Role::Processor).count();
+            assert_eq!((found, view.desired(Role::Processor).state), (instances, state));
+            assert!(view.is_read());
         }
     }
 
     type Given = (&'static str, &'static str);
     const PAUSED: Given = ("processor", r#"{"state":"paused"}"#);
-    const RUNNING: Given = ("processor", r#"{"state":"running","by":"kim"}"#);
+    const RUNNING: Given = ("processor", r#"{"state":"running","id":"7f","by":"kim"}"#);
+    const REPORT: Given = ("processor/a", r#"{"state":"paused","command":"7f"}"#);
     const ODD: Given = ("processor", r#"{"version":7,"state":"paused"}"#);
     const STRANGE: Given = ("dashboard", r#"{"state":"paused"}"#);
 

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::SIGN_INTERVAL;
-use crate::follower::{Follower, Missing};
+use crate::follower::Follower;
 use crate::record::{Desired, Entry, Role, RunState, Standing};
 use crate::view::ControlView;
 use crate::writing::{now_ms, write};
@@ -26,29 +26,44 @@ const FIRST_READ_MAX: Duration = Duration::from_secs(30);
 const FIRST_READ_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause before a record that was not acknowledged is written again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// How long an instance waits for its first report to be acknowledged before it reads commands all the same.
+const ANNOUNCE_MAX: Duration = Duration::from_secs(10);
 /// How often it is reported that the topic does not take what an instance says of itself.
 const REPORT_INTERVAL: Duration = Duration::from_mins(5);
 /// How long saying goodbye may take.
 const END_MAX: Duration = Duration::from_secs(1);
 
-/// What a service is to do.
+/// What a service is to do, and the command that says so; none does while nobody has said anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Instruction {
     /// It is not known yet: nothing is begun.
     Unknown,
     /// To work.
-    Run,
+    Run {
+        /// The command's id.
+        command: Option<String>,
+    },
     /// To take nothing up.
     Pause {
         /// Who wants it.
         by: String,
+        /// The command's id.
+        command: Option<String>,
     },
 }
 
 impl Instruction {
     /// Returns whether the service is to work.
     pub fn is_run(&self) -> bool {
-        *self == Self::Run
+        matches!(self, Self::Run { .. })
+    }
+
+    /// Returns the id of the command, if there is one.
+    pub fn command(&self) -> Option<&str> {
+        match self {
+            Self::Unknown => None,
+            Self::Run { command } | Self::Pause { command, .. } => command.as_deref(),
+        }
     }
 }
 
@@ -58,7 +73,8 @@ pub struct Participant {
     name: String,
     instruction: watch::Receiver<Instruction>,
     standing: watch::Sender<Option<Standing>>,
-    follower: Follower,
+    /// Owns the task.
+    _follower: Follower,
     announcing: JoinSet<()>,
     /// Owns the task.
     _instructing: JoinSet<()>,
@@ -66,7 +82,7 @@ pub struct Participant {
 
 impl Participant {
     /// Starts to follow the topic, which is created where it is missing, as an instance of a role on `host`; must be called
-    /// within a tokio runtime. Nothing is said before [`Participant::say`].
+    /// within a tokio runtime. The instance reports that it is paused, and then reads what it is to do.
     ///
     /// The instruction is known once the topic was read, or may not be; a topic that does not answer for 30 s counts as one
     /// that stops nobody, until it answers.
@@ -79,10 +95,16 @@ impl Participant {
     ) -> Self {
         let name = instance_name(host);
         let topic: Arc<str> = topic.into();
-        let missing = Missing::Create { replication_factor };
-        let follower = Follower::start(cluster.clone(), Arc::clone(&topic), missing);
-        let (instruct_tx, instruction) = watch::channel(Instruction::Unknown);
         let (standing, standing_rx) = watch::channel(None);
+        let own = Announcement {
+            cluster: cluster.clone(),
+            role,
+            name: name.clone(),
+            standing: standing_rx.clone(),
+        };
+        let follower =
+            Follower::of_commands(cluster.clone(), Arc::clone(&topic), replication_factor, own);
+        let (instruct_tx, instruction) = watch::channel(Instruction::Unknown);
         let mut instructing = JoinSet::new();
         instructing.spawn(instruct(follower.view(), role, instruct_tx));
         let announcer = Announcer {
@@ -96,7 +118,14 @@ impl Participant {
         };
         let mut announcing = JoinSet::new();
         announcing.spawn(announcer.run());
-        Self { name, instruction, standing, follower, announcing, _instructing: instructing }
+        Self {
+            name,
+            instruction,
+            standing,
+            _follower: follower,
+            announcing,
+            _instructing: instructing,
+        }
     }
 
     /// Returns the instance's name: that of its host, and some digits that no other process has.
@@ -109,24 +138,22 @@ impl Participant {
         self.instruction.clone()
     }
 
-    /// Returns what the topic says; the receiver sees every change.
-    pub fn view(&self) -> watch::Receiver<ControlView> {
-        self.follower.view()
-    }
-
     /// Returns what this instance has said of itself last; the receiver sees every change.
     pub fn standing(&self) -> watch::Receiver<Option<Standing>> {
         self.standing.subscribe()
     }
 
-    /// Says what this instance does, without waiting for anything. `Paused` is for one that has nothing under way any more.
-    pub fn say(&self, state: RunState, member_id: Option<String>) {
+    /// Says what this instance does, and the command that it follows in that, without waiting for anything. `Paused` is for
+    /// one that has nothing under way any more.
+    pub fn say(&self, state: RunState, command: Option<&str>, member_id: Option<&str>) {
         self.standing.send_if_modified(|present| {
             let since_ms = match present {
                 Some(said) if said.state == state => said.since_ms,
                 Some(_) | None => Some(now_ms()),
             };
-            let standing = Some(Standing { state, since_ms, member_id });
+            let owned = |text: Option<&str>| text.map(str::to_owned);
+            let (command, member_id) = (owned(command), owned(member_id));
+            let standing = Some(Standing { state, command, since_ms, member_id });
             let is_news = *present != standing;
             *present = standing;
             is_news
@@ -182,7 +209,7 @@ async fn instruct(
             Err(_elapsed) => {
                 tracing::warn!("the control topic does not answer: running without its word");
                 give_up = None;
-                tell(&instruction, Instruction::Run, &Desired::default());
+                tell(&instruction, Instruction::Run { command: None }, &Desired::default());
             }
         }
     }
@@ -191,10 +218,11 @@ async fn instruct(
 /// Returns what the view says; unknown until there is something to be known.
 fn instruction_of(view: &ControlView, role: Role) -> Instruction {
     let desired = view.desired(role);
+    let command = desired.id.clone();
     match desired.state {
         _ if !view.is_read() && view.refusal().is_none() => Instruction::Unknown,
-        RunState::Running => Instruction::Run,
-        RunState::Paused => Instruction::Pause { by: author(desired) },
+        RunState::Running => Instruction::Run { command },
+        RunState::Paused => Instruction::Pause { by: author(desired), command },
     }
 }
 
@@ -209,18 +237,60 @@ fn tell(instruction: &watch::Sender<Instruction>, found: Instruction, desired: &
             return false;
         }
         match (&*present, &found) {
-            (Instruction::Unknown, Instruction::Pause { by }) => {
+            (Instruction::Unknown, Instruction::Pause { by, .. }) => {
                 tracing::info!("starting paused: paused by {by}");
             }
-            (_, Instruction::Pause { by }) => tracing::info!("paused by {by}"),
-            (Instruction::Pause { .. }, Instruction::Run | Instruction::Unknown) => {
+            (Instruction::Pause { by: before, .. }, Instruction::Pause { by, .. })
+                if before == by => {}
+            (_, Instruction::Pause { by, .. }) => tracing::info!("paused by {by}"),
+            (Instruction::Pause { .. }, Instruction::Run { .. } | Instruction::Unknown) => {
                 tracing::info!("resumed by {}", author(desired));
             }
-            (Instruction::Run | Instruction::Unknown, Instruction::Run | Instruction::Unknown) => {}
+            (
+                Instruction::Run { .. } | Instruction::Unknown,
+                Instruction::Run { .. } | Instruction::Unknown,
+            ) => {}
         }
         *present = found;
         true
     });
+}
+
+/// The report with which an instance begins: whoever commands after it was acknowledged finds the instance in the topic.
+pub(crate) struct Announcement {
+    cluster: Cluster,
+    role: Role,
+    name: String,
+    standing: watch::Receiver<Option<Standing>>,
+}
+
+impl Announcement {
+    /// Writes it until it is acknowledged, or the topic does not take it.
+    pub(crate) async fn announce(&self, topic: &str, partition: i32) {
+        let mut writer = ExactWriter::new(self.cluster.clone());
+        let begun = Instant::now();
+        let paused =
+            Standing { state: RunState::Paused, since_ms: Some(now_ms()), ..Standing::default() };
+        loop {
+            let standing = self.standing.borrow().clone().unwrap_or_else(|| paused.clone());
+            let (role, name, standing) = (self.role, self.name.clone(), Some(standing));
+            let entry = Entry::Instance { role, name, standing };
+            match write(&mut writer, topic, partition, &[entry]).await {
+                Ok(()) => return,
+                Err(error @ ProduceError::Refused { .. }) => {
+                    tracing::debug!(%error, "the control topic does not take a report");
+                    return;
+                }
+                Err(error @ (ProduceError::NotSent { .. } | ProduceError::Unknown { .. })) => {
+                    tracing::debug!(%error, "reporting to the control topic again");
+                }
+            }
+            if ANNOUNCE_MAX <= begun.elapsed() {
+                return;
+            }
+            sleep(BACKOFF.0).await;
+        }
+    }
 }
 
 /// Writes what an instance says of itself: when it changes, and every few seconds.
@@ -230,6 +300,7 @@ struct Announcer {
     role: Role,
     name: String,
     standing: watch::Receiver<Option<Standing>>,
+    /// Tells where reports go.
     view: watch::Receiver<ControlView>,
     reported: Option<Instant>,
 }
@@ -248,25 +319,22 @@ impl Announcer {
                 () = sleep(SIGN_INTERVAL) => {}
             }
         }
-        if self.standing.borrow().is_some() {
-            let goodbye = [self.entry(self.name.clone(), None)];
-            if let Err(error) = write(&mut self.writer, &self.topic, &goodbye).await {
-                tracing::debug!(%error, "could not say goodbye in the control topic");
-            }
+        let Some(reports) = self.reports() else { return };
+        let goodbye = [self.entry(None)];
+        if let Err(error) = write(&mut self.writer, &self.topic, reports, &goodbye).await {
+            tracing::debug!(%error, "could not say goodbye in the control topic");
         }
     }
 
     /// Writes what the instance says until that is acknowledged, or something else is to be said.
     async fn write(&mut self, standing: Standing) {
-        let now = Instant::now().into_std();
-        let forgotten = self.view.borrow().forgotten(self.role, &self.name, now);
-        let mut entries = vec![self.entry(self.name.clone(), Some(standing))];
-        entries.extend(forgotten.into_iter().map(|name| self.entry(name, None)));
+        let Some(reports) = self.reports() else { return };
+        let entries = [self.entry(Some(standing))];
         let mut backoff = BACKOFF.0;
         loop {
             let failed = tokio::select! {
-                written = write(&mut self.writer, &self.topic, &entries) => match written {
-                    Ok(_) => return,
+                written = write(&mut self.writer, &self.topic, reports, &entries) => match written {
+                    Ok(()) => return,
                     Err(error) => error,
                 },
                 changed = self.standing.changed() => return self.leave_changed(changed.is_ok()),
@@ -287,8 +355,13 @@ impl Announcer {
         }
     }
 
-    fn entry(&self, name: String, standing: Option<Standing>) -> Entry {
-        Entry::Instance { role: self.role, name, standing }
+    fn entry(&self, standing: Option<Standing>) -> Entry {
+        Entry::Instance { role: self.role, name: self.name.clone(), standing }
+    }
+
+    /// Returns the partition that reports go to; `None` while there is no topic.
+    fn reports(&self) -> Option<i32> {
+        self.view.borrow().reports()
     }
 
     fn report(&mut self, error: &ProduceError) {
@@ -306,21 +379,25 @@ impl Announcer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{COMMANDS, REPORTS};
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_known_until_the_topic_was_read() {
         let (view, mut instruction, _task) = instructed(Role::Processor);
-        view.send_modify(|view| view.apply(word(RunState::Paused), 1, now()));
+        view.send_modify(|view| view.apply(COMMANDS, word("1", RunState::Paused), 1, now()));
         sleep(FIRST_READ_MAX / 2).await;
         assert_eq!(*instruction.borrow_and_update(), Instruction::Unknown);
 
-        view.send_modify(|view| view.advance(1, 1));
+        view.send_modify(|view| view.advance(COMMANDS, 1));
         instruction.changed().await.unwrap();
-        assert_eq!(*instruction.borrow_and_update(), Instruction::Pause { by: "kim".to_owned() });
+        assert_eq!(*instruction.borrow_and_update(), pause("1"));
 
-        view.send_modify(|view| view.apply(word(RunState::Running), 2, now()));
+        view.send_modify(|view| view.apply(COMMANDS, word("2", RunState::Running), 2, now()));
         instruction.changed().await.unwrap();
-        assert_eq!(*instruction.borrow_and_update(), Instruction::Run);
+        assert_eq!(
+            *instruction.borrow_and_update(),
+            Instruction::Run { command: Some("2".to_owned()) }
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -329,7 +406,7 @@ mod tests {
         let begun = Instant::now();
         view.send_modify(|view| view.refuse("not allowed".to_owned()));
         instruction.changed().await.unwrap();
-        assert_eq!(*instruction.borrow_and_update(), Instruction::Run);
+        assert_eq!(*instruction.borrow_and_update(), Instruction::Run { command: None });
         assert!(begun.elapsed() < FIRST_READ_PATIENCE);
     }
 
@@ -338,41 +415,63 @@ mod tests {
         let (view, mut instruction, _task) = instructed(Role::Processor);
         let begun = Instant::now();
         instruction.changed().await.unwrap();
-        assert_eq!(*instruction.borrow_and_update(), Instruction::Run);
+        assert_eq!(*instruction.borrow_and_update(), Instruction::Run { command: None });
         assert!(begun.elapsed() >= FIRST_READ_MAX);
 
         view.send_modify(|view| {
-            view.apply(word(RunState::Paused), 1, now());
-            view.advance(1, 1);
+            view.apply(COMMANDS, word("1", RunState::Paused), 1, now());
+            view.advance(COMMANDS, 1);
         });
         instruction.changed().await.unwrap();
-        assert_eq!(*instruction.borrow_and_update(), Instruction::Pause { by: "kim".to_owned() });
+        assert_eq!(*instruction.borrow_and_update(), pause("1"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_word_to_another_role_is_none_to_this_one() {
         let (view, mut instruction, _task) = instructed(Role::Generator);
         view.send_modify(|view| {
-            view.apply(word(RunState::Paused), 1, now());
-            view.advance(1, 1);
+            view.apply(COMMANDS, word("1", RunState::Paused), 1, now());
+            view.advance(COMMANDS, 1);
         });
         instruction.changed().await.unwrap();
-        assert_eq!(*instruction.borrow_and_update(), Instruction::Run);
+        assert_eq!(*instruction.borrow_and_update(), Instruction::Run { command: None });
     }
 
     fn instructed(
         role: Role,
     ) -> (watch::Sender<ControlView>, watch::Receiver<Instruction>, JoinSet<()>) {
-        let (view, view_rx) = watch::channel(ControlView::default());
+        let unread = ControlView::of_topic([(COMMANDS, 0..1)].into(), REPORTS);
+        let (view, view_rx) = watch::channel(unread);
         let (instruct_tx, instruction) = watch::channel(Instruction::Unknown);
         let mut task = JoinSet::new();
         task.spawn(instruct(view_rx, role, instruct_tx));
         (view, instruction, task)
     }
 
-    fn word(state: RunState) -> Entry {
+    /// An operator says the same twice: the second command has to be followed as well, by another report.
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_says_the_same_again_is_another_instruction() {
+        let (view, mut instruction, _task) = instructed(Role::Processor);
+        for command in ["1", "2"] {
+            view.send_modify(|view| {
+                view.apply(COMMANDS, word(command, RunState::Paused), 1, now());
+                view.advance(COMMANDS, 1);
+            });
+            instruction.changed().await.unwrap();
+            assert_eq!(*instruction.borrow_and_update(), pause(command));
+        }
+    }
+
+    fn word(command: &str, state: RunState) -> Entry {
         let by = Some("kim".to_owned());
-        Entry::Desired(Role::Processor, Some(Desired { state, at_ms: None, by }))
+        Entry::Desired(
+            Role::Processor,
+            Some(Desired { id: Some(command.to_owned()), state, at_ms: None, by }),
+        )
+    }
+
+    fn pause(command: &str) -> Instruction {
+        Instruction::Pause { by: "kim".to_owned(), command: Some(command.to_owned()) }
     }
 
     fn now() -> std::time::Instant {

@@ -34,6 +34,8 @@ pub enum RunState {
 /// What all services of a role are to do. The default is to run, by nobody's word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
+    /// Names this command: a report names the command that its instance follows. Absent where there was no command.
+    pub id: Option<String>,
     /// What they are to do.
     pub state: RunState,
     /// Since when, in milliseconds since 1970, by the operator's clock.
@@ -43,10 +45,12 @@ pub struct Desired {
 }
 
 /// What a service says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// What it does. One that is paused has nothing under way any more.
     pub state: RunState,
+    /// The command that it follows; absent before it has read one, and where there is none.
+    pub command: Option<String>,
     /// Since when, in milliseconds since 1970, by its own clock.
     pub since_ms: Option<i64>,
     /// Which member of the consumer group it is.
@@ -72,6 +76,8 @@ pub enum Entry {
 #[derive(Serialize, Deserialize)]
 struct DesiredValue {
     state: RunState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
     at: Option<String>,
     by: Option<String>,
 }
@@ -79,6 +85,8 @@ struct DesiredValue {
 #[derive(Serialize, Deserialize)]
 struct InstanceValue {
     state: RunState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
     since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     member_id: Option<String>,
@@ -143,12 +151,13 @@ impl Entry {
     pub fn value(&self) -> Option<String> {
         match self {
             Self::Desired(_, desired) => {
-                let Desired { state, at_ms, by } = desired.clone()?;
-                json(&DesiredValue { state, at: at_ms.and_then(time_text), by })
+                let Desired { id, state, at_ms, by } = desired.clone()?;
+                json(&DesiredValue { state, id, at: at_ms.and_then(time_text), by })
             }
             Self::Instance { standing, .. } => {
-                let Standing { state, since_ms, member_id } = standing.clone()?;
-                json(&InstanceValue { state, since: since_ms.and_then(time_text), member_id })
+                let Standing { state, command, since_ms, member_id } = standing.clone()?;
+                let since = since_ms.and_then(time_text);
+                json(&InstanceValue { state, command, since, member_id })
             }
         }
     }
@@ -164,8 +173,8 @@ impl Entry {
             None => {
                 let role = Role::named(key)?;
                 let desired = value.and_then(from_json).map(|value| {
-                    let DesiredValue { state, at, by } = value;
-                    Desired { state, at_ms: at.and_then(|text| to_ms(&text)), by }
+                    let DesiredValue { state, id, at, by } = value;
+                    Desired { id, state, at_ms: at.and_then(|text| to_ms(&text)), by }
                 });
                 Some(Self::Desired(role, desired))
             }
@@ -174,9 +183,9 @@ impl Entry {
                 let Some(value) = value else {
                     return Some(Self::Instance { role, name, standing: None });
                 };
-                let InstanceValue { state, since, member_id } = from_json(value)?;
+                let InstanceValue { state, command, since, member_id } = from_json(value)?;
                 let since_ms = since.and_then(|text| to_ms(&text));
-                let standing = Some(Standing { state, since_ms, member_id });
+                let standing = Some(Standing { state, command, since_ms, member_id });
                 Some(Self::Instance { role, name, standing })
             }
         }
@@ -218,6 +227,7 @@ mod tests {
     #[test]
     fn every_record_has_its_key_and_value_and_is_read_back() {
         let desired = |state| Desired {
+            id: Some("0a".to_owned()),
             state,
             at_ms: Some(1_795_267_881_310),
             by: Some("kim@night".to_owned()),
@@ -225,30 +235,35 @@ mod tests {
         check(
             &Entry::Desired(Role::Processor, Some(desired(RunState::Paused))),
             "processor",
-            Some(r#"{"state":"paused","at":"2026-11-21T13:31:21.310Z","by":"kim@night"}"#),
+            Some(
+                r#"{"state":"paused","id":"0a","at":"2026-11-21T13:31:21.310Z","by":"kim@night"}"#,
+            ),
         );
         check(
             &Entry::Desired(Role::Generator, Some(desired(RunState::Running))),
             "generator",
-            Some(r#"{"state":"running","at":"2026-11-21T13:31:21.310Z","by":"kim@night"}"#),
+            Some(
+                r#"{"state":"running","id":"0a","at":"2026-11-21T13:31:21.310Z","by":"kim@night"}"#,
+            ),
         );
         check(&Entry::Desired(Role::Generator, None), "generator", None);
         let name = || "night/7-0a".to_owned();
-        let standing = |member_id| Standing {
+        let standing = |command: Option<&str>, member_id| Standing {
             state: RunState::Running,
+            command: command.map(str::to_owned),
             since_ms: Some(1_795_267_881_310),
             member_id,
         };
         let instance = |standing| Entry::Instance { role: Role::Processor, name: name(), standing };
         check(
-            &instance(Some(standing(Some("order-processor-1".to_owned())))),
+            &instance(Some(standing(Some("0a"), Some("order-processor-1".to_owned())))),
             "processor/night/7-0a",
             Some(
-                r#"{"state":"running","since":"2026-11-21T13:31:21.310Z","member_id":"order-processor-1"}"#,
+                r#"{"state":"running","command":"0a","since":"2026-11-21T13:31:21.310Z","member_id":"order-processor-1"}"#,
             ),
         );
         check(
-            &instance(Some(standing(None))),
+            &instance(Some(standing(None, None))),
             "processor/night/7-0a",
             Some(r#"{"state":"running","since":"2026-11-21T13:31:21.310Z"}"#),
         );
@@ -257,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_word_written_by_hand_needs_nothing_but_the_state() {
-        let paused = Desired { state: RunState::Paused, at_ms: None, by: None };
+        let paused = Desired { state: RunState::Paused, ..Desired::default() };
         for value in [
             r#"{"state":"paused"}"#,
             r#"{"state":"paused","at":"soon","by":null,"why":"a field of a later version"}"#,

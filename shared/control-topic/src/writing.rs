@@ -8,25 +8,24 @@ use kafka_client::writer::ProduceError;
 use kafka_group::TopicPartition;
 use tokio::time::Instant;
 
-use crate::PARTITION;
 use crate::record::Entry;
 
 /// How long one request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(8);
 
-/// Writes records in one request, and returns the offset after the last one.
+/// Writes records to a partition in one request.
 ///
 /// # Errors
 /// As [`ExactWriter::produce`]; writing a record twice changes nothing.
 pub(crate) async fn write(
     writer: &mut ExactWriter,
     topic: &str,
+    partition: i32,
     entries: &[Entry],
-) -> Result<i64, ProduceError> {
+) -> Result<(), ProduceError> {
     let records: Vec<ExactRecord> = entries.iter().map(record).collect();
-    let target = TopicPartition::new(topic, PARTITION);
-    let first = writer.produce(&target, &records, Instant::now() + REQUEST_MAX).await?;
-    Ok(first.saturating_add(i64::try_from(records.len()).unwrap_or(i64::MAX)))
+    let target = TopicPartition::new(topic, partition);
+    writer.produce(&target, &records, Instant::now() + REQUEST_MAX).await.map(drop)
 }
 
 /// Returns the time in milliseconds since 1970.

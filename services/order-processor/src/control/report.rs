@@ -185,20 +185,20 @@ mod tests {
     }
 
     fn view(now: Instant) -> ControlView {
-        let mut view = ControlView::from_offset(0);
+        let mut view = ControlView::default();
         let by = Some("kim\u{7}".to_owned());
-        let desired = Desired { state: RunState::Paused, at_ms: Some(2_000), by };
-        view.apply(Entry::Desired(Role::Processor, Some(desired)), 2_000, now);
+        let desired = Desired { state: RunState::Paused, at_ms: Some(2_000), by, id: None };
+        view.apply(0, Entry::Desired(Role::Processor, Some(desired)), 2_000, now);
         for (name, member_id) in [("a", "m1"), ("b", "m2")] {
             let standing = Standing {
                 state: RunState::Paused,
                 since_ms: Some(1_000),
                 member_id: Some(member_id.to_owned()),
+                command: None,
             };
             let (role, name) = (Role::Processor, name.to_owned());
-            view.apply(Entry::Instance { role, name, standing: Some(standing) }, 2_000, now);
+            view.apply(1, Entry::Instance { role, name, standing: Some(standing) }, 2_000, now);
         }
-        view.advance(3, 3);
         view
     }
 }

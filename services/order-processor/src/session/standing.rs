@@ -18,8 +18,7 @@ use crate::handler::Handler;
 /// The part that a session has in the control topic.
 pub(crate) struct Standing {
     participant: Participant,
-    instruction: watch::Receiver<Instruction>,
-    moves: watch::Receiver<u64>,
+    obeyed: watch::Receiver<Instruction>,
     /// The member id that the replica had last.
     member_id: Option<String>,
     /// The move of the brake about which it was said that this replica is paused.
@@ -28,15 +27,14 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub(crate) fn new(participant: Participant, halt: &Arc<Halt>) -> Self {
-        let (instruction, moves) = (participant.instruction(), halt.moves());
-        Self { participant, instruction, moves, member_id: None, paused: None }
+        Self { participant, obeyed: halt.obeyed(), member_id: None, paused: None }
     }
 
-    /// Waits until the brake was moved.
+    /// Waits until another instruction was obeyed.
     ///
     /// Cancel safe.
     pub(super) async fn moved(&mut self) {
-        if self.moves.changed().await.is_err() {
+        if self.obeyed.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -54,7 +52,9 @@ impl<H: Handler> Session<H> {
         if let CommitPermission::Granted(identity) = status {
             self.standing.member_id = Some(identity.member_id);
         }
-        if *self.standing.instruction.borrow() == Instruction::Unknown {
+        // Looked at before the brake: the brake is never older.
+        let obeyed = self.standing.obeyed.borrow().clone();
+        if obeyed == Instruction::Unknown {
             return;
         }
         let state = match self.shared.halt.number_while_on() {
@@ -68,7 +68,8 @@ impl<H: Handler> Session<H> {
             // The same for the first time: a notice or a commit comes.
             Some(_) => return,
         };
-        self.standing.participant.say(state, self.standing.member_id.clone());
+        let Standing { participant, member_id, .. } = &self.standing;
+        participant.say(state, obeyed.command(), member_id.as_deref());
     }
 
     /// Returns whether nothing has been under way since this move of the brake, and everything is committed.
