@@ -268,6 +268,67 @@ async fn too_many_dead_letters_stop_a_partition_until_a_release_that_is_newer() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_counted_on_after_a_restart() -> Result<()> {
+    const GUARD: u64 = 20;
+    const BEFORE: usize = 12;
+    let ids: Vec<String> = (0..100).map(|n| format!("order-{n}")).collect();
+    let orders: Vec<_> = ids.iter().map(|id| (0, id.as_str())).collect();
+    let webhook = Webhook::start(Answer::Status(400))?;
+    let scenario = guarded_scenario("guard-counts-on", &webhook, GUARD).await?;
+    let mut first = scenario.processor("processor-1")?.start()?;
+    first.line("partitions assigned").await?;
+    write_orders(&scenario, &orders[..BEFORE]).await?;
+    scenario.stats_at_end(u64::try_from(BEFORE)?).await?;
+    first.kill().await?;
+
+    let second = scenario.processor("processor-2")?.start()?;
+    second.line("partitions assigned").await?;
+    write_orders(&scenario, &orders[BEFORE..]).await?;
+    second.line("stopped: too many dead letters").await?;
+    let stopped = |stats: &Stats| stats.dead_letters == GUARD;
+    scenario.stats_when("the guard's number of dead letters", stopped).await?;
+    assert_eq!(webhook.calls().len(), usize::try_from(GUARD)?);
+    second.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_stays_stopped_through_restarts_until_it_is_released() -> Result<()> {
+    const ORDERS: u64 = 200;
+    const GUARD: u64 = 20;
+    let webhook = Webhook::start(Answer::Status(400))?;
+    let scenario = guarded_scenario("guard-stays", &webhook, GUARD).await?;
+    let scenario = scenario.with("ORDER_COUNT", &ORDERS.to_string());
+    publish(&scenario).await?;
+    let mut first = scenario.processor("processor-1")?.start()?;
+    first.line("stopped: too many dead letters").await?;
+    first.line("waiting for a release").await?;
+    let stopped = |stats: &Stats| stats.dead_letters == GUARD;
+    scenario.stats_when("the guard's number of dead letters", stopped).await?;
+    first.kill().await?;
+
+    webhook.answer(|_| Answer::DONE);
+    let second = scenario.processor("processor-2")?.start()?;
+    second.line("stopped: too many dead letters").await?;
+    second.line("waiting for a release").await?;
+    second.drain().await?;
+    assert_eq!(webhook.calls().len(), usize::try_from(GUARD)?, "a restart is no release");
+
+    // Nobody has the partition when it is released.
+    release(&scenario).await?;
+    let third = scenario.processor("processor-3")?.start()?;
+    let stats = each_done_once(&scenario, &webhook, ORDERS).await?;
+    assert_eq!((stats.orders, stats.dead_letters), (ORDERS - GUARD, GUARD));
+    third.line("released: going on").await?;
+    third.drain().await?;
+
+    let fourth = scenario.processor("processor-4")?.start()?;
+    fourth.line("partitions assigned").await?;
+    write_orders(&scenario, &[(0, "after")]).await?;
+    each_done_once(&scenario, &webhook, ORDERS + 1).await?;
+    fourth.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_wait_for_their_topic_and_are_not_lost_when_the_processor_stops() -> Result<()>
 {
     const ORDERS: u64 = 400;
@@ -373,6 +434,13 @@ async fn a_handler_that_blocks_every_thread_ends_the_processor_too() -> Result<(
     stuck.expect_exit(1).await?;
     stuck.line("still stuck: ending without leaving the group").await?;
     Ok(())
+}
+
+/// Opens a scenario of one partition that so many dead letters stop.
+async fn guarded_scenario(name: &str, webhook: &Webhook, guard: u64) -> Result<Scenario> {
+    let scenario = Scenario::open(name).await?.with("HANDLER_URL", &webhook.url());
+    let scenario = scenario.with("HANDLER_CONCURRENCY", "1").with("TOPIC_PARTITIONS", "1");
+    Ok(scenario.with("DLQ_GUARD", &guard.to_string()))
 }
 
 /// Publishes the scenario's orders.

@@ -4,9 +4,9 @@
 //! commit is limited (`offset.metadata.max.bytes`, 4096 by default). A checkpoint fits by construction: each section has a
 //! worst case, and the completion map gets what the others leave, which bounds how far dispatching runs ahead. Of the
 //! 3,069 bytes that 4096 characters hold, identity and offsets take at most 39, numbers 77, recent prices 870, producers
-//! 313; attempts and reasons are promised 64. That leaves 1,706 for the map, in which any incomplete record may be doomed:
-//! a record is dispatched while at most 964 are incomplete within 2,097,151 offsets, or while the incomplete ones and the
-//! offsets they span come to 13,553 at most.
+//! 313, the guard 15; attempts and reasons are promised 64. That leaves 1,691 for the map, in which any incomplete record
+//! may be doomed: a record is dispatched while at most 955 are incomplete within 2,097,151 offsets, or while the incomplete
+//! ones and the offsets they span come to 13,433 at most.
 //!
 //! A **doomed** record is to get a dead letter and no further attempt. The checkpoint that names it is committed before
 //! the letter is written, so a restart cannot try again what has a letter.
@@ -22,6 +22,8 @@
 //!                            if there are orders: lowest and highest price, 4 bytes each
 //!        recent              count, first timestamp: varints; gaps to the next: Rice; prices: 4 bytes each
 //!        producers           count: varint; each: hash of its id, 8 bytes, last sequence: varint
+//!        guard               0, or the number of a type of failure; its dead letters since the last processed order: varint;
+//!                            0, or the offset from which a release counts plus 1: varint
 //!        map                 see `kafka_group::completion`; its marks are the doomed records
 //!        attempts            bits of each: 1 byte, 0 = none follow; count: varint; at the incomplete offsets, lowest
 //!                            first: so many bits each
@@ -37,6 +39,7 @@ use kafka_group::packing::varint_bytes_max;
 use uuid::Uuid;
 
 use crate::aggregate::Aggregate;
+use crate::guard::Guard;
 use crate::producer_table::ProducerTable;
 
 mod contents;
@@ -61,8 +64,11 @@ const IDENTITY_BYTES_MAX: usize =
 /// The attempts and reasons get at least this, and besides what the other sections happen to leave.
 const ATTEMPTS_BYTES_MIN: usize = 64;
 /// Everything but the map, at worst.
-const FIXED_BYTES_MAX: usize =
-    IDENTITY_BYTES_MAX + Aggregate::BYTES_MAX + ProducerTable::BYTES_MAX + ATTEMPTS_BYTES_MIN;
+const FIXED_BYTES_MAX: usize = IDENTITY_BYTES_MAX
+    + Aggregate::BYTES_MAX
+    + ProducerTable::BYTES_MAX
+    + Guard::BYTES_MAX
+    + ATTEMPTS_BYTES_MIN;
 
 /// How much fits beside a committed offset, and how far dispatching may run ahead because of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,9 +153,10 @@ impl Capacity {
 
 const _: () = {
     assert!(IDENTITY_BYTES_MAX == 39 && Aggregate::BYTES_MAX == 77 + 870);
-    assert!(ProducerTable::BYTES_MAX == 313 && METADATA_CHARS_MIN == 1_992);
+    assert!(ProducerTable::BYTES_MAX == 313 && Guard::BYTES_MAX == 15);
+    assert!(METADATA_CHARS_MIN == 2_012);
     let window = Capacity::DEFAULT.window;
-    assert!(window.incomplete_max() == 964 && window.dense_max() == 13_553);
+    assert!(window.incomplete_max() == 955 && window.dense_max() == 13_433);
 };
 
 /// Returns how many characters `bytes` take as a text.

@@ -1,43 +1,85 @@
 //! Stops a partition from emptying itself into the dead-letter topic.
 //!
 //! A few dead letters are orders that are bad. Very many of one type with no order processed between them are one
-//! cause: a wrong topic, a wrong format, a receiver that refuses everything. Somebody has to look at it first.
+//! cause: a wrong topic, a wrong format, a receiver that refuses everything. An operator has to look at it first.
+//!
+//! The count is part of the partition's checkpoint. A restart or a rebalance would begin a new count otherwise, and let as many
+//! dead letters through again.
 
 use std::collections::BTreeMap;
 
+use kafka_group::packing::{Unpacker, varint_bytes_max, write_varint};
+
 use crate::dead_letter::ErrorType;
 
-/// Counts one partition's dead letters since its last processed order.
-#[derive(Clone, Debug)]
+/// One partition's dead letters since its last processed order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
-    /// So many of one type are too many; 0 = never.
-    limit: u32,
-    dead_letters: BTreeMap<ErrorType, u32>,
+    counts: BTreeMap<ErrorType, u32>,
+    /// The offset of the actions topic from which a release counts, for a partition that is stopped.
+    release_from: Option<i64>,
 }
 
 impl Guard {
-    /// Returns a guard that `limit` dead letters of one type alarm; 0 is none.
-    pub fn new(limit: u32) -> Self {
-        Self { limit, dead_letters: BTreeMap::new() }
-    }
+    /// The most bytes that it takes in a checkpoint.
+    pub(crate) const BYTES_MAX: usize = 1 + varint_bytes_max(32) + varint_bytes_max(63);
 
-    /// Takes note of a processed order, or of somebody's word that all is well.
+    /// Takes note of a processed order, or of a release, and returns whether there was anything to forget.
     #[inline]
-    pub fn clear(&mut self) {
-        if !self.dead_letters.is_empty() {
-            self.dead_letters.clear();
+    pub fn clear(&mut self) -> bool {
+        let was_counting = !self.counts.is_empty();
+        if was_counting {
+            *self = Self::default();
         }
+        was_counting
     }
 
-    /// Takes note of a dead letter, and returns whether it is the last one for now.
-    #[must_use]
-    pub fn count(&mut self, error_type: ErrorType) -> bool {
-        if self.limit == 0 {
-            return false;
-        }
-        let count = self.dead_letters.entry(error_type).or_default();
+    /// Takes note of a dead letter.
+    pub fn count(&mut self, error_type: ErrorType) {
+        let count = self.counts.entry(error_type).or_default();
         *count = count.saturating_add(1);
-        *count >= self.limit
+    }
+
+    /// Returns the type of which there are `limit` dead letters; 0 is no limit.
+    pub fn exceeded(&self, limit: u32) -> Option<ErrorType> {
+        self.leading().filter(|(_, count)| limit > 0 && *count >= limit).map(|(leading, _)| leading)
+    }
+
+    /// Returns the offset of the actions topic from which a release counts, if it is known.
+    pub fn release_from(&self) -> Option<i64> {
+        self.release_from
+    }
+
+    /// Takes note of the offset of the actions topic from which a release counts.
+    pub fn set_release_from(&mut self, offset: i64) {
+        self.release_from = Some(offset);
+    }
+
+    fn leading(&self) -> Option<(ErrorType, u32)> {
+        self.counts.iter().map(|(error_type, count)| (*error_type, *count)).max_by_key(|(_, n)| *n)
+    }
+
+    /// Appends the type that leads: its number in [`ErrorType::ALL`] from 1, or 0 for none, its count, and the offset from
+    /// which a release counts plus 1, or 0 for none.
+    ///
+    /// The other types are counted anew after a restart. They are behind the one that stops the partition.
+    pub(crate) fn write(&self, into: &mut Vec<u8>) {
+        let place = |leading| ErrorType::ALL.iter().position(|known| *known == leading);
+        let leading = self.leading().and_then(|(leading, count)| Some((place(leading)?, count)));
+        let Some((place, count)) = leading else { return into.push(0) };
+        into.push(u8::try_from(place + 1).unwrap_or(0));
+        write_varint(count, into);
+        let from = self.release_from.map_or(0, |offset| offset.saturating_add(1));
+        write_varint(from.cast_unsigned(), into);
+    }
+
+    pub(crate) fn read(from: &mut Unpacker<'_>) -> Option<Self> {
+        let [number] = from.array()?;
+        let Some(place) = number.checked_sub(1) else { return Some(Self::default()) };
+        let leading = *ErrorType::ALL.get(usize::from(place))?;
+        let count = from.varint()?;
+        let release_from = from.varint::<i64>()?.checked_sub(1).filter(|offset| *offset >= 0);
+        Some(Self { counts: BTreeMap::from([(leading, count)]), release_from })
     }
 }
 
@@ -45,29 +87,72 @@ impl Guard {
 mod tests {
     use super::*;
 
-    fn alarms(guard: &mut Guard, error_type: ErrorType, letters: usize) -> usize {
-        (0..letters).filter(|_| guard.count(error_type)).count()
+    const LIMIT: u32 = 3;
+
+    fn count(guard: &mut Guard, error_type: ErrorType, letters: usize) -> Option<ErrorType> {
+        (0..letters).for_each(|_| guard.count(error_type));
+        guard.exceeded(LIMIT)
+    }
+
+    fn restart(guard: &Guard) -> Guard {
+        let mut bytes = Vec::new();
+        guard.write(&mut bytes);
+        assert!(bytes.len() <= Guard::BYTES_MAX, "{bytes:?}");
+        let mut unpacker = Unpacker::new(&bytes);
+        let read = Guard::read(&mut unpacker).unwrap();
+        assert!(unpacker.is_empty());
+        read
     }
 
     #[test]
     fn so_many_of_one_type_with_no_order_between_them_are_too_many() {
-        let mut guard = Guard::new(3);
-        assert_eq!(alarms(&mut guard, ErrorType::BadMagic, 2), 0);
-        assert_eq!(alarms(&mut guard, ErrorType::Rejected, 2), 0, "another type is another cause");
-        assert_eq!(alarms(&mut guard, ErrorType::BadMagic, 1), 1);
+        let mut guard = Guard::default();
+        assert_eq!(count(&mut guard, ErrorType::BadMagic, 2), None);
+        assert_eq!(count(&mut guard, ErrorType::Rejected, 2), None, "another type, another cause");
+        let too_many = Some(ErrorType::BadMagic);
+        assert_eq!(count(&mut guard, ErrorType::BadMagic, 1), too_many);
     }
 
     #[test]
     fn an_order_in_between_begins_a_new_count() {
-        let mut guard = Guard::new(3);
+        let mut guard = Guard::default();
+        assert!(!guard.clear());
         for _ in 0..5 {
-            assert_eq!(alarms(&mut guard, ErrorType::Rejected, 2), 0);
-            guard.clear();
+            assert_eq!(count(&mut guard, ErrorType::Rejected, 2), None);
+            assert!(guard.clear());
         }
     }
 
     #[test]
     fn without_a_limit_nothing_is_too_many() {
-        assert_eq!(alarms(&mut Guard::new(0), ErrorType::Rejected, 10_000), 0);
+        let mut guard = Guard::default();
+        count(&mut guard, ErrorType::Rejected, 10_000);
+        assert_eq!(guard.exceeded(0), None);
+    }
+
+    #[test]
+    fn the_count_goes_on_after_a_restart() {
+        assert_eq!(restart(&Guard::default()), Guard::default());
+        for error_type in ErrorType::ALL {
+            let mut guard = Guard::default();
+            assert_eq!(count(&mut guard, error_type, 2), None);
+            let mut guard = restart(&guard);
+            assert_eq!(guard.release_from(), None);
+            assert_eq!(count(&mut guard, error_type, 1), Some(error_type));
+        }
+        let mut guard = restart(&Guard {
+            counts: BTreeMap::from([(ErrorType::GivenUp, u32::MAX)]),
+            release_from: Some(i64::MAX - 1),
+        });
+        guard.count(ErrorType::GivenUp);
+        assert_eq!(guard.exceeded(u32::MAX), Some(ErrorType::GivenUp));
+        assert_eq!(guard.release_from(), Some(i64::MAX - 1));
+    }
+
+    #[test]
+    fn what_no_guard_has_written_is_not_read() {
+        for bytes in [&[][..], &[200, 1, 0], &[1], &[1, 1], &[1, 0xff, 0xff, 0xff, 0xff, 0xff, 0]] {
+            assert_eq!(Guard::read(&mut Unpacker::new(bytes)), None, "{bytes:?}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! One task of the process follows the topic for all of its stopped partitions, and nobody does while none is stopped.
 //! Only a release that is newer than the stop counts. That is told by its offset: a release counts where it lies at or above
-//! the end that the topic had when the partition stopped. So no clocks are compared.
+//! the end that the topic had when the partition stopped. So no clocks are compared. That end is part of the partition's
+//! checkpoint, so a release also counts that comes while the partition has no owner.
 
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,8 @@ const PARTITION: i32 = 0;
 const UNPACKED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Pause before a topic that cannot be read is looked at again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked whether the stopped partitions are still here.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How often a topic that cannot be read is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -118,6 +121,7 @@ impl Releases {
         while !self.is_idle() {
             tokio::select! {
                 () = self.shared.changed.notified() => return Ok(()),
+                () = sleep(LOOK_AGAIN) => {}
                 next = fetched.recv() => match next {
                     Some(Fetched::Batches(fetched)) => self.take(&fetched, from)?,
                     Some(Fetched::OutOfRange { .. } | Fetched::Recreated { .. }) | None => {

@@ -52,7 +52,6 @@ use crate::checkpoint::PartitionState;
 use crate::clock::now_ms;
 use crate::dead_letter::ErrorType;
 use crate::gate::Gate;
-use crate::guard::Guard;
 use crate::halt::Halt;
 use crate::handler::{Handler, Outcome, Source};
 use crate::letters::{LetterError, Letters};
@@ -237,7 +236,6 @@ struct Worker<'a, H> {
     permits: Permits<'a>,
     /// Counted up before and after each first poll.
     activity: Arc<Activity>,
-    guard: Guard,
     /// Set while the partition is stopped by its dead letters.
     guarded: Option<Guarded>,
     /// The schema of the last order: most orders have the same.
@@ -297,7 +295,6 @@ pub(crate) async fn run<H: Handler>(
         ready: VecDeque::new(),
         permits: Permits::of(&shared.gate),
         activity: shared.watch.activity(shared.attempt_timeout),
-        guard: Guard::new(shared.dlq_guard),
         guarded: None,
         schema: None,
         awaited: AwaitedSchemas::default(),
@@ -321,6 +318,7 @@ pub(crate) async fn run<H: Handler>(
 impl<H: Handler> Worker<'_, H> {
     async fn work(&mut self) -> anyhow::Result<()> {
         self.rest();
+        self.stop_if_too_many();
         while !self.ended {
             match self.turn(Intake::Open).await {
                 None => {}

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{CHECKSUM_BYTES, Capacity, Checkpoint, CheckpointError, DoesNotFit, PREFIX, VERSION};
 use crate::aggregate::Aggregate;
 use crate::dead_letter::ErrorType;
+use crate::guard::Guard;
 use crate::producer_table::ProducerTable;
 
 /// More attempts at one record are not told apart.
@@ -29,6 +30,7 @@ pub(super) struct Contents {
     pub(super) aggregate: Aggregate,
     /// As of the dispatch frontier.
     pub(super) producers: ProducerTable,
+    pub(super) guard: Guard,
     /// Its marks are the doomed records: those that are to get a dead letter and no further attempt.
     pub(super) tracker: CompletionTracker,
     /// Attempts made at incomplete records, where there were any.
@@ -55,6 +57,7 @@ impl Contents {
             since: offset,
             aggregate: Aggregate::default(),
             producers: ProducerTable::default(),
+            guard: Guard::default(),
             tracker: CompletionTracker::new(offset),
             attempts: BTreeMap::new(),
             reasons: BTreeMap::new(),
@@ -72,6 +75,7 @@ impl Contents {
         write_varint(offset.saturating_sub(self.since).cast_unsigned(), &mut bytes);
         self.aggregate.write(&mut bytes);
         self.producers.write(&mut bytes);
+        self.guard.write(&mut bytes);
         self.tracker.write_map(&mut bytes);
         let room = bytes_max.saturating_sub(bytes.len() + CHECKSUM_BYTES);
         let room = room.saturating_sub(self.write_attempts(room, &mut bytes));
@@ -116,6 +120,7 @@ impl Contents {
         let since = offset.checked_sub(from.varint()?)?;
         let aggregate = Aggregate::read(from)?;
         let producers = ProducerTable::read(from)?;
+        let guard = Guard::read(from)?;
         let tracker = CompletionTracker::read_map(offset, from)?;
         let mut attempts = BTreeMap::new();
         for (offset, count) in tracker.incomplete_offsets().into_iter().zip(read_list(from)?) {
@@ -129,7 +134,9 @@ impl Contents {
                 reasons.insert(*offset, *REASONS.get(usize::try_from(place).ok()?)?);
             }
         }
-        Some((Self { topic_id, since, aggregate, producers, tracker, attempts, reasons }, offset))
+        let contents =
+            Self { topic_id, since, aggregate, producers, guard, tracker, attempts, reasons };
+        Some((contents, offset))
     }
 }
 

@@ -27,6 +27,7 @@ use super::contents::{self, Contents, Found};
 use super::{Capacity, Checkpoint, CheckpointError, DoesNotFit};
 use crate::aggregate::Aggregate;
 use crate::dead_letter::{ErrorType, REPLAY_OF_HEADER};
+use crate::guard::Guard;
 use crate::producer_table::{Judgement, Stamp};
 
 /// What is to be done with a record that was read.
@@ -280,6 +281,31 @@ impl PartitionState {
             contents.attempts.insert(offset, attempts);
         }
         contents.reasons.insert(offset, reason);
+        self.revision += 1;
+    }
+
+    /// Returns what is counted of the dead letters since the last processed order.
+    pub fn guard(&self) -> &Guard {
+        &self.contents.guard
+    }
+
+    /// Counts a dead letter for [`Self::guard`]; to be called before the record is doomed, so that one commit has both.
+    pub fn count_dead_letter(&mut self, error_type: ErrorType) {
+        self.contents.guard.count(error_type);
+        self.revision += 1;
+    }
+
+    /// Begins the count of dead letters anew, after a processed order or a release.
+    #[inline]
+    pub fn clear_guard(&mut self) {
+        if self.contents.guard.clear() {
+            self.revision += 1;
+        }
+    }
+
+    /// Notes the offset of the actions topic from which a release of the partition counts.
+    pub fn set_release_from(&mut self, offset: i64) {
+        self.contents.guard.set_release_from(offset);
         self.revision += 1;
     }
 

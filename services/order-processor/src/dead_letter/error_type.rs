@@ -70,7 +70,7 @@ pub enum Stage {
 }
 
 impl ErrorType {
-    /// All kinds of failure.
+    /// All kinds of failure. Checkpoints number them by their places: a new one goes last.
     pub const ALL: [Self; 16] = [
         Self::BadMagic,
         Self::UnknownFormat,

@@ -98,17 +98,20 @@ impl<H: Handler> Worker<'_, H> {
     /// Gives a held record up: its letter is written once a commit says so, and it is complete when that is acknowledged.
     pub(super) fn give_up(&mut self, offset: i64, poison: Poison) {
         let Some(held) = self.held.get_mut(offset) else { return };
-        self.state.doom(offset, held.work.attempts, poison.error_type);
+        let attempts = held.work.attempts;
+        self.count_dead_letter(poison.error_type);
+        self.state.doom(offset, attempts, poison.error_type);
         self.await_commit(offset, poison, self.state.revision());
     }
 
     /// Gives up held bytes that are no record.
     pub(super) fn give_up_piece(&mut self, offset: i64, poison: &Poison) {
+        self.count_dead_letter(poison.error_type);
         self.note_dead_letter(offset, poison);
         self.write_letter(offset, poison, now_ms());
     }
 
-    /// Takes in a record that was doomed before a restart: it gets its letter again.
+    /// Takes in a record that was doomed before a restart: it gets its letter again, which was counted then.
     pub(super) fn dispatch_doomed(
         &mut self,
         record: &Record<'_>,
@@ -186,7 +189,6 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     fn note_dead_letter(&mut self, offset: i64, poison: &Poison) {
-        self.count_dead_letter(poison.error_type);
         if let Some(held) = self.held.get_mut(offset) {
             self.shared.reporter.dead_letter(
                 about(&self.tp, held),

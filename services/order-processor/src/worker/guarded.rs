@@ -27,10 +27,17 @@ pub(super) async fn release(guarded: &mut Option<Guarded>) -> Release {
 impl<H: Handler> Worker<'_, H> {
     /// Takes note of a dead letter; one too many stops the partition.
     pub(super) fn count_dead_letter(&mut self, error_type: ErrorType) {
-        if !self.guard.count(error_type) || self.guarded.is_some() {
-            return;
-        }
+        self.state.count_dead_letter(error_type);
+        self.stop_if_too_many();
+    }
+
+    /// Stops the partition if there were too many dead letters, here or before a restart.
+    pub(super) fn stop_if_too_many(&mut self) {
         let limit = self.shared.dlq_guard;
+        let guard = self.state.guard();
+        let Some(error_type) = guard.exceeded(limit).filter(|_| self.guarded.is_none()) else {
+            return;
+        };
         tracing::error!(
             topic = %self.tp.topic, partition = self.tp.partition, %error_type, limit,
             "stopped: too many dead letters with no order processed between them; `order-processor dlq release` lets it go on"
@@ -38,15 +45,20 @@ impl<H: Handler> Worker<'_, H> {
         let reason = format!("{} stopped after {limit} dead letters: {error_type}", self.tp);
         self.permits.leave();
         self.guarded = Some(Guarded {
-            release: self.shared.releases.wait(None),
+            release: self.shared.releases.wait(guard.release_from()),
             _pause: self.shared.pauses.begin(reason),
         });
     }
 
     pub(super) fn on_release(&mut self, release: Release) {
+        if let Some(from) = release.counts_from
+            && self.state.guard().release_from() != Some(from)
+        {
+            self.state.set_release_from(from);
+        }
         let Some(by) = release.by else { return };
         tracing::info!(topic = %self.tp.topic, partition = self.tp.partition, by, "released: going on");
         self.guarded = None;
-        self.guard.clear();
+        self.state.clear_guard();
     }
 }

@@ -168,7 +168,10 @@ impl<H: Handler> Worker<'_, H> {
     #[inline]
     pub(super) fn answered(&mut self) {
         self.shared.gate.answered();
-        self.guard.clear();
+        // What ends after a stop was begun before it.
+        if self.guarded.is_none() {
+            self.state.clear_guard();
+        }
     }
 
     fn done(&mut self, offset: i64) {

@@ -11,7 +11,7 @@ const KNOWN_V2: &str = "\
     oc2:AgEjRWeJq83vASNFZ4mrze_tBwUiAQEBA6bHvfUEmNWYQQGMnUEigNCV_7wxAgPIHkDyB5HkDyB5A8jyPPkeQADN\
     GJxBh_SYQaqGmkG8N5xBmaWaQXYTmUGIxJpBq1acQWUymUF345pBVFGZQZp1nEFmAptBiZScQTKPmUF4s5xBVSGbQWfS\
     nEEhrplBRECbQVbxnEEQzZlBM1-bQUUQnUEifptBEZ2bQTQvnUEAvJtB79qbQRJtnUG7Z5pBmNWYQQGMnUHe-ZtBAgmX\
-    fEQZ0xRXlgivXMohGaoIGoIIIwQCY_QCAIACA4QDAhA5-U5X";
+    fEQZ0xRXlgivXMohGaoIGoIIDgMqIwQCY_QCAIACA4QDAhBxFsN4";
 
 /// A little of everything, made step by step without randomness.
 fn known_contents() -> Contents {
@@ -40,6 +40,8 @@ fn known_contents() -> Contents {
     contents.tracker.mark(1_009);
     contents.tracker.mark(1_010);
     contents.reasons = BTreeMap::from([(1_009, ErrorType::Truncated), (1_010, ErrorType::Panic)]);
+    (0..3).for_each(|_| contents.guard.count(ErrorType::Panic));
+    contents.guard.set_release_from(41);
     contents
 }
 
@@ -67,6 +69,7 @@ fn the_present_version_is_read_and_written_as_ever() {
     assert_eq!((read.topic_id, read.since), (TOPIC_ID, 1_000));
     assert_eq!(read.aggregate, known.aggregate);
     assert_eq!(read.producers, known.producers);
+    assert_eq!(read.guard, known.guard);
     assert_eq!(read.tracker.incomplete_offsets(), [1_005, 1_009, 1_010, 1_037]);
     assert_eq!(read.tracker.frontier(), 1_040);
     assert_eq!(read.attempts, known.attempts);
@@ -204,6 +207,15 @@ fn restored(tracker: &CompletionTracker) -> CompletionTracker {
     CompletionTracker::read_map(tracker.committable(), &mut Unpacker::new(&map)).unwrap()
 }
 
+/// Returns the guard that takes most room.
+fn full_guard() -> Guard {
+    let mut bytes = vec![1];
+    write_varint(u32::MAX, &mut bytes);
+    write_varint(i64::MAX.cast_unsigned(), &mut bytes);
+    assert_eq!(bytes.len(), Guard::BYTES_MAX);
+    Guard::read(&mut Unpacker::new(&bytes)).unwrap()
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Spread {
     Dense,
@@ -222,6 +234,7 @@ fn full_contents(capacity: Capacity, spread: Spread) -> Contents {
         contents.producers.judge(&stamp.unwrap());
     }
     contents.since = 0;
+    contents.guard = full_guard();
     let step = match spread {
         Spread::Dense => 1,
         Spread::Wide => i64::try_from((1 << 21) / capacity.window().incomplete_max()).unwrap(),
@@ -256,6 +269,7 @@ fn the_worst_that_can_be_fits_whatever_the_limit_is() {
             let Ok(Found::Checkpoint(read, _)) = read(&metadata) else { panic!("{metadata}") };
             assert_eq!(read.tracker, restored(&contents.tracker));
             assert_eq!((read.aggregate, read.producers), (contents.aggregate, contents.producers));
+            assert_eq!(read.guard, contents.guard);
         }
     }
 }

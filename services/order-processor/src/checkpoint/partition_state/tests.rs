@@ -105,8 +105,16 @@ fn the_revision_changes_with_whatever_a_checkpoint_holds() {
     assert!(changed(&state));
     state.doom(100, 2, ErrorType::Rejected);
     assert!(changed(&state));
+    state.count_dead_letter(ErrorType::Rejected);
+    assert!(changed(&state));
+    state.set_release_from(3);
+    assert!(changed(&state));
     state.complete_order(100, order(1.0));
     assert!(changed(&state));
+    state.clear_guard();
+    assert!(changed(&state));
+    state.clear_guard();
+    assert!(!changed(&state));
     state.admit(101, Stamp::new(b"p", 1));
     assert!(changed(&state));
     state.advance_to(110);

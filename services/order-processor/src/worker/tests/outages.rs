@@ -166,6 +166,85 @@ async fn too_many_dead_letters_stop_the_partition_until_it_is_released() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dead_letters_are_counted_on_by_the_next_owner() {
+    let poison: Option<&[u8]> = Some(b"\xff\xff\xff");
+    let mut bench = Bench::fresh(script([]), Ordering::Key);
+    bench.read(&[("a", poison); 3]).await;
+    for _ in 0..3 {
+        bench.letter().await.answer.send(Ok(())).unwrap();
+    }
+    let state = bench.drain(BACKOFF).await;
+    let mut bench = Bench::start(script([]), Ordering::Key, state);
+    bench.offer(&[("a", poison); 5]).await;
+    for _ in 0..2 {
+        bench.letter().await.answer.send(Ok(())).unwrap();
+    }
+    tokio::time::sleep(BACKOFF).await;
+    assert!(bench.letters.try_recv().is_err(), "it has stopped");
+
+    // An order begins a new count for every owner.
+    bench.release();
+    for _ in 0..3 {
+        bench.letter().await.answer.send(Ok(())).unwrap();
+    }
+    bench.caught_up().await;
+    bench.read(&[("b", None)]).await;
+    let state = bench.drain(BACKOFF).await;
+    let mut bench = Bench::start(script([]), Ordering::Key, state);
+    bench.read(&[("a", poison); 4]).await;
+    assert_eq!(bench.pause(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_stays_stopped_for_the_next_owner_until_a_release_after_the_stop() {
+    let poison: Option<&[u8]> = Some(b"\xff\xff\xff");
+    let mut bench = Bench::fresh(script([]), Ordering::Key);
+    bench.offer(&[("a", poison); 6]).await;
+    for _ in 0..DLQ_GUARD {
+        bench.letter().await.answer.send(Ok(())).unwrap();
+    }
+    // The actions topic ends at offset 7 when it is first looked at.
+    bench.releases.ends_at(7);
+    tokio::time::sleep(MOMENT).await;
+    let state = bench.drain(BACKOFF).await;
+
+    let mut bench = Bench::start(script([]), Ordering::Key, state);
+    bench.offer(&[("a", poison)]).await;
+    tokio::time::sleep(MOMENT).await;
+    assert!(bench.pause().unwrap().starts_with("orders-0 stopped after 5 dead letters"));
+    bench.releases.ends_at(9);
+    bench.releases.released(6, "early");
+    tokio::time::sleep(MOMENT).await;
+    assert!(bench.pause().is_some() && bench.letters.try_recv().is_err());
+    bench.releases.released(7, "while nobody had the partition");
+    bench.letter().await.answer.send(Ok(())).unwrap();
+    bench.caught_up().await;
+    assert_eq!(bench.pause(), None);
+
+    let state = bench.drain(BACKOFF).await;
+    let mut bench = Bench::start(script([]), Ordering::Key, state);
+    bench.read(&[("b", None)]).await;
+    assert_eq!(bench.attempts().len(), 1, "a release holds for the next owner, too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_limit_lets_a_stopped_partition_go_on() {
+    let poison: Option<&[u8]> = Some(b"\xff\xff\xff");
+    let mut bench = Bench::fresh(script([]), Ordering::Key);
+    bench.offer(&[("a", poison); 6]).await;
+    for _ in 0..DLQ_GUARD {
+        bench.letter().await.answer.send(Ok(())).unwrap();
+    }
+    let state = bench.drain(BACKOFF).await;
+    for limit in [0, DLQ_GUARD + 1] {
+        let change = |shared: &mut Shared<_>| shared.dlq_guard = limit;
+        let mut bench = Bench::start_with(script([]), Ordering::Key, state.clone(), change);
+        bench.read(&[("b", None)]).await;
+        assert_eq!(bench.attempts().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stopped_partition_makes_no_attempts_at_what_waits() {
     let poison: Option<&[u8]> = Some(b"\xff\xff\xff");
     let mut bench = Bench::fresh(script([(0, vec![Answer::Now(transient())])]), Ordering::Key);
