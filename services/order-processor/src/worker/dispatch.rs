@@ -5,6 +5,7 @@ use std::time::Duration;
 use kafka_group::record_batch::{Record, RecordBatch};
 use order_avro::{DecodeError, Order, Payload};
 use schema_registry::SchemaStatus;
+use tokio::time::Instant;
 
 use super::attempt::{More, Place};
 use super::held::{HeldRecord, OwnedRecord, Work};
@@ -98,9 +99,16 @@ impl<H: Handler> Worker<'_, H> {
         let headers = || record.headers.iter().map(|header| (header.name, header.value));
         let may_be_replay = record.headers.len() >= Origin::REPLAY_HEADERS_MIN;
         let origin = if may_be_replay { Origin::of(headers()) } else { Origin::Produced };
-        if let Standing::Doomed { reason, .. } = self.state.standing(record.offset) {
-            return self.dispatch_doomed(record, reason, origin);
-        }
+        let delay = match self.state.standing(record.offset) {
+            Standing::Doomed { reason, .. } => {
+                return self.dispatch_doomed(record, reason, origin);
+            }
+            // It has failed before a restart.
+            Standing::Open { attempts: attempts @ 1.. } => {
+                self.shared.retry.delay_after(attempts, Duration::ZERO, None, rand::random)
+            }
+            Standing::Open { attempts: 0 } | Standing::Complete | Standing::Ahead => None,
+        };
         let decoded = match self.decode(record.value) {
             Err(Undecoded::NeedsSchema(id)) => return Dispatch::Blocked(Block::Schema(id)),
             Err(Undecoded::AwaitsSchema(id)) if !self.awaited.has_room_for(id) => {
@@ -111,7 +119,8 @@ impl<H: Handler> Worker<'_, H> {
         let is_behind_its_key = self.shared.ordering == Ordering::Key
             && record.key.is_some_and(|key| self.held.is_busy(key));
         // Before the record is admitted: from there on there is no way back.
-        if decoded.is_ok() && !is_behind_its_key && !self.permits.allow() {
+        let is_tried = decoded.is_ok() && !is_behind_its_key && delay.is_none();
+        if is_tried && !self.permits.allow() {
             return Dispatch::Blocked(Block::Permit);
         }
         let stamp = if self.shared.dedupe { Stamp::of(headers()) } else { None };
@@ -142,6 +151,9 @@ impl<H: Handler> Worker<'_, H> {
                     let record = OwnedRecord::copy(record);
                     let work = Work::new(attempts, Some(order), schema_id, origin);
                     self.held.park(HeldRecord { record, work, keeps_key: true });
+                } else if let Some(delay) = delay {
+                    self.hold(record, Work::new(attempts, Some(order), schema_id, origin));
+                    self.held.wait(record.offset, Instant::now() + delay);
                 } else {
                     self.attempt_in_place(record, order, schema_id, attempts + 1, origin);
                 }

@@ -482,10 +482,46 @@ async fn what_a_checkpoint_calls_complete_is_not_done_again() {
     let state = bench.drain(BACKOFF).await;
     let mut bench = Bench::start(script([]), Ordering::Key, state);
     bench.read(&[("a", None), ("b", None), ("c", None)]).await;
+    tokio::time::sleep(BACKOFF).await;
     let state = bench.checkpoint().await;
-    assert_eq!(bench.attempts(), [(0, 2), (2, 1)]);
+    assert_eq!(bench.attempts(), [(2, 1), (0, 2)]);
     assert_eq!((state.committable(), state.aggregate().orders()), (3, 3));
     assert_eq!(state.aggregate().retries(), 1, "attempts before the restart count");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_has_failed_waits_its_delay_anew_after_each_restart() {
+    let fails = || script([(0, vec![Answer::Now(transient())])]);
+    let mut bench = Bench::fresh(fails(), Ordering::Key);
+    bench.read(&[("a", None), ("a", None), ("b", None)]).await;
+    let mut state = bench.drain(BACKOFF).await;
+    for _ in 0..3 {
+        let mut bench = Bench::start(fails(), Ordering::Key, state);
+        bench.read(&[("a", None), ("a", None), ("b", None)]).await;
+        tokio::time::sleep(BACKOFF.mul_f64(0.9)).await;
+        assert_eq!(bench.attempts(), [], "the last one was made before the restart");
+        state = bench.drain(BACKOFF).await;
+    }
+    let mut bench = Bench::start(script([]), Ordering::Key, state);
+    bench.read(&[("a", None), ("a", None), ("b", None)]).await;
+    tokio::time::sleep(BACKOFF).await;
+    let state = bench.checkpoint().await;
+    assert_eq!(bench.attempts(), [(0, 2), (1, 1)], "its key waits behind it");
+    assert_eq!((state.committable(), state.aggregate().retries()), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_has_failed_takes_no_probe_while_it_waits_after_a_restart() {
+    let mut bench = Bench::fresh(script([(0, vec![Answer::Now(transient())])]), Ordering::Key);
+    bench.read(&[("a", None)]).await;
+    let state = bench.drain(BACKOFF).await;
+    let down = Answer::Now(Outcome::dependency_down("nobody is there"));
+    let mut bench = Bench::start(script([(1, vec![down])]), Ordering::Key, state);
+    bench.read(&[("a", None), ("b", None)]).await;
+    assert_eq!(bench.attempts(), [(1, 1)]);
+    tokio::time::sleep(BACKOFF * 2).await;
+    let state = bench.checkpoint().await;
+    assert_eq!((state.committable(), state.aggregate().orders()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -560,6 +596,7 @@ async fn a_damaged_batch_is_dead_lettered_again_after_a_restart_only_if_its_lett
             assert_eq!(header(&letter, "__dlq.errors.offset").as_deref(), Some("1"));
             letter.answer.send(Ok(())).unwrap();
         }
+        tokio::time::sleep(BACKOFF).await;
         let state = bench.checkpoint().await;
         assert!(bench.letters.try_recv().is_err());
         assert_eq!((state.committable(), state.aggregate().dead_letters()), (10, 1));
