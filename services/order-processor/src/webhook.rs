@@ -27,8 +27,8 @@
 //! A request that was never sent says nothing about its order. One that was sent may be what broke the receiver, so it counts
 //! as an attempt.
 //!
-//! The status decides as soon as it is there. The body is read only to reuse the connection and for the reason, for
-//! [`BODY_TIME_MAX`] at most.
+//! The status decides as soon as it is there. The body is read only to reuse the connection and for the reason, for a
+//! second at most.
 
 use std::time::{Duration, SystemTime};
 
