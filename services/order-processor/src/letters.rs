@@ -2,7 +2,7 @@
 //!
 //! A letter is written when the broker has acknowledged it; until then its record is incomplete and nothing is
 //! committed past it. A dead-letter topic that cannot be written is waited for: letters are resent until they are
-//! taken, and whoever waits for one stops doing so by dropping its future. Until then a partition works on within its
+//! taken, and a worker stops waiting for one by dropping its future. Until then a partition works on within its
 //! window, as behind any record that waits; then it stops reading. What the topic refuses is changed until it takes it:
 //! [`change`].
 
@@ -25,7 +25,7 @@ use crate::metrics::Instruments;
 use crate::pauses::Pauses;
 use crate::watch::Watch;
 
-/// Letters that wait for their partition's queue; whoever has one more waits too.
+/// Letters that wait in a queue; a worker that has one more waits too.
 const QUEUE_MAX: usize = 1_000;
 /// How often a topic that cannot be written is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);

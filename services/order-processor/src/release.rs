@@ -1,6 +1,6 @@
 //! Waits for what lets stopped partitions go on: a release in the group's actions topic.
 //!
-//! One task of the process follows the topic for all of its stopped partitions, and nobody does while none is stopped.
+//! One task of the process follows the topic for all of its stopped partitions, and only while there is one.
 //! Only a release that is newer than the stop counts. That is told by its offset: a release counts where it lies at or above
 //! the end that the topic had when the partition stopped. So no clocks are compared. That end is part of the partition's
 //! checkpoint, so a release also counts that comes while the partition has no owner.
@@ -149,7 +149,7 @@ impl Releases {
         Ok(())
     }
 
-    /// Takes note of where the topic ends, and returns from where it has to be read, if anybody waits.
+    /// Takes note of where the topic ends, and returns from where it has to be read if a partition waits.
     pub(crate) fn ends_at(&self, end: i64) -> Option<i64> {
         let stops = self.stops();
         for stop in stops.iter() {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_partition_that_was_given_up() {
+    fn a_partition_that_was_given_up_waits_no_longer() {
         let releases = Releases::default();
         let stop = releases.wait(None);
         assert!(!releases.is_idle());

@@ -20,7 +20,7 @@ const DENIAL_MIN: Duration = Duration::from_secs(10);
 
 /// How long a denial is remembered after the id may be asked for again.
 ///
-/// An id that nobody asks for is forgotten, because it may come into being later: its next denial is a first one.
+/// An id that no caller asks for is forgotten, because it may come into being later: its next denial is a first one.
 const MEMORY: Duration = Duration::from_secs(10);
 
 /// How many denied ids are remembered; beyond that the one that was asked for longest ago is forgotten.
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_is_forgotten_when_nobody_asks_any_more() {
+    fn a_denial_is_forgotten_when_it_is_not_asked_about() {
         let mut bench = Bench::new();
         bench.deny_until_settled(1);
         bench.now += bench.config.retry_backoff_max + MEMORY;
@@ -298,7 +298,7 @@ mod tests {
         bench.now += MEMORY * 2;
         bench.answer(1, Answer::Failed(outage()));
         let error = bench.deny(1);
-        assert!(matches!(error, RegistryError::NotYetKnown { .. }), "nobody denied it meanwhile");
+        assert!(matches!(error, RegistryError::NotYetKnown { .. }), "the outage was no denial");
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl SchemaRegistry {
     /// Returns the schema with this id, from the registry if it is not known yet.
     ///
     /// However many callers ask for an id, it is asked for once. A schema that was found is kept for ever. An id that
-    /// the registry denies is not asked for again before a back-off is over; a denial that nobody asks about any more is
+    /// the registry denies is not asked for again before a back-off is over; a denial that no caller asks about is
     /// forgotten after ten seconds. An outage is not remembered at all.
     ///
     /// # Errors

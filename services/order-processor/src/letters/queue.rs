@@ -68,7 +68,7 @@ pub(super) async fn run(desk: Desk, target: TopicPartition, mut letters: mpsc::R
             }
             batch.push(letter);
         }
-        // Nobody waits for a letter of a partition that was given up: whoever has it next writes one.
+        // The letter of a partition that was given up is written by the partition's next owner.
         batch.retain(|letter| !letter.answer.is_closed());
         if !batch.is_empty() {
             queue.write(std::mem::take(&mut batch)).await;
@@ -206,7 +206,7 @@ impl Waiting {
 fn answer(batch: Vec<Letter>, outcome: Result<(), LetterError>) {
     for letter in batch {
         if letter.answer.send(outcome).is_err() {
-            tracing::debug!("nobody waits for this dead letter any more");
+            tracing::debug!("the partition of this dead letter was given up");
         }
     }
 }

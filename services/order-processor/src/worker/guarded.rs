@@ -1,4 +1,4 @@
-//! A partition that its dead letters have stopped, until somebody releases it.
+//! A partition that its dead letters have stopped, until an operator releases it.
 
 use std::future::pending;
 
