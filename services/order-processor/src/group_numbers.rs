@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use anyhow::Context as _;
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::{ClientError, PartitionError, chain};
 use kafka_client::offsets::{CommittedOffset, Found, GroupOffsets, OffsetAt, list_offsets};
@@ -12,8 +11,9 @@ use kafka_protocol::ResponseError;
 use serde::Serialize;
 
 use crate::aggregate::Aggregate;
-use crate::checkpoint::{Capacity, PartitionState};
+use crate::checkpoint::{Capacity, Discarded, PartitionState, Restored};
 use crate::settings::ProcessorSettings;
+use crate::start::StartError;
 
 /// What the cluster says about the group's topics.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ pub(crate) struct Reading {
     committed: BTreeMap<TopicPartition, Option<CommittedOffset>>,
     log_starts: BTreeMap<TopicPartition, i64>,
     pub(crate) log_ends: BTreeMap<TopicPartition, i64>,
+    /// What is committed beside the offsets.
+    pub(crate) states: BTreeMap<TopicPartition, PartitionState>,
     /// What is missing in these maps.
     pub(crate) unavailable: Vec<Unavailable>,
 }
@@ -72,32 +74,28 @@ impl Reading {
             partition: None,
             reason: chain(&PartitionError::Refused(error)),
         });
-        let failed = failed.into_iter().map(|(tp, error)| Unavailable {
-            topic: tp.topic.to_string(),
-            partition: Some(tp.partition),
-            reason: chain(&error),
-        });
-        let unavailable = refused.chain(failed).collect();
-        Ok(Self { topics, committed, log_starts, log_ends, unavailable })
+        let mut unavailable: Vec<Unavailable> = refused.collect();
+        let mut miss = |tp: &TopicPartition, reason: String| {
+            let (topic, partition) = (tp.topic.to_string(), Some(tp.partition));
+            unavailable.push(Unavailable { topic, partition, reason });
+        };
+        for (tp, error) in &failed {
+            miss(tp, chain(error));
+        }
+        let mut states = BTreeMap::new();
+        for (tp, committed) in &committed {
+            match state(&topics, tp, committed.as_ref()) {
+                Ok(Some(state)) => drop(states.insert(tp.clone(), state)),
+                Ok(None) => {}
+                Err(error) => miss(tp, chain(&error)),
+            }
+        }
+        Ok(Self { topics, committed, log_starts, log_ends, states, unavailable })
     }
 
     /// Returns the partitions of the topics that were described.
     pub(crate) fn partitions(&self) -> Vec<TopicPartition> {
         partitions(&self.topics)
-    }
-
-    /// Returns the state that each partition's checkpoint holds.
-    ///
-    /// # Errors
-    /// When a checkpoint is of a version that is not understood.
-    pub(crate) fn states(&self) -> anyhow::Result<BTreeMap<TopicPartition, PartitionState>> {
-        let mut states = BTreeMap::new();
-        for (tp, committed) in &self.committed {
-            if let Some(state) = state(&self.topics, tp, committed.as_ref())? {
-                states.insert(tp.clone(), state);
-            }
-        }
-        Ok(states)
     }
 
     /// Returns the offset that the group has committed.
@@ -128,7 +126,12 @@ impl Reading {
     /// known.
     pub(crate) fn is_complete(&self, tp: &TopicPartition, state: Option<&PartitionState>) -> bool {
         let log_start = self.log_starts.get(tp).copied().unwrap_or(0);
-        self.committed.contains_key(tp) && state.is_none_or(|state| state.since() <= log_start)
+        match (self.committed.get(tp), state) {
+            (Some(None), _) => true,
+            (Some(Some(_)), Some(state)) => state.since() <= log_start,
+            // It cannot be used, or is not known.
+            (Some(Some(_)), None) | (None, _) => false,
+        }
     }
 }
 
@@ -154,9 +157,10 @@ impl GroupNumbers {
         let mut partitions = BTreeMap::new();
         for (tp, committed) in offsets.committed(&self::partitions(&topics)).await? {
             let numbers = match committed {
-                Ok(committed) => match state(&topics, &tp, committed.as_ref())? {
-                    Some(state) => Some(state.aggregate().clone()),
-                    None => continue,
+                Ok(committed) => match state(&topics, &tp, committed.as_ref()) {
+                    Ok(Some(state)) => Some(state.aggregate().clone()),
+                    Ok(None) => continue,
+                    Err(_unusable) => None,
                 },
                 Err(_unknown) => None,
             };
@@ -182,18 +186,26 @@ impl GroupNumbers {
 }
 
 /// Returns the state of a partition that has a committed offset.
+///
+/// # Errors
+/// When it cannot be used: its numbers are another topic's, or cannot be read.
 fn state(
     topics: &BTreeMap<String, TopicMetadata>,
     tp: &TopicPartition,
     committed: Option<&CommittedOffset>,
-) -> anyhow::Result<Option<PartitionState>> {
+) -> Result<Option<PartitionState>, StartError> {
     let (Some(committed), Some(topic)) = (committed, topics.get(tp.topic.as_ref())) else {
         return Ok(None);
     };
     let CommittedOffset { offset, metadata } = committed;
-    let restored = PartitionState::restore(metadata, topic.topic_id, *offset, Capacity::DEFAULT)
-        .with_context(|| format!("read the checkpoint of {tp}"))?;
-    Ok(Some(restored.state))
+    let offset = *offset;
+    match PartitionState::restore(metadata, topic.topic_id, offset, Capacity::DEFAULT) {
+        Ok(Restored { discarded: Some(Discarded::OtherTopic { found, assigned }), .. }) => {
+            Err(StartError::OtherTopic { offset, found, assigned })
+        }
+        Ok(restored) => Ok(Some(restored.state)),
+        Err(source) => Err(StartError::Checkpoint { offset, source }),
+    }
 }
 
 /// Returns what was found out, and adds to `failed` what was not.

@@ -34,6 +34,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::handler::Handler;
 use crate::metrics;
@@ -66,6 +67,7 @@ pub(crate) const FINAL_COMMIT: Duration = Duration::from_secs(5);
 /// One partition that is being worked on.
 struct Working {
     epoch: u64,
+    topic_id: Uuid,
     requests: mpsc::Sender<Request>,
     /// The revision of the worker's state.
     revision: Arc<AtomicU64>,
@@ -95,6 +97,8 @@ pub(crate) struct Session<H> {
     loader: Loader,
     loading: JoinSet<anyhow::Result<Outcome>>,
     unavailable: Unavailable,
+    /// Ids of topics that were deleted while this process read them.
+    deleted_ids: BTreeSet<Uuid>,
     notices: (mpsc::Sender<Notice>, mpsc::Receiver<Notice>),
     /// Taken while a commit is under way.
     offsets: Option<GroupOffsets>,
@@ -148,6 +152,7 @@ impl<H: Handler> Session<H> {
             loader: Loader::new(cluster.clone(), &settings, older_partitions),
             loading: JoinSet::new(),
             unavailable: Unavailable::default(),
+            deleted_ids: BTreeSet::new(),
             notices: mpsc::channel(NOTICES_MAX),
             offsets: Some(offsets),
             committing: JoinSet::new(),
@@ -323,15 +328,25 @@ impl<H: Handler> Session<H> {
             epochs.insert(tp, self.epochs);
         }
         self.shared.instruments.assigned(self.assigned.len());
-        self.loading.spawn(self.loader.clone().load(Load { partitions: epochs, pause }));
+        let deleted_ids = self.deleted_ids.clone();
+        let load = Load { partitions: epochs, pause, deleted_ids };
+        self.loading.spawn(self.loader.clone().load(load));
     }
 
     fn on_loaded(&mut self, outcome: Outcome) {
-        let Outcome { loaded, mut failed, mut again } = outcome;
+        let Outcome { loaded, mut failed, mut stopped, mut again } = outcome;
         // Some may have been revoked or lost while they were being loaded.
         again.partitions.retain(|tp, epoch| self.assigned.get(tp) == Some(epoch));
+        stopped.retain(|tp, reason| {
+            let is_new = self.unavailable.reason(tp) != Some(reason);
+            if again.partitions.contains_key(tp) && is_new {
+                tracing::error!(topic = %tp.topic, partition = tp.partition, reason, "stopped");
+            }
+            again.partitions.contains_key(tp)
+        });
         failed.retain(|tp, _reason| again.partitions.contains_key(tp));
         self.unavailable.note(failed);
+        self.unavailable.note(stopped);
         if !again.partitions.is_empty() {
             self.loading.spawn(self.loader.clone().load(again));
         }
@@ -397,7 +412,8 @@ impl<H: Handler> Session<H> {
         };
         self.workers.spawn(worker::run(Arc::clone(&self.shared), assignment));
         self.reader.add(tp.clone(), topic_id, position, fetched_tx);
-        let working = Working { epoch, requests, revision, rest, committed, doomed, durable };
+        let working =
+            Working { epoch, topic_id, requests, revision, rest, committed, doomed, durable };
         self.working.insert(tp, working);
         self.commit_soon |= commit_at_once;
     }
@@ -420,7 +436,12 @@ impl<H: Handler> Session<H> {
         match mishap {
             // What is done so far counts, wherever the log begins by now.
             Mishap::OutOfRange { .. } => self.revoke(&partitions, Instant::now()).await?,
-            Mishap::Recreated { .. } => partitions.iter().for_each(|tp| self.forget(tp)),
+            Mishap::Recreated { .. } => {
+                for tp in &partitions {
+                    self.deleted_ids.extend(self.working.get(tp).map(|working| working.topic_id));
+                    self.forget(tp);
+                }
+            }
         }
         self.load(partitions, OUT_OF_PLACE_PAUSE);
         Ok(())

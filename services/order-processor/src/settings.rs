@@ -40,20 +40,23 @@ impl fmt::Display for OffsetReset {
     }
 }
 
-/// What happens to a checkpoint that cannot be read.
+/// What happens to a checkpoint that cannot be used: it cannot be read, or belongs to another topic of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnMismatch {
-    /// The start fails, and nothing is lost.
-    Fail,
-    /// The numbers of that partition start again from nothing.
+    /// Its partition is not worked on until an operator has decided.
+    Stop,
+    /// The numbers of its partition start again from nothing.
     Reset,
+    /// The process ends.
+    Fail,
 }
 
 impl fmt::Display for OnMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Fail => "fail",
+            Self::Stop => "stop",
             Self::Reset => "reset",
+            Self::Fail => "fail",
         })
     }
 }
@@ -349,9 +352,10 @@ fn read_commit(s: &mut Settings) -> CommitSettings {
         .unwrap_or(Capacity::DEFAULT),
         on_mismatch: s.choice(
             "CHECKPOINT_ON_MISMATCH",
-            OnMismatch::Fail,
-            &[OnMismatch::Fail, OnMismatch::Reset],
-            "What to do about a checkpoint that cannot be read; reset gives its numbers up.",
+            OnMismatch::Stop,
+            &[OnMismatch::Stop, OnMismatch::Reset, OnMismatch::Fail],
+            "What a checkpoint does that is unreadable or of another topic: stop its partition, reset its \
+             numbers, or fail: end the process.",
         ),
     }
 }

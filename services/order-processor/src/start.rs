@@ -1,5 +1,7 @@
 //! Where a partition starts: what its committed offset, its checkpoint and its log say together.
 
+use std::collections::BTreeSet;
+
 use kafka_client::offsets::CommittedOffset;
 use uuid::Uuid;
 
@@ -14,6 +16,8 @@ pub struct Found<'a> {
     pub topic_id: Uuid,
     /// What the group has committed, if anything.
     pub committed: Option<&'a CommittedOffset>,
+    /// Ids that the topic is known to have had before it was deleted.
+    pub deleted_ids: &'a BTreeSet<Uuid>,
     /// The first offset that is still in the log.
     pub log_start: i64,
     /// The last stable offset.
@@ -25,7 +29,7 @@ pub struct Found<'a> {
 pub struct Policy {
     /// Where to start without a committed offset.
     pub offset_reset: OffsetReset,
-    /// What to do about a checkpoint that cannot be read.
+    /// What to do about a checkpoint that cannot be used.
     pub on_mismatch: OnMismatch,
     /// Room for checkpoints.
     pub capacity: Capacity,
@@ -65,6 +69,21 @@ pub enum StartError {
         #[source]
         source: CheckpointError,
     },
+    /// Offset and checkpoint belong to another topic of that name.
+    #[error(
+        "committed offset {offset} belongs to another topic: the checkpoint names topic id {found}, and the topic has \
+         {assigned}. It was mirrored, restored from a backup, or created anew. CHECKPOINT_ON_MISMATCH=reset starts over \
+         at its beginning; to go on at that offset with new numbers, stop the group and run kafka-consumer-groups with \
+         --reset-offsets --to-current"
+    )]
+    OtherTopic {
+        /// The committed offset.
+        offset: i64,
+        /// The topic id in the checkpoint.
+        found: Uuid,
+        /// The id of the topic as it is.
+        assigned: Uuid,
+    },
 }
 
 /// Decides where a partition starts. State and position move together: numbers that belong to another log or another
@@ -82,7 +101,7 @@ pub fn resolve(found: &Found<'_>, policy: &Policy) -> Result<Start, StartError> 
     );
     let (mut state, discarded) = match restored {
         Ok(restored) => (restored.state, restored.discarded),
-        Err(source) if policy.on_mismatch == OnMismatch::Fail => {
+        Err(source) if policy.on_mismatch != OnMismatch::Reset => {
             return Err(StartError::Checkpoint { offset: committed.offset, source });
         }
         Err(error) => {
@@ -99,10 +118,12 @@ pub fn resolve(found: &Found<'_>, policy: &Policy) -> Result<Start, StartError> 
             });
         }
     };
-    if let Some(discarded) = &discarded
-        && matches!(discarded, Discarded::OtherTopic { .. })
-    {
-        return fresh(found, policy, Some(discarded.to_string()));
+    if let Some(Discarded::OtherTopic { found: id, assigned }) = discarded {
+        let is_known = found.deleted_ids.contains(&id) || policy.on_mismatch == OnMismatch::Reset;
+        if !is_known {
+            return Err(StartError::OtherTopic { offset: committed.offset, found: id, assigned });
+        }
+        return fresh(found, policy, discarded.map(|discarded| discarded.to_string()));
     }
     let mut remark = discarded.filter(|d| d.is_warning()).map(|discarded| discarded.to_string());
     let mut is_reset = remark.is_some();
@@ -145,7 +166,7 @@ mod tests {
     const TOPIC: Uuid = Uuid::from_u128(7);
     const POLICY: Policy = Policy {
         offset_reset: OffsetReset::Earliest,
-        on_mismatch: OnMismatch::Fail,
+        on_mismatch: OnMismatch::Stop,
         capacity: Capacity::DEFAULT,
     };
 
@@ -172,7 +193,8 @@ mod tests {
     }
 
     fn found(committed: Option<&CommittedOffset>, log_start: i64, log_end: i64) -> Found<'_> {
-        Found { topic_id: TOPIC, committed, log_start, log_end }
+        static NONE: BTreeSet<Uuid> = BTreeSet::new();
+        Found { topic_id: TOPIC, committed, deleted_ids: &NONE, log_start, log_end }
     }
 
     #[test]
@@ -224,10 +246,29 @@ mod tests {
 
     #[test]
     fn numbers_and_offset_of_a_deleted_topic_say_nothing_about_its_successor() {
+        let deleted_ids = BTreeSet::from([Uuid::from_u128(1)]);
         let committed = commit(&worked(Uuid::from_u128(1), 15));
-        let start = resolve(&found(Some(&committed), 0, 20), &POLICY).unwrap();
+        let found = Found { deleted_ids: &deleted_ids, ..found(Some(&committed), 0, 20) };
+        let start = resolve(&found, &POLICY).unwrap();
         assert_eq!((start.position, start.state.aggregate().orders()), (0, 0));
         assert!(start.remark.is_some() && start.commit_at_once);
+    }
+
+    #[test]
+    fn an_offset_of_another_topic_stops_the_start_unless_starting_over_is_accepted() {
+        let committed = commit(&worked(Uuid::from_u128(1), 15));
+        let found = found(Some(&committed), 0, 20);
+        for on_mismatch in [OnMismatch::Stop, OnMismatch::Fail] {
+            let refused = resolve(&found, &Policy { on_mismatch, ..POLICY });
+            assert!(
+                matches!(refused, Err(StartError::OtherTopic { offset: 15, .. })),
+                "{refused:?}"
+            );
+        }
+        let reset = Policy { on_mismatch: OnMismatch::Reset, ..POLICY };
+        let start = resolve(&found, &reset).unwrap();
+        assert_eq!((start.position, start.state.aggregate().orders()), (0, 0));
+        assert!(start.is_reset && start.remark.is_some() && start.commit_at_once);
     }
 
     #[test]
@@ -235,8 +276,12 @@ mod tests {
         let mut committed = commit(&worked(TOPIC, 15));
         let last = committed.metadata.pop().unwrap();
         committed.metadata.push(if last == 'A' { 'E' } else { 'A' });
-        let refused = resolve(&found(Some(&committed), 0, 20), &POLICY);
-        assert!(matches!(refused, Err(StartError::Checkpoint { offset: 15, .. })), "{refused:?}");
+        for on_mismatch in [OnMismatch::Stop, OnMismatch::Fail] {
+            let policy = Policy { on_mismatch, ..POLICY };
+            let refused = resolve(&found(Some(&committed), 0, 20), &policy);
+            let is_refused = matches!(refused, Err(StartError::Checkpoint { offset: 15, .. }));
+            assert!(is_refused, "{refused:?}");
+        }
         let reset = Policy { on_mismatch: OnMismatch::Reset, ..POLICY };
         let start = resolve(&found(Some(&committed), 0, 20), &reset).unwrap();
         assert_eq!((start.position, start.state.aggregate().orders()), (15, 0));

@@ -118,7 +118,7 @@ pub async fn run(
     };
     loop {
         match patiently(&read).await {
-            Ok(reading) => print(&summarize(reading)?, format)?,
+            Ok(reading) => print(&summarize(reading), format)?,
             // Who watches wants to see that, too, and how it goes on.
             Err(error) if times == Times::Watch && error.is_retriable() => {
                 tracing::warn!("the group's committed offsets cannot be read: {}", chain(&error));
@@ -143,12 +143,11 @@ fn print(stats: &GroupStats, format: Format) -> anyhow::Result<()> {
     std::io::stdout().lock().write_all(text.as_bytes()).context("print")
 }
 
-fn summarize(reading: Reading) -> anyhow::Result<GroupStats> {
-    let states = reading.states()?;
+fn summarize(reading: Reading) -> GroupStats {
     let mut group = Aggregate::default();
     let mut partitions = Vec::new();
     for tp in reading.partitions() {
-        let state = states.get(&tp);
+        let state = reading.states.get(&tp);
         let aggregate = state.map(|state| state.aggregate().clone()).unwrap_or_default();
         group.merge(&aggregate);
         partitions.push(PartitionStats {
@@ -162,13 +161,13 @@ fn summarize(reading: Reading) -> anyhow::Result<GroupStats> {
             log_end: reading.log_ends.get(&tp).copied(),
         });
     }
-    Ok(GroupStats {
+    GroupStats {
         numbers: Numbers::of(&group),
         lag: reading.total_lag(),
         complete: partitions.iter().all(|partition| partition.complete),
         partitions,
         unavailable: reading.unavailable,
-    })
+    }
 }
 
 fn table(stats: &GroupStats) -> String {

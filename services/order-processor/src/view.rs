@@ -41,7 +41,6 @@ use self::body::{Connection, ConnectionState, Control, Snapshot};
 use self::delay::Delays;
 use self::rates::{Rates, Track};
 use self::recent::Recent;
-use crate::checkpoint::PartitionState;
 use crate::clock::now_ms;
 use crate::dead_letter::rfc3339;
 use crate::group_numbers::Reading;
@@ -249,18 +248,17 @@ impl Observer {
         let described = describe_group(&self.cluster, group_id).await;
         let described = described.map(|group| self.group = Some(group));
         let reading = Reading::read(&self.cluster, &self.settings, &mut self.offsets).await?;
-        let checkpoints = reading.states()?;
         let is_looked_at = self.attention.is_given();
         if is_looked_at {
             // Those that were not looked at in this time are next.
             drop(timeout(LOOKS_MAX, self.delays.look(&self.cluster, &reading)).await);
         }
-        self.count(&reading, &checkpoints);
+        self.count(&reading);
         described?;
         if is_looked_at {
             let catch_up = self.recent.catch_up(&self.cluster, &self.settings, &reading);
             let caught_up = timeout(LOOKS_MAX, catch_up).await.unwrap_or(Ok(()));
-            self.latest.orders = self.recent.orders(&checkpoints);
+            self.latest.orders = self.recent.orders(&reading.states);
             caught_up?;
         }
         let missing = &self.latest.stats.unavailable;
@@ -269,10 +267,10 @@ impl Observer {
     }
 
     /// Takes over the numbers of a reading.
-    fn count(&mut self, reading: &Reading, checkpoints: &BTreeMap<TopicPartition, PartitionState>) {
+    fn count(&mut self, reading: &Reading) {
         let now_ms = now_ms();
         let stats = &mut self.latest.stats;
-        build::numbers(stats, reading, checkpoints);
+        build::numbers(stats, reading);
         for partition in &mut stats.partitions {
             let tp = build::tp(&partition.topic, partition.partition);
             partition.lag_seconds = self.delays.seconds(&tp, partition.lag, now_ms);

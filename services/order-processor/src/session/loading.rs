@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::{ClientError, PartitionError, chain};
 use kafka_client::offsets::{CommittedOffset, Found, GroupOffsets, OffsetAt, all_of, list_offsets};
@@ -15,7 +14,7 @@ use uuid::Uuid;
 use crate::checkpoint::Capacity;
 use crate::checkpoint::PartitionState;
 use crate::settings::{OffsetReset, OnMismatch, ProcessorSettings};
-use crate::start::{self, Policy};
+use crate::start::{self, Policy, StartError};
 
 /// Pause before the cluster is asked again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -27,15 +26,19 @@ pub(super) struct Load {
     pub(super) partitions: BTreeMap<TopicPartition, u64>,
     /// How long to wait before.
     pub(super) pause: Duration,
+    /// Ids of topics that were deleted while this process read them.
+    pub(super) deleted_ids: BTreeSet<Uuid>,
 }
 
 /// What became of a load.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) loaded: Vec<Loaded>,
-    /// Why the others could not be loaded.
+    /// Why others could not be loaded.
     pub(super) failed: BTreeMap<TopicPartition, String>,
-    /// The load of those.
+    /// Why the rest must not be worked on before an operator has decided.
+    pub(super) stopped: BTreeMap<TopicPartition, String>,
+    /// The load of all those.
     pub(super) again: Load,
 }
 
@@ -123,38 +126,62 @@ impl Loader {
     /// Loads those partitions of which the cluster tells everything that is needed.
     ///
     /// # Errors
-    /// When waiting does not help: the cluster refuses the group, or a checkpoint cannot be read.
+    /// When waiting does not help: the cluster refuses the group, or the settings end the process.
     pub(super) async fn load(self, load: Load) -> anyhow::Result<Outcome> {
-        let Load { partitions, pause } = load;
+        let Load { partitions, pause, deleted_ids } = load;
         sleep(pause).await;
         let asked: Vec<TopicPartition> = partitions.keys().cloned().collect();
         let again_in = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
-        let again = Load { partitions: BTreeMap::new(), pause: again_in };
-        let mut outcome = Outcome { loaded: Vec::new(), failed: BTreeMap::new(), again };
+        let again = Load { partitions: BTreeMap::new(), pause: again_in, deleted_ids };
+        let mut outcome = Outcome {
+            loaded: Vec::new(),
+            failed: BTreeMap::new(),
+            stopped: BTreeMap::new(),
+            again,
+        };
         let survey = match self.survey(&asked).await {
             Ok(survey) => Ok(survey),
             Err(error) if error.is_retriable() => Err(chain(&error)),
             Err(error) => return Err(anyhow::Error::new(error).context("find out where to go on")),
         };
         for (tp, epoch) in partitions {
-            let found = survey.as_ref().map_err(String::clone);
-            match found.and_then(|survey| survey.of(&tp).map_err(|error| chain(&error))) {
-                Ok(found) => outcome.loaded.push(self.resolve(tp, epoch, &found)?),
-                Err(reason) => {
-                    outcome.failed.insert(tp.clone(), reason);
-                    outcome.again.partitions.insert(tp, epoch);
+            let found = survey.as_ref().map_err(String::clone).and_then(|survey| {
+                survey.of(&tp, &outcome.again.deleted_ids).map_err(|error| chain(&error))
+            });
+            match found.map(|found| self.resolve(&tp, epoch, &found)) {
+                Ok(Ok(loaded)) => {
+                    outcome.loaded.push(loaded);
+                    continue;
                 }
+                Ok(Err(error)) if self.may_stop(&error) => {
+                    outcome.stopped.insert(tp.clone(), chain(&error));
+                }
+                Ok(Err(error)) => {
+                    return Err(anyhow::Error::new(error).context(format!("start {tp}")));
+                }
+                Err(reason) => drop(outcome.failed.insert(tp.clone(), reason)),
             }
+            outcome.again.partitions.insert(tp, epoch);
         }
         Ok(outcome)
     }
 
+    /// Returns whether a partition that cannot start for this reason stops without ending the process.
+    fn may_stop(&self, error: &StartError) -> bool {
+        match error {
+            StartError::NoOffset => false,
+            StartError::Checkpoint { .. } | StartError::OtherTopic { .. } => {
+                self.on_mismatch != OnMismatch::Fail
+            }
+        }
+    }
+
     fn resolve(
         &self,
-        tp: TopicPartition,
+        tp: &TopicPartition,
         epoch: u64,
         found: &start::Found<'_>,
-    ) -> anyhow::Result<Loaded> {
+    ) -> Result<Loaded, StartError> {
         let older = self.older_partitions.get(tp.topic.as_ref());
         let is_older = older.is_some_and(|count| tp.partition < *count);
         // All of the replay topic is meant for this group: only its operators write there.
@@ -165,12 +192,12 @@ impl Loader {
             on_mismatch: self.on_mismatch,
             capacity: self.capacity,
         };
-        let start = start::resolve(found, &policy).with_context(|| format!("start {tp}"))?;
+        let start = start::resolve(found, &policy)?;
         if let Some(remark) = &start.remark {
             tracing::warn!(topic = %tp.topic, partition = tp.partition, offset = start.position, "{remark}");
         }
         Ok(Loaded {
-            tp,
+            tp: tp.clone(),
             epoch,
             topic_id: found.topic_id,
             position: start.position,
@@ -199,12 +226,17 @@ impl Loader {
 
 impl Survey {
     /// Returns everything about one partition.
-    fn of(&self, tp: &TopicPartition) -> Result<start::Found<'_>, PartitionError> {
+    fn of<'a>(
+        &'a self,
+        tp: &TopicPartition,
+        deleted_ids: &'a BTreeSet<Uuid>,
+    ) -> Result<start::Found<'a>, PartitionError> {
         let log_start = *of(&self.log_starts, tp)?;
         let topic = self.topics.get(tp.topic.as_ref()).ok_or(UNKNOWN)?;
         Ok(start::Found {
             topic_id: topic.topic_id,
             committed: of(&self.committed, tp)?.as_ref(),
+            deleted_ids,
             log_start,
             log_end: *of(&self.log_ends, tp)?,
         })
@@ -247,9 +279,14 @@ mod tests {
 
     /// Returns where a partition begins whose log has the offsets from 10 to 20.
     fn begin(loader: &Loader, topic: &str, partition: i32) -> Option<i64> {
-        let found =
-            start::Found { topic_id: Uuid::nil(), committed: None, log_start: 10, log_end: 20 };
-        let resolved = loader.resolve(TopicPartition::new(topic, partition), 1, &found);
+        let found = start::Found {
+            topic_id: Uuid::nil(),
+            committed: None,
+            deleted_ids: &BTreeSet::new(),
+            log_start: 10,
+            log_end: 20,
+        };
+        let resolved = loader.resolve(&TopicPartition::new(topic, partition), 1, &found);
         resolved.ok().map(|loaded| loaded.position)
     }
 
@@ -259,7 +296,7 @@ mod tests {
             group_id: "group".to_owned(),
             replay_topic: "replay".to_owned(),
             offset_reset,
-            on_mismatch: OnMismatch::Fail,
+            on_mismatch: OnMismatch::Stop,
             capacity: Capacity::DEFAULT,
             older_partitions: ["orders", "replay"].map(|name| (name.to_owned(), older)).into(),
         }

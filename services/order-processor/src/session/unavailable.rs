@@ -33,6 +33,11 @@ impl Unavailable {
         }
     }
 
+    /// Returns why a partition cannot be read, if it cannot.
+    pub(super) fn reason(&self, tp: &TopicPartition) -> Option<&String> {
+        self.0.get(tp)?.reason.as_ref()
+    }
+
     /// Takes note of a partition that can be read, and returns whether that is worth a line of the log.
     pub(super) fn clear(&mut self, tp: &TopicPartition) -> bool {
         let Some(entry) = self.0.get_mut(tp) else { return false };

@@ -36,15 +36,11 @@ pub(super) fn nothing(settings: &ProcessorSettings) -> Snapshot {
 }
 
 /// Fills in the group's and the partitions' numbers, and how many records it has consumed.
-pub(super) fn numbers(
-    stats: &mut Stats,
-    reading: &Reading,
-    checkpoints: &BTreeMap<TopicPartition, PartitionState>,
-) {
+pub(super) fn numbers(stats: &mut Stats, reading: &Reading) {
     let mut group = Aggregate::default();
     stats.partitions.clear();
     for tp in reading.partitions() {
-        let checkpoint = checkpoints.get(&tp);
+        let checkpoint = reading.states.get(&tp);
         let aggregate = checkpoint.map(|state| state.aggregate().clone()).unwrap_or_default();
         group.merge(&aggregate);
         let waiting = checkpoint.map_or(0, PartitionState::incomplete);
