@@ -12,6 +12,7 @@ use kafka_client::config::BrokerConfig;
 use kafka_client::offsets::{GroupOffsets, OffsetCommit};
 use kafka_group::TopicPartition;
 use kafka_group::member::CommitIdentity;
+use kafka_protocol::ResponseError;
 use order_processor::checkpoint::{Capacity, PartitionState};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -141,8 +142,21 @@ async fn commit(scenario: &Scenario, partition: i32, offset: i64, metadata: &str
     let commit = OffsetCommit { partition, offset, metadata: metadata.to_owned() };
     let nobody = CommitIdentity { member_id: String::new(), generation: -1 };
     let mut offsets = GroupOffsets::new(cluster, scenario.group());
-    let committed = offsets.commit(&nobody, None, &[commit]).await?;
-    ensure!(committed.values().all(Option::is_none), "{committed:?}");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let committed = offsets.commit(&nobody, None, std::slice::from_ref(&commit)).await;
+        // A young cluster has no coordinator for a moment.
+        let is_early = match &committed {
+            Ok(results) => results.values().flatten().any(ResponseError::is_retriable),
+            Err(error) => error.is_retriable(),
+        };
+        if !is_early || Instant::now() > deadline {
+            let committed = committed?;
+            ensure!(committed.values().all(Option::is_none), "{committed:?}");
+            break;
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
     Ok(())
 }
 
