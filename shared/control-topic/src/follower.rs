@@ -24,6 +24,7 @@ use kafka_group::record_batch::{AbortedTransactions, Record};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use crate::participant::Announcement;
 use crate::record::{Desired, Entry};
@@ -80,6 +81,7 @@ impl Follower {
             topic,
             to_create,
             own,
+            announced: None,
             missed: 0,
             view: publisher,
             reported: None,
@@ -102,6 +104,8 @@ struct Following {
     to_create: Option<i16>,
     /// What a participant says before it reads.
     own: Option<Announcement>,
+    /// The topic's id, and the partition, where it has said so.
+    announced: Option<(Uuid, i32)>,
     /// How often in a row the topic was not found.
     missed: u32,
     view: watch::Sender<ControlView>,
@@ -167,6 +171,7 @@ impl Following {
             }
         }
     }
+
     /// Creates the topic, once.
     async fn create(&mut self) -> Result<(), ClientError> {
         let Some(replication_factor) = self.to_create else { return Ok(()) };
@@ -184,10 +189,13 @@ impl Following {
         Ok(())
     }
 
-    /// Reports what a participant does, before it reads commands to their end.
+    /// Reports what a participant does, once for a topic, before it reads commands to their end.
     async fn announce(&mut self, found: &TopicMetadata) {
         let Some(own) = &mut self.own else { return };
         let reports = reports(found);
+        if self.announced.replace((found.topic_id, reports)) == Some((found.topic_id, reports)) {
+            return;
+        }
         if reports == COMMANDS {
             tracing::warn!(topic = %self.topic, "the control topic has one partition: every service reads what all others report until it has a second one");
         }
