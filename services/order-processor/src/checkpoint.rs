@@ -51,6 +51,8 @@ pub use self::partition_state::{
 
 /// The most characters that brokers store beside an offset unless they are configured otherwise.
 pub const METADATA_CHARS_DEFAULT: usize = 4096;
+/// The most characters that are made use of, whatever brokers store.
+pub const METADATA_CHARS_MAX: usize = 65_536;
 /// The fewest characters in which a checkpoint fits, with a narrow window.
 pub const METADATA_CHARS_MIN: usize = metadata_chars(FIXED_BYTES_MAX + Window::MAP_BYTES_MIN);
 
@@ -73,6 +75,7 @@ const FIXED_BYTES_MAX: usize = IDENTITY_BYTES_MAX
 /// How much fits beside a committed offset, and how far dispatching may run ahead because of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
+    chars: usize,
     bytes_max: usize,
     window: Window,
 }
@@ -140,9 +143,14 @@ impl Capacity {
     pub const fn for_metadata(chars: usize) -> Result<Self, CapacityError> {
         let bytes_max = chars.saturating_sub(PREFIX.len()) * 3 / 4;
         match Window::for_map_bytes(bytes_max.saturating_sub(FIXED_BYTES_MAX)) {
-            Some(window) => Ok(Self { bytes_max, window }),
+            Some(window) => Ok(Self { chars, bytes_max, window }),
             None => Err(CapacityError { chars }),
         }
+    }
+
+    /// Returns how many characters a checkpoint may have.
+    pub const fn chars(&self) -> usize {
+        self.chars
     }
 
     /// Returns how far dispatching may run ahead.

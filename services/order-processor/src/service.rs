@@ -10,9 +10,10 @@ use control_topic::Participant;
 use control_topic::record::Role;
 use futures_util::future::try_join;
 use kafka_client::cluster::{Cluster, TopicMetadata};
+use kafka_client::configs::topic_config;
 use kafka_client::error::{ClientError, chain};
 use kafka_client::patience::until_reached;
-use kafka_client::topics::{NewTopic, ensure_topics, topic_config};
+use kafka_client::topics::{NewTopic, ensure_topics};
 use order_avro::ORDER_SCHEMA;
 use schema_registry::{RegistryConfig, SchemaRegistry};
 use service_runtime::settings::TopicSettings;
@@ -20,6 +21,7 @@ use service_runtime::{Check, Context, Waiting, host_name};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::Capacity;
 use crate::gate::Gate;
 use crate::halt::{self, Halt};
 use crate::handler::{CountOnly, Handler};
@@ -85,10 +87,10 @@ pub async fn run_with<H: Handler>(
     let subject = format!("{}-value", settings.topics.orders_topic);
     let participant = participant(&cluster, &settings);
     let registered = register(&schemas, &subject, &registry);
-    let topics = prepare_topics(&cluster, &settings, &kafka);
-    let prepared = unless(&stop, try_join(registered, topics)).await;
-    let Some(((), topics)) = prepared.transpose()? else { return Ok(()) };
-    let Topics { dlq_partitions, older_partitions: older } = topics;
+    let found = prepare(&cluster, &settings, &kafka);
+    let prepared = unless(&stop, try_join(registered, found)).await;
+    let Some(((), findings)) = prepared.transpose()? else { return Ok(()) };
+    let Findings { dlq_partitions, older_partitions: older, capacity } = findings;
 
     let mut tasks = JoinSet::new();
     let halt = halted(&participant, &context, &mut tasks);
@@ -139,7 +141,8 @@ pub async fn run_with<H: Handler>(
     metrics::register_scrape(&context.metrics, &shared);
     let standing = Standing::new(participant, &halt);
     let checks = Checks::new(kafka, registry, context.health.check("progress"));
-    let session = Session::start(cluster, settings, Arc::clone(&shared), checks, older, standing);
+    let session =
+        Session::start(cluster, settings, Arc::clone(&shared), checks, older, capacity, standing);
     let outcome = session.run(stop, stuck).await;
     shared.reporter.finish();
     tasks.shutdown().await;
@@ -278,22 +281,27 @@ fn refuse_compacted(name: &str, told: Result<Option<String>, ClientError>) -> an
     Ok(())
 }
 
-/// What was found out about the topics before the work begins.
-struct Topics {
+/// What was found out about the cluster before the work begins.
+struct Findings {
     dlq_partitions: i32,
     /// How many partitions of each topic begin where `AUTO_OFFSET_RESET` says.
     older_partitions: BTreeMap<String, i32>,
+    /// Room for checkpoints.
+    capacity: Capacity,
 }
 
-async fn prepare_topics(
+/// Creates the topics that are missing, and finds out what depends on the cluster.
+async fn prepare(
     cluster: &Cluster,
     settings: &ProcessorSettings,
     check: &Check,
-) -> anyhow::Result<Topics> {
+) -> anyhow::Result<Findings> {
     let partitions = create_topics(cluster, settings, check).await?;
     let dlq_partitions = partitions.get(&settings.dlq_topic).copied().unwrap_or(1);
     let older_partitions = older_partitions(cluster, settings, partitions, check).await?;
-    Ok(Topics { dlq_partitions, older_partitions })
+    let capacity = session::budget::ask(cluster, settings, check).await;
+    let capacity = capacity.context("keep checkpoints beside the group's offsets")?;
+    Ok(Findings { dlq_partitions, older_partitions, capacity })
 }
 
 /// Returns how many of `partitions` are older than the group, waiting for the cluster if it must.

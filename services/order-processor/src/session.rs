@@ -9,6 +9,7 @@
 //!               └─┘ again, partition by partition, while the cluster does not tell everything
 //! ```
 
+pub(crate) mod budget;
 mod committing;
 mod loading;
 mod standing;
@@ -36,11 +37,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::checkpoint::Capacity;
 use crate::handler::Handler;
 use crate::metrics;
 use crate::readiness::Checks;
 use crate::settings::ProcessorSettings;
 use crate::worker::{self, Mishap, Notice, Request};
+use budget::Budget;
 use committing::{CommitTrouble, Committed};
 pub(crate) use loading::older_than_group;
 use loading::{Load, Loaded, Loader, Outcome};
@@ -99,6 +102,7 @@ pub(crate) struct Session<H> {
     unavailable: Unavailable,
     /// Ids of topics that were deleted while this process read them.
     deleted_ids: BTreeSet<Uuid>,
+    budget: Budget,
     notices: (mpsc::Sender<Notice>, mpsc::Receiver<Notice>),
     /// Taken while a commit is under way.
     offsets: Option<GroupOffsets>,
@@ -124,6 +128,7 @@ impl<H: Handler> Session<H> {
         shared: Arc<worker::Shared<H>>,
         checks: Checks,
         older_partitions: BTreeMap<String, i32>,
+        capacity: Capacity,
         standing: Standing,
     ) -> Self {
         let group = &settings.group;
@@ -153,6 +158,7 @@ impl<H: Handler> Session<H> {
             loading: JoinSet::new(),
             unavailable: Unavailable::default(),
             deleted_ids: BTreeSet::new(),
+            budget: Budget::new(capacity),
             notices: mpsc::channel(NOTICES_MAX),
             offsets: Some(offsets),
             committing: JoinSet::new(),
@@ -239,7 +245,7 @@ impl<H: Handler> Session<H> {
                     tick.reset();
                 }
                 Some(committed) = self.committing.join_next() => {
-                    self.on_committed(committed.context("commit")?).await;
+                    self.on_committed(committed.context("commit")?).await?;
                 }
                 () = &mut view, if self.viewing.is_empty() => self.start_viewing(),
                 Some(viewed) = self.viewing.join_next() => {
@@ -329,7 +335,8 @@ impl<H: Handler> Session<H> {
         }
         self.shared.instruments.assigned(self.assigned.len());
         let deleted_ids = self.deleted_ids.clone();
-        let load = Load { partitions: epochs, pause, deleted_ids };
+        let capacity = self.budget.capacity();
+        let load = Load { partitions: epochs, pause, deleted_ids, capacity };
         self.loading.spawn(self.loader.clone().load(load));
     }
 
@@ -347,6 +354,7 @@ impl<H: Handler> Session<H> {
         failed.retain(|tp, _reason| again.partitions.contains_key(tp));
         self.unavailable.note(failed);
         self.unavailable.note(stopped);
+        again.capacity = self.budget.capacity();
         if !again.partitions.is_empty() {
             self.loading.spawn(self.loader.clone().load(again));
         }
@@ -393,6 +401,7 @@ impl<H: Handler> Session<H> {
                 ..metrics::Standing::default()
             },
         );
+        self.budget.accepted(loaded.committed_chars);
         self.shared.instruments.skipped(loaded.skipped);
         if loaded.is_reset {
             self.shared.instruments.checkpoint_reset();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::checkpoint::{Capacity, METADATA_CHARS_DEFAULT, METADATA_CHARS_MIN};
+use crate::checkpoint::{METADATA_CHARS_MAX, METADATA_CHARS_MIN};
 use crate::dlq::actions::actions_topic;
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
@@ -172,8 +172,8 @@ pub struct CommitSettings {
     pub interval: Duration,
     /// Where to start without a committed offset.
     pub offset_reset: OffsetReset,
-    /// Room for the checkpoint beside a committed offset.
-    pub capacity: Capacity,
+    /// How many characters the brokers store beside a committed offset; `None` asks the group's coordinator.
+    pub metadata_chars: Option<usize>,
     /// What to do about a checkpoint that cannot be read.
     pub on_mismatch: OnMismatch,
 }
@@ -343,13 +343,15 @@ fn read_commit(s: &mut Settings) -> CommitSettings {
             &[OffsetReset::Earliest, OffsetReset::Latest, OffsetReset::None],
             "Where a group that is new to the topic starts; partitions that are added later are read from their beginning.",
         ),
-        capacity: Capacity::for_metadata(s.integer(
+        metadata_chars: s.optional_parsed(
             "OFFSET_METADATA_MAX_BYTES",
-            METADATA_CHARS_DEFAULT,
-            METADATA_CHARS_MIN..=65_536,
-            "The broker's offset.metadata.max.bytes; less of it means fewer records in flight.",
-        ))
-        .unwrap_or(Capacity::DEFAULT),
+            "a whole number from 2012 to 65536; unset asks the group's coordinator",
+            "The brokers' offset.metadata.max.bytes; less of it means fewer records in flight.",
+            |text| {
+                let allowed = METADATA_CHARS_MIN..=METADATA_CHARS_MAX;
+                text.parse().ok().filter(|chars| allowed.contains(chars))
+            },
+        ),
         on_mismatch: s.choice(
             "CHECKPOINT_ON_MISMATCH",
             OnMismatch::Stop,

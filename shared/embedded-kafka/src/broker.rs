@@ -154,6 +154,11 @@ impl EmbeddedKafka {
         self.change_leader(topic, partition, Topic::elect_leader)
     }
 
+    /// Takes no longer metadata beside an offset from here on, as a coordinator with another `offset.metadata.max.bytes`.
+    pub fn limit_offset_metadata(&self, chars_max: usize) {
+        self.owner.with_state(|state, _| state.groups.metadata_chars_max = chars_max);
+    }
+
     /// Stops the broker, cutting all connections, and returns what can be started again.
     ///
     /// # Cancel safety

@@ -24,7 +24,7 @@ use kafka_protocol::error::ResponseError;
 
 use crate::groups::group::{Group, GroupState};
 use crate::groups::member::{Claim, JoinAnswer, JoinRequest, Reply, SyncAnswer, SyncRequest};
-use crate::groups::offsets::CommittedOffset;
+use crate::groups::offsets::{CommittedOffset, METADATA_CHARS_MAX};
 
 /// The limits a coordinator sets its members.
 #[derive(Debug, Clone, Copy)]
@@ -63,39 +63,42 @@ pub(crate) struct CommitRequest {
 #[derive(Debug)]
 pub(crate) struct Groups {
     settings: GroupSettings,
-    groups: BTreeMap<String, Group>,
+    /// `offset.metadata.max.bytes`.
+    pub(crate) metadata_chars_max: usize,
+    by_id: BTreeMap<String, Group>,
 }
 
 impl Groups {
     /// Creates a coordinator without groups.
     pub(crate) fn new(settings: GroupSettings) -> Self {
-        Self { settings, groups: BTreeMap::new() }
+        Self { settings, metadata_chars_max: METADATA_CHARS_MAX, by_id: BTreeMap::new() }
     }
 
     /// Returns the coordinator as it comes back after a restart of the broker.
     pub(crate) fn restarted(self, now: Duration) -> Self {
         let restarted = |(id, group): (String, Group)| (id, group.restarted(now));
-        Self { settings: self.settings, groups: self.groups.into_iter().map(restarted).collect() }
+        let by_id = self.by_id.into_iter().map(restarted).collect();
+        Self { by_id, ..self }
     }
 
     /// Returns all groups in the order of their ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
-        self.groups.iter().map(|(id, group)| (id.as_str(), group))
+        self.by_id.iter().map(|(id, group)| (id.as_str(), group))
     }
 
     /// Returns a group.
     pub(crate) fn get(&self, group_id: &str) -> Option<&Group> {
-        self.groups.get(group_id)
+        self.by_id.get(group_id)
     }
 
     /// Returns when [`Groups::expire`] has something to do next.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        self.groups.values().filter_map(Group::next_deadline).min()
+        self.by_id.values().filter_map(Group::next_deadline).min()
     }
 
     /// Does everything that is due at `now`.
     pub(crate) fn expire(&mut self, now: Duration) {
-        for group in self.groups.values_mut() {
+        for group in self.by_id.values_mut() {
             group.expire(now);
         }
     }
@@ -112,7 +115,7 @@ impl Groups {
             reply.send(JoinAnswer::refused(error, request.member_id));
         } else if request.member_id.is_empty() {
             self.get_or_create(&request.group_id).join(now, request, reply);
-        } else if let Some(group) = self.groups.get_mut(&request.group_id) {
+        } else if let Some(group) = self.by_id.get_mut(&request.group_id) {
             group.join(now, request, reply);
         } else {
             let error = ResponseError::UnknownMemberId;
@@ -157,7 +160,7 @@ impl Groups {
         if group_id.is_empty() {
             return Err(ResponseError::InvalidGroupId);
         }
-        let Some(group) = self.groups.get_mut(group_id) else {
+        let Some(group) = self.by_id.get_mut(group_id) else {
             return Ok(vec![Some(ResponseError::UnknownMemberId); leaving.len()]);
         };
         let results: Vec<_> = leaving
@@ -180,13 +183,14 @@ impl Groups {
         request: CommitRequest,
     ) -> Result<Vec<Option<ResponseError>>, ResponseError> {
         self.expire(now);
-        if !self.groups.contains_key(&request.group_id) && (0 <= request.claim.generation_id) {
+        if !self.by_id.contains_key(&request.group_id) && (0 <= request.claim.generation_id) {
             return Err(request.no_group_error);
         }
+        let metadata_chars_max = self.metadata_chars_max;
         let group = self.get_or_create(&request.group_id);
         group.check_commit(now, &request.claim)?;
         let commit = |(topic, partition, committed): (String, i32, CommittedOffset)| {
-            if !committed.fits() {
+            if !committed.fits(metadata_chars_max) {
                 return Some(ResponseError::OffsetMetadataTooLarge);
             }
             group.offsets.commit(&topic, partition, committed);
@@ -208,7 +212,7 @@ impl Groups {
         if group_id.is_empty() {
             return Err(ResponseError::InvalidGroupId);
         }
-        let group = self.groups.get_mut(group_id).ok_or(ResponseError::GroupIdNotFound)?;
+        let group = self.by_id.get_mut(group_id).ok_or(ResponseError::GroupIdNotFound)?;
         if (group.state() != GroupState::Empty) && !group.has_consumers() {
             return Err(ResponseError::NonEmptyGroup);
         }
@@ -221,30 +225,30 @@ impl Groups {
     /// `GROUP_ID_NOT_FOUND`, `NON_EMPTY_GROUP`.
     pub(crate) fn delete(&mut self, now: Duration, group_id: &str) -> Result<(), ResponseError> {
         self.expire(now);
-        let group = self.groups.get(group_id).ok_or(ResponseError::GroupIdNotFound)?;
+        let group = self.by_id.get(group_id).ok_or(ResponseError::GroupIdNotFound)?;
         if group.state() != GroupState::Empty {
             return Err(ResponseError::NonEmptyGroup);
         }
-        self.groups.remove(group_id);
+        self.by_id.remove(group_id);
         Ok(())
     }
 
     /// Forgets all committed offsets of a topic that was deleted.
     pub(crate) fn delete_topic(&mut self, topic: &str) {
-        for group in self.groups.values_mut() {
+        for group in self.by_id.values_mut() {
             group.offsets.delete_topic(topic);
         }
     }
 
     fn get_or_create(&mut self, group_id: &str) -> &mut Group {
         let delay = self.settings.initial_rebalance_delay;
-        self.groups.entry(group_id.to_owned()).or_insert_with(|| Group::new(delay))
+        self.by_id.entry(group_id.to_owned()).or_insert_with(|| Group::new(delay))
     }
 
     fn find(&mut self, group_id: &str) -> Result<&mut Group, ResponseError> {
         if group_id.is_empty() {
             return Err(ResponseError::InvalidGroupId);
         }
-        self.groups.get_mut(group_id).ok_or(ResponseError::UnknownMemberId)
+        self.by_id.get_mut(group_id).ok_or(ResponseError::UnknownMemberId)
     }
 }

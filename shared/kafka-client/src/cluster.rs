@@ -170,6 +170,12 @@ impl Cluster {
         Connection::connect(address, &self.inner.config).await
     }
 
+    /// Returns the broker at `address`, if the last metadata response named it.
+    pub fn node(&self, address: &str) -> Option<NodeId> {
+        let addresses = self.inner.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.iter().find(|(_, known)| *known == address).map(|(node, _)| *node)
+    }
+
     /// Returns the `host:port` of broker `node`, if the last metadata response named it.
     pub fn address(&self, node: NodeId) -> Option<String> {
         self.inner.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()

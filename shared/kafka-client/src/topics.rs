@@ -1,7 +1,6 @@
 //! Topics are created at start, with their configuration, and never by the broker's automatism.
 //!
-//! CreateTopics: <https://kafka.apache.org/protocol#The_Messages_CreateTopics>, DescribeConfigs:
-//! <https://kafka.apache.org/protocol#The_Messages_DescribeConfigs>.
+//! CreateTopics: <https://kafka.apache.org/protocol#The_Messages_CreateTopics>.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,8 +15,6 @@ use crate::error::ClientError;
 /// Longest name that a topic may have, in characters.
 pub const TOPIC_NAME_LENGTH_MAX: usize = 249;
 
-/// The resource type of topics in DescribeConfigs.
-const TOPIC_RESOURCE: i8 = 2;
 /// How long the controller may take to create topics, in milliseconds.
 const CREATE_TIMEOUT_MS: i32 = 10_000;
 
@@ -71,36 +68,6 @@ pub async fn ensure_topics(
             ResponseError::UnknownTopicOrPartition,
         )),
     }
-}
-
-/// Returns what `name` is set to for a topic, be it by the topic or by the broker's default; `None` where there is no
-/// such setting.
-///
-/// # Errors
-/// As [`ensure_topics`]; a client that may not ask is refused.
-///
-/// # Cancel safety
-/// Cancel safe.
-pub async fn topic_config(
-    cluster: &Cluster,
-    topic: &str,
-    name: &str,
-) -> Result<Option<String>, ClientError> {
-    let resource = messages::describe_configs_request::DescribeConfigsResource::default()
-        .with_resource_type(TOPIC_RESOURCE)
-        .with_resource_name(StrBytes::from_string(topic.to_owned()))
-        .with_configuration_keys(Some(vec![StrBytes::from_string(name.to_owned())]));
-    let request = messages::DescribeConfigsRequest::default().with_resources(vec![resource]);
-    let response = cluster.call_any(&request).await?;
-    let mut found = None;
-    for result in response.results {
-        if let Some(error) = ResponseError::try_from_code(result.error_code) {
-            return Err(ClientError::refused(format!("tell the configuration of {topic}"), error));
-        }
-        let config = result.configs.into_iter().find(|config| config.name.as_str() == name);
-        found = config.and_then(|config| config.value).map(|value| value.to_string());
-    }
-    Ok(found)
 }
 
 async fn create(cluster: &Cluster, topics: &[&NewTopic]) -> Result<(), ClientError> {

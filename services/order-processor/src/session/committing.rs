@@ -17,7 +17,8 @@ use kafka_protocol::messages::ApiKey;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{ANSWER_MAX, COMMIT_PAUSE_MIN, Session, list};
+use super::budget::TooNarrow;
+use super::{ANSWER_MAX, COMMIT_PAUSE_MIN, OUT_OF_PLACE_PAUSE, Session, list};
 use crate::handler::Handler;
 use crate::worker::{Request, Snapshot};
 
@@ -87,7 +88,11 @@ impl<H: Handler> Session<H> {
         self.committing.spawn(commit(offsets, identity, instance_id, asked));
     }
 
-    pub(super) async fn on_committed(&mut self, committed: Committed) {
+    /// Takes note of what became of a commit.
+    ///
+    /// # Errors
+    /// When the coordinator stores too little beside an offset for any checkpoint.
+    pub(super) async fn on_committed(&mut self, committed: Committed) -> anyhow::Result<()> {
         self.offsets = Some(committed.offsets);
         let errors: Vec<_> = committed.results.iter().filter_map(|result| result.3).collect();
         let instruments = Arc::clone(&self.shared.instruments);
@@ -107,7 +112,7 @@ impl<H: Handler> Session<H> {
             self.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
         }
         let is_settled = self.is_settled(committed.begun);
-        let mut refused = Vec::new();
+        let (mut refused, mut too_long) = (Vec::new(), BTreeMap::new());
         for (tp, epoch, snapshot, error) in committed.results {
             match error {
                 None => {
@@ -117,9 +122,16 @@ impl<H: Handler> Session<H> {
                             working.durable.send_replace(working.committed);
                         }
                         if let Some(commit) = snapshot.commit {
+                            self.budget.accepted(commit.metadata.len());
                             instruments.committed(&tp, commit.offset);
                         }
                     }
+                }
+                Some(ResponseError::OffsetMetadataTooLarge) => {
+                    let chars = snapshot.commit.map_or(0, |commit| commit.metadata.len());
+                    // One that is being given up is started by its next owner.
+                    let is_assigned = self.assigned.get(&tp) == Some(&epoch);
+                    too_long.extend(is_assigned.then_some((tp, chars)));
                 }
                 Some(error) => {
                     self.membership.commit_failed(error, committed.generation).await;
@@ -128,7 +140,32 @@ impl<H: Handler> Session<H> {
             }
         }
         self.report_refused(refused);
+        self.narrow(too_long)?;
         self.commit_soon |= self.is_awaited();
+        Ok(())
+    }
+
+    /// Makes checkpoints shorter from here on, and starts the partitions again whose checkpoints were too long for the
+    /// coordinator: from the last one that it took, as after a kill.
+    ///
+    /// What a partition has in memory may never fit in less: letters wait for a commit.
+    fn narrow(&mut self, too_long: BTreeMap<TopicPartition, usize>) -> Result<(), TooNarrow> {
+        let Some(shortest) = too_long.values().copied().min() else { return Ok(()) };
+        self.budget.refused(shortest)?;
+        let partitions: BTreeSet<TopicPartition> = too_long.into_keys().collect();
+        tracing::warn!(
+            partitions = %list(&partitions),
+            refused_chars = shortest,
+            chars = self.budget.capacity().chars(),
+            "the coordinator stores less beside an offset than was assumed: checkpoints are shorter from here on, and \
+             what these partitions have done since their last commit is done again; OFFSET_METADATA_MAX_BYTES, or the \
+             right to describe the brokers' configuration, avoids that"
+        );
+        for tp in &partitions {
+            self.forget(tp);
+        }
+        self.load(partitions, OUT_OF_PLACE_PAUSE);
+        Ok(())
     }
 
     fn report_unanswered(&mut self, error: &str) {
@@ -159,7 +196,11 @@ impl<H: Handler> Session<H> {
     pub(super) async fn finish_committing(&mut self, until: Instant) {
         while let Ok(Some(committed)) = timeout_at(until, self.committing.join_next()).await {
             match committed {
-                Ok(committed) => self.on_committed(committed).await,
+                Ok(committed) => {
+                    if let Err(error) = self.on_committed(committed).await {
+                        tracing::error!(error = format!("{error:#}"), "could not commit");
+                    }
+                }
                 Err(error) => tracing::error!(%error, "a commit failed"),
             }
         }
@@ -217,6 +258,7 @@ impl<H: Handler> Session<H> {
                                     ResponseError::UnknownMemberId
                                         | ResponseError::IllegalGeneration
                                         | ResponseError::FencedInstanceId
+                                        | ResponseError::OffsetMetadataTooLarge
                                 )
                             )
                         )

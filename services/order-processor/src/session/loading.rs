@@ -28,6 +28,8 @@ pub(super) struct Load {
     pub(super) pause: Duration,
     /// Ids of topics that were deleted while this process read them.
     pub(super) deleted_ids: BTreeSet<Uuid>,
+    /// Room for checkpoints.
+    pub(super) capacity: Capacity,
 }
 
 /// What became of a load.
@@ -53,6 +55,8 @@ pub(super) struct Loaded {
     pub(super) state: PartitionState,
     /// Whether where it begins is not committed yet.
     pub(super) commit_at_once: bool,
+    /// How long the checkpoint is that it goes on from.
+    pub(super) committed_chars: usize,
     /// The end of what can be read.
     pub(super) log_end: i64,
     /// Whether there were numbers that could not be gone on with.
@@ -69,7 +73,6 @@ pub(super) struct Loader {
     replay_topic: String,
     offset_reset: OffsetReset,
     on_mismatch: OnMismatch,
-    capacity: Capacity,
     /// How many partitions of each topic are older than the group; see [`older_than_group`].
     older_partitions: BTreeMap<String, i32>,
 }
@@ -118,7 +121,6 @@ impl Loader {
             replay_topic: settings.replay_topic(),
             offset_reset: settings.commit.offset_reset,
             on_mismatch: settings.commit.on_mismatch,
-            capacity: settings.commit.capacity,
             older_partitions,
         }
     }
@@ -128,11 +130,11 @@ impl Loader {
     /// # Errors
     /// When waiting does not help: the cluster refuses the group, or the settings end the process.
     pub(super) async fn load(self, load: Load) -> anyhow::Result<Outcome> {
-        let Load { partitions, pause, deleted_ids } = load;
+        let Load { partitions, pause, deleted_ids, capacity } = load;
         sleep(pause).await;
         let asked: Vec<TopicPartition> = partitions.keys().cloned().collect();
         let again_in = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
-        let again = Load { partitions: BTreeMap::new(), pause: again_in, deleted_ids };
+        let again = Load { partitions: BTreeMap::new(), pause: again_in, deleted_ids, capacity };
         let mut outcome = Outcome {
             loaded: Vec::new(),
             failed: BTreeMap::new(),
@@ -148,7 +150,7 @@ impl Loader {
             let found = survey.as_ref().map_err(String::clone).and_then(|survey| {
                 survey.of(&tp, &outcome.again.deleted_ids).map_err(|error| chain(&error))
             });
-            match found.map(|found| self.resolve(&tp, epoch, &found)) {
+            match found.map(|found| self.resolve(&tp, epoch, &found, capacity)) {
                 Ok(Ok(loaded)) => {
                     outcome.loaded.push(loaded);
                     continue;
@@ -181,6 +183,7 @@ impl Loader {
         tp: &TopicPartition,
         epoch: u64,
         found: &start::Found<'_>,
+        capacity: Capacity,
     ) -> Result<Loaded, StartError> {
         let older = self.older_partitions.get(tp.topic.as_ref());
         let is_older = older.is_some_and(|count| tp.partition < *count);
@@ -190,7 +193,7 @@ impl Loader {
         let policy = Policy {
             offset_reset: if keeps_policy { self.offset_reset } else { OffsetReset::Earliest },
             on_mismatch: self.on_mismatch,
-            capacity: self.capacity,
+            capacity,
         };
         let start = start::resolve(found, &policy)?;
         if let Some(remark) = &start.remark {
@@ -203,6 +206,7 @@ impl Loader {
             position: start.position,
             state: start.state,
             commit_at_once: start.commit_at_once,
+            committed_chars: found.committed.map_or(0, |committed| committed.metadata.len()),
             log_end: found.log_end,
             is_reset: start.is_reset,
             skipped: start.skipped,
@@ -286,7 +290,8 @@ mod tests {
             log_start: 10,
             log_end: 20,
         };
-        let resolved = loader.resolve(&TopicPartition::new(topic, partition), 1, &found);
+        let resolved =
+            loader.resolve(&TopicPartition::new(topic, partition), 1, &found, Capacity::DEFAULT);
         resolved.ok().map(|loaded| loaded.position)
     }
 
@@ -297,7 +302,6 @@ mod tests {
             replay_topic: "replay".to_owned(),
             offset_reset,
             on_mismatch: OnMismatch::Stop,
-            capacity: Capacity::DEFAULT,
             older_partitions: ["orders", "replay"].map(|name| (name.to_owned(), older)).into(),
         }
     }

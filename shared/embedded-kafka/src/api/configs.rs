@@ -17,7 +17,6 @@ use kafka_protocol::messages::{
 };
 
 use crate::api::{RequestContext, text};
-use crate::groups::offsets::METADATA_CHARS_MAX;
 use crate::refusal::Refusal;
 use crate::state::{NODE_ID, State};
 use crate::topics::config::{
@@ -160,7 +159,7 @@ fn describe_broker(state: &State) -> Vec<DescribeConfigsResourceResult> {
         entry("message.max.bytes", int, MAX_MESSAGE_BYTES_DEFAULT.to_owned()),
         entry("min.insync.replicas", int, "1".to_owned()),
         entry("num.partitions", int, settings.default_partitions.to_string()),
-        entry("offset.metadata.max.bytes", int, METADATA_CHARS_MAX.to_string()),
+        entry("offset.metadata.max.bytes", int, state.groups.metadata_chars_max.to_string()),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// The longest metadata of a committed offset, counted as Kafka does: in UTF-16 units.
+/// The longest metadata of a committed offset unless a test says otherwise, counted as Kafka does: in UTF-16 units.
 pub(crate) const METADATA_CHARS_MAX: usize = 4096;
 
 /// A committed offset.
@@ -18,10 +18,9 @@ pub(crate) struct CommittedOffset {
 
 impl CommittedOffset {
     /// Returns whether the metadata is short enough.
-    pub(crate) fn fits(&self) -> bool {
+    pub(crate) fn fits(&self, chars_max: usize) -> bool {
         // UTF-16 never needs more units than UTF-8 needs bytes.
-        (self.metadata.len() <= METADATA_CHARS_MAX)
-            || (self.metadata.encode_utf16().count() <= METADATA_CHARS_MAX)
+        (self.metadata.len() <= chars_max) || (self.metadata.encode_utf16().count() <= chars_max)
     }
 }
 

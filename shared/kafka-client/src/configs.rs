@@ -1,0 +1,80 @@
+//! What topics and brokers are configured to do.
+//!
+//! DescribeConfigs: <https://kafka.apache.org/protocol#The_Messages_DescribeConfigs>.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::protocol::StrBytes;
+
+use crate::cluster::Cluster;
+use crate::error::ClientError;
+
+/// The resource types of topics and brokers.
+const TOPIC_RESOURCE: i8 = 2;
+const BROKER_RESOURCE: i8 = 4;
+
+/// Returns what `name` is set to for a topic, be it by the topic or by the broker's default; `None` where there is no
+/// such setting.
+///
+/// # Errors
+/// As [`crate::topics::ensure_topics`]; a client that may not ask is refused.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn topic_config(
+    cluster: &Cluster,
+    topic: &str,
+    name: &str,
+) -> Result<Option<String>, ClientError> {
+    let response = cluster.call_any(&request(TOPIC_RESOURCE, topic, name)).await?;
+    read(response, name, || format!("tell the configuration of {topic}"))
+}
+
+/// Returns what `name` is set to for the broker that coordinates a group; `None` where there is no such setting.
+///
+/// # Errors
+/// A retriable [`ClientError`] while no broker coordinates the group; a client that may not ask is refused.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn coordinator_config(
+    cluster: &Cluster,
+    group_id: &str,
+    name: &str,
+) -> Result<Option<String>, ClientError> {
+    let coordinator = cluster.find_coordinator(group_id).await?;
+    // Brokers tell their own configuration only, and have to be named.
+    let brokers = cluster.metadata(&[]).await.map(|_no_topics| cluster.node(&coordinator))?;
+    let Some(node) = brokers else {
+        let error = ResponseError::CoordinatorNotAvailable;
+        return Err(ClientError::refused(format!("describe the broker at {coordinator}"), error));
+    };
+    let response =
+        cluster.call(&coordinator, &request(BROKER_RESOURCE, &node.to_string(), name)).await?;
+    read(response, name, || format!("tell the configuration of broker {node}"))
+}
+
+fn request(resource_type: i8, resource: &str, name: &str) -> messages::DescribeConfigsRequest {
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(resource_type)
+        .with_resource_name(StrBytes::from_string(resource.to_owned()))
+        .with_configuration_keys(Some(vec![StrBytes::from_string(name.to_owned())]));
+    messages::DescribeConfigsRequest::default().with_resources(vec![resource])
+}
+
+fn read(
+    response: messages::DescribeConfigsResponse,
+    name: &str,
+    what: impl Fn() -> String,
+) -> Result<Option<String>, ClientError> {
+    let mut found = None;
+    for result in response.results {
+        if let Some(error) = ResponseError::try_from_code(result.error_code) {
+            return Err(ClientError::refused(what(), error));
+        }
+        let config = result.configs.into_iter().find(|config| config.name.as_str() == name);
+        found = config.and_then(|config| config.value).map(|value| value.to_string());
+    }
+    Ok(found)
+}
