@@ -228,6 +228,44 @@ async fn a_record_that_waits_holds_back_the_commit_and_nothing_else_through_a_ki
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_whose_window_is_full_is_named_and_holds_up_no_other() -> Result<()> {
+    const ORDERS: u64 = 1_000;
+    let webhook = Webhook::start(Answer::DONE)?;
+    let scenario = Scenario::open("window")
+        .await?
+        .with("HANDLER_URL", &webhook.url())
+        .with("TOPIC_PARTITIONS", "2")
+        // The narrowest window there is.
+        .with("OFFSET_METADATA_MAX_BYTES", "2012")
+        .with("CORRUPT_KINDS", "hot-key")
+        .with("CORRUPT_RATE", "0.3")
+        .with("ORDER_COUNT", &ORDERS.to_string());
+    publish(&scenario).await?;
+    let servers = scenario.platform().bootstrap_servers();
+    let records = topic::read(servers, scenario.orders_topic()).await?;
+    let is_hot = |record: &&topic::TopicRecord| record.key.as_deref() == Some(b"hot-key");
+    let first = records.iter().filter(is_hot).min_by_key(|record| record.offset);
+    let first = first.map(|record| (record.partition, record.offset)).context("find a hot key")?;
+    webhook.answer(move |order| {
+        let is_first = (order.partition, order.offset) == first;
+        if is_first { Answer::RetryAfter(503, 3_600) } else { Answer::DONE }
+    });
+
+    let processor = scenario.processor("processor")?.env("HTTP_ADDR", "127.0.0.1:0").start()?;
+    let warned = processor.line("takes nothing in").await?;
+    assert_eq!(field(&warned, "partition")?, first.0);
+    assert_eq!(field(&warned, "first_incomplete")?, first.1);
+    let reason = field(&warned, "reason")?.to_string();
+    ensure!(reason.contains("no room") && reason.contains("next attempt, due in 35"), "{reason}");
+    let (status, body) = metrics::get(&processor, "/readyz").await?;
+    let named = format!("{}-{} takes nothing in", scenario.orders_topic(), first.0);
+    ensure!(status == 503 && body.contains(&named), "{status}: {body}");
+    let other = usize::try_from(1 - first.0)?;
+    scenario.stats_when("the other partition", |stats| stats.partitions[other]["lag"] == 0).await?;
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_many_dead_letters_stop_a_partition_until_a_release_that_is_newer() -> Result<()> {
     const ORDERS: u64 = 200;
     const GUARD: u64 = 20;

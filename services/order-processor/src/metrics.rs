@@ -32,7 +32,7 @@ use crate::clock::now_ms;
 use crate::dead_letter::ErrorType;
 
 pub(crate) use scrape::register as register_scrape;
-pub(crate) use standing::{Next, SharedStanding, Standing};
+pub(crate) use standing::{FirstWaits, Full, Next, SharedStanding, Standing};
 pub(crate) use words::{RetryCause, of_attempt as word_of_attempt};
 
 /// One label whose values are words of a closed set.

@@ -40,7 +40,7 @@ use uuid::Uuid;
 use crate::checkpoint::Capacity;
 use crate::handler::Handler;
 use crate::metrics;
-use crate::readiness::Checks;
+use crate::readiness::{Checks, FullPartition};
 use crate::settings::ProcessorSettings;
 use crate::worker::{self, Mishap, Notice, Request};
 use budget::Budget;
@@ -319,7 +319,13 @@ impl<H: Handler> Session<H> {
         self.checks.judge_membership(&status, group.session_timeout);
         let standings = self.shared.instruments.standings();
         let now = Instant::now();
-        self.checks.judge_work(&standings, &self.unavailable.by_reason(), now);
+        let full = self.checks.judge_work(&standings, &self.unavailable.by_reason(), now);
+        for FullPartition { tp, offset, first_incomplete, incomplete, reason } in full {
+            tracing::warn!(
+                topic = %tp.topic, partition = tp.partition, offset, first_incomplete, incomplete, reason,
+                "takes nothing in: as much as may be is incomplete"
+            );
+        }
         for (reason, partitions) in self.unavailable.due(now) {
             tracing::warn!(partitions = %list(&partitions), reason, "partitions are unavailable");
         }

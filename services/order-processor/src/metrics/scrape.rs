@@ -114,7 +114,7 @@ fn partitions(
             ("registry", standing.waits_for_registry),
             ("dlq", is_held_up),
             ("guard", standing.is_guarded),
-            ("window", standing.waits_for_room),
+            ("window", standing.full.is_some()),
             ("control", is_stopped),
         ]
         .map(|(reason, is_paused)| {

@@ -42,12 +42,41 @@ pub(crate) struct Standing {
     pub(crate) waits_for_registry: bool,
     /// Nothing is taken in until one of the process's attempts has ended, or what the handler needs is back.
     pub(crate) waits_for_permit: bool,
-    /// Nothing is taken in until something that was is complete.
-    pub(crate) waits_for_room: bool,
+    /// Why nothing is taken in until something that was is complete, and what the first of that waits for.
+    pub(crate) full: Option<(Full, FirstWaits)>,
     /// Nothing is taken in until somebody releases the partition.
     pub(crate) is_guarded: bool,
     /// Nothing is taken in and nothing begins until somebody starts the replica.
     pub(crate) is_stopped: bool,
+}
+
+/// What leaves no room for one more incomplete record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// The partition's checkpoint: its window is full.
+    Window,
+    /// The bytes that records may take in this process.
+    Bytes,
+    /// The setting that keeps the whole partition in order.
+    Order,
+    /// The number of schemas that may be waited for.
+    Schemas,
+}
+
+/// What the first incomplete record of a partition waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FirstWaits {
+    /// Its next attempt.
+    Retry {
+        /// When that is due.
+        due: Instant,
+        /// How many were made.
+        attempts: u32,
+    },
+    /// Its dead letter, which waits for a commit or for the dead-letter topic.
+    Letter,
+    /// An attempt that runs, or may begin.
+    Attempt,
 }
 
 /// What is known about the time of a record, in milliseconds since 1970.

@@ -14,7 +14,7 @@ use super::{Atomic, Intake, Worker};
 use crate::checkpoint::{Admission, CompletedOrder, Origin, Standing};
 use crate::dead_letter::ErrorType;
 use crate::handler::{Handler, Outcome};
-use crate::metrics::Next;
+use crate::metrics::{FirstWaits, Full, Next};
 use crate::producer_table::Stamp;
 use crate::settings::Ordering;
 
@@ -30,7 +30,7 @@ pub(super) enum Dispatch {
 #[derive(Clone, Copy)]
 pub(super) enum Block {
     /// Something held has to be completed: too much is held, or everything of the partition is kept in order.
-    Room,
+    Room(Full),
     /// The writer's schema has to be looked up.
     Schema(u32),
     /// No attempt may begin now.
@@ -112,7 +112,7 @@ impl<H: Handler> Worker<'_, H> {
         let decoded = match self.decode(record.value) {
             Err(Undecoded::NeedsSchema(id)) => return Dispatch::Blocked(Block::Schema(id)),
             Err(Undecoded::AwaitsSchema(id)) if !self.awaited.has_room_for(id) => {
-                return Dispatch::Blocked(Block::Room);
+                return Dispatch::Blocked(Block::Room(Full::Schemas));
             }
             decoded => decoded,
         };
@@ -213,20 +213,24 @@ impl<H: Handler> Worker<'_, H> {
         if self.shared.halt.is_on() {
             return Some(Block::Paused);
         }
-        if !self.has_room_for(offset) {
-            return Some(Block::Room);
+        if let Some(full) = self.full(offset) {
+            return Some(Block::Room(full));
         }
         self.guarded.is_some().then_some(Block::Release)
     }
 
-    /// Returns whether one more record may become incomplete: within the checkpoint's window and the memory bound.
-    fn has_room_for(&self, offset: i64) -> bool {
+    /// Returns what keeps one more record from becoming incomplete: the checkpoint's window, or the memory bound.
+    fn full(&self, offset: i64) -> Option<Full> {
         if self.held.is_empty() {
-            return true;
+            None
+        } else if self.shared.ordering == Ordering::Partition {
+            Some(Full::Order)
+        } else if !self.state.has_room_for(offset) {
+            Some(Full::Window)
+        } else {
+            let held_bytes = self.shared.held_bytes.load(Atomic::Relaxed);
+            (held_bytes >= self.shared.held_bytes_max).then_some(Full::Bytes)
         }
-        self.shared.ordering != Ordering::Partition
-            && self.state.has_room_for(offset)
-            && self.shared.held_bytes.load(Atomic::Relaxed) < self.shared.held_bytes_max
     }
 
     pub(super) fn decode(
@@ -278,14 +282,24 @@ impl<H: Handler> Worker<'_, H> {
         }
     }
 
+    /// Returns what the first incomplete record waits for.
+    fn first_waits(&self) -> FirstWaits {
+        let Some(first) = self.held.oldest() else { return FirstWaits::Attempt };
+        match (self.state.standing(first.record.offset), first.work.due) {
+            (Standing::Doomed { .. }, _) => FirstWaits::Letter,
+            (_, Some(due)) => FirstWaits::Retry { due, attempts: first.work.attempts },
+            (_, None) => FirstWaits::Attempt,
+        }
+    }
+
     /// Waits until what blocks the record at hand may have gone; everything held goes on meanwhile.
     pub(super) async fn unblock(&mut self, block: Block) {
         match block {
-            Block::Room => {
-                self.standing.lock().waits_for_room = true;
+            Block::Room(full) => {
+                self.standing.lock().full = Some((full, self.first_waits()));
                 // Nothing is taken in, so the turn returns nothing.
                 self.turn(Intake::Closed).await;
-                self.standing.lock().waits_for_room = false;
+                self.standing.lock().full = None;
             }
             Block::Release | Block::Paused => {
                 self.turn(Intake::Closed).await;

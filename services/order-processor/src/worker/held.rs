@@ -78,6 +78,8 @@ pub(crate) struct Work {
     pub(crate) streak: Option<Streak>,
     /// When the record was taken in.
     pub(crate) since: Instant,
+    /// When its next attempt is due, while it waits for that.
+    pub(crate) due: Option<Instant>,
 }
 
 impl Work {
@@ -89,7 +91,16 @@ impl Work {
         origin: Origin,
     ) -> Self {
         let since = Instant::now();
-        Self { attempts, order, schema_id, origin, first_failure: None, streak: None, since }
+        Self {
+            attempts,
+            order,
+            schema_id,
+            origin,
+            first_failure: None,
+            streak: None,
+            since,
+            due: None,
+        }
     }
 }
 
@@ -166,6 +177,9 @@ impl HeldRecords {
     /// Lets a held record wait until `due`.
     pub(crate) fn wait(&mut self, offset: i64, due: Instant) {
         self.waiting.insert((due, offset));
+        if let Some(held) = self.get_mut(offset) {
+            held.work.due = Some(due);
+        }
     }
 
     /// Returns when the next waiting record is due.
@@ -180,6 +194,9 @@ impl HeldRecords {
             return None;
         }
         self.waiting.pop_first();
+        if let Some(held) = self.get_mut(offset) {
+            held.work.due = None;
+        }
         Some(offset)
     }
 
