@@ -49,7 +49,7 @@ use uuid::Uuid;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::PartitionState;
-use crate::clock::now_ms;
+use crate::clock::{Arrival, now_ms};
 use crate::dead_letter::ErrorType;
 use crate::gate::Gate;
 use crate::halt::Halt;
@@ -249,6 +249,8 @@ struct Worker<'a, H> {
     lines_withheld: usize,
     timing: Timing,
     standing: SharedStanding,
+    /// How the records came that are taken in.
+    arrival: Arrival,
     /// What is known about the time of the first record that was not taken in.
     next: Next,
     /// Records that were delivered since that was noted.
@@ -304,6 +306,7 @@ pub(crate) async fn run<H: Handler>(
         lines_withheld: 0,
         timing,
         standing: assignment.standing,
+        arrival: Arrival::Appended,
         next: Next::Unknown,
         delivered: 0,
         letters: 0,
@@ -391,8 +394,11 @@ impl<H: Handler> Worker<'_, H> {
         let claimed = fetched.batches.iter().map(|batch| batch.header().record_count);
         let records = claimed.map(|count| usize::try_from(count).unwrap_or(0));
         self.lines_reserved = self.shared.reporter.reserve(records.fold(0, usize::saturating_add));
-        self.standing.lock().ends_at(fetched.last_stable_offset, now_ms());
+        let read_ms = now_ms();
+        self.standing.lock().ends_at(fetched.last_stable_offset, read_ms);
         for raw in &fetched.batches {
+            let is_appended = raw.header().is_log_append_time();
+            self.arrival = if is_appended { Arrival::Appended } else { Arrival::Produced(read_ms) };
             self.next = Next::At(raw.header().base_timestamp_ms);
             match raw.open(UNPACKED_BYTES_MAX) {
                 Ok(batch) if aborted.delivers(&batch) => {

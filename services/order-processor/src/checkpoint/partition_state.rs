@@ -84,7 +84,7 @@ pub enum Origin {
 /// An order whose processing succeeded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CompletedOrder {
-    /// The record's timestamp, in milliseconds since 1970.
+    /// As of when it counts: the record's timestamp, in milliseconds since 1970.
     pub timestamp_ms: i64,
     /// The order's price; has to be a valid one.
     pub price: f32,

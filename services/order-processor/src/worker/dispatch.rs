@@ -138,17 +138,18 @@ impl<H: Handler> Worker<'_, H> {
             Err(Undecoded::NeedsSchema(id) | Undecoded::AwaitsSchema(id)) => {
                 let work = Work::new(attempts, None, Some(id), origin);
                 let keeps_key = self.shared.ordering == Ordering::Key;
-                let held = HeldRecord { record: OwnedRecord::copy(record), work, keeps_key };
+                let (offset, record) = (record.offset, OwnedRecord::copy(record, self.arrival));
+                let held = HeldRecord { record, work, keeps_key };
                 if is_behind_its_key {
                     self.held.park(held);
                 } else {
                     self.held.hold(held);
-                    self.await_schema(id, record.offset);
+                    self.await_schema(id, offset);
                 }
             }
             Ok((order, schema_id)) => {
                 if is_behind_its_key {
-                    let record = OwnedRecord::copy(record);
+                    let record = OwnedRecord::copy(record, self.arrival);
                     let work = Work::new(attempts, Some(order), schema_id, origin);
                     self.held.park(HeldRecord { record, work, keeps_key: true });
                 } else if let Some(delay) = delay {
@@ -184,7 +185,7 @@ impl<H: Handler> Worker<'_, H> {
         match self.start(place, order, attempts) {
             Some((order, Ok(Outcome::Done))) => {
                 self.answered();
-                let timestamp_ms = record.timestamp_ms;
+                let timestamp_ms = self.arrival.time_of(record.timestamp_ms);
                 let completed =
                     CompletedOrder { timestamp_ms, price: order.price, attempts, origin };
                 self.state.complete_order(record.offset, completed);
@@ -204,7 +205,8 @@ impl<H: Handler> Worker<'_, H> {
     pub(super) fn hold(&mut self, record: &Record<'_>, work: Work) {
         // Poison is out of its key's order: nothing is done with it but writing it down.
         let keeps_key = work.attempts > 0 && self.shared.ordering == Ordering::Key;
-        self.held.hold(HeldRecord { record: OwnedRecord::copy(record), work, keeps_key });
+        let record = OwnedRecord::copy(record, self.arrival);
+        self.held.hold(HeldRecord { record, work, keeps_key });
     }
 
     /// Returns what keeps any record from being taken.

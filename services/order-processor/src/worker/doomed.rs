@@ -125,8 +125,8 @@ impl<H: Handler> Worker<'_, H> {
         if let Admission::Doomed { attempts, .. } = self.state.admit(record.offset, None) {
             let work = Work::new(attempts, None, poison.schema_id, origin);
             // Later records of its key need not wait: no attempt at it comes after theirs.
-            let held = HeldRecord { record: OwnedRecord::copy(record), work, keeps_key: false };
-            self.held.hold(held);
+            let owned = OwnedRecord::copy(record, self.arrival);
+            self.held.hold(HeldRecord { record: owned, work, keeps_key: false });
             self.await_commit(record.offset, poison, self.dooms.first_revision);
         }
         Dispatch::Taken

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::checkpoint::Origin;
 use crate::circuit::Streak;
+use crate::clock::Arrival;
 
 /// A record's headers in order, repeated names, null values and all.
 pub(crate) type Headers = Vec<(Bytes, Option<Bytes>)>;
@@ -21,6 +22,8 @@ pub(crate) type Headers = Vec<(Bytes, Option<Bytes>)>;
 pub(crate) struct OwnedRecord {
     pub(crate) offset: i64,
     pub(crate) timestamp_ms: i64,
+    /// As of when it counts.
+    pub(crate) counts_at_ms: i64,
     pub(crate) key: Option<Bytes>,
     pub(crate) value: Option<Bytes>,
     pub(crate) headers: Headers,
@@ -28,7 +31,7 @@ pub(crate) struct OwnedRecord {
 
 impl OwnedRecord {
     /// Copies `record`.
-    pub(crate) fn copy(record: &Record<'_>) -> Self {
+    pub(crate) fn copy(record: &Record<'_>, arrival: Arrival) -> Self {
         let headers = record
             .headers
             .iter()
@@ -39,6 +42,7 @@ impl OwnedRecord {
         Self {
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
+            counts_at_ms: arrival.time_of(record.timestamp_ms),
             key: record.key.map(Bytes::copy_from_slice),
             value: record.value.map(Bytes::copy_from_slice),
             headers,
@@ -235,6 +239,7 @@ mod tests {
         let record = OwnedRecord {
             offset,
             timestamp_ms: 0,
+            counts_at_ms: 0,
             key: key.map(|key| Bytes::from_static(key.as_bytes())),
             value: None,
             headers: Vec::new(),

@@ -179,7 +179,7 @@ impl<H: Handler> Worker<'_, H> {
         let Some((held, next)) = self.held.release(offset) else { return };
         self.ready.extend(next);
         let Work { attempts, order: Some(order), origin, .. } = held.work else { return };
-        let timestamp_ms = held.record.timestamp_ms;
+        let timestamp_ms = held.record.counts_at_ms;
         let completed = CompletedOrder { timestamp_ms, price: order.price, attempts, origin };
         self.state.complete_order(offset, completed);
         if self.lines_reserved == 0 {
