@@ -229,7 +229,7 @@ async fn a_record_that_waits_holds_back_the_commit_and_nothing_else_through_a_ki
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_whose_window_is_full_is_named_and_holds_up_no_other() -> Result<()> {
-    const ORDERS: u64 = 1_000;
+    const ORDERS: u64 = 2_000;
     let webhook = Webhook::start(Answer::DONE)?;
     let scenario = Scenario::open("window")
         .await?
@@ -238,7 +238,7 @@ async fn a_partition_whose_window_is_full_is_named_and_holds_up_no_other() -> Re
         // The narrowest window there is.
         .with("OFFSET_METADATA_MAX_BYTES", "2012")
         .with("CORRUPT_KINDS", "hot-key")
-        .with("CORRUPT_RATE", "0.3")
+        .with("CORRUPT_RATE", "0.5")
         .with("ORDER_COUNT", &ORDERS.to_string());
     publish(&scenario).await?;
     let servers = scenario.platform().bootstrap_servers();
