@@ -184,8 +184,18 @@ pub(crate) struct Assignment {
 
 /// How a piece of work in flight ended.
 enum Finished {
-    Attempt { offset: i64, order: Order, outcome: Attempted },
-    Letter { offset: i64, error_type: ErrorType, outcome: Result<(), LetterError> },
+    Attempt {
+        offset: i64,
+        order: Order,
+        outcome: Attempted,
+    },
+    Letter {
+        offset: i64,
+        /// The last offset that it stands for, if that is a piece of the log and no record.
+        last_offset: Option<i64>,
+        error_type: ErrorType,
+        outcome: Result<(), LetterError>,
+    },
 }
 
 /// What an attempt came to.

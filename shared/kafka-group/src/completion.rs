@@ -179,10 +179,15 @@ impl CompletionTracker {
         }
     }
 
-    /// Notes the same of something that stands for all offsets below `next_offset` too, which have no records: they are
-    /// complete, also after a restart.
-    pub fn begin_piece(&mut self, offset: i64, next_offset: i64) {
-        self.begin(offset);
+    /// Returns whether a record at one of these offsets is dispatched and not complete.
+    pub fn is_dispatched_within(&self, offsets: RangeInclusive<i64>) -> bool {
+        let is_latest = self.latest.is_some_and(|latest| offsets.contains(&latest));
+        is_latest || self.dispatched.range(offsets).next().is_some()
+    }
+
+    /// Notes that there are no records from the frontier up to `next_offset`, also after a restart, although something is
+    /// there to be read.
+    pub fn skip_to(&mut self, next_offset: i64) {
         self.frontier = self.frontier.max(next_offset);
         self.position = self.position.max(self.frontier);
     }

@@ -15,7 +15,8 @@
 //! Counting and completing are one step, so at any moment the numbers are those of exactly the complete records:
 //! orders + dead letters + duplicates = records complete since the first offset covered. A checkpoint taken at any
 //! moment is consistent, and a restart from it repeats exactly what it does not count. A piece of the log that is no
-//! record, such as a damaged batch, counts as one dead letter at its first offset; its other offsets have no record.
+//! record, such as a damaged batch, counts as one dead letter at its first offset; its other offsets have no record once it
+//! does.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -217,16 +218,30 @@ impl PartitionState {
     }
 
     /// Takes up a piece of the log that is no record, in offset order, and returns the offset at which it counts as one,
-    /// with the attempts that were made there; `None` if all of it is complete already, or being processed.
+    /// with the attempts that were made there; `None` if all of it is complete already.
     ///
-    /// Its other offsets are complete from here on, as those that compaction has removed. There has to be room for the
-    /// last one.
+    /// Nothing behind it may be taken up before [`Self::complete_piece`]: its other offsets are complete only then, because
+    /// there may be records to be read after a restart. There has to be room for the last one.
     pub fn admit_piece(&mut self, offsets: RangeInclusive<i64>) -> Option<(i64, u32)> {
         let contents = &mut self.contents;
-        let offset = contents.tracker.first_open(offsets.clone())?;
-        contents.tracker.begin_piece(offset, offsets.end().saturating_add(1));
+        let offset = contents.tracker.first_open(offsets)?;
+        contents.tracker.begin(offset);
         self.revision += 1;
         Some((offset, contents.attempts.get(&offset).copied().unwrap_or(0)))
+    }
+
+    /// Returns whether a piece of these offsets was admitted and is not complete.
+    pub fn is_piece_open(&self, offsets: RangeInclusive<i64>) -> bool {
+        self.contents.tracker.is_dispatched_within(offsets)
+    }
+
+    /// Counts an admitted piece up to `last_offset` as one dead letter, as [`Self::complete_dead_letter`] does a record.
+    pub fn complete_piece(&mut self, offset: i64, last_offset: i64, attempts: u32) -> bool {
+        let is_complete = self.complete_dead_letter(offset, attempts, Origin::Produced);
+        if is_complete {
+            self.contents.tracker.skip_to(last_offset.saturating_add(1));
+        }
+        is_complete
     }
 
     /// Counts an admitted record as a processed order, and returns whether it was incomplete; otherwise nothing changes.

@@ -35,6 +35,8 @@ pub(super) enum Block {
     Schema(u32),
     /// No attempt may begin now.
     Permit,
+    /// The letter of what cannot be read has to be written.
+    Letter,
     /// The partition is stopped.
     Release,
     /// The brake is on.
@@ -303,7 +305,7 @@ impl<H: Handler> Worker<'_, H> {
                 self.turn(Intake::Closed).await;
                 self.standing.lock().full = None;
             }
-            Block::Release | Block::Paused => {
+            Block::Letter | Block::Release | Block::Paused => {
                 self.turn(Intake::Closed).await;
             }
             Block::Schema(id) => {

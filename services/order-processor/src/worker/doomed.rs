@@ -227,6 +227,7 @@ impl<H: Handler> Worker<'_, H> {
         }
         let letters = self.shared.letters.clone();
         let (partition, error_type) = (self.tp.partition, poison.error_type);
+        let last_offset = poison.offsets.map(|(_, last)| last);
         let shared = self.shared;
         let trace = Trace::of(raw(&record.headers)).filter(|_| shared.spans.is_on());
         let span = trace.and_then(|trace| Begun::of(shared, trace.context, rand::random()));
@@ -235,7 +236,7 @@ impl<H: Handler> Worker<'_, H> {
             if let Some(span) = span.filter(|_| outcome.is_ok()) {
                 span.written(shared);
             }
-            Finished::Letter { offset, error_type, outcome }
+            Finished::Letter { offset, last_offset, error_type, outcome }
         });
         self.letters += 1;
         self.in_flight.push(InFlight { work, permit: None, begun: Instant::now() });

@@ -1,15 +1,16 @@
 //! Pieces of a log that are no records: they go to the dead-letter topic as they are, one letter for all the offsets that
 //! a piece stands for.
 //!
-//! Such a piece counts as one record, at the first of its offsets that is not complete. The others count as absent, as
-//! those that compaction has removed.
+//! Such a piece counts as one record, at the first of its offsets that is not complete. Once its letter is written the
+//! others count as absent, as those that compaction has removed. Nothing behind it is taken in before that: the next
+//! owner of the partition may be able to read what this one cannot, and then finds all its records still to be done.
 
 use anyhow::Context as _;
 use kafka_client::error::chain;
 use kafka_group::record_batch::{DamagedBatch, Headers, Record, UndecodableRecord};
 
 use super::Worker;
-use super::dispatch::{Dispatch, Poison};
+use super::dispatch::{Block, Dispatch, Poison};
 use super::held::Work;
 use crate::checkpoint::Origin;
 use crate::dead_letter::{ErrorType, NO_TIMESTAMP};
@@ -91,6 +92,9 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     pub(super) fn dispatch_piece(&mut self, piece: &Piece<'_>) -> Dispatch {
+        if self.state.is_piece_open(piece.first_offset..=piece.last_offset) {
+            return Dispatch::Blocked(Block::Letter);
+        }
         if let Some(block) = self.block(piece.last_offset) {
             return Dispatch::Blocked(block);
         }
@@ -113,6 +117,9 @@ impl<H: Handler> Worker<'_, H> {
             offsets: piece.offsets(),
         };
         self.give_up_piece(offset, &poison);
+        if piece.first_offset < piece.last_offset {
+            return Dispatch::Blocked(Block::Letter);
+        }
         Dispatch::Taken
     }
 }

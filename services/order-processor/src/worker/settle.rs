@@ -43,17 +43,21 @@ impl<H: Handler> Worker<'_, H> {
                 }
                 self.settle(offset, outcome);
             }
-            Finished::Letter { offset, error_type, outcome: Ok(()) } => {
+            Finished::Letter { offset, last_offset, error_type, outcome: Ok(()) } => {
                 self.letters -= 1;
                 if let Some((held, next)) = self.held.release(offset) {
                     let Work { attempts, origin, .. } = held.work;
-                    if self.state.complete_dead_letter(offset, attempts, origin) {
+                    let is_counted = match last_offset {
+                        Some(last) => self.state.complete_piece(offset, last, attempts),
+                        None => self.state.complete_dead_letter(offset, attempts, origin),
+                    };
+                    if is_counted {
                         self.shared.instruments.dead_letter(error_type);
                     }
                     self.ready.extend(next);
                 }
             }
-            Finished::Letter { offset, error_type: _, outcome: Err(error) } => {
+            Finished::Letter { offset, outcome: Err(error), .. } => {
                 self.letters -= 1;
                 tracing::debug!(partition = %self.tp, offset, ?error, "dead letter given up");
             }

@@ -138,21 +138,22 @@ fn incomplete_offsets_that_are_gone_from_the_log_are_dropped_and_counted() {
 }
 
 #[test]
-fn a_piece_of_many_offsets_is_one_and_stays_so_after_a_restart() {
+fn offsets_without_a_record_are_skipped_for_good_and_those_before_that_are_read_again() {
     let mut tracker = CompletionTracker::new(0);
     tracker.begin(0);
     assert_eq!(tracker.first_open(0..=0), None, "it is dispatched");
     assert_eq!(tracker.first_open(1..=9), Some(1));
-    tracker.begin_piece(1, 10);
-    assert_eq!(tracker.first_open(1..=9), None);
-    let mut restored = restart(&tracker);
+    tracker.begin(1);
+    assert!(tracker.is_dispatched_within(1..=9) && !tracker.is_dispatched_within(2..=9));
+    let restored = restart(&tracker);
     assert_eq!(restored.incomplete_offsets(), [0, 1]);
     assert_eq!(restored.first_open(1..=9), Some(1), "it is done again as a whole");
-    assert_eq!(restored.first_open(5..=9), None);
-    assert_eq!(restored.first_open(5..=12), Some(10));
+    assert_eq!(restored.observe(2), Observed::New);
+    assert!(!restored.is_dispatched_within(1..=9));
 
     tracker.complete(1);
-    restored = restart(&tracker);
+    tracker.skip_to(10);
+    let mut restored = restart(&tracker);
     assert_eq!((restored.committable(), restored.first_open(1..=9)), (0, None));
     restored.begin(0);
     restored.complete(0);

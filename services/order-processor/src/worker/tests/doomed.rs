@@ -183,7 +183,6 @@ async fn a_worker_does_not_rest_while_letters_wait() {
 async fn bytes_that_are_no_record_wait_for_no_commit() {
     let mut bench = Bench::manual(script([]), Ordering::Key, empty());
     bench.fetch(vec![], Some(damaged(0, 9))).await;
-    bench.caught_up().await;
     bench.letter().await.answer.send(Ok(())).unwrap();
     assert_eq!(bench.checkpoint().await.committable(), 10);
 }
