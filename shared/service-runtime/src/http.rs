@@ -1,17 +1,22 @@
 //! The HTTP server beside the service: `/healthz`, `/readyz`, `/metrics`.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use http_server::Limits;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::run::Context;
+
+/// Probes and scrapers are few.
+const LIMITS: Limits = Limits::of_connections(64);
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -30,9 +35,7 @@ pub(crate) async fn serve(address: String, context: Context) {
     if let Ok(local) = listener.local_addr() {
         info!(http_addr = %local, "serving /healthz, /readyz and /metrics");
     }
-    if let Err(error) = axum::serve(listener, router(context)).await {
-        error!(%error, "health and metrics have stopped");
-    }
+    http_server::serve(listener, router(context), LIMITS, pending()).await;
 }
 
 fn router(context: Context) -> Router {
@@ -173,7 +176,7 @@ mod tests {
             let address = listener.local_addr().unwrap().to_string();
             let router = router(context.clone());
             let mut task = JoinSet::new();
-            task.spawn(async move { axum::serve(listener, router).await.unwrap() });
+            task.spawn(http_server::serve(listener, router, LIMITS, pending()));
             Self { address, _task: task }
         }
 
