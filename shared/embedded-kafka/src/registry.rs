@@ -2,7 +2,8 @@
 //!
 //! It answers what services and `curl` ask in development: subjects and their versions, schemas by id, compatibility and its
 //! levels, deletion. It has no other schema types, references, modes, contexts or access control. Reading order: `canonical`
-//! says when two schemas are the same text, `store` what a registry does with them, `api` how it is asked.
+//! says when two schemas are the same text, `store` what a registry does with them, `api` how it is asked, `access` which
+//! requests it answers.
 //!
 //! - [Schema Registry API](https://docs.confluent.io/platform/current/schema-registry/develop/api.html)
 
@@ -12,17 +13,24 @@ mod store;
 
 mod api;
 
+mod access;
+
 #[cfg(test)]
 mod goldens;
 
 use std::{
+    future::pending,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
+use http_server::Limits;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{StartError, registry::store::Store};
+
+/// Services and tests on one machine are one client.
+const LIMITS: Limits = Limits::of_connections(512);
 
 /// A running registry. Dropping it stops it and loses its schemas.
 #[derive(Debug)]
@@ -79,13 +87,9 @@ impl EmbeddedRegistry {
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let routes = api::routes(Arc::clone(&store));
+        let routes = access::guarded(api::routes(Arc::clone(&store)), address);
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            if let Err(error) = axum::serve(listener, routes).await {
-                tracing::error!(%address, %error, "the schema registry has stopped");
-            }
-        });
+        tasks.spawn(http_server::serve(listener, routes, LIMITS, pending()));
         Ok(Self { store, address, tasks })
     }
 }

@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use embedded_kafka::registry::EmbeddedRegistry;
 use order_avro::ORDER_SCHEMA;
 use schema_registry::{Compatibility, RegistryConfig, RegistryError, SchemaRegistry};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const WITHOUT_PRICE: &str = r#"{"type": "record", "name": "Order", "namespace": "com.kafka.orders",
     "fields": [{"name": "orderId", "type": "string"}]}"#;
@@ -51,6 +53,38 @@ async fn a_registry_that_is_started_again_is_where_it_was_with_what_it_had() {
     let registry = stopped.start().await.expect("the same port");
     assert_eq!(registry.url(), url);
     assert!(client.schema_by_id(1).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_can_have_a_browser_change_nothing() {
+    let registry = start().await;
+    let body = r#"{"schema": "\"string\""}"#;
+    let json = "Content-Type: application/json\r\n";
+    for (host, content_type, expected) in [
+        ("localhost", json, "200 OK"),
+        ("localhost", "", "415 Unsupported Media Type"),
+        ("localhost", "Content-Type: text/plain\r\n", "415 Unsupported Media Type"),
+        ("evil.example", json, "403 Forbidden"),
+    ] {
+        let request = format!(
+            "POST /subjects/a/versions HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{content_type}\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = exchange(&registry, &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}\r\n")), "{host}: {answer}");
+    }
+    let read = "GET /subjects HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    let answer = exchange(&registry, read).await;
+    assert!(answer.contains("does not answer to the host evil.example"), "{answer}");
+}
+
+async fn exchange(registry: &EmbeddedRegistry, request: &str) -> String {
+    let mut connection = TcpStream::connect(registry.address()).await.expect("a connection");
+    connection.write_all(request.as_bytes()).await.expect("a request");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.expect("an answer");
+    answer
 }
 
 async fn start() -> EmbeddedRegistry {

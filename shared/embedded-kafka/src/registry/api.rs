@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{Path, Query, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -25,7 +25,7 @@ const MEDIA_TYPES: [&str; 3] = [
 ];
 
 type Shared = State<Arc<Mutex<Store>>>;
-type Answer = Result<Value, Refusal>;
+pub(super) type Answer = Result<Value, Refusal>;
 
 /// The query parameters that mean something here; all others are ignored.
 #[derive(Deserialize, Default)]
@@ -246,17 +246,23 @@ impl Parameters {
 }
 
 /// Refuses what comes in, or is wanted, in another form than JSON, and names the form of the answer.
+///
+/// A `POST` has to name its form. Without one, or with that of a text or a form, a page of any site can have a browser send
+/// it; any other form makes the browser ask first, and no answer of ours allows it.
 async fn negotiate(request: Request, next: Next) -> Response {
     let answered = accepted(request.headers());
     let sent = request.headers().get(header::CONTENT_TYPE);
     let sent = sent.map(|value| media_type(value.to_str().unwrap_or_default()));
-    let readable = |sent| MEDIA_TYPES.contains(&sent) || (sent == "application/octet-stream");
+    let is_readable = match sent {
+        None => request.method() != Method::POST,
+        Some(sent) => MEDIA_TYPES.contains(&sent) || (sent == "application/octet-stream"),
+    };
     let response = if answered.is_none() {
         status(StatusCode::NOT_ACCEPTABLE)
-    } else if sent.is_some_and(|sent| !readable(sent)) {
-        status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
-    } else {
+    } else if is_readable {
         next.run(request).await
+    } else {
+        status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
     };
     let answered = answered.unwrap_or(MEDIA_TYPES[0]);
     ([(header::CONTENT_TYPE, answered)], response).into_response()
@@ -296,7 +302,7 @@ fn described(subject: &str, version: &Version, store: &Store) -> Value {
     json!({ "subject": subject, "version": number, "id": id, "schemaType": "AVRO", "schema": schema })
 }
 
-fn reply(answer: Answer) -> Response {
+pub(super) fn reply(answer: Answer) -> Response {
     match answer {
         Ok(body) => body.to_string().into_response(),
         Err(Refusal { code, message }) => {

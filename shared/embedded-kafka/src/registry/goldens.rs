@@ -3,8 +3,9 @@
 //! Of the recording these are left out: other schema types (JSON, PROTOBUF; ours lists only AVRO), references between schemas,
 //! setting modes and what they change, importing under a given id, contexts and the cluster's metadata, and the routes below a
 //! schema's id or version (`…/schema`, `…/subjects`, `…/versions`, `…/referencedby`); besides them a decimal with a new scale,
-//! which the Avro library takes for incompatible, a subject of 500 characters, and registering in parallel. Of an answer, `guid`,
-//! `ts` and `deleted` are left out, which ours does not have, and of an error's text what follows `details:`.
+//! which the Avro library takes for incompatible, a subject of 500 characters, registering in parallel, and a body without a
+//! `Content-Type`, which ours refuses: a page of any site can have a browser send one. Of an answer, `guid`, `ts` and `deleted` are left out, which
+//! ours does not have, and of an error's text what follows `details:`.
 
 use std::{
     collections::BTreeMap,
