@@ -129,7 +129,7 @@ test-kafka: $(PYTHON_READY) ## Run the suites on a real Kafka and registry: BOOT
 	$(PYTHON) tests/outsiders/oracle.py self-check
 	TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) $(WITH_KAFKA) \
 		cargo test --workspace --features end-to-end/outsiders --test '*'
-	$(if $(BOOTSTRAP_SERVERS),@echo 'tests/disk.rs, tests/fetch_limits.rs damage or limit their broker and were not run on yours',\
+	$(if $(BOOTSTRAP_SERVERS),@echo 'tests/disk.rs and tests/fetch_limits.rs damage or limit their broker and were not run on yours',\
 		KAFKA_PROPERTIES='fetch.max.bytes=1000000 offset.metadata.max.bytes=2048' \
 		TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) tests/kafka/kafka.py run cargo test \
 		--package end-to-end --features own-broker --test disk --test fetch_limits --test metadata_limits)
