@@ -226,7 +226,7 @@ impl FromSettings for ProcessorSettings {
                 "MAX_VALUE_BYTES",
                 65_536,
                 1..=1_073_741_824,
-                "Longest value that is taken for an order; a longer one is oversize and dead-lettered.",
+                "Longest value that is taken for an order, packed or unpacked; a longer one is oversize and dead-lettered.",
             ),
             dedupe: !s
                 .choice(

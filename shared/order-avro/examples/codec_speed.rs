@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     measure("decode, writer's schema equal", 1, || WriterSchema::own().decode(black_box(&datum)));
     measure("decode, writer's schema resolved", 1, || foreign.decode(black_box(&foreign_datum)));
-    measure("decode, object container file", 10, || decode_container(black_box(&file)));
+    measure("decode, object container file", 10, || decode_container(black_box(&file), 1 << 20));
     let mut value = Vec::new();
     measure("encode, Confluent's wire format", 1, || {
         value.clear();

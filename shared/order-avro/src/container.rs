@@ -2,109 +2,126 @@
 //! record: one schema, one block, one order.
 //!
 //! The file is taken apart here and not by the Avro library's `Reader`, which neither sees what a block holds
-//! besides the counted orders nor tells a file that was cut from one that ended.
+//! besides the counted orders nor tells a file that was cut from one that ended, and unpacks blocks of any size.
 
-use std::{collections::BTreeMap, str::FromStr as _, sync::LazyLock};
+use std::io::Read as _;
 
-use apache_avro::{Codec, Schema, error::Details, reader::datum::GenericDatumReader};
-use serde::de::DeserializeOwned;
-use serde_bytes::ByteBuf;
+use flate2::bufread::DeflateDecoder;
 
-use crate::{DecodeError, Order, PoisonKind, WriterSchema, error, payload, writer_schema};
-
-type Metadata = BTreeMap<String, ByteBuf>;
+use crate::{
+    DecodeError, Order, PoisonKind, WriterSchema,
+    datum::{Datum, mismatch},
+    error, payload,
+};
 
 const SYNC_MARKER_BYTES: usize = 16;
 
-/// Decodes an object container file that holds exactly one order.
+/// What a file says about itself.
+#[derive(Default)]
+struct Metadata<'a> {
+    schema: Option<&'a [u8]>,
+    codec: Option<&'a [u8]>,
+}
+
+/// Decodes an object container file that holds exactly one order, of at most `datum_bytes_max` bytes.
 ///
 /// Understands the codecs `null`, `deflate` and `snappy`.
 ///
 /// # Errors
 /// [`PoisonKind::BadMagic`] if it is no such file, [`PoisonKind::UnknownFormat`] if its codec is not known,
 /// [`PoisonKind::Truncated`] if it ends early or holds no order, [`PoisonKind::TrailingBytes`] if it holds
-/// anything after the first order, [`PoisonKind::SchemaMismatch`] if its content is damaged or its schema is
-/// not one of orders.
-pub fn decode_container(file: &[u8]) -> Result<Order, DecodeError> {
-    let mut rest = payload::after_container_magic(file)?;
-    let metadata: Metadata = read(&METADATA, &mut rest)?;
-    let sync_marker = take(&mut rest, SYNC_MARKER_BYTES)?;
-    let count: i64 = read(&LONG, &mut rest)?;
-    let length: i64 = read(&LONG, &mut rest)?;
-    let length = usize::try_from(length).map_err(|_| damaged("a block's length is negative"))?;
-    let block = take(&mut rest, length)?;
-    if take(&mut rest, SYNC_MARKER_BYTES)? != sync_marker {
-        return Err(damaged("a block does not end with the file's sync marker"));
+/// anything after the first order, [`PoisonKind::Oversize`] if that unpacks to more than `datum_bytes_max`,
+/// [`PoisonKind::SchemaMismatch`] if its content is damaged or its schema is not one of orders.
+pub fn decode_container(file: &[u8], datum_bytes_max: usize) -> Result<Order, DecodeError> {
+    let mut rest = Datum::new(payload::after_container_magic(file)?);
+    let metadata = Metadata::read(&mut rest)?;
+    let sync_marker = rest.take(SYNC_MARKER_BYTES)?;
+    let count = rest.long()?;
+    let block = rest.bytes()?;
+    if rest.take(SYNC_MARKER_BYTES)? != sync_marker {
+        return Err(mismatch("a block does not end with the file's sync marker"));
     }
-    if (count < 1) || (length == 0) {
+    if (count < 1) || block.is_empty() {
         return Err(DecodeError::new(PoisonKind::Truncated, "the file's first block is empty"));
     }
-    if (count > 1) || !rest.is_empty() {
+    if (count > 1) || !rest.rest().is_empty() {
         return Err(DecodeError::new(
             PoisonKind::TrailingBytes,
             "the file goes on after one order",
         ));
     }
-    let mut datum = block.to_vec();
-    codec(&metadata)?.decompress(&mut datum).map_err(|error| {
-        if matches!(error.details(), Details::MemoryAllocation { .. }) {
-            damaged("a block decompresses to more than any order takes")
-        } else {
-            DecodeError::from_avro(&error)
+    match metadata.codec {
+        None | Some(b"null") => metadata.schema()?.decode(block),
+        Some(b"deflate") => metadata.schema()?.decode(&inflate(block, datum_bytes_max)?),
+        Some(b"snappy") => metadata.schema()?.decode(&unsnap(block, datum_bytes_max)?),
+        Some(codec) => {
+            let codec = String::from_utf8_lossy(codec);
+            let detail = format!("the file's codec {:?} is not known", error::cut(&codec));
+            Err(DecodeError::new(PoisonKind::UnknownFormat, detail))
         }
-    })?;
-    schema(&metadata)?.decode(&datum)
+    }
 }
 
-static METADATA: LazyLock<GenericDatumReader<'static>> = LazyLock::new(|| {
-    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::map(Schema::Bytes).build());
-    reader(&SCHEMA)
-});
+impl<'a> Metadata<'a> {
+    fn read(rest: &mut Datum<'a>) -> Result<Self, DecodeError> {
+        let mut metadata = Self::default();
+        loop {
+            let (count, _bytes) = rest.block()?;
+            if count == 0 {
+                return Ok(metadata);
+            }
+            for _ in 0..count {
+                let (key, value) = (rest.bytes()?, rest.bytes()?);
+                match key {
+                    b"avro.schema" => metadata.schema = Some(value),
+                    b"avro.codec" => metadata.codec = Some(value),
+                    _ => {}
+                }
+            }
+        }
+    }
 
-static LONG: LazyLock<GenericDatumReader<'static>> = LazyLock::new(|| reader(&Schema::Long));
-
-fn reader(schema: &'static Schema) -> GenericDatumReader<'static> {
-    // The first use of the Avro library sets its allocation limit.
-    writer_schema::own_schema();
-    #[expect(clippy::expect_used, reason = "the two schemas are part of the program, and tested")]
-    GenericDatumReader::builder(schema)
-        .human_readable(false)
-        .build()
-        .expect("a schema without names refers to no other")
+    fn schema(&self) -> Result<WriterSchema, DecodeError> {
+        let Some(Ok(json)) = self.schema.map(str::from_utf8) else {
+            return Err(mismatch("the file's metadata has no schema"));
+        };
+        WriterSchema::parse(json).map_err(|error| mismatch(error.to_string()))
+    }
 }
 
-fn read<T: DeserializeOwned>(
-    reader: &GenericDatumReader<'_>,
-    rest: &mut &[u8],
-) -> Result<T, DecodeError> {
-    reader.read_deser(rest).map_err(|error| DecodeError::from_avro(&error))
+fn inflate(block: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
+    let mut datum = Vec::new();
+    // Python's fastavro leaves a part of zlib's checksum behind the packed bytes, so what follows them is not looked at.
+    let mut unpacked = DeflateDecoder::new(block).take(one_more_than(bytes_max));
+    unpacked
+        .read_to_end(&mut datum)
+        .map_err(|error| mismatch(format!("the block cannot be unpacked: {error}")))?;
+    if datum.len() > bytes_max {
+        return Err(oversize(bytes_max));
+    }
+    Ok(datum)
 }
 
-fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], DecodeError> {
-    rest.split_off(..length).ok_or_else(|| {
-        DecodeError::new(PoisonKind::Truncated, "the file ends before its first block does")
-    })
+/// Unpacks what is followed by its checksum.
+fn unsnap(block: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
+    let damaged = |error: snap::Error| mismatch(format!("the block cannot be unpacked: {error}"));
+    let (packed, checksum) =
+        block.split_last_chunk().ok_or_else(|| mismatch("a block has no checksum"))?;
+    if snap::raw::decompress_len(packed).map_err(damaged)? > bytes_max {
+        return Err(oversize(bytes_max));
+    }
+    let datum = snap::raw::Decoder::new().decompress_vec(packed).map_err(damaged)?;
+    if crc32fast::hash(&datum) != u32::from_be_bytes(*checksum) {
+        return Err(mismatch("a block does not have its checksum"));
+    }
+    Ok(datum)
 }
 
-fn codec(metadata: &Metadata) -> Result<Codec, DecodeError> {
-    let Some(name) = metadata.get("avro.codec") else { return Ok(Codec::Null) };
-    let name = String::from_utf8_lossy(name);
-    Codec::from_str(&name).map_err(|_| {
-        DecodeError::new(
-            PoisonKind::UnknownFormat,
-            format!("the file's codec {:?} is not known", error::cut(&name)),
-        )
-    })
+fn oversize(bytes_max: usize) -> DecodeError {
+    let detail = format!("the file unpacks to more than {bytes_max} bytes");
+    DecodeError::new(PoisonKind::Oversize, detail)
 }
 
-fn schema(metadata: &Metadata) -> Result<WriterSchema, DecodeError> {
-    let json = metadata.get("avro.schema").map(|json| std::str::from_utf8(json));
-    let Some(Ok(json)) = json else {
-        return Err(damaged("the file's metadata has no schema"));
-    };
-    WriterSchema::parse(json).map_err(|error| damaged(&error.to_string()))
-}
-
-fn damaged(detail: &str) -> DecodeError {
-    DecodeError::new(PoisonKind::SchemaMismatch, detail)
+fn one_more_than(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(1)
 }

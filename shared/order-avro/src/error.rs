@@ -1,6 +1,6 @@
 //! The ways in which a value can fail to be an order.
 
-use std::{error::Error as _, fmt, io};
+use std::fmt;
 
 /// Why a value is no order: a property of the bytes, so that trying again cannot help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +15,8 @@ pub enum PoisonKind {
     Truncated,
     /// The value goes on after the order.
     TrailingBytes,
+    /// The value unpacks to more than is taken.
+    Oversize,
     /// The bytes do not follow the writer's schema, or that schema cannot be resolved to ours.
     SchemaMismatch,
     /// The order decodes, but its price is none.
@@ -31,12 +33,12 @@ pub struct DecodeError {
     detail: String,
 }
 
-/// A text that is no Avro schema.
-#[derive(Debug, thiserror::Error)]
-#[error("the text is not an Avro schema")]
-pub struct SchemaError(#[source] pub(crate) apache_avro::Error);
+/// A text that is no Avro schema, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the text is not an Avro schema: {0}")]
+pub struct SchemaError(pub(crate) String);
 
-/// The length in characters to which foreign error texts are cut: some quote whole schemas.
+/// The length in characters to which reasons are cut that quote a writer's names.
 const DETAIL_CHARS_MAX: usize = 300;
 
 impl PoisonKind {
@@ -48,6 +50,7 @@ impl PoisonKind {
             Self::UnknownSchema => "unknown-schema",
             Self::Truncated => "truncated",
             Self::TrailingBytes => "trailing-bytes",
+            Self::Oversize => "oversize",
             Self::SchemaMismatch => "schema-mismatch",
             Self::InvalidPrice => "invalid-price",
         }
@@ -63,28 +66,6 @@ impl fmt::Display for PoisonKind {
 impl DecodeError {
     pub(crate) fn new(kind: PoisonKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into() }
-    }
-
-    /// Classifies an error of the Avro library.
-    ///
-    /// Reading past the end shows as an `UnexpectedEof` somewhere in the chain of sources. So does a length
-    /// over the allocation limit in effect: no value is that long.
-    pub(crate) fn from_avro(error: &apache_avro::Error) -> Self {
-        let over_limit =
-            matches!(error.details(), apache_avro::error::Details::MemoryAllocation { .. });
-        let mut source = error.source();
-        let mut ended = false;
-        while let Some(cause) = source {
-            ended |= cause
-                .downcast_ref::<io::Error>()
-                .is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof);
-            source = cause.source();
-        }
-        if ended || over_limit {
-            Self::new(PoisonKind::Truncated, "the value ends before the order does")
-        } else {
-            Self::new(PoisonKind::SchemaMismatch, cut(&error.to_string()))
-        }
     }
 
     /// Returns which way of being bad this is.

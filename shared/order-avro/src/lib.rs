@@ -5,7 +5,11 @@
 //! the one whose fingerprint is given ([`decode_single_object`]), the one the file brings along
 //! ([`decode_container`]), or ours ([`WriterSchema::own`]). Whatever the bytes, decoding ends with an
 //! [`Order`] or a [`DecodeError`] that names one of the few ways in which a value can be bad; it neither
-//! panics nor allocates more than [`ALLOCATION_BYTES_MAX`] at once.
+//! panics nor allocates more than the value has bytes, or may unpack to.
+//!
+//! Values are decoded here and not by the Avro library: it refuses the schemas of writers for names and defaults that play no
+//! part in reading, keeps all of a schema, and resolves it anew for each value. The library writes orders, and the tests hold
+//! what is read against it.
 //!
 //! - [Avro specification](https://avro.apache.org/docs/1.12.0/specification/): datums, schema resolution,
 //!   object container files, single-object encoding
@@ -19,7 +23,13 @@ mod error;
 
 mod writer_schema;
 
+mod schema_text;
+
+mod shape;
+
 mod resolution;
+
+mod datum;
 
 mod container;
 
@@ -30,4 +40,4 @@ pub use encode::{encode_bare, encode_confluent, encode_container, encode_single_
 pub use error::{DecodeError, PoisonKind, SchemaError};
 pub use order::{ORDER_SCHEMA, Order, PRICE_MAX, validate};
 pub use payload::{ParsePayloadFormatError, Payload, PayloadFormat, recognise};
-pub use writer_schema::{ALLOCATION_BYTES_MAX, WriterSchema, decode_single_object};
+pub use writer_schema::{SCHEMA_BYTES_MAX, WriterSchema, decode_single_object};

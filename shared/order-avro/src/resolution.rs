@@ -1,218 +1,166 @@
-//! Reading an order field by field, from a datum of any writer's schema.
+//! How the values of a writer's schema become orders.
 //!
-//! The Avro library calls these visitors with what the writer's schema says comes next, so that an order is
-//! built without an intermediate value. Which types may become which is Avro's: int and long become float,
-//! bytes become string; [`WriterSchema::parse`](crate::WriterSchema::parse) has refused what never fits.
+//! Resolution follows the [specification](https://avro.apache.org/docs/1.12.0/specification/#schema-resolution): fields are
+//! matched by name, int and long become float, bytes become string, and what is written as a union is read as the type that
+//! was written. Decimals are no text, although the specification reads their bytes as one.
 
-use std::fmt;
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor},
+use crate::{
+    DecodeError, Order,
+    datum::{Datum, mismatch},
+    shape::{Role, Shape, Shapes, Span},
 };
 
-use crate::Order;
-
-/// An order read by the writer's schema.
-pub(crate) struct Resolved(pub(crate) Order);
-
-#[derive(Deserialize)]
-#[serde(field_identifier)]
-enum Field {
-    #[serde(rename = "orderId")]
-    OrderId,
-    #[serde(rename = "product")]
-    Product,
-    #[serde(rename = "price")]
-    Price,
-    #[serde(other)]
-    Other,
-}
-
-/// A string, or bytes that are one.
-pub(crate) struct Text(pub(crate) String);
-
-/// A float, or an integer that becomes one.
-struct Price(f32);
-
-/// Reads a value of any type and forgets it.
+/// Checks that some datum of the schema is an order.
 ///
-/// A datum of a few bytes can stand for values without end: nested as deep as it is long in a recursive
-/// type, or counted in billions where a value takes no bytes. Hence two limits.
-struct Skip<'a> {
-    depth_left: u32,
-    values_left: &'a mut u32,
+/// # Errors
+/// What is in the way.
+pub(crate) fn check(shapes: &Shapes) -> Result<(), String> {
+    let Shape::Union(types) = shapes.root else { return check_record(shapes, shapes.root) };
+    let mut in_the_way = None;
+    for member in shapes.members(types) {
+        match check_record(shapes, member.shape) {
+            Ok(()) => return Ok(()),
+            Err(reason) if matches!(member.shape, Shape::Record(_)) => in_the_way = Some(reason),
+            Err(_) => {}
+        }
+    }
+    Err(in_the_way.unwrap_or_else(|| "the writer's schema is a union without a record".into()))
 }
 
-/// How deep the values of fields that orders do not have may be nested.
-const SKIPPED_DEPTH_MAX: u32 = 64;
+/// Returns whether the fields are ours, in our order.
+pub(crate) fn is_our_own(shapes: &Shapes) -> bool {
+    let Shape::Record(fields) = shapes.root else { return false };
+    let fields = shapes.members(fields).iter().map(|field| (field.role, field.shape));
+    matches!(
+        fields.collect::<Vec<_>>()[..],
+        [
+            (Role::OrderId, Shape::String),
+            (Role::Product, Shape::String),
+            (Role::Price, Shape::Float)
+        ]
+    )
+}
 
-/// How many values, nested ones included, the fields that orders do not have may hold.
-const SKIPPED_VALUES_MAX: u32 = 100_000;
+/// Reads an order whose fields are ours, in our order.
+#[inline]
+pub(crate) fn read_own(datum: &mut Datum<'_>) -> Result<Order, DecodeError> {
+    let order_id = text(Role::OrderId, datum)?;
+    let product = text(Role::Product, datum)?;
+    Ok(Order { order_id, product, price: datum.float()? })
+}
 
-impl<'de> Deserialize<'de> for Resolved {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As a map, because reading a struct would insist on the record's name.
-        deserializer.deserialize_map(OrderVisitor)
+/// Reads an order by the shapes of its writer's schema, which [`check`] has found usable.
+pub(crate) fn read(shapes: &Shapes, datum: &mut Datum<'_>) -> Result<Order, DecodeError> {
+    let shape = shapes.written(shapes.root, datum)?;
+    let Shape::Record(fields) = shape else {
+        return Err(mismatch(format!("the value is {shape}, not a record")));
+    };
+    if matches!(shapes.root, Shape::Union(_)) {
+        check_fields(shapes, fields).map_err(mismatch)?;
+    }
+    let mut order = Order { order_id: String::new(), product: String::new(), price: 0.0 };
+    for field in shapes.members(fields) {
+        match field.role {
+            Role::OrderId => order.order_id = read_text(shapes, field.role, field.shape, datum)?,
+            Role::Product => order.product = read_text(shapes, field.role, field.shape, datum)?,
+            Role::Price => order.price = read_price(shapes, field.shape, datum)?,
+            Role::Other => shapes.skip(field.shape, datum)?,
+        }
+    }
+    Ok(order)
+}
+
+fn check_record(shapes: &Shapes, shape: Shape) -> Result<(), String> {
+    if let Shape::Record(fields) = shape {
+        check_fields(shapes, fields)
+    } else {
+        Err(format!("the writer's schema is {shape}, not a record"))
     }
 }
 
-struct OrderVisitor;
-
-impl<'de> Visitor<'de> for OrderVisitor {
-    type Value = Resolved;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an order")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Resolved, A::Error> {
-        let (mut order_id, mut product, mut price) = (None, None, None);
-        let mut values_left = SKIPPED_VALUES_MAX;
-        while let Some(field) = fields.next_key()? {
-            match field {
-                Field::OrderId => order_id = Some(fields.next_value::<Text>()?.0),
-                Field::Product => product = Some(fields.next_value::<Text>()?.0),
-                Field::Price => price = Some(fields.next_value::<Price>()?.0),
-                Field::Other => fields.next_value_seed(Skip {
-                    depth_left: SKIPPED_DEPTH_MAX,
-                    values_left: &mut values_left,
-                })?,
+fn check_fields(shapes: &Shapes, fields: Span) -> Result<(), String> {
+    for role in [Role::OrderId, Role::Product, Role::Price] {
+        let name = role.field();
+        let mut found = shapes.members(fields).iter().filter(|field| field.role == role);
+        let Some(field) = found.next() else {
+            return Err(format!("the record has no field {name}"));
+        };
+        if found.next().is_some() {
+            return Err(format!("the record has two fields {name}"));
+        }
+        let shape = field.shape;
+        if let Shape::Union(types) = shape {
+            if !shapes.members(types).iter().any(|one| role.takes(one.shape)) {
+                let becomes = role.becomes();
+                return Err(format!("{name} is a union, and none of its types becomes {becomes}"));
             }
+        } else if !role.takes(shape) {
+            return Err(unfit(role, shape));
         }
-        Ok(Resolved(Order {
-            order_id: order_id.ok_or_else(|| de::Error::missing_field("orderId"))?,
-            product: product.ok_or_else(|| de::Error::missing_field("product"))?,
-            price: price.ok_or_else(|| de::Error::missing_field("price"))?,
-        }))
+    }
+    Ok(())
+}
+
+fn read_text(
+    shapes: &Shapes,
+    role: Role,
+    shape: Shape,
+    datum: &mut Datum<'_>,
+) -> Result<String, DecodeError> {
+    let shape = shapes.written(shape, datum)?;
+    if role.takes(shape) { text(role, datum) } else { Err(mismatch(unfit(role, shape))) }
+}
+
+#[inline]
+fn text(role: Role, datum: &mut Datum<'_>) -> Result<String, DecodeError> {
+    match str::from_utf8(datum.bytes()?) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_not_utf8) => Err(mismatch(format!("{} is not UTF-8", role.field()))),
     }
 }
 
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextVisitor)
+fn read_price(shapes: &Shapes, shape: Shape, datum: &mut Datum<'_>) -> Result<f32, DecodeError> {
+    let shape = shapes.written(shape, datum)?;
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_precision_loss,
+        reason = "Avro promotes int and long to float, to the nearest one"
+    )]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no other type becomes a float")]
+    match shape {
+        Shape::Float => datum.float(),
+        Shape::Int => Ok(datum.int()? as f32),
+        Shape::Long => Ok(datum.long()? as f32),
+        shape => Err(mismatch(unfit(Role::Price, shape))),
     }
 }
 
-struct TextVisitor;
-
-impl Visitor<'_> for TextVisitor {
-    type Value = Text;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
-        Ok(Text(text.to_owned()))
-    }
-
-    fn visit_string<E: de::Error>(self, text: String) -> Result<Text, E> {
-        Ok(Text(text))
-    }
-
-    fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Text, E> {
-        String::from_utf8(bytes).map(Text).map_err(E::custom)
-    }
+fn unfit(role: Role, shape: Shape) -> String {
+    format!("{} is {shape}, which does not become {}", role.field(), role.becomes())
 }
 
-impl<'de> Deserialize<'de> for Price {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PriceVisitor)
-    }
-}
-
-struct PriceVisitor;
-
-impl Visitor<'_> for PriceVisitor {
-    type Value = Price;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a price")
-    }
-
-    fn visit_f32<E: de::Error>(self, price: f32) -> Result<Price, E> {
-        Ok(Price(price))
-    }
-
-    fn visit_i64<E: de::Error>(self, price: i64) -> Result<Price, E> {
-        #[expect(
-            clippy::as_conversions,
-            clippy::cast_precision_loss,
-            reason = "Avro promotes int and long to float, to the nearest one"
-        )]
-        Ok(Price(price as f32))
-    }
-}
-
-impl Skip<'_> {
-    /// Counts one more value, and returns what the values inside it may count on.
-    fn enter<E: de::Error>(&mut self) -> Result<(), E> {
-        let exhausted = || E::custom("the fields that orders do not have hold too much");
-        *self.values_left = self.values_left.checked_sub(1).ok_or_else(exhausted)?;
-        self.depth_left = self.depth_left.checked_sub(1).ok_or_else(exhausted)?;
-        Ok(())
-    }
-
-    fn inner(&mut self) -> Skip<'_> {
-        Skip { depth_left: self.depth_left, values_left: self.values_left }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Skip<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(mut self, deserializer: D) -> Result<(), D::Error> {
-        self.enter()?;
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Skip<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bytes<E: de::Error>(self, _: &[u8]) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(self.inner())?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
-        while entries.next_key::<Field>()?.is_some() {
-            entries.next_value_seed(self.inner())?;
+impl Role {
+    /// Returns the field's name.
+    fn field(self) -> &'static str {
+        match self {
+            Self::OrderId => "orderId",
+            Self::Product => "product",
+            Self::Price => "price",
+            Self::Other => "",
         }
-        Ok(())
     }
 
-    fn visit_enum<A: EnumAccess<'de>>(self, symbol: A) -> Result<(), A::Error> {
-        let (_, variant) = symbol.variant::<Field>()?;
-        variant.unit_variant()
+    /// Returns the field's type.
+    fn becomes(self) -> &'static str {
+        if self == Self::Price { "a float" } else { "a string" }
+    }
+
+    /// Returns whether a value of that shape can become the field's.
+    fn takes(self, shape: Shape) -> bool {
+        match self {
+            Self::OrderId | Self::Product => matches!(shape, Shape::String | Shape::Bytes),
+            Self::Price => matches!(shape, Shape::Float | Shape::Int | Shape::Long),
+            Self::Other => true,
+        }
     }
 }

@@ -23,7 +23,7 @@ pub enum ErrorType {
     InvalidPrice,
     /// The record has no value.
     Tombstone,
-    /// The record is too large to be handled.
+    /// The record, or what it unpacks to, is too large to be handled.
     Oversize,
     /// A record in an intact batch cannot be read.
     UndecodableRecord,
@@ -199,6 +199,7 @@ impl From<PoisonKind> for ErrorType {
             PoisonKind::UnknownSchema => Self::UnknownSchema,
             PoisonKind::Truncated => Self::Truncated,
             PoisonKind::TrailingBytes => Self::TrailingBytes,
+            PoisonKind::Oversize => Self::Oversize,
             PoisonKind::SchemaMismatch => Self::SchemaMismatch,
             PoisonKind::InvalidPrice => Self::InvalidPrice,
         }

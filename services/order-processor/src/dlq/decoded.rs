@@ -34,6 +34,8 @@ pub(crate) enum Decoded {
 #[derive(Clone)]
 pub(crate) struct Decoder {
     schemas: Result<SchemaRegistry, String>,
+    /// How much a value may unpack to.
+    value_bytes_max: usize,
     /// Set when the registry did not answer, to what it came to and until when: it is not waited for at every letter.
     registry_gone: Option<(String, Instant)>,
 }
@@ -43,7 +45,7 @@ impl Decoder {
         let url = settings.connection.schema_registry_url.reveal();
         let config = RegistryConfig { attempts_max: 1, ..RegistryConfig::new(url) };
         let schemas = SchemaRegistry::new(config).map_err(|error| error.to_string());
-        Self { schemas, registry_gone: None }
+        Self { schemas, value_bytes_max: settings.value_bytes_max, registry_gone: None }
     }
 
     /// Decodes the value of a letter.
@@ -79,9 +81,10 @@ impl Decoder {
                 order_avro::decode_single_object(fingerprint, datum),
                 "single-object encoding".to_owned(),
             ),
-            Payload::Container(file) => {
-                (order_avro::decode_container(file), "object container file".to_owned())
-            }
+            Payload::Container(file) => (
+                order_avro::decode_container(file, self.value_bytes_max),
+                "object container file".to_owned(),
+            ),
             Payload::Bare(datum) => (WriterSchema::own().decode(datum), "bare datum".to_owned()),
         };
         match order {

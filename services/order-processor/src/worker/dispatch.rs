@@ -261,7 +261,7 @@ impl<H: Handler> Worker<'_, H> {
             Payload::SingleObject { fingerprint, datum } => {
                 (order_avro::decode_single_object(fingerprint, datum), None)
             }
-            Payload::Container(file) => (order_avro::decode_container(file), None),
+            Payload::Container(file) => (order_avro::decode_container(file, bytes_max), None),
             Payload::Bare(datum) => (order_avro::WriterSchema::own().decode(datum), None),
         };
         let order = order.map_err(|error| undecodable(&error, schema_id))?;
