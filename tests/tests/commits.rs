@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use end_to_end::proxy::{ApiKey, Fault, Proxy};
 use end_to_end::service::field;
 use end_to_end::verdict::Simulation;
-use end_to_end::{Metrics, Scenario, Service, topic};
+use end_to_end::{Metrics, Scenario, Service, Stats, topic};
 use tokio::time::{Instant, timeout};
 
 const ORDERS: u32 = 1_000;
@@ -47,6 +47,39 @@ async fn a_commit_that_fails_is_made_again_before_the_interval_is_over() -> Resu
     let processor = scenario.processor("processor-1")?.start()?;
     proxy.hit(ApiKey::OffsetCommit, 3).await;
     timeout(INTERVAL / 2, proxy.more_requests(ApiKey::OffsetCommit, 1)).await?;
+    processor.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_before_a_window_was_full_is_committed_within_the_interval() -> Result<()> {
+    let scenario = Scenario::open("full-window")
+        .await?
+        .with("TOPIC_PARTITIONS", "1")
+        // The narrowest window there is.
+        .with("OFFSET_METADATA_MAX_BYTES", "2012")
+        .with("TRANSIENT_PRICE_RANGE", "10..20")
+        .with("RETRY_BACKOFF_SECONDS", "3600")
+        .with("RETRY_MAX_BACKOFF_SECONDS", "3600");
+    let schema_id = scenario.register_order_schema().await?;
+    let processor = scenario.processor("processor")?.start()?;
+    // Where reading begins is committed first.
+    let is_begun = |stats: &Stats| stats.partitions.iter().any(|p| p["committed_offset"] == 0);
+    scenario.stats_when("a commit", is_begun).await?;
+    // One batch, so that nothing ends between its records.
+    let order = |id: u32| {
+        let price = if id.is_multiple_of(10) { 15.0 } else { 25.0 };
+        let value = topic::order_value(schema_id, &id.to_string(), "tea", price)?;
+        anyhow::Ok((Some(id.to_string().into_bytes()), Some(value)))
+    };
+    let batch = (0..5 * ORDERS).map(order).collect::<Result<_>>()?;
+    let servers = scenario.platform().bootstrap_servers();
+    topic::write_batches(servers, scenario.orders_topic(), 0, vec![batch]).await?;
+    let line = processor.line("takes nothing in").await?;
+    let number = |name| anyhow::Ok(field(&line, name)?.as_u64().context("a number")?);
+    let (taken_in, incomplete) = (number("offset")?, number("incomplete")?);
+    assert!(incomplete < taken_in, "{line}");
+    let is_committed = |stats: &Stats| stats.orders == taken_in - incomplete;
+    scenario.stats_when("a commit of what was done", is_committed).await?;
     processor.drain().await
 }
 

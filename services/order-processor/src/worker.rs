@@ -351,6 +351,9 @@ impl<H: Handler> Worker<'_, H> {
     ///
     /// Cancel safe: nothing is received and then dropped.
     async fn turn(&mut self, intake: Intake) -> Option<Fetched> {
+        if self.state.revision() != self.reported {
+            self.report();
+        }
         self.write_durable_letters();
         let wants_permit = self.wants_permit();
         self.permits.prepare(wants_permit);
@@ -376,9 +379,6 @@ impl<H: Handler> Worker<'_, H> {
             },
         }
         self.after_change();
-        if self.state.revision() != self.reported {
-            self.report();
-        }
         None
     }
 
@@ -433,7 +433,6 @@ impl<H: Handler> Worker<'_, H> {
             }
             self.passed(damaged.next_offset());
         }
-        self.report();
         Ok(())
     }
 
@@ -479,9 +478,14 @@ impl<H: Handler> Worker<'_, H> {
         if self.lines_withheld > 0 {
             self.shared.reporter.withhold(std::mem::take(&mut self.lines_withheld));
         }
+        self.publish();
+        self.rest();
+    }
+
+    /// Lets the session and the metrics see what was done: what they do not see is not committed.
+    fn publish(&mut self) {
         self.revision.store(self.state.revision(), Atomic::Relaxed);
         self.show();
-        self.rest();
     }
 
     /// Says when nothing is under way any more while the brake is on.

@@ -80,7 +80,6 @@ impl<H: Handler> Worker<'_, H> {
                     Dispatch::Blocked(block) => {
                         self.timing.end_stretch(self.state.aggregate().orders());
                         self.next = item.as_ref().map_or(self.next, |r| Next::At(r.timestamp_ms));
-                        self.show();
                         self.unblock(block).await;
                         self.timing.begin_stretch(self.state.aggregate().orders());
                     }
@@ -298,6 +297,7 @@ impl<H: Handler> Worker<'_, H> {
 
     /// Waits until what blocks the record at hand may have gone; everything held goes on meanwhile.
     pub(super) async fn unblock(&mut self, block: Block) {
+        self.publish();
         match block {
             Block::Room(full) => {
                 self.standing.lock().full = Some((full, self.first_waits()));

@@ -18,6 +18,7 @@ use crate::handler::Attempt;
 use crate::letters::Letter;
 use crate::retry::Jitter;
 
+mod blocked;
 mod doomed;
 mod outages;
 mod schemas;
@@ -154,6 +155,7 @@ struct Bench {
     releases: Releases,
     halt: Arc<Halt>,
     rest: Arc<AtomicU64>,
+    revision: Arc<AtomicU64>,
     standing: SharedStanding,
     next_offset: i64,
 }
@@ -200,7 +202,7 @@ impl Bench {
         };
         let (forwarded, notices) = mpsc::channel(16);
         let session = (requests.downgrade(), durable.clone(), commits_rx);
-        keeper.spawn(forward(told, forwarded, session, revision));
+        keeper.spawn(forward(told, forwarded, session, Arc::clone(&revision)));
         let mut workers = JoinSet::new();
         workers.spawn(run(Arc::new(shared), assignment));
         Self {
@@ -217,6 +219,7 @@ impl Bench {
             releases,
             halt,
             rest,
+            revision,
             standing,
             next_offset,
         }
