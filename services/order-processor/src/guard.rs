@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use kafka_group::packing::{Unpacker, varint_bytes_max, write_varint};
 
-use crate::dead_letter::ErrorType;
+use dead_letter::ErrorType;
 
 /// One partition's dead letters since its last processed order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

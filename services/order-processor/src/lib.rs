@@ -4,15 +4,14 @@
 //! `order-processor run`: it prepares, and runs the `session`, a group member that gives each assigned partition to a
 //! `worker`. A worker's numbers are a [`checkpoint::PartitionState`], committed together with the offset; [`start`]
 //! decides what a partition goes on from. [`stats`] reads the same checkpoints from outside, [`dlq`] works on what became
-//! [`dead_letter`]s, and [`control`] stops and starts replicas and generators. What people look at is seen by the
+//! dead letters, and [`control`] stops and starts replicas and generators. What people look at is seen by the
 //! `view`, and shown by [`dashboard`] and [`top`].
 //!
 //! What stops for a while does so in one of four places: [`circuit`] and its `gate` stop all attempts of a process,
 //! [`guard`] stops a partition that fills the dead-letter topic, what is looked up or written is waited for, and `halt` is
 //! the brake that operators have.
 //!
-//! What decides and computes is pure: [`aggregate`], [`checkpoint`], [`circuit`], [`dead_letter`], [`dlq::actions`],
-//! [`dlq::cause`], [`guard`], [`producer_table`], [`retry`], [`simulation`] and [`start`] know no clock, runtime or
+//! What decides and computes is pure: [`aggregate`], [`checkpoint`], [`circuit`], [`guard`], [`producer_table`], [`retry`], [`simulation`] and [`start`] know no clock, runtime or
 //! connection.
 
 pub mod aggregate;
@@ -20,7 +19,6 @@ pub mod checkpoint;
 pub mod circuit;
 pub mod control;
 pub mod dashboard;
-pub mod dead_letter;
 pub mod dlq;
 pub mod guard;
 pub mod handler;

@@ -29,7 +29,7 @@ use service_runtime::{Durations, Messaging, MessagingLabels, Metrics};
 use tokio::sync::watch;
 
 use crate::clock::now_ms;
-use crate::dead_letter::ErrorType;
+use dead_letter::ErrorType;
 
 pub(crate) use scrape::register as register_scrape;
 pub(crate) use standing::{FirstWaits, Full, Next, SharedStanding, Standing};

@@ -5,6 +5,7 @@
 //! sends nothing newer before the repeat. So in offset order a record is a repeat exactly if its sequence is not above
 //! the last one of its producer. Each of a producer's records is judged once, in offset order, when it is dispatched.
 
+use dead_letter::stamp::{PRODUCER_ID_HEADER, SEQUENCE_HEADER};
 use kafka_group::packing::{Unpacker, varint_bytes_max, write_varint};
 
 /// How many producers are remembered; one that comes back after as many others is taken for new.
@@ -14,16 +15,6 @@ pub const PRODUCERS_MAX: usize = 24;
 
 /// Bits of a sequence. A producer has stamped 34 thousand million records before they run out.
 const SEQUENCE_BITS: usize = 35;
-
-/// The header with the producer's id: any bytes, new for every run of a producer and every partition.
-pub const PRODUCER_ID_HEADER: &str = "producer-id";
-/// The header with the record's sequence: a decimal number below 2<sup>35</sup>.
-pub const SEQUENCE_HEADER: &str = "sequence";
-
-/// Returns whether a header of that name is part of a stamp.
-pub(crate) fn is_stamp(name: &[u8]) -> bool {
-    name == PRODUCER_ID_HEADER.as_bytes() || name == SEQUENCE_HEADER.as_bytes()
-}
 
 /// What a producer stamped a record with: its id, and a sequence that rises with each of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use kafka_group::TopicPartition;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::dlq::actions::Action;
+use dead_letter::actions::Action;
 
 /// The partition that all actions are in.
 const PARTITION: i32 = 0;

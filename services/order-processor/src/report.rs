@@ -11,8 +11,8 @@ use service_runtime::{LineLimit, two_decimals};
 use tracing::field::display;
 
 use crate::aggregate::{Aggregate, Micros};
-use crate::dead_letter::ErrorType;
 use crate::group_numbers::GroupNumbers;
+use dead_letter::ErrorType;
 
 /// Lines a second about processed orders.
 const PROCESSED_LINES: usize = 10;

@@ -5,7 +5,6 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::checkpoint::{METADATA_CHARS_MAX, METADATA_CHARS_MIN};
-use crate::dlq::actions::actions_topic;
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::topics::{NewTopic, sanitize_topic_name};
@@ -125,7 +124,10 @@ impl ProcessorSettings {
 
     /// Returns the topic that holds what operators have decided about this group's dead letters.
     pub fn actions_topic(&self) -> String {
-        actions_topic(&self.topics.orders_topic, &self.group.group_id)
+        sanitize_topic_name(&format!(
+            "{}.{}.dlq-actions",
+            self.topics.orders_topic, self.group.group_id
+        ))
     }
 
     /// Returns that topic as it is created where it is missing.

@@ -42,9 +42,9 @@ use self::delay::Delays;
 use self::rates::{Rates, Track};
 use self::recent::Recent;
 use crate::clock::now_ms;
-use crate::dead_letter::rfc3339;
 use crate::group_numbers::Reading;
 use crate::settings::ProcessorSettings;
+use dead_letter::rfc3339;
 
 /// Pause between two readings while somebody looks, and while nobody does.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));

@@ -41,8 +41,8 @@ use serde::Serialize;
 use service_runtime::trace_context::{TRACEPARENT, TRACESTATE};
 use tokio::time::{Instant, timeout};
 
-use crate::dead_letter::rfc3339;
 use crate::handler::{Attempt, Handler, Outcome};
+use dead_letter::rfc3339;
 
 /// The header that names an order for good.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";

@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::{CHECKSUM_BYTES, Capacity, Checkpoint, CheckpointError, DoesNotFit, PREFIX, VERSION};
 use crate::aggregate::Aggregate;
-use crate::dead_letter::ErrorType;
 use crate::guard::Guard;
 use crate::producer_table::ProducerTable;
+use dead_letter::ErrorType;
 
 /// More attempts at one record are not told apart.
 const ATTEMPTS_MAX: u32 = 255;

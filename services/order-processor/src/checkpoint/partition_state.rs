@@ -27,9 +27,9 @@ use uuid::Uuid;
 use super::contents::{self, Contents, Found};
 use super::{Capacity, Checkpoint, CheckpointError, DoesNotFit};
 use crate::aggregate::Aggregate;
-use crate::dead_letter::{ErrorType, REPLAY_OF_HEADER};
 use crate::guard::Guard;
 use crate::producer_table::{Judgement, Stamp};
+use dead_letter::{ErrorType, REPLAY_OF_HEADER};
 
 /// What is to be done with a record that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

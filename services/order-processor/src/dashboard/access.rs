@@ -28,9 +28,9 @@ use subtle::ConstantTimeEq as _;
 
 use super::App;
 use super::api::Problem;
-use crate::dead_letter::hex;
 use crate::settings::DashboardSettings;
 use crate::settings::dashboard::is_loopback;
+use dead_letter::hex;
 
 const COOKIE_NAME: &str = "dashboard_session";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

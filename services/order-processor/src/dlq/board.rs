@@ -20,8 +20,8 @@ use super::lock::Others;
 use super::render::{bytes, dump};
 use super::replay;
 use super::standing::State;
-use crate::dead_letter::rfc3339;
 use crate::settings::ProcessorSettings;
+use dead_letter::rfc3339;
 
 /// The most letters that are shown one by one.
 pub(crate) const LETTERS_MAX: usize = 200;

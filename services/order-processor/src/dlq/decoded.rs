@@ -6,8 +6,8 @@ use tokio::time::{Duration, Instant, timeout};
 
 use super::letter::Letter;
 use super::render;
-use crate::dead_letter::names;
 use crate::settings::ProcessorSettings;
+use dead_letter::names;
 
 /// How long one look at the registry may take; an operator looks at letters also while it is away.
 const LOOK_UP_MAX: Duration = Duration::from_secs(3);

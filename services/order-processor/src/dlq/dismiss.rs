@@ -2,12 +2,12 @@
 
 use service_runtime::grouped;
 
-use super::actions::Action;
 use super::filter::Filter;
 use super::standing::State;
 use super::{Overview, dead_letters};
 use crate::clock::now_ms;
 use crate::output::Output;
+use dead_letter::actions::Action;
 
 /// What an operator asks for.
 #[derive(Clone, Debug)]

@@ -154,8 +154,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::dead_letter::{Identity, RawHeader, ReplayOf};
-    use crate::dlq::cause::Cause;
+    use dead_letter::cause::Cause;
+    use dead_letter::{Identity, RawHeader, ReplayOf};
 
     const FAILED: &[RawHeader<'_>] = &[
         (b"kafka_dlt-original-topic", Some(b"orders")),

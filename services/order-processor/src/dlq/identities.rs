@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use crate::dead_letter::Identity;
+use dead_letter::Identity;
 
 /// A map from letters to what is known about them. An entry takes about 40 bytes besides its value: topics and groups,
 /// of which there are few, are held once.

@@ -13,15 +13,15 @@ use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::actions::Action;
 use super::identities::IdentityMap;
 use super::lock::LockTable;
 use super::reading::Scan;
 use super::topic_log::TopicLog;
 use crate::clock::now_ms;
-use crate::dead_letter::Identity;
 use crate::patience::patiently;
 use crate::settings::ProcessorSettings;
+use dead_letter::Identity;
+use dead_letter::actions::Action;
 
 /// How long one request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(8);

@@ -6,10 +6,8 @@ use std::str::FromStr;
 use kafka_group::record_batch::Record;
 use uuid::Uuid;
 
-use super::cause::{Author, Cause};
-use crate::dead_letter::{
-    Identity, OwnedHeader, RawHeader, ReplayOf, has_made_up_key, original_headers,
-};
+use dead_letter::cause::{Author, Cause};
+use dead_letter::{Identity, OwnedHeader, RawHeader, ReplayOf, has_made_up_key, original_headers};
 
 /// Where a letter is in the dead-letter topic; as a text `<partition>:<offset>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,7 +139,7 @@ mod tests {
     use kafka_group::record_batch::{BatchBuilder, batches};
 
     use super::*;
-    use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
+    use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
 
     const DLQ_ID: Uuid = Uuid::from_u128(0xd1);
     const ORDERS_ID: Uuid = Uuid::from_u128(0x0d);

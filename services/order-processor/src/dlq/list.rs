@@ -12,8 +12,8 @@ use super::render::{Align, short, table, time};
 use super::standing::State;
 use super::walk::PassedOver;
 use super::{Overview, dead_letters};
-use crate::dead_letter::rfc3339;
 use crate::output::Output;
+use dead_letter::rfc3339;
 
 /// The most causes that are told apart; letters of any more are counted together.
 const CAUSES_MAX: usize = 1_000;

@@ -28,12 +28,12 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use self::sign::{Moment, Sign, VALID};
-use super::actions::Action;
 use super::journal::Journal;
 use super::reading::Stopped;
 use super::render::time;
 use super::talk;
 use crate::clock::now_ms;
+use dead_letter::actions::Action;
 
 /// Somebody else replays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,10 +6,10 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
 use service_runtime::printable;
 
-use super::cause::{Cause, is_spring_number, spring_number};
 use super::letter::Letter;
 use super::standing::State;
-use crate::dead_letter::{hex, rfc3339};
+use dead_letter::cause::{Cause, is_spring_number, spring_number};
+use dead_letter::{hex, rfc3339};
 
 /// The most characters of a key, a message or a value that are shown in one line.
 const LINE_CHARS_MAX: usize = 60;

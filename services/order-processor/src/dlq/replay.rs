@@ -27,7 +27,6 @@ use self::original::Found;
 use self::record::{Stamper, replay};
 use self::sending::{Courier, Delivered, Pace, Parcel};
 use self::summary::{Plan, Summary};
-use super::actions::Action;
 use super::filter::Filter;
 use super::letter::Letter;
 use super::lock::{Others, RunLock};
@@ -37,6 +36,7 @@ use super::{Overview, dead_letters};
 use crate::clock::now_ms;
 use crate::output::Output;
 use crate::patience::patiently;
+use dead_letter::actions::Action;
 
 /// Records that may wait to be sent together, in bytes.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;

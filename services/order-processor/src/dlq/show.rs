@@ -11,8 +11,8 @@ use super::journal::Dismissal;
 use super::letter::Letter;
 use super::render::{bytes, dump, header_value, json_letter, nullable, time};
 use super::standing::State;
-use crate::dead_letter::{ReplayOf, names};
 use crate::output::Output;
+use dead_letter::{ReplayOf, names};
 
 /// The widest of the words in front.
 const LABEL_CHARS: usize = 12;
@@ -166,9 +166,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::dead_letter::Identity;
-    use crate::dlq::cause::Cause;
     use crate::dlq::letter::Place;
+    use dead_letter::Identity;
+    use dead_letter::cause::Cause;
 
     #[test]
     fn a_letter_of_spring_is_shown_with_its_numbers_read() {

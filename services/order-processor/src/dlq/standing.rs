@@ -20,8 +20,8 @@ use super::journal::Decisions;
 use super::letter::Letter;
 use super::reading::TopicScan;
 use super::topic_log::TopicLog;
-use crate::dead_letter::{Identity, RawHeader, replay_of};
 use crate::settings::ProcessorSettings;
+use dead_letter::{Identity, RawHeader, replay_of};
 
 /// What has become of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -15,8 +15,8 @@ use super::filter::Filter;
 use super::letter::{Desk, Letter};
 use super::reading::Chunk;
 use super::render::{json_letter, nullable, short, time};
-use crate::dead_letter::Identity;
 use crate::output::Output;
+use dead_letter::Identity;
 
 /// Fetches of a partition that wait to be looked at.
 const QUEUE_MAX: usize = 1;

@@ -10,7 +10,7 @@ use kafka_client::exact_writer::ExactRecord;
 use kafka_protocol::ResponseError;
 
 use crate::clock::now_ms;
-use crate::dead_letter::{Identity, NO_TIMESTAMP, RawHeader, names};
+use dead_letter::{Identity, NO_TIMESTAMP, RawHeader, names};
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, has_made_up_key};
+    use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, has_made_up_key};
 
     fn letter(key: Option<&[u8]>, offset: i64) -> ExactRecord {
         let failed = FailedRecord {

@@ -14,9 +14,9 @@ use super::body::{
 };
 use crate::aggregate::{Aggregate, Micros};
 use crate::checkpoint::PartitionState;
-use crate::dead_letter::rfc3339;
 use crate::group_numbers::{Reading, Unavailable};
 use crate::settings::ProcessorSettings;
+use dead_letter::rfc3339;
 
 /// Returns what is known before anything was read.
 pub(super) fn nothing(settings: &ProcessorSettings) -> Snapshot {

@@ -16,10 +16,10 @@ use uuid::Uuid;
 use super::body::{Orders, RecentOrder, Status};
 use super::tail::Tail;
 use crate::checkpoint::{PartitionState, Standing};
-use crate::dead_letter::{Identity, RawHeader, replay_of, rfc3339};
 use crate::dlq::{Decoded, Decoder, Desk, bytes_for_people};
 use crate::group_numbers::{Reading, partitions};
 use crate::settings::ProcessorSettings;
+use dead_letter::{Identity, RawHeader, replay_of, rfc3339};
 
 /// The most orders that are shown.
 pub(crate) const ORDERS_MAX: usize = 100;
@@ -264,7 +264,7 @@ mod tests {
     use kafka_group::record_batch::{BatchBuilder, batches};
 
     use super::*;
-    use crate::dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
+    use dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
 
     const ORDERS: Uuid = Uuid::from_u128(1);
 

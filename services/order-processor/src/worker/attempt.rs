@@ -17,9 +17,9 @@ use super::permits::InFlight;
 use super::spans::Begun;
 use super::{Attempted, Broken, Finished, Shared, Worker};
 use crate::checkpoint::Origin;
-use crate::dead_letter::{RawHeader, ReplayOf};
 use crate::handler::{Attempt, Handler, Outcome, Source};
 use crate::watch::Call;
+use dead_letter::{RawHeader, ReplayOf};
 
 /// Where a record is.
 pub(super) struct Place {

@@ -32,8 +32,8 @@ use super::spans::Begun;
 use super::{Finished, Notice, Worker};
 use crate::checkpoint::{Admission, Origin};
 use crate::clock::now_ms;
-use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, RawHeader};
 use crate::handler::Handler;
+use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, RawHeader};
 
 /// What the letter of a record says that was doomed before a restart.
 const DOOMED_BEFORE: &str =

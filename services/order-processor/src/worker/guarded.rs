@@ -3,10 +3,10 @@
 use std::future::pending;
 
 use super::Worker;
-use crate::dead_letter::ErrorType;
 use crate::handler::Handler;
 use crate::pauses::Pause;
 use crate::release::{Release, Waiting};
+use dead_letter::ErrorType;
 
 /// What a stopped partition waits for.
 pub(super) struct Guarded {

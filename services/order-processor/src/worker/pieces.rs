@@ -13,9 +13,9 @@ use super::Worker;
 use super::dispatch::{Block, Dispatch, Poison};
 use super::held::Work;
 use crate::checkpoint::Origin;
-use crate::dead_letter::{ErrorType, NO_TIMESTAMP};
 use crate::handler::Handler;
 use crate::settings::OnCorruptBatch;
+use dead_letter::{ErrorType, NO_TIMESTAMP};
 
 /// Bytes that cannot be read as what they should be.
 pub(super) struct Piece<'a> {

@@ -13,13 +13,13 @@ use super::held::{Headers, HeldRecord, Work};
 use super::{Attempted, Broken, Finished, Worker};
 use crate::checkpoint::CompletedOrder;
 use crate::circuit::{Fault, PROBE_PAUSE, TransientFailure};
-use crate::dead_letter::{ErrorType, RawHeader};
 use crate::gate::Permit;
 use crate::handler::{Handler, Outcome};
 use crate::metrics::RetryCause;
 use crate::report::About;
 use crate::retry::RETRY_AFTER_MAX;
 use crate::simulation::SimulatedFailure;
+use dead_letter::{ErrorType, RawHeader};
 
 /// What a transient failure says beside its reason.
 struct Transient {

@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 
 use kafka_group::murmur2::partition_for_key;
 
-use crate::dead_letter::ErrorType;
-use crate::dlq::cause::Author;
 use crate::dlq::filter::Filter;
 use crate::dlq::letter::Letter;
 use crate::dlq::standing::State;
+use dead_letter::ErrorType;
+use dead_letter::cause::Author;
 
 /// What an operator wants replayed.
 #[derive(Clone, Debug)]
@@ -132,9 +132,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::dead_letter::{Identity, RawHeader, ReplayOf};
-    use crate::dlq::cause::Cause;
     use crate::dlq::letter::Place;
+    use dead_letter::cause::Cause;
+    use dead_letter::{Identity, RawHeader, ReplayOf};
 
     const PLACE: Place = Place { partition: 0, offset: 5 };
 

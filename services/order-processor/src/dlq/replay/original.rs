@@ -8,10 +8,10 @@ use kafka_group::record_batch::Record;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::dead_letter::{OwnedHeader, RawHeader, hex, names, original_headers};
 use crate::dlq::letter::Letter;
 use crate::dlq::reading::Scan;
 use crate::dlq::topic_log::TopicLog;
+use dead_letter::{OwnedHeader, RawHeader, hex, names, original_headers};
 
 /// What a record was before it failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,8 +116,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
     use crate::dlq::letter::Desk;
+    use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
 
     const HEADERS: &[RawHeader<'_>] = &[(b"z", Some(b"1")), (b"a", None)];
 

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use kafka_client::exact_writer::ExactRecord;
 
 use super::original::Original;
-use crate::dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER, exact_header, names, rfc3339};
 use crate::dlq::letter::Letter;
-use crate::producer_table::{PRODUCER_ID_HEADER, SEQUENCE_HEADER, is_stamp};
+use dead_letter::stamp::{PRODUCER_ID_HEADER, SEQUENCE_HEADER, is_stamp};
+use dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER, exact_header, names, rfc3339};
 
 /// Who sends, to one partition, and how many records it has sent there.
 #[derive(Clone, Debug)]
@@ -76,12 +76,12 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::dead_letter::{
-        DeadLetter, ErrorType, FailedRecord, Failure, Identity, OwnedHeader, RawHeader, replay_of,
-    };
-    use crate::dlq::cause::Cause;
     use crate::dlq::letter::Place;
     use crate::producer_table::Stamp;
+    use dead_letter::cause::Cause;
+    use dead_letter::{
+        DeadLetter, ErrorType, FailedRecord, Failure, Identity, OwnedHeader, RawHeader, replay_of,
+    };
 
     const TOPIC_ID: Uuid = Uuid::from_u128(0xfeed);
 
@@ -120,7 +120,7 @@ mod tests {
             timestamp_ms: 0,
             key: letter.key.as_deref(),
             value: letter.value.as_deref(),
-            origin: crate::dead_letter::ReplayOf {
+            origin: dead_letter::ReplayOf {
                 topic: cause.topic.clone().unwrap(),
                 topic_id: identity.topic_id,
                 partition: identity.partition,
@@ -189,7 +189,7 @@ mod tests {
 
         let again = send(&fail("orders.group.replay", 3, &raw(&record)), &[]);
         assert_eq!(Stamp::of(raw(&again)), Stamp::new(b"run-0", 0));
-        assert_eq!(crate::dead_letter::original_headers(&raw(&again)), owned(&headers));
+        assert_eq!(dead_letter::original_headers(&raw(&again)), owned(&headers));
         let (of, count) = replay_of(&raw(&again)).unwrap();
         assert_eq!((of.topic.as_str(), of.offset, count), ("orders", 41, 2));
     }
@@ -201,7 +201,7 @@ mod tests {
         let letter = fail("orders.group.replay", 3, &raw(&record));
         assert!(letter.headers.iter().all(|(name, _)| !is_stamp(name.as_bytes())), "{letter:?}");
         let again = send(&letter, &[]);
-        assert_eq!(crate::dead_letter::original_headers(&raw(&again)), owned(&headers));
+        assert_eq!(dead_letter::original_headers(&raw(&again)), owned(&headers));
     }
 
     #[test]

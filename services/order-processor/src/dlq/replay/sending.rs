@@ -24,7 +24,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Destination;
-use crate::dead_letter::Identity;
 use crate::dlq::dead_letters;
 use crate::dlq::journal::Journal;
 use crate::dlq::letter::Place;
@@ -32,6 +31,7 @@ use crate::dlq::lock::{Ended, RunLock};
 use crate::dlq::reading::{Scan, Stopped};
 use crate::dlq::standing::replayed_letter;
 use crate::dlq::topic_log::TopicLog;
+use dead_letter::Identity;
 
 /// The most records of one batch.
 const BATCH_RECORDS_MAX: usize = 500;

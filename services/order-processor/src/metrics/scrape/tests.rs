@@ -124,7 +124,7 @@ fn no_counter_goes_back_when_partitions_come_and_go() {
 fn every_family_is_there_once_and_labels_are_escaped() {
     let bench = Bench::new();
     bench.work(&TopicPartition::new("orders", 0), &mut Aggregate::default(), 1);
-    bench.instruments.dead_letter(crate::dead_letter::ErrorType::Tombstone);
+    bench.instruments.dead_letter(dead_letter::ErrorType::Tombstone);
     let text = bench.scrape();
     let families: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();

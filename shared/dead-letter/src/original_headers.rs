@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::names::{self, is_plain, is_reserved};
 use super::{EXACT_HEADERS_BYTES_MAX, RawHeader};
-use crate::producer_table::is_stamp;
+use crate::stamp::is_stamp;
 
 /// A header with bytes of its own.
 pub type OwnedHeader = (Vec<u8>, Option<Vec<u8>>);
@@ -32,7 +32,7 @@ pub(super) fn keep(headers: &[RawHeader<'_>], letter: &mut BTreeMap<String, Vec<
 }
 
 /// Returns the header that keeps headers exactly, or, where they are too many, the one that says so.
-pub(crate) fn exact_header(originals: &[OwnedHeader]) -> (&'static str, Vec<u8>) {
+pub fn exact_header(originals: &[OwnedHeader]) -> (&'static str, Vec<u8>) {
     let exact = encode(originals);
     if exact.len() <= EXACT_HEADERS_BYTES_MAX {
         (names::ORIGINAL_HEADERS, exact.into_bytes())

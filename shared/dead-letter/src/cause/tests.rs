@@ -1,7 +1,7 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
+use crate::{DeadLetter, ErrorType, FailedRecord, Failure};
 
 fn check(headers: &[RawHeader<'_>], expected: &Cause) {
     assert_eq!(&Cause::of(headers), expected);

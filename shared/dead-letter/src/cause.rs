@@ -16,7 +16,7 @@ use std::str::FromStr;
 
 use chrono::DateTime;
 
-use crate::dead_letter::{RawHeader, names};
+use crate::{RawHeader, names};
 
 /// The most bytes of a type that was made of a message.
 const TYPE_BYTES_MAX: usize = 60;
@@ -88,7 +88,7 @@ impl Author {
 
     /// Returns whether a header of that name tells of the failure, so that the failed record did not have it.
     ///
-    /// For our own letters [`crate::dead_letter::original_headers`] knows.
+    /// For our own letters [`crate::original_headers()`] knows.
     pub fn adds(self, name: &[u8]) -> bool {
         const SPRING: &[&str] = &[
             "kafka_dlt-",

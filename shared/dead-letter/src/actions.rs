@@ -13,23 +13,17 @@
 //!
 //! What this version does not know is skipped, so that a later one can add to it.
 
-use kafka_client::topics::sanitize_topic_name;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::dead_letter::Identity;
+use crate::Identity;
 
 const DISMISSED: &str = "dismissed/";
 const RELEASE: &str = "release";
 const LOCK: &str = "lock/";
 const REPLAYED: &str = "replayed/";
 const TO_SOURCE: &str = "to-source/";
-
-/// Returns the name of the topic that the group's actions are in.
-pub fn actions_topic(orders_topic: &str, group_id: &str) -> String {
-    sanitize_topic_name(&format!("{orders_topic}.{group_id}.dlq-actions"))
-}
 
 /// One record of the actions topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -278,10 +272,5 @@ mod tests {
             Action::parse(b"release", Some(later)),
             Some(Action::Released { at_ms: 1, by: "x".into() })
         );
-    }
-
-    #[test]
-    fn the_topic_belongs_to_the_group_and_has_a_legal_name() {
-        assert_eq!(actions_topic("orders", "night shift"), "orders.night-shift.dlq-actions");
     }
 }

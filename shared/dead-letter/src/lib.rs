@@ -12,15 +12,18 @@ use chrono::{DateTime, SecondsFormat};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+pub mod actions;
+pub mod cause;
 mod error_type;
 mod identity;
-pub(crate) mod names;
+pub mod names;
 mod original_headers;
+pub mod stamp;
 
 pub use self::error_type::{ErrorClass, ErrorType, Stage};
 pub use self::identity::{Identity, ParseIdentityError, ParseReplayOfError, ReplayOf};
 pub use self::names::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
-pub(crate) use self::original_headers::exact_header;
+pub use self::original_headers::exact_header;
 pub use self::original_headers::{OwnedHeader, original_headers};
 
 /// A header as it is in a log: any bytes, and the value may be null.
@@ -192,7 +195,7 @@ pub fn replay_of(headers: &[RawHeader<'_>]) -> Option<(ReplayOf, u32)> {
 }
 
 /// Returns whether a letter's key is one that its record did not have, from the letter's headers.
-pub(crate) fn has_made_up_key(headers: &[RawHeader<'_>]) -> bool {
+pub fn has_made_up_key(headers: &[RawHeader<'_>]) -> bool {
     identity::text_of(headers, names::KEY) == Some(names::NO_KEY)
 }
 
@@ -222,14 +225,15 @@ impl Replay {
 }
 
 /// Returns a time as RFC 3339 in UTC with milliseconds; times outside the years 0 to 9999 count as their edge.
-pub(crate) fn rfc3339(timestamp_ms: i64) -> String {
+pub fn rfc3339(timestamp_ms: i64) -> String {
     const EARLIEST_MS: i64 = -62_167_219_200_000;
     const LATEST_MS: i64 = 253_402_300_799_999;
     let time = DateTime::from_timestamp_millis(timestamp_ms.clamp(EARLIEST_MS, LATEST_MS));
     time.unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+/// Returns bytes as hexadecimal digits in lower case.
+pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: [u8; 16] = *b"0123456789abcdef";
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
