@@ -13,7 +13,7 @@ use kafka_client::offsets::{GroupOffsets, OffsetCommit};
 use kafka_group::TopicPartition;
 use kafka_group::member::CommitIdentity;
 use kafka_protocol::ResponseError;
-use order_processor::checkpoint::{Capacity, PartitionState};
+use order_ledger::checkpoint::{Capacity, PartitionState};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;

@@ -15,7 +15,7 @@ use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::offsets::{CommittedOffset, GroupOffsets};
 use kafka_group::TopicPartition;
-use order_processor::checkpoint::{Capacity, PartitionState, Standing};
+use order_ledger::checkpoint::{Capacity, PartitionState, Standing};
 use tokio::time::{Instant, sleep};
 
 const ORDERS: u64 = 3_000;

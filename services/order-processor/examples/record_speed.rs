@@ -6,9 +6,9 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use order_processor::aggregate::Aggregate;
-use order_processor::checkpoint::{Admission, Capacity, CompletedOrder, Origin, PartitionState};
-use order_processor::producer_table::{ProducerTable, Stamp};
+use order_ledger::aggregate::Aggregate;
+use order_ledger::checkpoint::{Admission, Capacity, CompletedOrder, Origin, PartitionState};
+use order_ledger::producer_table::{ProducerTable, Stamp};
 use order_processor::simulation::Simulation;
 use uuid::Uuid;
 

@@ -10,10 +10,10 @@ use kafka_group::TopicPartition;
 use kafka_protocol::ResponseError;
 use serde::Serialize;
 
-use crate::aggregate::Aggregate;
-use crate::checkpoint::{Capacity, Discarded, PartitionState, Restored};
 use crate::settings::ProcessorSettings;
-use crate::start::StartError;
+use order_ledger::aggregate::Aggregate;
+use order_ledger::checkpoint::{Capacity, Discarded, PartitionState, Restored};
+use order_ledger::resume::StartError;
 
 /// What the cluster says about the group's topics.
 #[derive(Debug, Default)]

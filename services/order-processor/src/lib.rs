@@ -2,32 +2,27 @@
 //!
 //! Reading order: [`handler`] is where your own work goes, and [`webhook`] is such a work. [`service`] is
 //! `order-processor run`: it prepares, and runs the `session`, a group member that gives each assigned partition to a
-//! `worker`. A worker's numbers are a [`checkpoint::PartitionState`], committed together with the offset; [`start`]
-//! decides what a partition goes on from. [`stats`] reads the same checkpoints from outside, [`dlq`] works on what became
+//! `worker`. A worker's numbers are a [`PartitionState`](order_ledger::checkpoint::PartitionState), committed together
+//! with the offset; [`order_ledger::resume`] decides what a partition goes on from. [`stats`] reads the same checkpoints from outside, [`dlq`] works on what became
 //! dead letters, and [`control`] stops and starts replicas and generators. What people look at is seen by the
 //! `view`, and shown by [`dashboard`] and [`top`].
 //!
 //! What stops for a while does so in one of four places: [`circuit`] and its `gate` stop all attempts of a process,
-//! [`guard`] stops a partition that fills the dead-letter topic, what is looked up or written is waited for, and `halt` is
+//! [`order_ledger::dlq_limit`] stops a partition that fills the dead-letter topic, what is looked up or written is waited for, and `halt` is
 //! the brake that operators have.
 //!
-//! What decides and computes is pure: [`aggregate`], [`checkpoint`], [`circuit`], [`guard`], [`producer_table`], [`retry`], [`simulation`] and [`start`] know no clock, runtime or
-//! connection.
+//! What decides and computes is pure: [`order_ledger`], [`dead_letter`], [`circuit`], [`retry`] and [`simulation`] know no
+//! clock, runtime or connection.
 
-pub mod aggregate;
-pub mod checkpoint;
 pub mod circuit;
 pub mod control;
 pub mod dashboard;
 pub mod dlq;
-pub mod guard;
 pub mod handler;
-pub mod producer_table;
 pub mod retry;
 pub mod service;
 pub mod settings;
 pub mod simulation;
-pub mod start;
 pub mod stats;
 pub mod top;
 pub mod webhook;

@@ -10,9 +10,9 @@ use service_runtime::trace_context::TraceId;
 use service_runtime::{LineLimit, two_decimals};
 use tracing::field::display;
 
-use crate::aggregate::{Aggregate, Micros};
 use crate::group_numbers::GroupNumbers;
 use dead_letter::ErrorType;
+use order_ledger::aggregate::{Aggregate, Micros};
 
 /// Lines a second about processed orders.
 const PROCESSED_LINES: usize = 10;

@@ -21,7 +21,6 @@ use service_runtime::{Check, Context, Waiting, host_name};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::Capacity;
 use crate::gate::Gate;
 use crate::halt::{self, Halt};
 use crate::handler::{CountOnly, Handler};
@@ -33,11 +32,13 @@ use crate::release::Releases;
 use crate::report::Reporter;
 use crate::retry::{Jitter, RetryPolicy};
 use crate::session::{self, Session, Standing};
-use crate::settings::{HandlerSettings, OffsetReset, ProcessorSettings, RetrySettings};
+use crate::settings::{HandlerSettings, ProcessorSettings, RetrySettings};
 use crate::simulation::{Simulated, Simulation};
 use crate::watch::Watch;
 use crate::webhook::Webhook;
 use crate::worker;
+use order_ledger::checkpoint::Capacity;
+use order_ledger::resume::OffsetReset;
 
 /// How long a process in which something is stuck may take to leave the group, beyond what draining may take.
 const STUCK_GRACE: Duration = Duration::from_secs(5);

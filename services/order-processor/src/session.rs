@@ -37,7 +37,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::checkpoint::Capacity;
 use crate::handler::Handler;
 use crate::metrics;
 use crate::readiness::{Checks, FullPartition};
@@ -47,6 +46,7 @@ use budget::Budget;
 use committing::{CommitTrouble, Committed};
 pub(crate) use loading::older_than_group;
 use loading::{Load, Loaded, Loader, Outcome};
+use order_ledger::checkpoint::Capacity;
 pub(crate) use standing::Standing;
 pub(crate) use unavailable::ByReason;
 use unavailable::Unavailable;

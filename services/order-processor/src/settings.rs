@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::checkpoint::{METADATA_CHARS_MAX, METADATA_CHARS_MIN};
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::topics::{NewTopic, sanitize_topic_name};
 use kafka_group::assignor::Assignor;
 use order_avro::PayloadFormat;
+use order_ledger::checkpoint::{METADATA_CHARS_MAX, METADATA_CHARS_MIN};
+use order_ledger::resume::{OffsetReset, OnMismatch};
 use service_runtime::settings::{ConnectionSettings, FromSettings, Settings, TopicSettings};
 
 pub use self::dashboard::DashboardSettings;
@@ -17,48 +18,6 @@ pub use self::work::{HandlerSettings, Ordering, RetrySettings, SimulationSetting
 
 pub(crate) mod dashboard;
 mod work;
-
-/// Where a group without committed offsets starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OffsetReset {
-    /// At the first record that is still in the log.
-    Earliest,
-    /// After the last record.
-    Latest,
-    /// Nowhere: the start fails.
-    None,
-}
-
-impl fmt::Display for OffsetReset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Earliest => "earliest",
-            Self::Latest => "latest",
-            Self::None => "none",
-        })
-    }
-}
-
-/// What happens to a checkpoint that cannot be used: it cannot be read, or belongs to another topic of that name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnMismatch {
-    /// Its partition is not worked on until an operator has decided.
-    Stop,
-    /// The numbers of its partition start again from nothing.
-    Reset,
-    /// The process ends.
-    Fail,
-}
-
-impl fmt::Display for OnMismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Stop => "stop",
-            Self::Reset => "reset",
-            Self::Fail => "fail",
-        })
-    }
-}
 
 /// What happens when a batch of the log cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,11 +10,11 @@ use serde::Serialize;
 use service_runtime::Context;
 use tokio::time::sleep;
 
-use crate::aggregate::{Aggregate, Micros};
-use crate::checkpoint::PartitionState;
 use crate::group_numbers::{Reading, Unavailable};
 use crate::patience::patiently;
 use crate::settings::ProcessorSettings;
+use order_ledger::aggregate::{Aggregate, Micros};
+use order_ledger::checkpoint::PartitionState;
 
 /// Pause between two readings with `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);

@@ -47,8 +47,6 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::ReusableBoxFuture;
 use uuid::Uuid;
 
-use crate::checkpoint::Checkpoint;
-use crate::checkpoint::PartitionState;
 use crate::clock::{Arrival, now_ms};
 use crate::gate::Gate;
 use crate::halt::Halt;
@@ -66,6 +64,8 @@ use doomed::Dooms;
 pub(crate) use doomed::Durability;
 use guarded::Guarded;
 use held::HeldRecords;
+use order_ledger::checkpoint::Checkpoint;
+use order_ledger::checkpoint::PartitionState;
 use permits::{InFlight, Permits};
 use schemas::AwaitedSchemas;
 use timing::Timing;

@@ -1,7 +1,7 @@
 //! The README's table of settings, and the numbers of its guarantees, are what the code declares.
 
-use kafka_group::completion::SPAN_MAX;
-use order_processor::checkpoint::Capacity;
+use order_ledger::checkpoint::Capacity;
+use order_ledger::completion::SPAN_MAX;
 use order_processor::settings::ProcessorSettings;
 use service_runtime::settings::{RuntimeSettings, markdown_table};
 

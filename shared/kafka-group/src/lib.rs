@@ -1,14 +1,13 @@
-//! Sans-IO core: group membership, assignors, record batches, completion tracking.
+//! Sans-IO core: group membership, assignors, record batches.
 //!
 //! Nothing here reads a clock, opens a connection or knows a runtime: time and bytes come in as arguments, requests and
 //! events go out. `kafka-client` is the shell that does the rest.
 //!
 //! Reading order: [`member`] is the membership state machine; it speaks [`consumer_protocol`], shares partitions out
 //! with an [`assignor`] and judges errors by [`error_code`]. [`record_batch`] reads what a broker answers to a fetch
-//! (unpacked by [`compression`]). [`completion`] knows which records of a partition are done. [`murmur2`] places keys.
+//! (unpacked by [`compression`]). [`murmur2`] places keys.
 
 pub mod assignor;
-pub mod completion;
 pub mod compression;
 pub mod consumer_protocol;
 pub mod error_code;
@@ -16,7 +15,6 @@ pub mod member;
 pub mod murmur2;
 pub mod record_batch;
 
-pub mod packing;
 mod topic_partition;
 
 pub use topic_partition::TopicPartition;

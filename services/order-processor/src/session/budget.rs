@@ -6,10 +6,10 @@ use kafka_client::error::{ClientError, chain};
 use kafka_client::patience::until_reached;
 use service_runtime::{Check, Waiting};
 
-use crate::checkpoint::{
+use crate::settings::ProcessorSettings;
+use order_ledger::checkpoint::{
     Capacity, CapacityError, METADATA_CHARS_DEFAULT, METADATA_CHARS_MAX, METADATA_CHARS_MIN,
 };
-use crate::settings::ProcessorSettings;
 
 /// The broker's name of the limit.
 const CONFIG: &str = "offset.metadata.max.bytes";

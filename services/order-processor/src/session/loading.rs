@@ -11,10 +11,10 @@ use kafka_protocol::ResponseError;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::checkpoint::Capacity;
-use crate::checkpoint::PartitionState;
-use crate::settings::{OffsetReset, OnMismatch, ProcessorSettings};
-use crate::start::{self, Policy, StartError};
+use crate::settings::ProcessorSettings;
+use order_ledger::checkpoint::Capacity;
+use order_ledger::checkpoint::PartitionState;
+use order_ledger::resume::{self, Committed, OffsetReset, OnMismatch, Policy, StartError};
 
 /// Pause before the cluster is asked again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -182,7 +182,7 @@ impl Loader {
         &self,
         tp: &TopicPartition,
         epoch: u64,
-        found: &start::Found<'_>,
+        found: &resume::Found<'_>,
         capacity: Capacity,
     ) -> Result<Loaded, StartError> {
         let older = self.older_partitions.get(tp.topic.as_ref());
@@ -195,7 +195,7 @@ impl Loader {
             on_mismatch: self.on_mismatch,
             capacity,
         };
-        let start = start::resolve(found, &policy)?;
+        let start = resume::resolve(found, &policy)?;
         if let Some(remark) = &start.remark {
             tracing::warn!(topic = %tp.topic, partition = tp.partition, offset = start.position, "{remark}");
         }
@@ -234,12 +234,16 @@ impl Survey {
         &'a self,
         tp: &TopicPartition,
         deleted_ids: &'a BTreeSet<Uuid>,
-    ) -> Result<start::Found<'a>, PartitionError> {
+    ) -> Result<resume::Found<'a>, PartitionError> {
         let log_start = *of(&self.log_starts, tp)?;
+        let committed = of(&self.committed, tp)?.as_ref();
         let topic = self.topics.get(tp.topic.as_ref()).ok_or(UNKNOWN)?;
-        Ok(start::Found {
+        Ok(resume::Found {
             topic_id: topic.topic_id,
-            committed: of(&self.committed, tp)?.as_ref(),
+            committed: committed.map(|committed| Committed {
+                offset: committed.offset,
+                metadata: &committed.metadata,
+            }),
             deleted_ids,
             log_start,
             log_end: *of(&self.log_ends, tp)?,
@@ -283,7 +287,7 @@ mod tests {
 
     /// Returns where a partition begins whose log has the offsets from 10 to 20.
     fn begin(loader: &Loader, topic: &str, partition: i32) -> Option<i64> {
-        let found = start::Found {
+        let found = resume::Found {
             topic_id: Uuid::nil(),
             committed: None,
             deleted_ids: &BTreeSet::new(),

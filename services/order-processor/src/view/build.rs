@@ -12,11 +12,11 @@ use super::body::{
     Control, Group, Instance, Member, MemberState, Numbers, Partition, Role, Snapshot, Stats,
     TopicPartitionBody,
 };
-use crate::aggregate::{Aggregate, Micros};
-use crate::checkpoint::PartitionState;
 use crate::group_numbers::{Reading, Unavailable};
 use crate::settings::ProcessorSettings;
 use dead_letter::rfc3339;
+use order_ledger::aggregate::{Aggregate, Micros};
+use order_ledger::checkpoint::PartitionState;
 
 /// Returns what is known before anything was read.
 pub(super) fn nothing(settings: &ProcessorSettings) -> Snapshot {

@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use super::body::{Orders, RecentOrder, Status};
 use super::tail::Tail;
-use crate::checkpoint::{PartitionState, Standing};
 use crate::dlq::{Decoded, Decoder, Desk, bytes_for_people};
 use crate::group_numbers::{Reading, partitions};
 use crate::settings::ProcessorSettings;
 use dead_letter::{Identity, RawHeader, replay_of, rfc3339};
+use order_ledger::checkpoint::{PartitionState, Standing};
 
 /// The most orders that are shown.
 pub(crate) const ORDERS_MAX: usize = 100;

@@ -16,10 +16,10 @@ use super::held::HeldRecord;
 use super::permits::InFlight;
 use super::spans::Begun;
 use super::{Attempted, Broken, Finished, Shared, Worker};
-use crate::checkpoint::Origin;
 use crate::handler::{Attempt, Handler, Outcome, Source};
 use crate::watch::Call;
 use dead_letter::{RawHeader, ReplayOf};
+use order_ledger::checkpoint::Origin;
 
 /// Where a record is.
 pub(super) struct Place {

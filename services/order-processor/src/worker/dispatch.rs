@@ -11,12 +11,12 @@ use super::attempt::{More, Place};
 use super::held::{HeldRecord, OwnedRecord, Work};
 use super::pieces::Piece;
 use super::{Atomic, Intake, Worker};
-use crate::checkpoint::{Admission, CompletedOrder, Origin, Standing};
 use crate::handler::{Handler, Outcome};
 use crate::metrics::{FirstWaits, Full, Next};
-use crate::producer_table::Stamp;
 use crate::settings::Ordering;
 use dead_letter::ErrorType;
+use order_ledger::checkpoint::{Admission, CompletedOrder, Origin, Standing};
+use order_ledger::producer_table::Stamp;
 
 /// What came of handing a record in.
 pub(super) enum Dispatch {

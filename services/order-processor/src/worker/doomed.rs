@@ -30,10 +30,10 @@ use super::permits::InFlight;
 use super::settle::{about, raw};
 use super::spans::Begun;
 use super::{Finished, Notice, Worker};
-use crate::checkpoint::{Admission, Origin};
 use crate::clock::now_ms;
 use crate::handler::Handler;
 use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, RawHeader};
+use order_ledger::checkpoint::{Admission, Origin};
 
 /// What the letter of a record says that was doomed before a restart.
 const DOOMED_BEFORE: &str =

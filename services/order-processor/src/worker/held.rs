@@ -10,9 +10,9 @@ use kafka_group::record_batch::Record;
 use order_avro::Order;
 use tokio::time::Instant;
 
-use crate::checkpoint::Origin;
 use crate::circuit::Streak;
 use crate::clock::Arrival;
+use order_ledger::checkpoint::Origin;
 
 /// A record's headers in order, repeated names, null values and all.
 pub(crate) type Headers = Vec<(Bytes, Option<Bytes>)>;

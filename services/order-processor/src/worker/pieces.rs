@@ -12,10 +12,10 @@ use kafka_group::record_batch::{DamagedBatch, Headers, Record, UndecodableRecord
 use super::Worker;
 use super::dispatch::{Block, Dispatch, Poison};
 use super::held::Work;
-use crate::checkpoint::Origin;
 use crate::handler::Handler;
 use crate::settings::OnCorruptBatch;
 use dead_letter::{ErrorType, NO_TIMESTAMP};
+use order_ledger::checkpoint::Origin;
 
 /// Bytes that cannot be read as what they should be.
 pub(super) struct Piece<'a> {

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use super::dispatch::{Poison, Undecoded};
 use super::held::{Headers, HeldRecord, Work};
 use super::{Attempted, Broken, Finished, Worker};
-use crate::checkpoint::CompletedOrder;
 use crate::circuit::{Fault, PROBE_PAUSE, TransientFailure};
 use crate::gate::Permit;
 use crate::handler::{Handler, Outcome};
@@ -20,6 +19,7 @@ use crate::report::About;
 use crate::retry::RETRY_AFTER_MAX;
 use crate::simulation::SimulatedFailure;
 use dead_letter::{ErrorType, RawHeader};
+use order_ledger::checkpoint::CompletedOrder;
 
 /// What a transient failure says beside its reason.
 struct Transient {

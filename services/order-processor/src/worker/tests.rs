@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::*;
-use crate::checkpoint::Capacity;
 use crate::handler::Attempt;
 use crate::letters::Letter;
 use crate::retry::Jitter;
+use order_ledger::checkpoint::Capacity;
 
 mod blocked;
 mod doomed;
@@ -466,7 +466,7 @@ async fn draining_waits_for_running_work_and_gives_up_waiting_records_with_their
     answer.send(Outcome::Done).unwrap();
     let mut state = bench.drain(BACKOFF).await;
     assert_eq!((state.committable(), state.aggregate().orders()), (1, 1));
-    assert_eq!(state.admit(1, None), crate::checkpoint::Admission::Process { attempts: 1 });
+    assert_eq!(state.admit(1, None), order_ledger::checkpoint::Admission::Process { attempts: 1 });
 }
 
 #[tokio::test(start_paused = true)]

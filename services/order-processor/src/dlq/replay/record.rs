@@ -77,11 +77,11 @@ mod tests {
 
     use super::*;
     use crate::dlq::letter::Place;
-    use crate::producer_table::Stamp;
     use dead_letter::cause::Cause;
     use dead_letter::{
         DeadLetter, ErrorType, FailedRecord, Failure, Identity, OwnedHeader, RawHeader, replay_of,
     };
+    use order_ledger::producer_table::Stamp;
 
     const TOPIC_ID: Uuid = Uuid::from_u128(0xfeed);
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::aggregate::Aggregate;
+use order_ledger::aggregate::Aggregate;
 
 const NAME: &str = "a \"group\"\nof\\all";
 

@@ -1,7 +1,7 @@
 //! When letters are written, and what becomes of a record that is killed between its doom and its letter.
 
 use super::*;
-use crate::checkpoint::Standing;
+use order_ledger::checkpoint::Standing;
 
 const JUNK: Option<&[u8]> = Some(b"\xff\xff\xff");
 

@@ -24,7 +24,7 @@
 //!        producers           count: varint; each: hash of its id, 8 bytes, last sequence: varint
 //!        guard               0, or the number of a type of failure; its dead letters since the last processed order: varint;
 //!                            0, or the offset from which a release counts plus 1: varint
-//!        map                 see `kafka_group::completion`; its marks are the doomed records
+//!        map                 see `crate::completion`; its marks are the doomed records
 //!        attempts            bits of each: 1 byte, 0 = none follow; count: varint; at the incomplete offsets, lowest
 //!                            first: so many bits each
 //!        reasons             the same of the doomed offsets; 0 = not known, 1 = rejected, 2 = retries exhausted,
@@ -32,14 +32,14 @@
 //! ```
 //!
 //! Varints are little-endian base 128, prices and hashes little-endian; varints and Rice codes are those of
-//! [`kafka_group::packing`].
+//! [`crate::packing`].
 
-use kafka_group::completion::Window;
-use kafka_group::packing::varint_bytes_max;
+use crate::completion::Window;
+use crate::packing::varint_bytes_max;
 use uuid::Uuid;
 
 use crate::aggregate::Aggregate;
-use crate::guard::Guard;
+use crate::dlq_limit::DlqLimit;
 use crate::producer_table::ProducerTable;
 
 mod contents;
@@ -69,7 +69,7 @@ const ATTEMPTS_BYTES_MIN: usize = 64;
 const FIXED_BYTES_MAX: usize = IDENTITY_BYTES_MAX
     + Aggregate::BYTES_MAX
     + ProducerTable::BYTES_MAX
-    + Guard::BYTES_MAX
+    + DlqLimit::BYTES_MAX
     + ATTEMPTS_BYTES_MIN;
 
 /// How much fits beside a committed offset, and how far dispatching may run ahead because of that.
@@ -161,7 +161,7 @@ impl Capacity {
 
 const _: () = {
     assert!(IDENTITY_BYTES_MAX == 39 && Aggregate::BYTES_MAX == 77 + 870);
-    assert!(ProducerTable::BYTES_MAX == 313 && Guard::BYTES_MAX == 15);
+    assert!(ProducerTable::BYTES_MAX == 313 && DlqLimit::BYTES_MAX == 15);
     assert!(METADATA_CHARS_MIN == 2_012);
     let window = Capacity::DEFAULT.window;
     assert!(window.incomplete_max() == 955 && window.dense_max() == 13_433);

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::completion::CompletionTracker;
+use crate::packing::{Unpacker, bit_width, varint_bytes_max, write_fixed, write_varint};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kafka_group::completion::CompletionTracker;
-use kafka_group::packing::{Unpacker, bit_width, varint_bytes_max, write_fixed, write_varint};
 use uuid::Uuid;
 
 use super::{CHECKSUM_BYTES, Capacity, Checkpoint, CheckpointError, DoesNotFit, PREFIX, VERSION};
 use crate::aggregate::Aggregate;
-use crate::guard::Guard;
+use crate::dlq_limit::DlqLimit;
 use crate::producer_table::ProducerTable;
 use dead_letter::ErrorType;
 
@@ -30,7 +30,7 @@ pub(super) struct Contents {
     pub(super) aggregate: Aggregate,
     /// As of the dispatch frontier.
     pub(super) producers: ProducerTable,
-    pub(super) guard: Guard,
+    pub(super) guard: DlqLimit,
     /// Its marks are the doomed records: those that are to get a dead letter and no further attempt.
     pub(super) tracker: CompletionTracker,
     /// Attempts made at incomplete records, where there were any.
@@ -57,7 +57,7 @@ impl Contents {
             since: offset,
             aggregate: Aggregate::default(),
             producers: ProducerTable::default(),
-            guard: Guard::default(),
+            guard: DlqLimit::default(),
             tracker: CompletionTracker::new(offset),
             attempts: BTreeMap::new(),
             reasons: BTreeMap::new(),
@@ -120,7 +120,7 @@ impl Contents {
         let since = offset.checked_sub(from.varint()?)?;
         let aggregate = Aggregate::read(from)?;
         let producers = ProducerTable::read(from)?;
-        let guard = Guard::read(from)?;
+        let guard = DlqLimit::read(from)?;
         let tracker = CompletionTracker::read_map(offset, from)?;
         let mut attempts = BTreeMap::new();
         for (offset, count) in tracker.incomplete_offsets().into_iter().zip(read_list(from)?) {

@@ -4,7 +4,7 @@
 //! largest of (record timestamp, price). So numbers of different partitions can be merged, and work that is repeated
 //! after a crash arrives at the same result.
 
-use kafka_group::packing::{Unpacker, varint_bytes_max, write_varint};
+use crate::packing::{Unpacker, varint_bytes_max, write_varint};
 
 mod micros;
 mod recent;

@@ -21,13 +21,13 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use kafka_group::completion::Observed;
+use crate::completion::Observed;
 use uuid::Uuid;
 
 use super::contents::{self, Contents, Found};
 use super::{Capacity, Checkpoint, CheckpointError, DoesNotFit};
 use crate::aggregate::Aggregate;
-use crate::guard::Guard;
+use crate::dlq_limit::DlqLimit;
 use crate::producer_table::{Judgement, Stamp};
 use dead_letter::{ErrorType, REPLAY_OF_HEADER};
 
@@ -300,7 +300,7 @@ impl PartitionState {
     }
 
     /// Returns what is counted of the dead letters since the last processed order.
-    pub fn guard(&self) -> &Guard {
+    pub fn guard(&self) -> &DlqLimit {
         &self.contents.guard
     }
 

@@ -1,6 +1,6 @@
 //! The prices of the latest orders.
 
-use kafka_group::packing::{Unpacker, rice_bytes_max, varint_bytes_max, write_rice, write_varint};
+use crate::packing::{Unpacker, rice_bytes_max, varint_bytes_max, write_rice, write_varint};
 
 use super::{Micros, PriceBits};
 

@@ -1,13 +1,12 @@
 //! Where a partition starts: what its committed offset, its checkpoint and its log say together.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
-use kafka_client::offsets::CommittedOffset;
 use uuid::Uuid;
 
 use crate::checkpoint::{Capacity, CheckpointError};
 use crate::checkpoint::{Discarded, PartitionState};
-use crate::settings::{OffsetReset, OnMismatch};
 
 /// What the cluster says about a partition.
 #[derive(Debug)]
@@ -15,13 +14,64 @@ pub struct Found<'a> {
     /// The id of its topic.
     pub topic_id: Uuid,
     /// What the group has committed, if anything.
-    pub committed: Option<&'a CommittedOffset>,
+    pub committed: Option<Committed<'a>>,
     /// Ids that the topic is known to have had before it was deleted.
     pub deleted_ids: &'a BTreeSet<Uuid>,
     /// The first offset that is still in the log.
     pub log_start: i64,
     /// The last stable offset.
     pub log_end: i64,
+}
+
+/// What a group has committed for one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Committed<'a> {
+    /// The offset of the next record to process.
+    pub offset: i64,
+    /// What was committed beside it; empty where the committer kept nothing.
+    pub metadata: &'a str,
+}
+
+/// Where a group without committed offsets starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetReset {
+    /// At the first record that is still in the log.
+    Earliest,
+    /// After the last record.
+    Latest,
+    /// Nowhere: the start fails.
+    None,
+}
+
+impl fmt::Display for OffsetReset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Earliest => "earliest",
+            Self::Latest => "latest",
+            Self::None => "none",
+        })
+    }
+}
+
+/// What happens to a checkpoint that cannot be used: it cannot be read, or belongs to another topic of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMismatch {
+    /// Its partition is not worked on until an operator has decided.
+    Stop,
+    /// The numbers of its partition start again from nothing.
+    Reset,
+    /// The process ends.
+    Fail,
+}
+
+impl fmt::Display for OnMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stop => "stop",
+            Self::Reset => "reset",
+            Self::Fail => "fail",
+        })
+    }
 }
 
 /// What the settings say about starting.
@@ -94,7 +144,7 @@ pub enum StartError {
 pub fn resolve(found: &Found<'_>, policy: &Policy) -> Result<Start, StartError> {
     let Some(committed) = found.committed else { return fresh(found, policy, None) };
     let restored = PartitionState::restore(
-        &committed.metadata,
+        committed.metadata,
         found.topic_id,
         committed.offset,
         policy.capacity,
@@ -161,7 +211,7 @@ fn fresh(found: &Found<'_>, policy: &Policy, remark: Option<String>) -> Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{Admission, CompletedOrder, Origin};
+    use crate::checkpoint::{Admission, Checkpoint, CompletedOrder, Origin};
 
     const TOPIC: Uuid = Uuid::from_u128(7);
     const POLICY: Policy = Policy {
@@ -187,13 +237,14 @@ mod tests {
         state
     }
 
-    fn commit(state: &PartitionState) -> CommittedOffset {
-        let checkpoint = state.checkpoint().unwrap();
-        CommittedOffset { offset: checkpoint.offset, metadata: checkpoint.metadata }
+    fn commit(state: &PartitionState) -> Checkpoint {
+        state.checkpoint().unwrap()
     }
 
-    fn found(committed: Option<&CommittedOffset>, log_start: i64, log_end: i64) -> Found<'_> {
+    fn found(committed: Option<&Checkpoint>, log_start: i64, log_end: i64) -> Found<'_> {
         static NONE: BTreeSet<Uuid> = BTreeSet::new();
+        let committed = committed
+            .map(|Checkpoint { offset, metadata }| Committed { offset: *offset, metadata });
         Found { topic_id: TOPIC, committed, deleted_ids: &NONE, log_start, log_end }
     }
 
@@ -219,7 +270,7 @@ mod tests {
     #[test]
     fn an_offset_that_a_tool_or_another_client_committed_starts_with_no_numbers() {
         for (metadata, is_remarked) in [("", false), ("someone else's", true)] {
-            let committed = CommittedOffset { offset: 12, metadata: metadata.to_owned() };
+            let committed = Checkpoint { offset: 12, metadata: metadata.to_owned() };
             let start = resolve(&found(Some(&committed), 0, 20), &POLICY).unwrap();
             assert_eq!((start.position, start.state.since()), (12, 12));
             assert_eq!(start.state.aggregate().orders(), 0);

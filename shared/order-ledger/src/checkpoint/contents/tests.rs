@@ -208,12 +208,12 @@ fn restored(tracker: &CompletionTracker) -> CompletionTracker {
 }
 
 /// Returns the guard that takes most room.
-fn full_guard() -> Guard {
+fn full_guard() -> DlqLimit {
     let mut bytes = vec![1];
     write_varint(u32::MAX, &mut bytes);
     write_varint(i64::MAX.cast_unsigned(), &mut bytes);
-    assert_eq!(bytes.len(), Guard::BYTES_MAX);
-    Guard::read(&mut Unpacker::new(&bytes)).unwrap()
+    assert_eq!(bytes.len(), DlqLimit::BYTES_MAX);
+    DlqLimit::read(&mut Unpacker::new(&bytes)).unwrap()
 }
 
 #[derive(Clone, Copy, Debug)]

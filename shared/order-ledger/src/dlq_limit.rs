@@ -8,19 +8,19 @@
 
 use std::collections::BTreeMap;
 
-use kafka_group::packing::{Unpacker, varint_bytes_max, write_varint};
+use crate::packing::{Unpacker, varint_bytes_max, write_varint};
 
 use dead_letter::ErrorType;
 
 /// One partition's dead letters since its last processed order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Guard {
+pub struct DlqLimit {
     counts: BTreeMap<ErrorType, u32>,
     /// The offset of the actions topic from which a release counts, for a partition that is stopped.
     release_from: Option<i64>,
 }
 
-impl Guard {
+impl DlqLimit {
     /// The most bytes that it takes in a checkpoint.
     pub(crate) const BYTES_MAX: usize = 1 + varint_bytes_max(32) + varint_bytes_max(63);
 
@@ -89,24 +89,24 @@ mod tests {
 
     const LIMIT: u32 = 3;
 
-    fn count(guard: &mut Guard, error_type: ErrorType, letters: usize) -> Option<ErrorType> {
+    fn count(guard: &mut DlqLimit, error_type: ErrorType, letters: usize) -> Option<ErrorType> {
         (0..letters).for_each(|_| guard.count(error_type));
         guard.exceeded(LIMIT)
     }
 
-    fn restart(guard: &Guard) -> Guard {
+    fn restart(guard: &DlqLimit) -> DlqLimit {
         let mut bytes = Vec::new();
         guard.write(&mut bytes);
-        assert!(bytes.len() <= Guard::BYTES_MAX, "{bytes:?}");
+        assert!(bytes.len() <= DlqLimit::BYTES_MAX, "{bytes:?}");
         let mut unpacker = Unpacker::new(&bytes);
-        let read = Guard::read(&mut unpacker).unwrap();
+        let read = DlqLimit::read(&mut unpacker).unwrap();
         assert!(unpacker.is_empty());
         read
     }
 
     #[test]
     fn so_many_of_one_type_with_no_order_between_them_are_too_many() {
-        let mut guard = Guard::default();
+        let mut guard = DlqLimit::default();
         assert_eq!(count(&mut guard, ErrorType::BadMagic, 2), None);
         assert_eq!(count(&mut guard, ErrorType::Rejected, 2), None, "another type, another cause");
         let too_many = Some(ErrorType::BadMagic);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn an_order_in_between_begins_a_new_count() {
-        let mut guard = Guard::default();
+        let mut guard = DlqLimit::default();
         assert!(!guard.clear());
         for _ in 0..5 {
             assert_eq!(count(&mut guard, ErrorType::Rejected, 2), None);
@@ -125,22 +125,22 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_is_too_many() {
-        let mut guard = Guard::default();
+        let mut guard = DlqLimit::default();
         count(&mut guard, ErrorType::Rejected, 10_000);
         assert_eq!(guard.exceeded(0), None);
     }
 
     #[test]
     fn the_count_goes_on_after_a_restart() {
-        assert_eq!(restart(&Guard::default()), Guard::default());
+        assert_eq!(restart(&DlqLimit::default()), DlqLimit::default());
         for error_type in ErrorType::ALL {
-            let mut guard = Guard::default();
+            let mut guard = DlqLimit::default();
             assert_eq!(count(&mut guard, error_type, 2), None);
             let mut guard = restart(&guard);
             assert_eq!(guard.release_from(), None);
             assert_eq!(count(&mut guard, error_type, 1), Some(error_type));
         }
-        let mut guard = restart(&Guard {
+        let mut guard = restart(&DlqLimit {
             counts: BTreeMap::from([(ErrorType::GivenUp, u32::MAX)]),
             release_from: Some(i64::MAX - 1),
         });
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn what_no_guard_has_written_is_not_read() {
         for bytes in [&[][..], &[200, 1, 0], &[1], &[1, 1], &[1, 0xff, 0xff, 0xff, 0xff, 0xff, 0]] {
-            assert_eq!(Guard::read(&mut Unpacker::new(bytes)), None, "{bytes:?}");
+            assert_eq!(DlqLimit::read(&mut Unpacker::new(bytes)), None, "{bytes:?}");
         }
     }
 }
