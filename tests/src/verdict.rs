@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
-use kafka_group::murmur2::positive_murmur2;
+use kafka_core::murmur2::positive_murmur2;
 use serde::Deserialize;
 
 use crate::stats::Stats;

@@ -14,7 +14,7 @@ use end_to_end::{Scenario, Service, Stats, Webhook};
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::offsets::{CommittedOffset, GroupOffsets};
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use order_ledger::checkpoint::{Capacity, PartitionState, Standing};
 use tokio::time::{Instant, sleep};
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use end_to_end::proxy::{ApiKey, DamageKind, Fault};
 use end_to_end::topic::TopicRecord;
 use end_to_end::{Ledger, Scenario};
-use kafka_group::record_batch::batches;
+use kafka_core::record_batch::batches;
 
 const BATCHES: i64 = 60;
 const DAMAGED: i64 = 17;

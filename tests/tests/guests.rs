@@ -10,7 +10,7 @@ use end_to_end::verdict::Simulation;
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::connection::Connection;
-use kafka_group::consumer_protocol::{Assignment, Subscription};
+use kafka_core::consumer_protocol::{Assignment, Subscription};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;

@@ -8,7 +8,7 @@ use end_to_end::service::field;
 use end_to_end::topic::TopicRecord;
 use end_to_end::verdict::Simulation;
 use end_to_end::{Scenario, Verdict, topic};
-use kafka_group::murmur2::partition_for_key;
+use kafka_core::murmur2::partition_for_key;
 
 const BEFORE: NonZeroU32 = NonZeroU32::new(2).unwrap();
 const AFTER: NonZeroU32 = NonZeroU32::new(5).unwrap();

@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use kafka_client::writer::{OutgoingRecord, ProduceError, Writer};
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use tokio::time::{Instant, sleep};
 
 use crate::outage::Outage;

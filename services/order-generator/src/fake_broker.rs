@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kafka_client::writer::{OutgoingRecord, ProduceError};
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use tokio::time::{Instant, sleep, sleep_until};
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use kafka_client::writer::{OutgoingRecord, ProduceError, Writer};
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use schema_registry::SchemaRegistry;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use kafka_client::writer::ProduceError;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use service_runtime::{Check, Waiting};
 use tracing::debug;
 

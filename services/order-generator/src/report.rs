@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kafka_client::writer::ProduceError;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use service_runtime::{LineLimit, Metrics, two_decimals};

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use kafka_client::writer::ProduceError;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

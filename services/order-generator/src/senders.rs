@@ -10,8 +10,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kafka_group::TopicPartition;
-use kafka_group::murmur2::partition_for_key;
+use kafka_core::TopicPartition;
+use kafka_core::murmur2::partition_for_key;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::mpsc;

@@ -152,7 +152,7 @@ mod tests {
         assert!(!bench.is_due(&mut pace, Duration::from_mins(1)).await);
         assert_eq!(bench.state(), Some(RunState::Running));
 
-        bench.report.never_sent(&kafka_group::TopicPartition::new("orders", 0), 1);
+        bench.report.never_sent(&kafka_core::TopicPartition::new("orders", 0), 1);
         bench.instruct.send_modify(|_| {});
         assert!(!bench.is_due(&mut pace, Duration::from_mins(1)).await);
         assert_eq!(bench.state(), Some(RunState::Paused));

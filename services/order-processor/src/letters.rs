@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_client::cluster::Cluster;
 use kafka_client::exact_writer::ExactRecord;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;

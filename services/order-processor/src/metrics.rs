@@ -19,7 +19,7 @@ use std::time::Duration;
 use kafka_client::error::ClientError;
 use kafka_client::membership::MembershipStatus;
 use kafka_client::writer::ProduceError;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

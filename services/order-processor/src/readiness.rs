@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use kafka_client::membership::MembershipStatus;
-use kafka_group::TopicPartition;
-use kafka_group::member::CommitPermission;
+use kafka_core::TopicPartition;
+use kafka_core::member::CommitPermission;
 use service_runtime::Check;
 use tokio::time::Instant;
 

@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use kafka_client::cluster::Cluster;
 use kafka_client::offsets::{OffsetAt, list_offset};
 use kafka_client::reader::{Fetched, FetchedBatches, Reader, ReaderConfig};
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
@@ -195,7 +195,7 @@ impl Stop {
 
 #[cfg(test)]
 mod tests {
-    use kafka_group::record_batch::{BatchBuilder, batches};
+    use kafka_core::record_batch::{BatchBuilder, batches};
 
     use super::*;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use order_avro::Order;
 use service_runtime::trace_context::TraceId;
 use service_runtime::{LineLimit, two_decimals};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::topics::{NewTopic, sanitize_topic_name};
-use kafka_group::assignor::Assignor;
+use kafka_core::assignor::Assignor;
 use order_avro::PayloadFormat;
 use order_ledger::checkpoint::{METADATA_CHARS_MAX, METADATA_CHARS_MIN};
 use order_ledger::resume::{OffsetReset, OnMismatch};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use kafka_group::murmur2::positive_murmur2;
+use kafka_core::murmur2::positive_murmur2;
 use order_avro::Order;
 
 use crate::handler::{Attempt, Handler, Outcome};

@@ -31,7 +31,7 @@ use kafka_client::cluster::Cluster;
 use kafka_client::error::{ClientError, chain};
 use kafka_client::groups::{GroupDescription, describe_group};
 use kafka_client::offsets::GroupOffsets;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use schema_registry::{RegistryConfig, SchemaRegistry};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;

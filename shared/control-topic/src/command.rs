@@ -9,7 +9,7 @@ use kafka_client::exact_writer::ExactWriter;
 use kafka_client::offsets::{OffsetAt, list_offset};
 use kafka_client::topics::ensure_topics;
 use kafka_client::writer::ProduceError;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::time::{Instant, sleep};

@@ -19,8 +19,8 @@ use kafka_client::error::{ClientError, chain};
 use kafka_client::offsets::{OffsetAt, list_offset};
 use kafka_client::reader::{Fetched, FetchedBatches, Reader, ReaderConfig};
 use kafka_client::topics::ensure_topics;
-use kafka_group::TopicPartition;
-use kafka_group::record_batch::{AbortedTransactions, Record};
+use kafka_core::TopicPartition;
+use kafka_core::record_batch::{AbortedTransactions, Record};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -367,7 +367,7 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
-    use kafka_group::record_batch::{BatchBuilder, batches};
+    use kafka_core::record_batch::{BatchBuilder, batches};
 
     use super::*;
     use crate::REPORTS;

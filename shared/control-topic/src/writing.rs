@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use kafka_client::exact_writer::{ExactRecord, ExactWriter};
 use kafka_client::writer::ProduceError;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use tokio::time::Instant;
 
 use crate::record::Entry;

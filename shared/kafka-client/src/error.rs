@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
 

@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kafka_group::TopicPartition;
-use kafka_group::record_batch::BatchBuilder;
+use kafka_core::TopicPartition;
+use kafka_core::record_batch::BatchBuilder;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 use tokio::time::Instant;
@@ -230,7 +230,7 @@ fn failed(target: &TopicPartition, error: &ConnectionError) -> ProduceError {
 
 #[cfg(test)]
 mod tests {
-    use kafka_group::record_batch::batches;
+    use kafka_core::record_batch::batches;
 
     use super::*;
 

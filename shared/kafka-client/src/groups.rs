@@ -3,8 +3,8 @@
 //! DescribeGroups: <https://kafka.apache.org/protocol#The_Messages_DescribeGroups>. It tells of groups of the classic
 //! protocol; one that does not exist is told to be `Dead`.
 
-use kafka_group::TopicPartition;
-use kafka_group::consumer_protocol::Assignment;
+use kafka_core::TopicPartition;
+use kafka_core::consumer_protocol::Assignment;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};

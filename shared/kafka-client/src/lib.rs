@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`config`] and [`api`] say how brokers are spoken to, [`connection`] speaks to one, [`cluster`] to
 //! all of them, and [`patience`] waits for them. On these stand [`topics`], [`configs`], [`offsets`], [`groups`], [`membership`] (with the state
-//! machine of `kafka-group`), and [`reader`]. Writing goes through rskafka, which only the [`writer`] names; records that
+//! machine of `kafka-core`), and [`reader`]. Writing goes through rskafka, which only the [`writer`] names; records that
 //! rskafka cannot say, and those whose refusal has to be explained, go through the [`exact_writer`].
 
 pub mod api;

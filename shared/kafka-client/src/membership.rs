@@ -9,10 +9,8 @@ mod answer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kafka_group::TopicPartition;
-use kafka_group::member::{
-    CommitPermission, Event, Member, MemberConfig, PartitionCounts, Request,
-};
+use kafka_core::TopicPartition;
+use kafka_core::member::{CommitPermission, Event, Member, MemberConfig, PartitionCounts, Request};
 use kafka_protocol::ResponseError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use kafka_group::TopicPartition;
-use kafka_group::member::CommitIdentity;
+use kafka_core::TopicPartition;
+use kafka_core::member::CommitIdentity;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 use kafka_protocol::protocol::StrBytes;

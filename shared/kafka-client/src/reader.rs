@@ -4,11 +4,11 @@
 //! A partition whose channel is full is left out of the next request and holds back nobody else. The position advances
 //! only past batches that were handed on, so an interrupted request loses nothing.
 //!
-//! Whatever is handed on was verified (`kafka_group::record_batch::Answer`); damage is handed on as what it is once a
+//! Whatever is handed on was verified (`kafka_core::record_batch::Answer`); damage is handed on as what it is once a
 //! second fetch has brought the same bytes.
 //!
 //! Reading is `read_committed`: the broker answers up to the last stable offset and names the transactions that were
-//! aborted; filtering them is the receiver's (`kafka_group::record_batch::AbortedTransactions`).
+//! aborted; filtering them is the receiver's (`kafka_core::record_batch::AbortedTransactions`).
 //!
 //! Fetch: <https://kafka.apache.org/protocol#The_Messages_Fetch>, topic ids in it: KIP-516.
 
@@ -23,8 +23,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kafka_group::TopicPartition;
-use kafka_group::record_batch::{DamagedBatch, RawBatch};
+use kafka_core::TopicPartition;
+use kafka_core::record_batch::{DamagedBatch, RawBatch};
 use kafka_protocol::ResponseError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;

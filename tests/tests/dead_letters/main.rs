@@ -18,7 +18,7 @@ use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::exact_writer::{ExactRecord, ExactWriter};
 use kafka_client::writer::ProduceError;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 

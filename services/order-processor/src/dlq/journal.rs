@@ -8,7 +8,7 @@ use kafka_client::cluster::Cluster;
 use kafka_client::exact_writer::{ExactRecord, ExactWriter};
 use kafka_client::topics::ensure_topics;
 use kafka_client::writer::ProduceError;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

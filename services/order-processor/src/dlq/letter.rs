@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use kafka_group::record_batch::Record;
+use kafka_core::record_batch::Record;
 use uuid::Uuid;
 
 use dead_letter::cause::{Author, Cause};
@@ -136,7 +136,7 @@ impl FromStr for Place {
 
 #[cfg(test)]
 mod tests {
-    use kafka_group::record_batch::{BatchBuilder, batches};
+    use kafka_core::record_batch::{BatchBuilder, batches};
 
     use super::*;
     use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};

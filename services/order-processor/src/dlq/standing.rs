@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use anyhow::Context as _;
 use kafka_client::cluster::Cluster;
-use kafka_group::record_batch::Record;
+use kafka_core::record_batch::Record;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use anyhow::Context as _;
 use kafka_client::cluster::Cluster;
 use kafka_client::offsets::{OffsetAt, all_of, list_offsets};
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use uuid::Uuid;
 
 use crate::patience::patiently;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use anyhow::bail;
 use futures_util::stream::{self, SelectAll, Stream, StreamExt};
 use kafka_client::reader::{Fetched, Reader, ReaderConfig};
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use service_runtime::printable;
 use tokio::sync::mpsc;
 

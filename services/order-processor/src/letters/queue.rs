@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kafka_client::exact_writer::{ExactRecord, ExactWriter};
 use kafka_client::writer::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, ProduceError};
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};

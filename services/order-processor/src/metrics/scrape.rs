@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use service_runtime::{Families, MessagingLabels, Metrics};

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use kafka_client::error::chain;
 use kafka_client::offsets::{GroupOffsets, OffsetCommit};
-use kafka_group::TopicPartition;
-use kafka_group::member::{CommitIdentity, CommitPermission};
+use kafka_core::TopicPartition;
+use kafka_core::member::{CommitIdentity, CommitPermission};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
 use tokio::sync::{mpsc, oneshot};

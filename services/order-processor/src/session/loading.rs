@@ -6,7 +6,7 @@ use std::time::Duration;
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::{ClientError, PartitionError, chain};
 use kafka_client::offsets::{CommittedOffset, Found, GroupOffsets, OffsetAt, all_of, list_offsets};
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use tokio::time::sleep;
 use uuid::Uuid;

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering as Atomic;
 
 use control_topic::record::RunState;
 use control_topic::{Instruction, Participant};
-use kafka_group::member::CommitPermission;
+use kafka_core::member::CommitPermission;
 use tokio::sync::watch;
 
 use super::Session;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 

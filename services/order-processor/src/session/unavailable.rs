@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use tokio::time::Instant;
 
 /// The least time between two warnings about the same partition.

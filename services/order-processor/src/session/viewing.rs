@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kafka_client::error::{ClientError, chain};
 use kafka_client::offsets::{Found, OffsetAt, list_offsets};
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 
 use super::Session;
 use crate::group_numbers::GroupNumbers;

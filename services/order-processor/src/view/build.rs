@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use control_topic::record::{Role as ControlRole, RunState};
 use control_topic::view::ControlView;
 use kafka_client::groups::GroupDescription;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use tokio::time::Instant;
 
 use super::body::{

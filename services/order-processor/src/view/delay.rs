@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::reader::{FetchedBatches, glimpse};
-use kafka_group::TopicPartition;
-use kafka_group::record_batch::AbortedTransactions;
+use kafka_core::TopicPartition;
+use kafka_core::record_batch::AbortedTransactions;
 use tokio::time::Instant;
 
 use crate::group_numbers::Reading;

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::offsets::{OffsetAt, list_offsets};
-use kafka_group::TopicPartition;
-use kafka_group::record_batch::Record;
+use kafka_core::TopicPartition;
+use kafka_core::record_batch::Record;
 use uuid::Uuid;
 
 use super::body::{Orders, RecentOrder, Status};
@@ -261,7 +261,7 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kafka_group::record_batch::{BatchBuilder, batches};
+    use kafka_core::record_batch::{BatchBuilder, batches};
 
     use super::*;
     use dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};

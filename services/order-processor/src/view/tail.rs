@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::ClientError;
 use kafka_client::reader::{FetchedBatches, glimpse};
-use kafka_group::TopicPartition;
-use kafka_group::record_batch::{AbortedTransactions, Record};
+use kafka_core::TopicPartition;
+use kafka_core::record_batch::{AbortedTransactions, Record};
 use kafka_protocol::ResponseError;
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kafka_group::record_batch::{Record, RecordBatch};
+use kafka_core::record_batch::{Record, RecordBatch};
 use order_avro::{DecodeError, Order, Payload};
 use schema_registry::SchemaStatus;
 use tokio::time::Instant;

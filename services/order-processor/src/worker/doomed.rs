@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering as Atomic};
 
-use kafka_group::record_batch::Record;
+use kafka_core::record_batch::Record;
 use order_avro::Payload;
 use service_runtime::trace_context::Trace;
 use tokio::sync::watch;

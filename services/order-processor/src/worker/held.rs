@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_group::record_batch::Record;
+use kafka_core::record_batch::Record;
 use order_avro::Order;
 use tokio::time::Instant;
 

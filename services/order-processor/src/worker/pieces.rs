@@ -7,7 +7,7 @@
 
 use anyhow::Context as _;
 use kafka_client::error::chain;
-use kafka_group::record_batch::{DamagedBatch, Headers, Record, UndecodableRecord};
+use kafka_core::record_batch::{DamagedBatch, Headers, Record, UndecodableRecord};
 
 use super::Worker;
 use super::dispatch::{Block, Dispatch, Poison};

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use order_avro::WriterSchema;
 use schema_registry::{RegistryError, SchemaRegistry};
 use tokio::time::{Duration, Instant, sleep, sleep_until};

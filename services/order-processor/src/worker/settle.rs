@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use order_avro::Order;
 use service_runtime::trace_context::{Trace, TraceContext};
 use tokio::time::Instant;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_group::record_batch::{BatchBuilder, BatchErrorKind, DamagedBatch, RawBatch, batches};
+use kafka_core::record_batch::{BatchBuilder, BatchErrorKind, DamagedBatch, RawBatch, batches};
 use order_avro::encode_bare;
 use schema_registry::RegistryConfig;
 use service_runtime::{Health, Metrics};

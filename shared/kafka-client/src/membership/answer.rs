@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use kafka_group::error_code::{Disposition, disposition};
-use kafka_group::member::Request;
+use kafka_core::error_code::{Disposition, disposition};
+use kafka_core::member::Request;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 

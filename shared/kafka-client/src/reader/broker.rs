@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select_all;
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 use tokio::sync::mpsc;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use kafka_protocol::messages::{
     self,
     fetch_request::{FetchPartition, FetchTopic},

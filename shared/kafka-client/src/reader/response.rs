@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_group::TopicPartition;
-use kafka_group::record_batch::{Answer, Reading};
+use kafka_core::TopicPartition;
+use kafka_core::record_batch::{Answer, Reading};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{self, fetch_response::PartitionData};
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! A reader and a broker with a few batches, on real sockets.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_group::record_batch::{BatchBuilder, Reading};
+use kafka_core::record_batch::{BatchBuilder, Reading};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};

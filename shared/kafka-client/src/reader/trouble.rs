@@ -6,7 +6,7 @@
 //! A broker finds an offset by walking over its batches, from the last place that its index knows. Where the damaged
 //! batch has lost its length it cannot get past it, and answers with an error or, for ever, with nothing (seen with
 //! Kafka 4.3). But it hands out whatever lies behind an earlier offset that it does find. So the way past is to step
-//! back, further each time, and to read over the damage ([`Answer`](kafka_group::record_batch::Answer) tells where it
+//! back, further each time, and to read over the damage ([`Answer`](kafka_core::record_batch::Answer) tells where it
 //! ends).
 //!
 //! An answer without a whole batch is no sign of damage while the request leaves the broker another reason. It may have
@@ -26,7 +26,7 @@
 
 use std::time::Duration;
 
-use kafka_group::record_batch::{DamagedBatch, Reading};
+use kafka_core::record_batch::{DamagedBatch, Reading};
 
 /// Pause before damage is looked at again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));

@@ -4,7 +4,7 @@
     reason = "foreign enums that may grow: what is not named is an unknown outcome"
 )]
 
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use rskafka::client::error::{Error, ProtocolError, RequestError};
 use rskafka::{BackoffError, ConnectionError};

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use kafka_group::murmur2::partition_for_key;
+use kafka_core::murmur2::partition_for_key;
 
 use crate::dlq::filter::Filter;
 use crate::dlq::letter::Letter;

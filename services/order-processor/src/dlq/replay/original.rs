@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 use bytes::Bytes;
 use kafka_client::cluster::Cluster;
-use kafka_group::TopicPartition;
-use kafka_group::record_batch::Record;
+use kafka_core::TopicPartition;
+use kafka_core::record_batch::Record;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +112,7 @@ fn is_omitted(letter: &Letter<'_>, part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use kafka_group::record_batch::{BatchBuilder, batches};
+    use kafka_core::record_batch::{BatchBuilder, batches};
     use uuid::Uuid;
 
     use super::*;

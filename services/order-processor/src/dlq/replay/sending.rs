@@ -18,7 +18,7 @@ use anyhow::{Context as _, bail};
 use kafka_client::cluster::Cluster;
 use kafka_client::exact_writer::{ExactRecord, ExactWriter};
 use kafka_client::writer::{BATCH_BYTES_MAX, ProduceError};
-use kafka_group::TopicPartition;
+use kafka_core::TopicPartition;
 use service_runtime::Progress;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;

@@ -1,7 +1,7 @@
 //! A place in a log with damage, against a broker that finds its way as Kafka's does.
 
 use bytes::Bytes;
-use kafka_group::record_batch::{Answer, BatchBuilder, RawBatch, batches};
+use kafka_core::record_batch::{Answer, BatchBuilder, RawBatch, batches};
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! Measures reading a fetch response: records per second and nanoseconds a record, on one core.
 //!
-//! `cargo run --release -p kafka-group --example read_records`
+//! `cargo run --release -p kafka-core --example read_records`
 
 #![expect(
     clippy::print_stdout,
@@ -14,8 +14,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use bytes::Bytes;
-use kafka_group::compression::Compression;
-use kafka_group::record_batch::{AbortedTransactions, BatchBuilder, batches};
+use kafka_core::compression::Compression;
+use kafka_core::record_batch::{AbortedTransactions, BatchBuilder, batches};
 
 const RECORDS: i64 = 1_000_000;
 const UNPACKED_BYTES_MAX: usize = 8 << 20;

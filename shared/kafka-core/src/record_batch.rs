@@ -7,7 +7,7 @@
 //! to deliver. A consumer that has to survive damage of the log itself reads by [`Answer`].
 //!
 //! ```
-//! # use kafka_group::record_batch::{batches, AbortedTransactions, BatchBuilder};
+//! # use kafka_core::record_batch::{batches, AbortedTransactions, BatchBuilder};
 //! # let response = BatchBuilder::new(7).record(0, None, Some(b"value"), &[]).build().unwrap();
 //! # let (listed, mut position) = (Vec::new(), 7);
 //! let mut aborted = AbortedTransactions::new(listed);
@@ -24,7 +24,7 @@
 //!     position = raw.next_offset();
 //! }
 //! # assert_eq!(position, 8);
-//! # Ok::<(), kafka_group::record_batch::BatchError>(())
+//! # Ok::<(), kafka_core::record_batch::BatchError>(())
 //! ```
 //!
 //! The format: <https://kafka.apache.org/documentation/#messageformat>.

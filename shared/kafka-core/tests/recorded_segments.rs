@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use kafka_group::compression::Compression;
-use kafka_group::record_batch::{AbortedTransactions, RawBatch, RecordBatch, batches};
+use kafka_core::compression::Compression;
+use kafka_core::record_batch::{AbortedTransactions, RawBatch, RecordBatch, batches};
 
 const UNPACKED_BYTES_MAX: usize = 1 << 20;
 const CLIENTS: [&str; 2] = ["java", "librdkafka"];

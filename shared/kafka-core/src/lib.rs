@@ -1,4 +1,4 @@
-//! Sans-IO core: group membership, assignors, record batches.
+//! The sans-IO core of the Kafka client: group membership, assignors, record batches.
 //!
 //! Nothing here reads a clock, opens a connection or knows a runtime: time and bytes come in as arguments, requests and
 //! events go out. `kafka-client` is the shell that does the rest.
