@@ -30,6 +30,7 @@ pub mod webhook;
 mod clock;
 mod gate;
 mod group_numbers;
+mod group_snapshot;
 mod halt;
 mod letters;
 mod metrics;

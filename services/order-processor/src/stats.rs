@@ -10,7 +10,7 @@ use serde::Serialize;
 use service_runtime::Context;
 use tokio::time::sleep;
 
-use crate::group_numbers::{Reading, Unavailable};
+use crate::group_snapshot::{GroupSnapshot, Unavailable};
 use crate::patience::patiently;
 use crate::settings::ProcessorSettings;
 use order_ledger::aggregate::{Aggregate, Micros};
@@ -114,7 +114,7 @@ pub async fn run(
     let cluster = settings.cluster();
     let read = async || {
         let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
-        Reading::read(&cluster, &settings, &mut offsets).await
+        GroupSnapshot::read(&cluster, &settings, &mut offsets).await
     };
     loop {
         match patiently(&read).await {
@@ -143,7 +143,7 @@ fn print(stats: &GroupStats, format: Format) -> anyhow::Result<()> {
     std::io::stdout().lock().write_all(text.as_bytes()).context("print")
 }
 
-fn summarize(reading: Reading) -> GroupStats {
+fn summarize(reading: GroupSnapshot) -> GroupStats {
     let mut group = Aggregate::default();
     let mut partitions = Vec::new();
     for tp in reading.partitions() {

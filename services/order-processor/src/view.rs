@@ -42,7 +42,7 @@ use self::delay::Delays;
 use self::rates::{Rates, Track};
 use self::recent::Recent;
 use crate::clock::now_ms;
-use crate::group_numbers::Reading;
+use crate::group_snapshot::GroupSnapshot;
 use crate::settings::ProcessorSettings;
 use dead_letter::rfc3339;
 
@@ -247,7 +247,7 @@ impl Observer {
         let group_id = &self.settings.group.group_id;
         let described = describe_group(&self.cluster, group_id).await;
         let described = described.map(|group| self.group = Some(group));
-        let reading = Reading::read(&self.cluster, &self.settings, &mut self.offsets).await?;
+        let reading = GroupSnapshot::read(&self.cluster, &self.settings, &mut self.offsets).await?;
         let is_looked_at = self.attention.is_given();
         if is_looked_at {
             // Those that were not looked at in this time are next.
@@ -267,7 +267,7 @@ impl Observer {
     }
 
     /// Takes over the numbers of a reading.
-    fn count(&mut self, reading: &Reading) {
+    fn count(&mut self, reading: &GroupSnapshot) {
         let now_ms = now_ms();
         let stats = &mut self.latest.stats;
         build::numbers(stats, reading);

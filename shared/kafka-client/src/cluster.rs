@@ -8,6 +8,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{self, BrokerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -31,6 +32,32 @@ pub struct TopicMetadata {
     pub topic_id: Uuid,
     /// The leader of each partition, `None` while it has none.
     pub leaders: BTreeMap<i32, Option<NodeId>>,
+}
+
+/// Topics, as far as the cluster describes them. One that does not exist is in neither map.
+#[derive(Clone, Debug, Default)]
+pub struct ExistingTopics {
+    /// Those that it describes.
+    pub topics: BTreeMap<String, TopicMetadata>,
+    /// Those that it refuses to describe.
+    pub refused: BTreeMap<String, ResponseError>,
+}
+
+impl ExistingTopics {
+    /// Returns the partitions of the topics that are described.
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        partitions(&self.topics)
+    }
+}
+
+/// Returns all partitions of these topics.
+pub fn partitions(topics: &BTreeMap<String, TopicMetadata>) -> Vec<TopicPartition> {
+    topics
+        .iter()
+        .flat_map(|(name, topic)| {
+            topic.leaders.keys().map(move |index| TopicPartition::new(name.as_str(), *index))
+        })
+        .collect()
 }
 
 impl TopicMetadata {
@@ -92,6 +119,25 @@ impl Cluster {
             }
         }
         Ok(described)
+    }
+
+    /// Describes those of `topics` that exist. Nothing is created.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] while no broker answers.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn existing(&self, topics: &[&str]) -> Result<ExistingTopics, ClientError> {
+        let mut existing = ExistingTopics::default();
+        for (name, topic) in self.describe(topics).await? {
+            match topic {
+                Ok(topic) => drop(existing.topics.insert(name, topic)),
+                Err(ResponseError::UnknownTopicOrPartition) => {}
+                Err(error) => drop(existing.refused.insert(name, error)),
+            }
+        }
+        Ok(existing)
     }
 
     /// Describes `topics`, each with the error of its own that the cluster answers. Nothing is created.

@@ -6,7 +6,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use crate::checkpoint::{Capacity, CheckpointError};
-use crate::checkpoint::{Discarded, PartitionState};
+use crate::checkpoint::{Discarded, PartitionState, Restored};
 
 /// What the cluster says about a partition.
 #[derive(Debug)]
@@ -134,6 +134,21 @@ pub enum StartError {
         /// The id of the topic as it is.
         assigned: Uuid,
     },
+}
+
+/// Returns what a group's checkpoint says of a partition, for those who only look at it.
+///
+/// # Errors
+/// When it cannot be used: its numbers are another topic's, or cannot be read.
+pub fn stored(topic_id: Uuid, committed: Committed<'_>) -> Result<PartitionState, StartError> {
+    let Committed { offset, metadata } = committed;
+    match PartitionState::restore(metadata, topic_id, offset, Capacity::DEFAULT) {
+        Ok(Restored { discarded: Some(Discarded::OtherTopic { found, assigned }), .. }) => {
+            Err(StartError::OtherTopic { offset, found, assigned })
+        }
+        Ok(restored) => Ok(restored.state),
+        Err(source) => Err(StartError::Checkpoint { offset, source }),
+    }
 }
 
 /// Decides where a partition starts. State and position move together: numbers that belong to another log or another

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::group_numbers::Unavailable;
+use crate::group_snapshot::Unavailable;
 
 /// Everything that is known at one moment.
 #[derive(Clone, Debug, Default)]

@@ -12,7 +12,7 @@ use super::body::{
     Control, Group, Instance, Member, MemberState, Numbers, Partition, Role, Snapshot, Stats,
     TopicPartitionBody,
 };
-use crate::group_numbers::{Reading, Unavailable};
+use crate::group_snapshot::{GroupSnapshot, Unavailable};
 use crate::settings::ProcessorSettings;
 use dead_letter::rfc3339;
 use order_ledger::aggregate::{Aggregate, Micros};
@@ -36,7 +36,7 @@ pub(super) fn nothing(settings: &ProcessorSettings) -> Snapshot {
 }
 
 /// Fills in the group's and the partitions' numbers, and how many records it has consumed.
-pub(super) fn numbers(stats: &mut Stats, reading: &Reading) {
+pub(super) fn numbers(stats: &mut Stats, reading: &GroupSnapshot) {
     let mut group = Aggregate::default();
     stats.partitions.clear();
     for tp in reading.partitions() {
@@ -80,7 +80,7 @@ pub(super) fn list(missing: &[Unavailable]) -> String {
 /// Returns where the logs of a topic's partitions end: at least where they were known to end, while that is unknown.
 pub(super) fn ends(
     topic: &str,
-    reading: &Reading,
+    reading: &GroupSnapshot,
     before: &BTreeMap<TopicPartition, i64>,
 ) -> BTreeMap<TopicPartition, i64> {
     let of_topic = reading.partitions().into_iter().filter(|tp| tp.topic.as_ref() == topic);

@@ -9,7 +9,7 @@ use kafka_core::TopicPartition;
 use kafka_core::record_batch::AbortedTransactions;
 use tokio::time::Instant;
 
-use crate::group_numbers::Reading;
+use crate::group_snapshot::GroupSnapshot;
 
 /// The least time between two looks at a partition's next record: each reads a whole batch.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ struct Next {
 
 impl Delays {
     /// Looks at the next record of each partition that is behind. Where that does not succeed, nothing is known of it.
-    pub(super) async fn look(&mut self, cluster: &Cluster, reading: &Reading) {
+    pub(super) async fn look(&mut self, cluster: &Cluster, reading: &GroupSnapshot) {
         let is_behind = |tp: &TopicPartition| reading.lag(tp).is_some_and(|lag| lag > 0);
         self.next.retain(|tp, _| is_behind(tp));
         for (tp, topic, offset) in

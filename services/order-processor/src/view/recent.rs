@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kafka_client::cluster::{Cluster, TopicMetadata};
+use kafka_client::cluster::{Cluster, TopicMetadata, partitions};
 use kafka_client::offsets::{OffsetAt, list_offsets};
 use kafka_core::TopicPartition;
 use kafka_core::record_batch::Record;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::body::{Orders, RecentOrder, Status};
 use super::tail::Tail;
 use crate::dlq::{Decoded, Decoder, Desk, bytes_for_people};
-use crate::group_numbers::{Reading, partitions};
+use crate::group_snapshot::GroupSnapshot;
 use crate::settings::ProcessorSettings;
 use dead_letter::{Identity, RawHeader, replay_of, rfc3339};
 use order_ledger::checkpoint::{PartitionState, Standing};
@@ -90,7 +90,7 @@ impl Recent {
         &mut self,
         cluster: &Cluster,
         settings: &ProcessorSettings,
-        reading: &Reading,
+        reading: &GroupSnapshot,
     ) -> anyhow::Result<()> {
         let group = &self.desk.group;
         let mut outcome = Ok(());
