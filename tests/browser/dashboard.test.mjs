@@ -383,6 +383,32 @@ inWorld(
     },
 );
 
+inWorld("below a path of a proxy all of it works, and each token allows its own", {}, async ({ world, context }) => {
+    world.processor();
+    const tokens = { DASHBOARD_TOKEN: "open-sesame-and-change", DASHBOARD_READ_TOKEN: "open-sesame-and-see" };
+    const { url } = await world.dashboard(tokens);
+    const mounted = await world.mounted(url, "/some/orders/");
+    const tab = await context.newPage();
+    await tab.goto(mounted);
+    const signIn = async (token) => {
+        await tab.getByLabel("Token").fill(token);
+        await tab.getByRole("button", { name: "Sign in" }).click();
+        await live(tab);
+    };
+    await signIn(tokens.DASHBOARD_READ_TOKEN);
+    await tab.getByText("read-only").waitFor();
+    await follow(tab, "processor", 1, "running");
+    assert.equal(await tab.getByRole("button", { name: /Stop|Start/ }).count(), 0);
+    await go(tab, "#/dlq");
+    await tab.getByRole("heading", { name: "Dead letters", level: 1 }).waitFor();
+    await tab.getByRole("button", { name: "Sign out" }).click();
+    await go(tab, "#/");
+    await signIn(tokens.DASHBOARD_TOKEN);
+    await tab.getByRole("button", { name: /Stop/ }).first().waitFor();
+    const [{ path }] = await context.cookies(mounted + "api/stats");
+    assert.equal(path, "/some/orders/api");
+});
+
 inWorld("without the token nothing is shown, and read-only changes nothing", {}, async ({ world, context }) => {
     world.processor();
     const guarded = await world.dashboard({ DASHBOARD_TOKEN: "open-sesame-to-whom-it-may-concern" });
@@ -398,6 +424,11 @@ inWorld("without the token nothing is shown, and read-only changes nothing", {},
     await tab.getByRole("button", { name: "Sign in" }).click();
     await tab.getByRole("heading", { name: "Dead letters", level: 1 }).waitFor();
     await live(tab);
+    await assertAccessible(tab, "the page of somebody who is signed in");
+    await tab.getByRole("button", { name: "Sign out" }).click();
+    await token.waitFor();
+    assert.equal((await tab.request.get(`${guarded.url}api/stats`)).status(), 401);
+    assert.equal(await tab.getByRole("button", { name: "Sign out" }).count(), 0);
 
     const watched = await world.dashboard({ DASHBOARD_READ_ONLY: "true" });
     const other = await open(context, watched.url);

@@ -8,6 +8,7 @@ import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createWriteStream, mkdirSync } from "node:fs";
+import { createServer as createProxy, request as forward } from "node:http";
 import { createServer } from "node:net";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -62,6 +63,7 @@ export class World {
             ...settings,
         };
         this.children = [];
+        this.proxies = [];
         mkdirSync(LOGS, { recursive: true });
     }
 
@@ -88,6 +90,29 @@ export class World {
             );
         });
         return child;
+    }
+
+    /** Starts a proxy that has a server below a path of its own, and returns the address there. */
+    async mounted(url, path_) {
+        const proxy = createProxy((request, response) => {
+            if (!request.url.startsWith(path_)) {
+                response.writeHead(404).end();
+                return;
+            }
+            const target = new URL(request.url.slice(path_.length), url);
+            const options = { method: request.method, headers: request.headers };
+            const passed = forward(target, options, (answer) => {
+                response.writeHead(answer.statusCode, answer.headers);
+                answer.pipe(response);
+            });
+            passed.on("error", () => response.destroy());
+            response.on("close", () => passed.destroy());
+            request.pipe(passed);
+        });
+        proxy.listen(0, "127.0.0.1");
+        await once(proxy, "listening");
+        this.proxies.push(proxy);
+        return `http://127.0.0.1:${proxy.address().port}${path_}`;
     }
 
     start(name, program, parameters, settings) {
@@ -123,6 +148,10 @@ export class World {
 
     /** Ends all services. */
     async end() {
+        for (const proxy of this.proxies) {
+            proxy.close();
+            proxy.closeAllConnections();
+        }
         await Promise.all(this.children.map((child) => this.stop(child)));
     }
 

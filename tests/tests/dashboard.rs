@@ -81,6 +81,7 @@ async fn every_path_answers_as_the_openapi_file_says() -> Result<()> {
     );
     api.post("/api/control", &json!({"target": "all", "action": "start"}), StatusCode::OK).await?;
     api.post("/api/session", &json!({"token": "none is needed"}), StatusCode::NO_CONTENT).await?;
+    api.call(&Method::DELETE, "/api/session", None, StatusCode::NO_CONTENT).await?;
     api.events(&["stats", "orders", "group", "control"]).await?;
 
     assert_eq!(
@@ -409,7 +410,7 @@ impl Api {
             .flat_map(|(path, operations)| {
                 let names = operations.as_object().into_iter().flat_map(|o| o.keys());
                 names
-                    .filter(|name| ["get", "post"].contains(&name.as_str()))
+                    .filter(|name| ["get", "post", "delete"].contains(&name.as_str()))
                     .map(|name| (name.clone(), path.clone()))
             })
             .collect()

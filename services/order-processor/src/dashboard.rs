@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use http_server::{Limits, Places};
 use service_runtime::{Check, Context};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -31,18 +31,21 @@ use tokio::time::sleep;
 
 use self::access::Access;
 use self::api::Jobs;
+use self::events::StreamOwner;
 use crate::settings::ProcessorSettings;
 use crate::view::View;
 use crate::view::body::{ConnectionState, Snapshot};
 
+/// Connections at once: each page has some.
+const LIMITS: Limits = Limits::of_connections(256);
 /// Streams of events at once: browser tabs.
 const STREAMS_MAX: usize = 64;
+/// Streams of one session, or of one client without a session.
+const OWN_STREAMS_MAX: usize = 16;
 /// Requests at once that read the dead-letter topic.
 const READS_MAX: usize = 2;
 /// Replays and dismissals that wait for the one under way.
 const JOBS_MAX: usize = 4;
-/// The largest body of a request: some thousand places of dead letters.
-const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// How long connections may stay open at the end.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -54,7 +57,7 @@ struct App {
     view: View,
     access: Access,
     jobs: mpsc::Sender<api::Job>,
-    streams: Arc<Semaphore>,
+    streams: Places<StreamOwner>,
     reads: Semaphore,
 }
 
@@ -79,22 +82,22 @@ pub async fn run(settings: ProcessorSettings, context: Context) -> anyhow::Resul
         url = %format!("http://{local}"),
         read_only = settings.dashboard.read_only,
         token = settings.dashboard.token.is_some(),
+        read_token = settings.dashboard.read_token.is_some(),
         "serving the dashboard"
     );
     let stop = context.stop.clone();
     let app = App {
-        access: Access::of(&settings.dashboard),
+        access: Access::of(&settings.dashboard)?,
         view,
         jobs,
-        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        streams: Places::new(STREAMS_MAX, OWN_STREAMS_MAX),
         reads: Semaphore::new(READS_MAX),
         settings,
         context,
     };
-    let served = axum::serve(listener, router(Arc::new(app)))
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let stopped = stop.clone().cancelled_owned();
     tokio::select! {
-        served = served => served.context("serve the dashboard"),
+        () = http_server::serve(listener, router(Arc::new(app)), LIMITS, stopped) => Ok(()),
         // A page that does not read any more keeps its connection for as long as the network lets it.
         () = async { stop.cancelled().await; sleep(STOP_MAX).await } => Ok(()),
         Some(ended) = tasks.join_next() => {
@@ -106,7 +109,7 @@ pub async fn run(settings: ProcessorSettings, context: Context) -> anyhow::Resul
 
 fn router(app: Arc<App>) -> Router {
     let api = Router::new()
-        .route("/session", get(access::session).post(access::sign_in))
+        .route("/session", get(access::session).post(access::sign_in).delete(access::sign_out))
         .route("/openapi.json", get(page::openapi))
         .route("/stats", get(api::stats))
         .route("/history", get(api::history))
@@ -121,7 +124,6 @@ fn router(app: Arc<App>) -> Router {
         .fallback(api::nothing);
     page::routes()
         .nest("/api", api)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(&app), access::guard))
         .with_state(app)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use control_topic::record::{Role, RunState};
@@ -16,13 +16,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::App;
+use super::access::Visitor;
 use crate::dlq::board::{self, Chosen, Looking, Unclear};
 use crate::dlq::{Busy, Place};
 use crate::settings::ProcessorSettings;
 use crate::view::body::{Control, Group, History, Orders, Snapshot, Stats};
 
-/// Who does what is done here, for those who read it.
-const OPERATOR: &str = "dashboard";
 /// How long an answer waits for a command to be seen.
 const SEEN_MAX: Duration = Duration::from_secs(3);
 /// Orders of an answer that does not say how many it wants.
@@ -105,12 +104,15 @@ pub(super) async fn group(State(app): State<Arc<App>>) -> Json<Group> {
     Json(app.view.fresh().await.group.clone())
 }
 
-pub(super) async fn control(State(app): State<Arc<App>>) -> Json<Control> {
-    Json(shown(&app, &*app.view.fresh().await))
+pub(super) async fn control(
+    State(app): State<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
+) -> Json<Control> {
+    Json(shown(&visitor, &*app.view.fresh().await))
 }
 
-fn shown(app: &App, snapshot: &Snapshot) -> Control {
-    snapshot.control.clone().read_only(app.access.read_only)
+fn shown(visitor: &Visitor, snapshot: &Snapshot) -> Control {
+    snapshot.control.clone().read_only(!visitor.may_change())
 }
 
 /// The body of `POST /api/control`.
@@ -138,6 +140,7 @@ enum Action {
 /// Tells services to work or to wait, and answers once that can be seen.
 pub(super) async fn command(
     State(app): State<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
     command: Result<Json<Command>, JsonRejection>,
 ) -> Answer<Control> {
     let Json(Command { target, action }) = command?;
@@ -158,10 +161,12 @@ pub(super) async fn command(
         topics.replication_factor,
         roles,
         state,
-        OPERATOR.to_owned(),
+        visitor.name(),
     )
     .await
     .map_err(anyhow::Error::new)?;
+    let (by, peer) = (visitor.name(), visitor.origin.peer);
+    tracing::info!(by, %peer, ?target, state = state.as_str(), "told services");
     let mut snapshots = app.view.changes();
     app.view.look();
     let is_seen = |snapshot: &Arc<Snapshot>| {
@@ -176,7 +181,7 @@ pub(super) async fn command(
     // Where it is not seen in time, the answer says what is.
     drop(timeout(SEEN_MAX, snapshots.wait_for(is_seen)).await);
     let latest = Arc::clone(&snapshots.borrow());
-    Ok(Json(shown(&app, &latest)))
+    Ok(Json(shown(&visitor, &latest)))
 }
 
 pub(super) async fn letters(
@@ -202,16 +207,18 @@ pub(super) async fn letter(
 
 pub(super) async fn replay(
     State(app): State<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
     chosen: Result<Json<Chosen>, JsonRejection>,
 ) -> Answer<Value> {
-    app.job(Work::Replay, chosen?.0).await
+    app.job(Work::Replay, chosen?.0, visitor).await
 }
 
 pub(super) async fn dismiss(
     State(app): State<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
     chosen: Result<Json<Chosen>, JsonRejection>,
 ) -> Answer<Value> {
-    app.job(Work::Dismiss, chosen?.0).await
+    app.job(Work::Dismiss, chosen?.0, visitor).await
 }
 
 /// What is done with dead letters.
@@ -227,8 +234,8 @@ impl Work {
         settings: &ProcessorSettings,
         context: &Context,
         chosen: &Chosen,
+        by: String,
     ) -> anyhow::Result<Value> {
-        let by = OPERATOR.to_owned();
         match self {
             Self::Replay => board::replay(settings, context, chosen, by).await,
             Self::Dismiss => board::dismiss(settings, context, chosen, by).await,
@@ -240,17 +247,19 @@ impl Work {
 pub(super) struct Job {
     work: Work,
     chosen: Chosen,
+    visitor: Visitor,
     answer: oneshot::Sender<anyhow::Result<Value>>,
 }
 
 impl App {
-    async fn job(&self, work: Work, chosen: Chosen) -> Answer<Value> {
+    async fn job(&self, work: Work, chosen: Chosen, visitor: Visitor) -> Answer<Value> {
         if chosen.is_dry_run() {
             let _permit = self.reads.acquire().await.map_err(anyhow::Error::new)?;
-            return Ok(Json(work.run(&self.settings, &self.context, &chosen).await?));
+            let counted = work.run(&self.settings, &self.context, &chosen, visitor.name()).await?;
+            return Ok(Json(counted));
         }
         let (answer, answered) = oneshot::channel();
-        self.jobs.try_send(Job { work, chosen, answer }).map_err(|_full| {
+        self.jobs.try_send(Job { work, chosen, visitor, answer }).map_err(|_full| {
             let words = "other replays or dismissals are under way: try again".to_owned();
             Problem(StatusCode::SERVICE_UNAVAILABLE, words)
         })?;
@@ -268,15 +277,16 @@ pub(super) struct Jobs {
 impl Jobs {
     /// Does jobs for as long as there may be any.
     pub(super) async fn work(self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(Job { work, chosen, answer }) = jobs.recv().await {
+        while let Some(Job { work, chosen, visitor, answer }) = jobs.recv().await {
+            let (by, peer) = (visitor.name(), visitor.origin.peer);
             if answer.is_closed() {
-                tracing::info!(?work, "not begun: nobody waits for it any more");
+                tracing::info!(?work, by, %peer, "not begun: nobody waits for it any more");
                 continue;
             }
-            let outcome = work.run(&self.settings, &self.context, &chosen).await;
+            let outcome = work.run(&self.settings, &self.context, &chosen, by.clone()).await;
             match &outcome {
-                Ok(result) => tracing::info!(?work, %result, "done"),
-                Err(error) => tracing::warn!(?work, "not done: {error:#}"),
+                Ok(result) => tracing::info!(?work, by, %peer, %result, "done"),
+                Err(error) => tracing::warn!(?work, by, %peer, "not done: {error:#}"),
             }
             if answer.send(outcome).is_err() {
                 tracing::debug!("nobody waits for the answer");

@@ -4,31 +4,54 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderName, StatusCode};
+use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::stream::{Stream, unfold};
+use futures_util::stream::unfold;
+use http_server::Place;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use super::App;
+use super::access::{SessionKey, Visitor};
 use super::api::Problem;
 use crate::view::body::Snapshot;
 
 /// How often something is sent on a stream on which nothing happens: proxies close silent connections.
 const SIGN_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long a stream lives; the page opens the next one. Nobody holds one for ever.
+const STREAM_TIME_MAX: Duration = Duration::from_mins(10);
+/// The event that says so.
+const RENEW: &str = "renew";
+/// Tells nginx, and what understands it, to pass events on at once.
+const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
+
+/// Whose streams are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum StreamOwner {
+    Session(SessionKey),
+    Client(IpAddr),
+}
+
 /// One tab's stream.
 struct Tab {
     app: Arc<App>,
+    visitor: Visitor,
+    ends: Instant,
+    /// Whether the page was told to open the next one.
+    is_over: bool,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     /// What was last sent of each kind.
     sent: Sent,
     ready: VecDeque<Event>,
-    _permit: OwnedSemaphorePermit,
+    _place: Place<StreamOwner>,
 }
 
 #[derive(Default)]
@@ -42,8 +65,11 @@ struct Sent {
 /// Streams what changes, beginning with what is.
 pub(super) async fn stream(
     State(app): State<Arc<App>>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let permit = Arc::clone(&app.streams).try_acquire_owned().map_err(|_full| {
+    Extension(visitor): Extension<Visitor>,
+) -> Result<impl IntoResponse, Problem> {
+    let client = StreamOwner::Client(visitor.origin.client);
+    let place = app.streams.take(visitor.session.map_or(client, StreamOwner::Session));
+    let place = place.ok_or_else(|| {
         let words = "too many pages are open".to_owned();
         Problem(StatusCode::SERVICE_UNAVAILABLE, words)
     })?;
@@ -53,21 +79,34 @@ pub(super) async fn stream(
     // The points so far are there to be fetched.
     let point = latest.history.points.last().map(|point| point.at.clone());
     let sent = Sent { point, ..Sent::default() };
-    let tab = Tab { app, snapshots, sent, ready: VecDeque::new(), _permit: permit };
+    let ends = Instant::now() + STREAM_TIME_MAX;
+    let ready = VecDeque::new();
+    let tab = Tab { app, visitor, ends, is_over: false, snapshots, sent, ready, _place: place };
     let events = unfold(tab, async |mut tab| {
         let event = tab.next().await?;
-        Some((Ok(event), tab))
+        Some((Ok::<_, Infallible>(event), tab))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_INTERVAL)))
+    let events = Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_INTERVAL));
+    Ok(([UNBUFFERED], events))
 }
 
 impl Tab {
-    /// Returns the next event; `None` when the dashboard stops.
+    /// Returns the next event; `None` when the dashboard stops, the session has ended or the stream is over.
     async fn next(&mut self) -> Option<Event> {
         let stop = self.app.context.stop.clone();
         while self.ready.is_empty() {
+            if self.is_over || !self.app.access.is_alive(&self.visitor) {
+                return None;
+            }
+            let now = Instant::now();
+            if now >= self.ends {
+                self.is_over = true;
+                self.ready.push_back(event(RENEW, "null".to_owned()));
+                break;
+            }
             tokio::select! {
                 () = stop.cancelled() => return None,
+                () = sleep_until(self.ends.min(now + SIGN_INTERVAL)) => continue,
                 changed = self.snapshots.changed() => changed.ok()?,
             }
             self.app.view.look();
@@ -80,7 +119,7 @@ impl Tab {
     /// Makes events of what is news.
     fn take(&mut self, snapshot: &Snapshot) {
         self.ready.push_back(event("stats", json(&snapshot.stats)));
-        let control = snapshot.control.clone().read_only(self.app.access.read_only);
+        let control = snapshot.control.clone().read_only(!self.visitor.may_change());
         let Sent { orders, group, control: last_control, point } = &mut self.sent;
         for (name, text, sent) in [
             ("orders", json(&snapshot.orders), orders),

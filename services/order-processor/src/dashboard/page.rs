@@ -101,6 +101,15 @@ mod tests {
     }
 
     #[test]
+    fn the_page_asks_for_nothing_by_an_address_that_begins_at_the_root() {
+        for file in FILES {
+            for word in ["=\"/", "url(/", "(\"/", "(`/", "\"/api", "`/api", "'/"] {
+                assert!(!file.text.contains(word), "{} has {word}", file.path);
+            }
+        }
+    }
+
+    #[test]
     fn nothing_of_the_page_is_made_of_texts_that_others_write() {
         for file in FILES {
             for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("]

@@ -3,14 +3,14 @@
 // Events go into `store` and are drawn at the next frame, once, however many came. Reading order: live.js brings them,
 // overview.js, orders.js, dlq.js and letter.js show them, dom.js is how.
 
-import { get, onUnauthorized } from "./client.js";
+import { get, onUnauthorized, remove } from "./client.js";
 import { Dlq } from "./dlq.js";
 import { setAttribute, setShown, setText } from "./dom.js";
 import * as format from "./format.js";
 import { Letter } from "./letter.js";
 import { Live } from "./live.js";
 import { login } from "./login.js";
-import { announce, clearNotice } from "./notices.js";
+import { announce, clearNotice, notice } from "./notices.js";
 import { OrdersPage } from "./orders.js";
 import { Overview } from "./overview.js";
 import { Strip } from "./strip.js";
@@ -70,9 +70,7 @@ const live = new Live({ onSession, onOpen: () => fetchRest(), onEvent: receive, 
 
 onUnauthorized(() => {
     if (shown !== signIn) {
-        store.session = { ...store.session, token_required: true, authorized: false };
-        live.stop();
-        show(signIn, {});
+        askForToken();
     }
 });
 globalThis.addEventListener("hashchange", () => route());
@@ -80,6 +78,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();
     main.focus();
 });
+$("sign-out").addEventListener("click", () => signOut());
 document.addEventListener("visibilitychange", () => keepTime());
 begin();
 keepTime();
@@ -88,6 +87,26 @@ keepTime();
 function begin() {
     route();
     live.start();
+}
+
+/** Shows the form for the token. */
+function askForToken() {
+    store.session = { ...store.session, token_required: true, authorized: false, signed_in: false };
+    live.stop();
+    show(signIn, {});
+}
+
+async function signOut() {
+    try {
+        await remove("api/session");
+        askForToken();
+    } catch (error) {
+        notice(`Not signed out: ${error.message}`, "bad");
+    }
+}
+
+function isLetIn() {
+    return store.session !== null && (store.session.authorized || !store.session.token_required);
 }
 
 /** Takes in what the server says of itself; returns whether it may be asked for more. */
@@ -99,9 +118,8 @@ function onSession(session) {
     }
     store.session = session;
     mark("session");
-    if (session.token_required && !session.authorized) {
-        live.stop();
-        show(signIn, {});
+    if (!isLetIn()) {
+        askForToken();
         return false;
     }
     return true;
@@ -111,7 +129,7 @@ function onSession(session) {
 async function fetchRest() {
     fetchLetters();
     try {
-        const { points } = await get("/api/history");
+        const { points } = await get("api/history");
         const known = timed(points);
         const last = known.at(-1)?.ms ?? -Infinity;
         keep([...known, ...store.points.filter(({ ms }) => ms > last)]);
@@ -155,7 +173,8 @@ function draw() {
     const now = new Set(changed);
     changed.clear();
     strip.update(store, live);
-    setShown($("read-only"), store.session?.read_only ?? false);
+    setShown($("read-only"), isLetIn() && store.isReadOnly);
+    setShown($("sign-out"), store.session?.signed_in ?? false);
     if (store.stats !== null) {
         setText($("topic"), store.stats.topic);
         setText($("group"), store.stats.group);
@@ -182,7 +201,7 @@ function title() {
 // The pages
 
 function route() {
-    if (store.session?.token_required && !store.session.authorized) {
+    if (store.session !== null && !isLetIn()) {
         return;
     }
     const [path, search = ""] = location.hash.replace(/^#/, "").split("?");
@@ -236,7 +255,7 @@ async function fetchLetters() {
     const asked = lettersAsked;
     const page = shown;
     const [summary] = await Promise.all([
-        page === dlq ? dlq.fetch() : get("/api/dlq", { limit: 1 }).catch(() => null),
+        page === dlq ? dlq.fetch() : get("api/dlq", { limit: 1 }).catch(() => null),
         page === letter ? letter.fetch() : null,
     ]);
     if (asked !== lettersAsked) {

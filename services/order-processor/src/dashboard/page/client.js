@@ -25,7 +25,7 @@ export function onUnauthorized(listener) {
 export async function get(path, query = {}) {
     const filled = Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined);
     const search = new URLSearchParams(filled).toString();
-    const deadlineMs = path.startsWith("/api/dlq") ? LIST_DEADLINE_MS : ANSWER_DEADLINE_MS;
+    const deadlineMs = path.startsWith("api/dlq") ? LIST_DEADLINE_MS : ANSWER_DEADLINE_MS;
     return call(search === "" ? path : `${path}?${search}`, deadlineMs, { cache: "no-store" });
 }
 
@@ -36,6 +36,11 @@ export async function post(path, body) {
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify(body),
     });
+}
+
+/** Ends what is at `path`. */
+export async function remove(path) {
+    return call(path, ANSWER_DEADLINE_MS, { method: "DELETE" });
 }
 
 async function call(path, deadlineMs, options) {
@@ -53,7 +58,7 @@ async function call(path, deadlineMs, options) {
         (body) => body.error,
         () => null,
     );
-    if (response.status === 401 && path !== "/api/session") {
+    if (response.status === 401 && path !== "api/session") {
         whenUnauthorized();
     }
     throw new ApiError(response.status, words ?? `The server answered with status ${response.status}.`);

@@ -95,7 +95,7 @@ export class Switch {
         setAttribute(this.button, "aria-busy", "true");
         try {
             // What has become of it is told by the stream, whose news may be later than this answer.
-            await post("/api/control", { target: this.target, action });
+            await post("api/control", { target: this.target, action });
         } catch (error) {
             this.asked = null;
             notice(`The ${this.name} could not be told to ${action}: ${error.message}`, "bad");

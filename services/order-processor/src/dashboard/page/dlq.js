@@ -214,7 +214,7 @@ export class Dlq {
     }
 
     fetch() {
-        return fetchFor(this, "/api/dlq", { ...this.filter, limit: LIMIT });
+        return fetchFor(this, "api/dlq", { ...this.filter, limit: LIMIT });
     }
 
     update(store, changed) {

@@ -68,7 +68,7 @@ export class Letter {
     }
 
     fetch() {
-        return fetchFor(this, `/api/dlq/${this.place.replace(":", "/")}`);
+        return fetchFor(this, `api/dlq/${this.place.replace(":", "/")}`);
     }
 
     update(store, changed) {

@@ -10,7 +10,7 @@ import { clearNotice, notice } from "./notices.js";
 /** Sends chosen letters again, if the operator still wants to after having seen how many; returns whether it was done. */
 export async function replay(chosen, target) {
     return tried("replay", async () => {
-        const plan = await post("/api/dlq/replay", { ...chosen, dry_run: true });
+        const plan = await post("api/dlq/replay", { ...chosen, dry_run: true });
         clearNotice();
         const left = leftAlone(plan.left_alone);
         const some = plan.chosen > 0;
@@ -22,7 +22,7 @@ export async function replay(chosen, target) {
             ].filter((text) => text !== null),
             verb: some ? `Replay ${format.count(plan.chosen)}` : null,
             asksReason: false,
-            act: () => post("/api/dlq/replay", { ...chosen, before: plan.before, dry_run: false }),
+            act: () => post("api/dlq/replay", { ...chosen, before: plan.before, dry_run: false }),
         });
         if (done === null) {
             return false;
@@ -43,7 +43,7 @@ export async function replay(chosen, target) {
 /** Puts chosen letters aside, if the operator still wants to and says why; returns whether it was done. */
 export async function dismiss(chosen) {
     return tried("dismiss", async () => {
-        const plan = await post("/api/dlq/dismiss", { ...chosen, dry_run: true });
+        const plan = await post("api/dlq/dismiss", { ...chosen, dry_run: true });
         clearNotice();
         const some = plan.chosen > 0;
         const done = await ask({
@@ -55,7 +55,7 @@ export async function dismiss(chosen) {
             ],
             verb: some ? `Dismiss ${format.count(plan.chosen)}` : null,
             asksReason: true,
-            act: (reason) => post("/api/dlq/dismiss", { ...chosen, before: plan.before, dry_run: false, reason }),
+            act: (reason) => post("api/dlq/dismiss", { ...chosen, before: plan.before, dry_run: false, reason }),
         });
         if (done === null) {
             return false;

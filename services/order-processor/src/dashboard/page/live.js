@@ -7,7 +7,8 @@
 //     └───────────── reconnecting ◄───────────────────────────┘
 //
 // A hidden tab closes the stream (`hidden`) and a visible one connects again. A server that wants a token ends it
-// (`closed`) until `start` is called again.
+// (`closed`) until `start` is called again. A server that ends a stream for its age says so before (`renew`), and the state
+// stays as it is.
 
 import { get } from "./client.js";
 
@@ -92,7 +93,7 @@ export class Live {
     async connect() {
         const attempt = this.attempt;
         try {
-            const session = await get("/api/session");
+            const session = await get("api/session");
             if (attempt !== this.attempt || !this.onSession(session)) {
                 return;
             }
@@ -102,7 +103,7 @@ export class Live {
             }
             return;
         }
-        const source = new EventSource("/api/events");
+        const source = new EventSource("api/events");
         this.source = source;
         this.heardAt = Date.now();
         source.onopen = () => this.onOpen();
@@ -113,8 +114,15 @@ export class Live {
                 this.onEvent(kind, JSON.parse(event.data));
             });
         }
+        source.addEventListener("renew", () => this.renew());
         // A server that accepts the connection and then says nothing is given up, too.
         this.timer = setTimeout(() => this.retryLater(), GIVEN_UP_AFTER_MS);
+    }
+
+    /** Opens the next stream, which the server asks for now and then: nothing was lost. */
+    renew() {
+        this.close();
+        this.connect();
     }
 
     heard() {

@@ -20,7 +20,7 @@ export function login(onDone) {
         setAttribute(button, "disabled", true);
         setText(failure, "");
         try {
-            await post("/api/session", { token: token.value });
+            await post("api/session", { token: token.value });
             onDone();
         } catch (error) {
             setText(failure, error.status === 401 ? `The token was not accepted: ${error.message}` : error.message);
@@ -33,7 +33,7 @@ export function login(onDone) {
         "form",
         { class: "login", on: { submit } },
         el("h1", { tabindex: "-1" }, "Sign in"),
-        el("p", { id: "token-help" }, "This dashboard wants the token that it was started with: DASHBOARD_TOKEN."),
+        el("p", { id: "token-help" }, "This dashboard wants a token that it was started with: DASHBOARD_TOKEN, or DASHBOARD_READ_TOKEN to see only."),
         el("p", { class: "field" }, el("label", { for: "token" }, "Token"), token),
         failure,
         el("p", { class: "buttons" }, button),
