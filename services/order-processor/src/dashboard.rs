@@ -142,3 +142,51 @@ async fn tell_health(mut view: watch::Receiver<Arc<Snapshot>>, check: Check) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::net::SocketAddr;
+
+    use service_runtime::settings::{Environment, load};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_after_a_while_and_tells_the_page_to_open_the_next() {
+        let mut tasks = JoinSet::new();
+        let mut client = TcpStream::connect(served(&mut tasks).await).await.unwrap();
+        let request = "GET /api/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        let (first, last) = (text.find("event: stats\n"), text.rfind("event: "));
+        assert!(first < last, "{text}");
+        let last = last.map(|start| &text[start..]).unwrap();
+        assert!(last.starts_with("event: renew\ndata: null\n\n"), "{last}");
+    }
+
+    /// Serves a dashboard that nobody answers, and returns where.
+    async fn served(tasks: &mut JoinSet<()>) -> SocketAddr {
+        let nobody =
+            [("BOOTSTRAP_SERVERS", "127.0.0.1:1"), ("SCHEMA_REGISTRY_URL", "http://127.0.0.1:1")];
+        let environment: Environment =
+            nobody.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let settings: ProcessorSettings = load(&environment).unwrap();
+        let app = App {
+            access: Access::of(&settings.dashboard).unwrap(),
+            view: View::start(&settings, tasks).unwrap(),
+            jobs: mpsc::channel(JOBS_MAX).0,
+            streams: Places::new(STREAMS_MAX, OWN_STREAMS_MAX),
+            reads: Semaphore::new(READS_MAX),
+            settings,
+            context: Context::default(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tasks.spawn(http_server::serve(listener, router(Arc::new(app)), LIMITS, pending()));
+        address
+    }
+}

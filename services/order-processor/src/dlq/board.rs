@@ -17,7 +17,7 @@ use super::journal::Dismissal;
 use super::letter::{Letter, Place};
 use super::list::{self, Causes};
 use super::lock::Others;
-use super::render::{bytes, dump};
+use super::render::{TEXT_BYTES_MAX, bytes, cut, dump};
 use super::replay;
 use super::standing::State;
 use crate::settings::ProcessorSettings;
@@ -27,8 +27,11 @@ use dead_letter::rfc3339;
 pub(crate) const LETTERS_MAX: usize = 200;
 /// The longest value that is kept to be decoded, in bytes.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
-/// The longest text of a letter that is shown in a list, in characters.
-const TEXT_CHARS_MAX: usize = 400;
+/// The longest text of a letter that is shown alone, in bytes.
+const WHOLE_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// The most headers of a letter that are shown, and the most bytes of all their names and values.
+const HEADERS_MAX: usize = 500;
+const HEADERS_BYTES_MAX: usize = 64 * 1024;
 /// Letters alone are left that failed after so many replays.
 const REPLAYS_MAX: u32 = 3;
 
@@ -168,8 +171,8 @@ pub(crate) async fn list(
         if let Some(value) = &line.value
             && let Decoded::Order(order, _) = decoder.decode_value(value).await
         {
-            line.object["order_id"] = json!(cut(&order.order_id));
-            line.object["product"] = json!(cut(&order.product));
+            line.object["order_id"] = json!(listed_text(&order.order_id));
+            line.object["product"] = json!(listed_text(&order.product));
             line.object["price"] = json!(order.price);
         }
         lines.push(line.object);
@@ -186,10 +189,10 @@ fn line(letter: &Letter<'_>, standing: State) -> Line {
         "partition": letter.place.partition,
         "offset": letter.place.offset,
         "state": standing.as_str(),
-        "type": cut(cause.type_or_words()),
-        "class": cause.class.as_deref().map(cut),
-        "message": cause.message.as_deref().map(cut),
-        "topic": cause.topic,
+        "type": listed_text(cause.type_or_words()),
+        "class": cause.class.as_deref().map(listed_text),
+        "message": cause.message.as_deref().map(listed_text),
+        "topic": cause.topic.as_deref().map(listed_text),
         "source_partition": cause.partition,
         "source_offset": cause.offset,
         "failed_at": rfc3339(letter.failed_at_ms()),
@@ -253,33 +256,33 @@ pub(crate) async fn letter(
         for letter in walk.letters(&chunk) {
             if filter.takes(&letter) {
                 let value = decoder.decode(&letter).await;
-                return Ok(Some(whole(&overview, &letter, value)));
+                let dismissal = overview.journal.decisions().dismissal(&letter.identity);
+                return Ok(Some(whole(&letter, overview.state(&letter), dismissal, value)));
             }
         }
     }
     Ok(None)
 }
 
-fn whole(overview: &Overview, letter: &Letter<'_>, decoded: Decoded) -> Value {
-    let state = overview.state(letter);
+fn whole(
+    letter: &Letter<'_>,
+    state: State,
+    dismissal: Option<&Dismissal>,
+    decoded: Decoded,
+) -> Value {
     let mut object = line(letter, state).object;
-    let dismissal = overview.journal.decisions().dismissal(&letter.identity);
     let dismissal = dismissal.map(|Dismissal { reason, at_ms, by }| {
         json!({ "reason": reason, "at": rfc3339(*at_ms), "by": by })
     });
-    let headers: Vec<Value> = letter
-        .headers
-        .iter()
-        .map(|(name, value)| json!({ "name": bytes(name), "value": value.map(shown) }))
-        .collect();
+    let headers = headers(letter);
     let (format, error) = match decoded {
         Decoded::Order(order, format) => {
-            object["order_id"] = json!(order.order_id);
-            object["product"] = json!(order.product);
+            object["order_id"] = json!(whole_text(&order.order_id));
+            object["product"] = json!(whole_text(&order.product));
             object["price"] = json!(order.price);
             (Some(format), None)
         }
-        Decoded::NotAnOrder(why) => (None, Some(why)),
+        Decoded::NotAnOrder(why) => (None, Some(whole_text(&why))),
         Decoded::NoRegistry(why) => (None, Some(format!("the registry does not answer: {why}"))),
         Decoded::Nothing => (None, None),
         Decoded::Omitted => {
@@ -288,11 +291,11 @@ fn whole(overview: &Overview, letter: &Letter<'_>, decoded: Decoded) -> Value {
     };
     let cause = &letter.cause;
     for (name, value) in [
-        ("type", json!(cause.type_or_words())),
-        ("message", json!(cause.message)),
+        ("type", json!(whole_text(cause.type_or_words()))),
+        ("message", json!(cause.message.as_deref().map(whole_text))),
         ("author", json!(cause.author.as_str())),
-        ("stage", json!(cause.stage)),
-        ("group", json!(cause.group)),
+        ("stage", json!(cause.stage.as_deref().map(listed_text))),
+        ("group", json!(cause.group.as_deref().map(listed_text))),
         ("produced_at", json!(cause.produced_at_ms.map(rfc3339))),
         ("written_at", json!(rfc3339(letter.timestamp_ms))),
         ("dismissal", json!(dismissal)),
@@ -300,6 +303,7 @@ fn whole(overview: &Overview, letter: &Letter<'_>, decoded: Decoded) -> Value {
         ("value", json!(letter.value.map(shown))),
         ("value_format", json!(format)),
         ("decode_error", json!(error)),
+        ("headers_left_out", json!(letter.headers.len() - headers.len())),
         ("headers", json!(headers)),
     ] {
         object[name] = value;
@@ -307,14 +311,29 @@ fn whole(overview: &Overview, letter: &Letter<'_>, decoded: Decoded) -> Value {
     object
 }
 
+/// Returns the first headers of a letter, as many as an answer has room for.
+fn headers(letter: &Letter<'_>) -> Vec<Value> {
+    let mut room = HEADERS_BYTES_MAX;
+    let shown = letter.headers.iter().take(HEADERS_MAX).map_while(|(name, value)| {
+        let bytes_of = name.len() + value.map_or(0, |value| value.len().min(WHOLE_TEXT_BYTES_MAX));
+        room = room.checked_sub(bytes_of)?;
+        Some(json!({ "name": bytes(name), "value": value.map(shown) }))
+    });
+    shown.collect()
+}
+
 /// Returns bytes as a text, where they are one without control characters, and as a dump.
 fn shown(bytes: &[u8]) -> Value {
     let text = str::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control));
-    json!({ "text": text, "hex": dump(bytes).join("\n"), "bytes": bytes.len() })
+    json!({ "text": text.map(whole_text), "hex": dump(bytes).join("\n"), "bytes": bytes.len() })
 }
 
-fn cut(text: &str) -> String {
-    text.chars().take(TEXT_CHARS_MAX).collect()
+fn listed_text(text: &str) -> String {
+    cut(text, TEXT_BYTES_MAX)
+}
+
+fn whole_text(text: &str) -> String {
+    cut(text, WHOLE_TEXT_BYTES_MAX)
 }
 
 /// Sends the chosen letters again, or counts them. What ended it before everything was sent is told beside the counts.
@@ -364,6 +383,10 @@ pub(crate) async fn dismiss(
     if reason.is_none() && !chosen.dry_run {
         return Err(Unclear("say the reason".to_owned()).into());
     }
+    if reason.as_ref().is_some_and(|reason| reason.len() > TEXT_BYTES_MAX) {
+        let words = format!("the reason is too long: {TEXT_BYTES_MAX} bytes are kept");
+        return Err(Unclear(words).into());
+    }
     let request = dismiss::Request {
         filter: chosen.filter()?,
         limit: chosen.limit.unwrap_or(u64::MAX),
@@ -380,4 +403,44 @@ pub(crate) async fn dismiss(
         "dismissed": dismissed,
         "before": overview.ends(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_core::record_batch::{BatchBuilder, batches};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::dlq::letter::Desk;
+    use dead_letter::RawHeader;
+
+    #[test]
+    fn an_answer_about_a_letter_does_not_grow_with_the_letter() {
+        let long = "\u{1}".repeat(400_000);
+        let mut headers: Vec<RawHeader<'_>> = vec![
+            (b"__connect.errors.exception.class.name", Some(long.as_bytes())),
+            (b"__connect.errors.exception.message", Some(long.as_bytes())),
+            (b"__connect.errors.topic", Some(long.as_bytes())),
+            (b"__connect.errors.stage", Some(long.as_bytes())),
+            (b"__connect.errors.connector.name", Some(long.as_bytes())),
+        ];
+        headers.resize(100_000, (b"h", Some(b"v")));
+        let bytes = Some(long.as_bytes());
+        let batch = BatchBuilder::new(0).record(0, bytes, bytes, &headers).build().unwrap();
+        let opened = batches(batch).next().unwrap().open(8 << 20).unwrap();
+        let record = opened.records().next().unwrap().unwrap();
+        let desk =
+            Desk { topic: "orders-dlq".into(), topic_id: Uuid::nil(), group: "night".into() };
+        let letter = desk.read(0, &record);
+
+        let listed = line(&letter, State::Unresolved).object.to_string();
+        assert!(listed.len() < 64 * 1024, "{} bytes in a list", listed.len());
+        let decoded = Decoded::NotAnOrder(long.clone());
+        let object = whole(&letter, State::Unresolved, None, decoded);
+        let alone = object.to_string();
+        assert!(alone.len() < 1024 * 1024, "{} bytes alone", alone.len());
+        let shown = object["headers"].as_array().unwrap().len();
+        assert_eq!(object["headers_left_out"], json!(headers.len() - shown));
+        assert_eq!(object["key"]["bytes"], json!(long.len()));
+    }
 }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::identities::IdentityMap;
 use super::lock::LockTable;
 use super::reading::Scan;
+use super::render::{TEXT_BYTES_MAX, cut};
 use super::topic_log::TopicLog;
 use crate::clock::now_ms;
 use crate::patience::patiently;
@@ -60,6 +61,7 @@ impl Decisions {
         self.locks.apply(offset, &action);
         match action {
             Action::Dismissed { identity, reason, at_ms, by } => {
+                let [reason, by] = [reason, by].map(|text| cut(&text, TEXT_BYTES_MAX));
                 let dismissal = Dismissal { reason, at_ms, by };
                 if self.dismissals.last() != Some(&dismissal) {
                     self.dismissals.push(dismissal);
@@ -271,6 +273,13 @@ mod tests {
         ]);
         let reason = |offset| decisions.dismissal(&identity(offset)).map(|d| d.reason.as_str());
         assert_eq!([reason(1), reason(2), reason(3)], [Some("changed"), None, Some("second")]);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_decision_does_not_grow_with_its_reason() {
+        let decisions = decisions([dismissed(1, &"x".repeat(100_000))]);
+        let kept = &decisions.dismissal(&identity(1)).unwrap().reason;
+        assert!(kept.len() <= TEXT_BYTES_MAX + "…".len(), "{} bytes", kept.len());
     }
 
     #[test]

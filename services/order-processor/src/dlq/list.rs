@@ -8,7 +8,7 @@ use service_runtime::grouped;
 
 use super::filter::Filter;
 use super::letter::{Letter, Place};
-use super::render::{Align, short, table, time};
+use super::render::{Align, TEXT_BYTES_MAX, cut, short, table, time};
 use super::standing::State;
 use super::walk::PassedOver;
 use super::{Overview, dead_letters};
@@ -74,8 +74,8 @@ impl Causes {
     pub(super) fn add(&mut self, letter: &Letter<'_>, state: State) {
         let cause = &letter.cause;
         let mut group = Group {
-            error_type: cause.type_or_words().to_owned(),
-            topic: cause.topic.clone(),
+            error_type: cut(cause.type_or_words(), TEXT_BYTES_MAX),
+            topic: kept(cause.topic.as_deref()),
             author: cause.author.as_str(),
         };
         if self.rows.len() >= CAUSES_MAX && !self.rows.contains_key(&group) {
@@ -91,8 +91,8 @@ impl Causes {
         row.first_ms = row.first_ms.min(failed_at_ms);
         if row.last_ms <= failed_at_ms {
             row.last_ms = failed_at_ms;
-            row.class.clone_from(&cause.class);
-            row.message.clone_from(&cause.message);
+            row.class = kept(cause.class.as_deref());
+            row.message = kept(cause.message.as_deref());
             row.example = Some(letter.place);
         }
         self.total.add(state);
@@ -106,6 +106,10 @@ impl Causes {
         });
         rows
     }
+}
+
+fn kept(text: Option<&str>) -> Option<String> {
+    text.map(|text| cut(text, TEXT_BYTES_MAX))
 }
 
 /// Prints the letters by cause.
@@ -229,4 +233,43 @@ fn text(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> String
     text.push('\n');
     text.push_str(&table(COLUMNS, &rows));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_core::record_batch::{BatchBuilder, batches};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::dlq::letter::Desk;
+    use dead_letter::RawHeader;
+
+    #[test]
+    fn what_is_kept_of_a_cause_does_not_grow_with_its_texts() {
+        let desk =
+            Desk { topic: "orders-dlq".into(), topic_id: Uuid::nil(), group: "night".into() };
+        let mut causes = Causes::default();
+        for number in 0..10 {
+            let long = format!("{number}{}", "x".repeat(100_000));
+            let headers: [RawHeader<'_>; 3] = [
+                (b"__connect.errors.exception.class.name", Some(long.as_bytes())),
+                (b"__connect.errors.exception.message", Some(long.as_bytes())),
+                (b"__connect.errors.topic", Some(long.as_bytes())),
+            ];
+            let batch = BatchBuilder::new(number).record(0, None, None, &headers).build().unwrap();
+            let opened = batches(batch).next().unwrap().open(1 << 20).unwrap();
+            let record = opened.records().next().unwrap().unwrap();
+            causes.add(&desk.read(0, &record), State::Unresolved);
+        }
+        assert_eq!((causes.rows.len(), causes.total.letters), (10, 10));
+        let kept: usize = causes
+            .rows
+            .iter()
+            .map(|(group, row)| {
+                let texts = [&group.topic, &row.class, &row.message];
+                group.error_type.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+            })
+            .sum();
+        assert!(kept <= 10 * 4 * (TEXT_BYTES_MAX + "…".len()), "{kept} bytes");
+    }
 }

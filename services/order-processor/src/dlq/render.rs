@@ -15,6 +15,8 @@ use dead_letter::{hex, rfc3339};
 const LINE_CHARS_MAX: usize = 60;
 /// Bytes in a line of a hex dump.
 const DUMP_BYTES: usize = 16;
+/// The most bytes that are kept of a text of a letter, where many are listed.
+pub(super) const TEXT_BYTES_MAX: usize = 1024;
 /// The most bytes that are dumped.
 const DUMP_BYTES_MAX: usize = 4 * 1024;
 
@@ -55,6 +57,14 @@ pub(super) fn short(text: &str) -> String {
         line.push('…');
     }
     line
+}
+
+/// Cuts a text that is kept or shown with many others: whoever wrote a letter chose its length.
+pub(super) fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(bytes_max)])
 }
 
 /// Returns bytes as lines of offset, hexadecimal digits and characters.

@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use dead_letter::hex;
 use rand::TryRng as _;
 use rand::rngs::{SysError, SysRng};
-use dead_letter::hex;
 use tokio::time::Instant;
 
 use super::tokens::{Hash, Token, hash};

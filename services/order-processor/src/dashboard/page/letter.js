@@ -94,7 +94,7 @@ export class Letter {
                 history(letter),
                 bytes("Key", letter.key),
                 bytes("Value", letter.value),
-                headers(letter.headers),
+                headers(letter.headers, letter.headers_left_out),
                 terminal(letter),
             );
         }
@@ -210,7 +210,7 @@ function bytes(name, value) {
     );
 }
 
-function headers(all) {
+function headers(all, leftOut) {
     if (all.length === 0) {
         return section("Headers", el("p", { class: "told" }, "None."));
     }
@@ -238,6 +238,7 @@ function headers(all) {
             ],
             el("tbody", null, ...rows),
         ),
+        leftOut === 0 ? null : el("p", { class: "told" }, `and ${format.count(leftOut)} more`),
     );
 }
 
