@@ -40,17 +40,19 @@ GROUP_TOOL = $(KAFKA_TOOL)/kafka-consumer-groups.sh --bootstrap-server localhost
 # Whoever may steer the stack from its dashboard knows a token, which is made once, unless one is chosen or the dashboard
 # is to show only.
 TOKEN_FILE := .dashboard-token
-CHOSEN := $(COMPOSE) config --environment | grep --quiet --extended-regexp '^DASHBOARD_(TOKEN|READ_ONLY)=.'
+CHOSEN := $(COMPOSE) config --environment | grep --quiet --extended-regexp '^DASHBOARD_(TOKEN|READ_TOKEN|READ_ONLY)=.'
 
 .PHONY: up
 up: engine ## Build and start the container stack and wait until it is ready
-	@$(CHOSEN) || [ -s $(TOKEN_FILE) ] || (umask 077 && head -c 18 /dev/urandom | base64 >$(TOKEN_FILE))
+	@$(CHOSEN) || [ -s $(TOKEN_FILE) ] || { \
+		(umask 077 && head -c 18 /dev/urandom | base64 >$(TOKEN_FILE)); \
+		echo "A new token for the dashboard: $$(cat $(TOKEN_FILE))"; }
 	@$(CHOSEN) || export DASHBOARD_READ_ONLY=false DASHBOARD_TOKEN="$$(cat $(TOKEN_FILE))"; \
 		echo '$(COMPOSE) up --detach --build'; $(COMPOSE) up --detach --build
 	@deploy/wait.sh
 	@echo 'The averages: make logs. The numbers: make stats. More replicas: make scale N=3. The end: make down.'
 	@echo "The dashboard: http://$$($(COMPOSE) port dashboard 8000)"
-	@$(CHOSEN) || echo "Its token: $$(cat $(TOKEN_FILE))"
+	@$(CHOSEN) || echo "Its token is in $(TOKEN_FILE)."
 
 .PHONY: logs
 logs: engine ## Follow the logs of generator and processors

@@ -178,12 +178,26 @@ def check_schemas(rendering):
 
 
 def check_selectors(rendering, workloads):
-    """A Service or budget with a wrong label is no error to Kubernetes: it only selects nothing."""
-    for resource in rendering.of_kind("Service", "PodDisruptionBudget"):
-        selector = resource["spec"]["selector"]
+    """A Service, budget or policy with a wrong label is no error to Kubernetes: it only selects nothing."""
+    for resource in rendering.of_kind("Service", "PodDisruptionBudget", "NetworkPolicy"):
+        spec = resource["spec"]
+        selector = spec.get("selector") or spec["podSelector"]
         selector = selector.get("matchLabels", selector)
         if not any(selector.items() <= workload.labels.items() for workload in workloads):
             yield f"{resource['kind']} {resource['metadata']['name']}: no pod has the labels {selector}"
+
+
+def check_policies(rendering, workloads):
+    """Every pod is behind a policy, which names ports that the pods have."""
+    policies = [policy["spec"] for policy in rendering.of_kind("NetworkPolicy")]
+    for workload in workloads:
+        mine = [spec for spec in policies if spec["podSelector"]["matchLabels"].items() <= workload.labels.items()]
+        if not any("Ingress" in spec["policyTypes"] for spec in mine):
+            yield f"{workload.name}: no NetworkPolicy says who may connect"
+        named = {port["name"] for port in workload.container["ports"]}
+        for port in (port["port"] for spec in mine for rule in spec["ingress"] for port in rule["ports"]):
+            if port not in named:
+                yield f"{workload.name}: the NetworkPolicy admits port {port}, which it does not have"
 
 
 def check_settings(workload):
@@ -315,6 +329,7 @@ def check(rendering, binaries):
     scaled_objects = rendering.of_kind("ScaledObject")
     scaled = {scaled_object["spec"]["scaleTargetRef"]["name"] for scaled_object in scaled_objects}
     yield from check_selectors(rendering, workloads)
+    yield from check_policies(rendering, workloads)
     for workload in workloads:
         checks = (check_settings, check_image, check_ports, check_probes, check_grace)
         problems = [problem for judge in checks for problem in judge(workload)]

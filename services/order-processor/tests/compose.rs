@@ -27,6 +27,29 @@ fn the_compose_file_names_every_setting_of_the_processor() {
 }
 
 #[test]
+fn every_container_is_bounded_and_every_port_of_the_host_is_on_loopback() {
+    let compose = include_str!("../../../deploy/compose.yaml");
+    let (shared, services) = compose.split_once("\nservices:\n").unwrap();
+    let (services, _volumes) = services.split_once("\nvolumes:\n").unwrap();
+    let limits = ["pids_limit: ", "mem_limit: ", "cap_drop: [ALL]", "no-new-privileges:true"];
+    assert!(limits.iter().all(|limit| shared.contains(limit)), "of generator and processor");
+    let mut names = Vec::new();
+    for service in services.split("\n\n") {
+        let mut lines = service.lines().skip_while(|line| line.trim_start().starts_with('#'));
+        let name = lines.next().unwrap().trim().trim_end_matches(':');
+        let is_shared = service.contains("<<: *service");
+        for limit in limits {
+            assert!(is_shared || service.contains(limit), "{name} has no {limit}");
+        }
+        for ports in service.lines().filter(|line| line.trim_start().starts_with("ports:")) {
+            assert!(ports.contains("[\"127.0.0.1:"), "{name}: {ports}");
+        }
+        names.push(name);
+    }
+    assert!(names.contains(&"dashboard") && names.contains(&"grafana"), "{names:?}");
+}
+
+#[test]
 fn the_readme_lists_every_variable_of_the_compose_file_with_its_default() {
     let compose = include_str!("../../../deploy/compose.yaml");
     let readme = include_str!("../../../README.md");
