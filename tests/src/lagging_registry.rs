@@ -1,8 +1,9 @@
-//! A registry's replica that has not heard of some schemas yet, in front of one that has.
+//! A registry's replica that has not heard of some schemas yet, or lets nobody write, in front of one that has and does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -22,9 +23,12 @@ struct Shared {
     denied: Mutex<BTreeSet<u32>>,
     /// How often each id was denied.
     denials: watch::Sender<BTreeMap<u32, usize>>,
+    is_read_only: AtomicBool,
+    /// How often somebody tried to write.
+    writes: AtomicUsize,
 }
 
-/// A replica that denies the schema ids that a test names, and passes on everything else.
+/// A replica that denies the schema ids that a test names, or all writing, and passes on everything else.
 pub struct LaggingRegistry {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -50,6 +54,8 @@ impl LaggingRegistry {
             client: http_client::builder(&[])?.build()?,
             denied: Mutex::default(),
             denials: watch::Sender::default(),
+            is_read_only: AtomicBool::new(false),
+            writes: AtomicUsize::new(0),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let mut server = JoinSet::new();
@@ -61,6 +67,16 @@ impl LaggingRegistry {
     /// Returns its base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Lets its users only read from here on.
+    pub fn forbid_writing(&self) {
+        self.shared.is_read_only.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns how often somebody tried to write.
+    pub fn writes(&self) -> usize {
+        self.shared.writes.load(Ordering::Relaxed)
     }
 
     /// Has no schema with this id from here on.
@@ -99,6 +115,13 @@ async fn answer(
         shared.denials.send_modify(|denials| *denials.entry(id).or_default() += 1);
         let words = format!(r#"{{"error_code": 40403, "message": "Schema {id} not found"}}"#);
         return (StatusCode::NOT_FOUND, words).into_response();
+    }
+    // A lookup is posted too, to the subject itself.
+    if method != Method::GET && (method != Method::POST || uri.path().ends_with("/versions")) {
+        shared.writes.fetch_add(1, Ordering::Relaxed);
+        if shared.is_read_only.load(Ordering::Relaxed) {
+            return (StatusCode::FORBIDDEN, "you may only read").into_response();
+        }
     }
     let url = format!("{}{uri}", shared.upstream);
     let mut request = shared.client.request(method, url).body(body);

@@ -208,6 +208,27 @@ pub async fn delete_records(bootstrap_servers: &str, topic: &str) -> Result<()> 
     Ok(())
 }
 
+/// Appends a record without a key, with one header, to partition 0.
+///
+/// # Errors
+/// When the broker does not take it.
+///
+/// # Cancel safety
+/// Not cancel safe: the record may have been written.
+pub async fn write_with_header(
+    bootstrap_servers: &str,
+    topic: &str,
+    value: &[u8],
+    header: (&str, &[u8]),
+) -> Result<()> {
+    let writer = open(&connect(bootstrap_servers).await?, topic, 0).await?;
+    let headers = BTreeMap::from([(header.0.to_owned(), header.1.to_vec())]);
+    let value = Some(value.to_vec());
+    let record = Record { key: None, value, headers, timestamp: Utc::now() };
+    writer.produce(vec![record], Compression::NoCompression).await?;
+    Ok(())
+}
+
 /// A record's key and value.
 pub type KeyValue = (Option<Vec<u8>>, Option<Vec<u8>>);
 

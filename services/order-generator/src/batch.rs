@@ -183,7 +183,7 @@ struct Parts {
 #[cfg(test)]
 mod tests {
     use kafka_client::writer::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, SLOW_BATCH_BYTES};
-    use order_avro::{Payload, PayloadFormat, WriterSchema, recognise};
+    use order_avro::{Payload, PayloadFormat, SchemaId, WriterSchema, recognise};
     use service_runtime::trace_context::TraceContext;
     use uuid::Uuid;
 
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(record.key.as_deref(), Some(b"1001".as_slice()));
         assert_eq!(record.timestamp_ms, 1_700_000_000_123);
         let value = record.value.as_deref().unwrap();
-        let Payload::Confluent { schema_id: 7, datum } =
+        let Payload::Confluent { schema_id: SchemaId::Number(7), datum } =
             recognise(value, PayloadFormat::Auto).unwrap()
         else {
             panic!("not Confluent's format with id 7: {value:?}");

@@ -89,6 +89,9 @@ impl Publisher {
         let registry_url = settings.connection.schema_registry_url.reveal();
         let registry = SchemaRegistry::new(RegistryConfig::new(registry_url))
             .context("use SCHEMA_REGISTRY_URL")?;
+        for (url, proxy) in registry.proxies() {
+            info!(url, proxy, "the environment names a proxy for the schema registry");
+        }
         metrics::register(&context.metrics, registry.clone(), settings.order_rate);
 
         let topic = &settings.topics.orders_topic;

@@ -18,7 +18,8 @@ use tracing::info;
 
 /// Makes sure that the orders' schema is registered for the topic's values, and returns its id.
 ///
-/// Registering is the check for compatibility, too: a schema that the level of the subject forbids is refused.
+/// Where it is there already, the generator need not have the right to register it. Registering is the check for
+/// compatibility, too: a schema that the level of the subject forbids is refused.
 ///
 /// # Errors
 ///
@@ -35,9 +36,11 @@ pub(crate) async fn register_schema(
     let subject = format!("{topic}-value");
     let mut waiting = Waiting::new("the schema registry", check);
     let schema_id = registry
-        .register_when_available(&subject, ORDER_SCHEMA, |error| waiting.goes_on(error))
+        .ensure_registered(&subject, ORDER_SCHEMA, |error| waiting.goes_on(error))
         .await
-        .context("register the schema of orders")?;
+        .with_context(|| {
+            format!("the subject {subject} does not have the orders' schema, and it cannot be registered there")
+        })?;
     waiting.over();
     check.ready();
     info!(subject, schema_id, "the schema is registered");

@@ -163,7 +163,7 @@ mod tests {
     fn found_wrong(value: &[u8], format: PayloadFormat) -> String {
         let decoded = recognise(value, format).and_then(|payload| {
             let Payload::Confluent { schema_id, datum } = payload else { panic!("{payload:?}") };
-            if schema_id != SCHEMA_ID {
+            if schema_id != SCHEMA_ID.into() {
                 return Ok("unknown-schema");
             }
             validate(&WriterSchema::own().decode(datum)?).map(|()| "nothing")

@@ -1,4 +1,4 @@
-//! `order-processor run`: registers the schema, creates the topics, joins the group, and works until it is told to stop.
+//! `order-processor run`: creates the topics, joins the group, and works until it is told to stop.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,18 +8,17 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use control_topic::Participant;
 use control_topic::record::Role;
-use futures_util::future::try_join;
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::configs::topic_config;
 use kafka_client::error::{ClientError, chain};
 use kafka_client::patience::until_reached;
 use kafka_client::topics::{NewTopic, ensure_topics};
-use order_avro::ORDER_SCHEMA;
 use schema_registry::{RegistryConfig, SchemaRegistry};
 use service_runtime::settings::TopicSettings;
 use service_runtime::{Check, Context, Waiting, host_name};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::gate::Gate;
 use crate::halt::{self, Halt};
@@ -64,6 +63,9 @@ pub async fn run(settings: ProcessorSettings, context: Context) -> anyhow::Resul
         Some(url) => {
             let HandlerSettings { concurrency, timeout, .. } = settings.handler;
             let webhook = Webhook::new(url.reveal(), concurrency, timeout)?;
+            if let Some(proxy) = webhook.proxy() {
+                info!(%url, proxy, "the environment names a proxy for the webhook");
+            }
             run_with(Simulated::new(simulation, webhook), settings, context).await
         }
     }
@@ -85,12 +87,9 @@ pub async fn run_with<H: Handler>(
 
     let cluster = settings.cluster();
     let schemas = schemas(&settings)?;
-    let subject = format!("{}-value", settings.topics.orders_topic);
     let participant = participant(&cluster, &settings);
-    let registered = register(&schemas, &subject, &registry);
-    let found = prepare(&cluster, &settings, &kafka);
-    let prepared = unless(&stop, try_join(registered, found)).await;
-    let Some(((), findings)) = prepared.transpose()? else { return Ok(()) };
+    let prepared = unless(&stop, prepare(&cluster, &settings, &kafka)).await;
+    let Some(findings) = prepared.transpose()? else { return Ok(()) };
     let Findings { dlq_partitions, older_partitions: older, capacity } = findings;
 
     let mut tasks = JoinSet::new();
@@ -152,7 +151,12 @@ pub async fn run_with<H: Handler>(
 
 fn schemas(settings: &ProcessorSettings) -> anyhow::Result<SchemaRegistry> {
     let url = settings.connection.schema_registry_url.reveal();
-    SchemaRegistry::new(RegistryConfig::new(url)).context("set up the schema registry's client")
+    let schemas = SchemaRegistry::new(RegistryConfig::new(url))
+        .context("set up the schema registry's client")?;
+    for (url, proxy) in schemas.proxies() {
+        info!(url, proxy, "the environment names a proxy for the schema registry");
+    }
+    Ok(schemas)
 }
 
 /// Begins to follow the control topic, which tells when to stop and to start.
@@ -188,21 +192,6 @@ async fn unless<T>(stop: &CancellationToken, future: impl Future<Output = T>) ->
         () = stop.cancelled() => None,
         output = future => Some(output),
     }
-}
-
-/// Registers the orders' schema, waiting for the registry if it must. A subject whose compatibility rule forbids the
-/// schema ends the start in the registry's own words.
-async fn register(schemas: &SchemaRegistry, subject: &str, check: &Check) -> anyhow::Result<()> {
-    check.not_ready("registering the schema");
-    let mut waiting = Waiting::new("the schema registry", check);
-    let id = schemas
-        .register_when_available(subject, ORDER_SCHEMA, |error| waiting.goes_on(error))
-        .await
-        .with_context(|| format!("register the schema of {subject}"))?;
-    waiting.over();
-    tracing::info!(subject, schema_id = id, "schema registered");
-    check.ready();
-    Ok(())
 }
 
 /// Creates what is missing of the orders', replay, dead-letter and actions topics, waiting for the cluster if it must; returns

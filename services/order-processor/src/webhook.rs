@@ -15,7 +15,7 @@
 //! |---|---|
 //! | 2xx | done |
 //! | 408, 425, 429, 5xx | transient, after `Retry-After` if it is there |
-//! | 3xx (redirects are not followed), 401, 403–407, 415, 421, 426 | the same |
+//! | 3xx but 307 and 308 to the same scheme, host and port, which are followed; 401, 403–407, 415, 421, 426 | the same |
 //! | other 4xx, anything else | permanent |
 //! | no connection: refused, no such host, no TLS | the dependency is down |
 //! | a connection that breaks after the request was sent | transient |
@@ -36,7 +36,7 @@ use anyhow::Context as _;
 use kafka_client::error::chain;
 use order_avro::Order;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Response, StatusCode, Url};
 use serde::Serialize;
 use service_runtime::trace_context::{TRACEPARENT, TRACESTATE};
 use tokio::time::{Instant, timeout};
@@ -64,6 +64,8 @@ pub struct Webhook {
     url: Url,
     /// How long an attempt may take.
     deadline: Duration,
+    /// What the environment puts in front of it.
+    proxy: Option<String>,
 }
 
 /// What is posted.
@@ -91,13 +93,18 @@ impl Webhook {
         let client = http_client::builder(std::slice::from_ref(&url))
             .context("set up TLS for HANDLER_URL")?
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT_MAX.min(deadline / 2))
             .pool_max_idle_per_host(connections)
             .pool_idle_timeout(IDLE_MAX)
             .build()
             .context("set up the client for HANDLER_URL")?;
-        Ok(Self { client, url, deadline })
+        let proxy = http_client::proxy(&url);
+        Ok(Self { client, url, deadline, proxy })
+    }
+
+    /// Returns the proxy through which the URL is reached, without its secrets, if the environment names one.
+    pub fn proxy(&self) -> Option<&str> {
+        self.proxy.as_deref()
     }
 }
 
@@ -132,14 +139,17 @@ impl Handler for Webhook {
         let begun = Instant::now();
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return unanswered(error),
+            Err(error) => return unanswered(error, self.proxy()),
         };
         let status = response.status();
         let retry_after = retry_after(response.headers(), SystemTime::now());
+        // A path may be a secret, so no more than the origin is told.
+        let target = http_client::redirect_target(&response);
+        let target = target.map(|url| url.origin().ascii_serialization());
         // Half of what is left: an attempt that runs into its deadline would be made again, although it was answered.
         let left = self.deadline.saturating_sub(begun.elapsed()) / 2;
         let body = read_body(response, left.min(BODY_TIME_MAX)).await;
-        judge(status, retry_after, &body)
+        judge(status, target.as_deref(), retry_after, &body)
     }
 }
 
@@ -150,13 +160,20 @@ async fn read_body(response: Response, time_max: Duration) -> Vec<u8> {
 }
 
 /// Returns what an answer means.
-fn judge(status: StatusCode, retry_after: Option<Duration>, answer: &[u8]) -> Outcome {
+fn judge(
+    status: StatusCode,
+    redirect_target: Option<&str>,
+    retry_after: Option<Duration>,
+    answer: &[u8],
+) -> Outcome {
     if status.is_success() {
         return Outcome::Done;
     }
     let mut reason = format!("the webhook answers {}", status.as_u16());
-    if status.is_redirection() {
-        reason.push_str(", and redirects are not followed");
+    if let Some(target) = redirect_target {
+        reason.push_str(", a redirect to ");
+        reason.push_str(target);
+        reason.push_str(": only 307 and 308 to the same scheme, host and port are followed");
     }
     if !answer.is_empty() {
         reason.push_str(": ");
@@ -171,14 +188,15 @@ fn judge(status: StatusCode, retry_after: Option<Duration>, answer: &[u8]) -> Ou
 }
 
 /// Returns what it means that there was no answer.
-fn unanswered(error: reqwest::Error) -> Outcome {
+fn unanswered(error: reqwest::Error, proxy: Option<&str>) -> Outcome {
     let was_sent = !error.is_connect();
     // A URL may hold a password.
     let reason = chain(&error.without_url());
+    let through = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
     if was_sent {
-        Outcome::transient(format!("the webhook did not answer: {reason}"))
+        Outcome::transient(format!("the webhook did not answer{through}: {reason}"))
     } else {
-        Outcome::dependency_down(format!("the webhook cannot be reached: {reason}"))
+        Outcome::dependency_down(format!("the webhook cannot be reached{through}: {reason}"))
     }
 }
 
@@ -216,7 +234,7 @@ mod tests {
     use super::*;
 
     fn kind(status: u16) -> &'static str {
-        match judge(StatusCode::from_u16(status).unwrap(), None, b"") {
+        match judge(StatusCode::from_u16(status).unwrap(), None, None, b"") {
             Outcome::Done => "done",
             Outcome::Transient { .. } => "transient",
             Outcome::Permanent { .. } => "permanent",
@@ -241,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_reason_has_the_status_and_the_beginning_of_the_answer_on_one_line() {
-        let reason = |status, answer: &[u8]| match judge(status, None, answer) {
+        let reason = |status, answer: &[u8]| match judge(status, None, None, answer) {
             Outcome::Permanent { reason } | Outcome::Transient { reason, .. } => {
                 reason.into_owned()
             }
@@ -256,9 +274,12 @@ mod tests {
         );
         let long = reason(StatusCode::BAD_REQUEST, "é".repeat(1_000).as_bytes());
         assert!(long.ends_with("é…") && long.len() < 300, "{long}");
+        let redirect = judge(StatusCode::FOUND, Some("https://elsewhere"), None, b"");
+        let Outcome::Transient { reason, .. } = redirect else { panic!("it is no outage") };
         assert_eq!(
-            reason(StatusCode::FOUND, b""),
-            "the webhook answers 302, and redirects are not followed"
+            reason,
+            "the webhook answers 302, a redirect to https://elsewhere: only 307 and 308 to the same scheme, host and port \
+             are followed"
         );
     }
 

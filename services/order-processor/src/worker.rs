@@ -39,7 +39,7 @@ use kafka_client::offsets::OffsetCommit;
 use kafka_client::reader::{Fetched, FetchedBatches};
 use kafka_core::TopicPartition;
 use kafka_core::record_batch::AbortedTransactions;
-use order_avro::{Order, PayloadFormat, WriterSchema};
+use order_avro::{Order, PayloadFormat, SchemaId, WriterSchema};
 use schema_registry::SchemaRegistry;
 use service_runtime::{Recurring, Spans};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -249,7 +249,7 @@ struct Worker<'a, H> {
     /// Set while the partition is stopped by its dead letters.
     guarded: Option<Guarded>,
     /// The schema of the last order: most orders have the same.
-    schema: Option<(u32, Arc<WriterSchema>)>,
+    schema: Option<(SchemaId, Arc<WriterSchema>)>,
     awaited: AwaitedSchemas,
     draining: Option<Draining>,
     ended: bool,

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat};
+use order_avro::SchemaId;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -69,8 +70,8 @@ pub struct Failure<'a> {
     pub message: &'a str,
     /// How many attempts were made; 0 if it was none to try.
     pub attempts: u32,
-    /// The id of the schema that the value names.
-    pub schema_id: Option<u32>,
+    /// The id of the schema that the value, or a header, names.
+    pub schema_id: Option<SchemaId>,
     /// The time of the failure, in milliseconds since 1970.
     pub failed_at_ms: i64,
     /// The consumer group it failed for.

@@ -22,7 +22,7 @@ fn failure() -> Failure<'static> {
         error_type: ErrorType::RetriesExhausted,
         message: "the bank does not answer",
         attempts: 4,
-        schema_id: Some(7),
+        schema_id: Some(7.into()),
         failed_at_ms: 1_700_000_060_000,
         group: "order-processor-group",
     }

@@ -1,4 +1,4 @@
-//! Which wire format a record's value is in, told from its leading bytes.
+//! Which wire format a record's value is in: told from its leading bytes, unless a header names its schema.
 //!
 //! | format | begins with | then |
 //! |---|---|---|
@@ -9,6 +9,10 @@
 //!
 //! The four cannot be confused: read as the length of an order id, `C3` and `4F` are negative, and `00` is
 //! an empty id, which no generator writes and which Confluent's format takes precedence over.
+//!
+//! Confluent's newer serializers leave the value without a prefix and name its schema in the header [`SCHEMA_ID_HEADER`]: the
+//! byte `01` and the schema's GUID in 16 bytes, or `00` and its id in 4. A value with that header is nothing but a datum of that
+//! schema, whatever it begins with.
 
 use std::{fmt, str::FromStr};
 
@@ -17,6 +21,18 @@ use crate::{DecodeError, PoisonKind};
 const CONFLUENT_MAGIC: u8 = 0;
 const SINGLE_OBJECT_MAGIC: [u8; 2] = [0xC3, 0x01];
 const CONTAINER_MAGIC: [u8; 4] = *b"Obj\x01";
+
+/// The header that names the schema of a record's value.
+pub const SCHEMA_ID_HEADER: &str = "__value_schema_id";
+
+/// What a registry knows a schema by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SchemaId {
+    /// The number that the registry has given to it.
+    Number(u32),
+    /// Its GUID, which is the same in every registry.
+    Guid([u8; 16]),
+}
 
 /// Which wire formats are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,10 +53,10 @@ pub enum PayloadFormat {
 /// A value whose format is known and whose content is not decoded yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload<'a> {
-    /// A datum in Confluent's wire format; the registry has its schema.
+    /// A datum in Confluent's wire format, or with its header; the registry has its schema.
     Confluent {
         /// The schema's id in the registry.
-        schema_id: u32,
+        schema_id: SchemaId,
         /// The datum, in that schema.
         datum: &'a [u8],
     },
@@ -74,7 +90,7 @@ pub fn recognise(value: &[u8], format: PayloadFormat) -> Result<Payload<'_>, Dec
         PayloadFormat::Confluent => {
             let rest = after_magic(value, &[CONFLUENT_MAGIC], "Confluent's wire format")?;
             let (id, datum) = header(rest)?;
-            Ok(Payload::Confluent { schema_id: u32::from_be_bytes(id), datum })
+            Ok(Payload::Confluent { schema_id: SchemaId::Number(u32::from_be_bytes(id)), datum })
         }
         PayloadFormat::SingleObject => {
             let rest = after_magic(value, &SINGLE_OBJECT_MAGIC, "the single-object encoding")?;
@@ -87,6 +103,23 @@ pub fn recognise(value: &[u8], format: PayloadFormat) -> Result<Payload<'_>, Dec
         }
         PayloadFormat::Bare => Ok(Payload::Bare(value)),
     }
+}
+
+/// Takes a value for a datum of the schema that the header [`SCHEMA_ID_HEADER`] names.
+///
+/// # Errors
+/// [`PoisonKind::UnknownSchema`] if the header names none.
+pub fn recognise_by_header<'a>(header: &[u8], value: &'a [u8]) -> Result<Payload<'a>, DecodeError> {
+    let schema_id = match header {
+        [0, a, b, c, d, ..] => SchemaId::Number(u32::from_be_bytes([*a, *b, *c, *d])),
+        [1, guid @ ..] if let Some(guid) = guid.first_chunk() => SchemaId::Guid(*guid),
+        _ => {
+            let shown = Hex(header);
+            let detail = format!("the header {SCHEMA_ID_HEADER} names no schema: {shown}");
+            return Err(DecodeError::new(PoisonKind::UnknownSchema, detail));
+        }
+    };
+    Ok(Payload::Confluent { schema_id, datum: value })
 }
 
 /// Takes an object container file's magic off.
@@ -153,6 +186,37 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
+impl SchemaId {
+    /// Returns what kind of name it is.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Number(_) => "id",
+            Self::Guid(_) => "GUID",
+        }
+    }
+}
+
+impl From<u32> for SchemaId {
+    fn from(number: u32) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl fmt::Display for SchemaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Guid(guid) => {
+                for (index, byte) in guid.iter().enumerate() {
+                    let hyphen = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
+                    write!(f, "{hyphen}{byte:02x}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
 impl PayloadFormat {
     /// Returns the format's name as configuration spells it.
     pub const fn as_str(self) -> &'static str {
@@ -192,7 +256,7 @@ mod tests {
         check(
             PayloadFormat::Auto,
             &[0, 1, 2, 3, 4, 8, b'1'],
-            Ok(Payload::Confluent { schema_id: 0x0102_0304, datum: &[8, b'1'] }),
+            Ok(Payload::Confluent { schema_id: SchemaId::Number(0x0102_0304), datum: &[8, b'1'] }),
         );
         check(
             PayloadFormat::Auto,
@@ -238,6 +302,29 @@ mod tests {
             error.to_string(),
             r#""avro" is none of auto, confluent, single-object, container, bare"#
         );
+    }
+
+    #[test]
+    fn a_header_names_a_schema_by_its_guid_or_its_id() {
+        let guid = *b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef";
+        let header = [&[1][..], &guid].concat();
+        for value in [&b"\x08A-7"[..], b"\0\0\0\0\x01", b"Obj\x01", b""] {
+            for (header, schema_id) in [
+                (&header[..], SchemaId::Guid(guid)),
+                (&[0, 0, 0, 1, 2], SchemaId::Number(258)),
+                (&[0, 0, 0, 1, 2, 0], SchemaId::Number(258)),
+            ] {
+                let expected = Payload::Confluent { schema_id, datum: value };
+                assert_eq!(recognise_by_header(header, value), Ok(expected));
+            }
+            for header in [&header[..16], &[0, 0, 0, 1], &[2, 0, 0, 0, 1], b""] {
+                let error = recognise_by_header(header, value).expect_err("no schema");
+                assert_eq!(error.kind(), PoisonKind::UnknownSchema, "{error}");
+            }
+        }
+        let shown = SchemaId::Guid(guid).to_string();
+        assert_eq!(shown, "01234567-89ab-cdef-0123-456789abcdef");
+        assert_eq!(SchemaId::from(258).to_string(), "258");
     }
 
     fn check(format: PayloadFormat, value: &[u8], expected: Result<Payload<'_>, PoisonKind>) {

@@ -1,13 +1,16 @@
-//! What is known of ids: schemas for ever, denials for a while; and lookups, each made once for all who wait for it.
+//! What is known of ids: schemas while there is room, denials for a while; and lookups, each made once for all who wait for it.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::future::{BoxFuture, FutureExt as _, Shared, WeakShared};
-use order_avro::WriterSchema;
+use order_avro::{SchemaId, WriterSchema};
 use tokio::time::Instant;
 
 use crate::{RegistryConfig, RegistryError, SchemaStatus};
@@ -26,21 +29,40 @@ const MEMORY: Duration = Duration::from_secs(10);
 /// How many denied ids are remembered; beyond that the one that was asked for longest ago is forgotten.
 const DENIED_MAX: usize = 4_096;
 
+/// How many schemas are kept, and how much memory they may take, in bytes; beyond that the one that was used longest ago is
+/// forgotten, and looked up again when it is named again.
+const SCHEMAS_MAX: usize = 4_096;
+const SCHEMAS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 pub(crate) type Lookup = Result<Arc<WriterSchema>, RegistryError>;
 
 /// What the registry answered about an id.
 pub(crate) enum Answer {
     Schema(Arc<WriterSchema>),
-    /// It has no such schema.
-    Denied,
+    /// It has no such schema, or not all of it; what that means if it stays so.
+    Denied(RegistryError),
     /// It did not answer, or its schema is none that orders could be read with.
     Failed(RegistryError),
 }
 
 #[derive(Default)]
 pub(crate) struct Cache {
-    schemas: RwLock<BTreeMap<u32, Arc<WriterSchema>>>,
+    schemas: RwLock<Schemas>,
+    /// Counts the uses of schemas.
+    uses: AtomicU64,
     pending: Mutex<Pending>,
+}
+
+#[derive(Default)]
+struct Schemas {
+    by_id: BTreeMap<SchemaId, Kept>,
+    bytes: usize,
+}
+
+struct Kept {
+    schema: Arc<WriterSchema>,
+    /// The use that was its last.
+    used: AtomicU64,
 }
 
 #[derive(Default)]
@@ -49,8 +71,14 @@ struct Pending {
     ///
     /// Weak, because a lookup is driven by those who wait for it: when the last of them has gone it stands
     /// still, and the next caller begins anew.
-    lookups: BTreeMap<u32, WeakShared<BoxFuture<'static, Lookup>>>,
-    denied: BTreeMap<u32, Denial>,
+    lookups: BTreeMap<SchemaId, WeakShared<BoxFuture<'static, Lookup>>>,
+    denied: BTreeMap<SchemaId, Denial>,
+}
+
+/// What an answer that is no schema says of its id.
+enum Verdict {
+    Final(RegistryError),
+    FinalIfItStays(RegistryError),
 }
 
 /// A stretch of answers that are no schema.
@@ -64,11 +92,14 @@ struct Denial {
 }
 
 impl Cache {
-    pub(crate) fn get(&self, id: u32) -> Option<Arc<WriterSchema>> {
-        self.schemas.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    pub(crate) fn get(&self, id: SchemaId) -> Option<Arc<WriterSchema>> {
+        let schemas = self.schemas.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = schemas.by_id.get(&id)?;
+        kept.used.store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        Some(Arc::clone(&kept.schema))
     }
 
-    pub(crate) fn status(&self, id: u32, now: Instant) -> SchemaStatus {
+    pub(crate) fn status(&self, id: SchemaId, now: Instant) -> SchemaStatus {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(schema) = self.get(id) {
             return SchemaStatus::Usable(schema);
@@ -87,7 +118,7 @@ impl Cache {
     /// `begin` makes the lookup if there is none.
     pub(crate) fn lookup(
         &self,
-        id: u32,
+        id: SchemaId,
         now: Instant,
         begin: impl FnOnce() -> BoxFuture<'static, Lookup>,
     ) -> Shared<BoxFuture<'static, Lookup>> {
@@ -115,14 +146,15 @@ impl Cache {
     /// Keeps what the registry answered, and returns what it means.
     pub(crate) fn finish(
         &self,
-        id: u32,
+        id: SchemaId,
         now: Instant,
         answer: Answer,
         config: &RegistryConfig,
     ) -> Lookup {
         if let Answer::Schema(schema) = &answer {
             let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
-            schemas.insert(id, Arc::clone(schema));
+            let used = AtomicU64::new(self.uses.fetch_add(1, Ordering::Relaxed));
+            schemas.insert(id, Kept { schema: Arc::clone(schema), used });
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.lookups.remove(&id);
@@ -133,9 +165,32 @@ impl Cache {
             }
             // It says nothing about the id.
             Answer::Failed(error) if error.is_unavailable() => Err(error),
-            Answer::Failed(error) => Err(pending.deny(id, now, Some(error), config)),
-            Answer::Denied => Err(pending.deny(id, now, None, config)),
+            Answer::Failed(error) => Err(pending.deny(id, now, Verdict::Final(error), config)),
+            Answer::Denied(error) => {
+                Err(pending.deny(id, now, Verdict::FinalIfItStays(error), config))
+            }
         }
+    }
+}
+
+impl Schemas {
+    fn insert(&mut self, id: SchemaId, kept: Kept) {
+        self.bytes += kept.bytes();
+        let before = self.by_id.insert(id, kept);
+        self.bytes -= before.as_ref().map_or(0, Kept::bytes);
+        while (self.by_id.len() > SCHEMAS_MAX) || (self.bytes > SCHEMAS_BYTES_MAX) {
+            let others = self.by_id.iter().filter(|(other, _)| **other != id);
+            let oldest = others.min_by_key(|(_, kept)| kept.used.load(Ordering::Relaxed));
+            let Some(oldest) = oldest.map(|(id, _)| *id) else { return };
+            let forgotten = self.by_id.remove(&oldest);
+            self.bytes -= forgotten.as_ref().map_or(0, Kept::bytes);
+        }
+    }
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.schema.bytes() + size_of::<Self>() + size_of::<SchemaId>()
     }
 }
 
@@ -143,9 +198,9 @@ impl Pending {
     /// Takes note of an answer that is no schema, and returns what it means.
     fn deny(
         &mut self,
-        id: u32,
+        id: SchemaId,
         now: Instant,
-        error: Option<RegistryError>,
+        verdict: Verdict,
         config: &RegistryConfig,
     ) -> RegistryError {
         self.denied.retain(|_, denial| denial.is_remembered(now));
@@ -159,12 +214,12 @@ impl Pending {
         let (since, count) =
             before.map_or((now, 1), |before| (before.since, before.count.saturating_add(1)));
         let ask_at = now + config.backoff(count);
-        let is_unknown = now - since >= DENIAL_MIN;
-        let error = error.unwrap_or(if is_unknown {
-            RegistryError::UnknownSchema { id }
-        } else {
-            RegistryError::NotYetKnown { id, ask_at }
-        });
+        let error = match verdict {
+            Verdict::FinalIfItStays(_) if now - since < DENIAL_MIN => {
+                RegistryError::NotYetKnown { id, ask_at }
+            }
+            Verdict::Final(error) | Verdict::FinalIfItStays(error) => error,
+        };
         self.denied.insert(id, Denial { since, count, ask_at, error: error.clone() });
         error
     }
@@ -198,11 +253,16 @@ mod tests {
         }
 
         fn answer(&self, id: u32, answer: Answer) -> RegistryError {
-            self.cache.finish(id, self.now, answer, &self.config).expect_err("no schema")
+            self.cache.finish(id.into(), self.now, answer, &self.config).expect_err("no schema")
+        }
+
+        fn answer_with(&self, id: u32, schema: &Arc<WriterSchema>) {
+            let answer = Answer::Schema(Arc::clone(schema));
+            self.cache.finish(id.into(), self.now, answer, &self.config).expect("a schema");
         }
 
         fn deny(&self, id: u32) -> RegistryError {
-            self.answer(id, Answer::Denied)
+            self.answer(id, Answer::Denied(RegistryError::UnknownSchema { id: id.into() }))
         }
 
         /// Denies an id until that means something else than to ask again.
@@ -216,7 +276,7 @@ mod tests {
 
         fn is_looked_up(&self, id: u32) -> bool {
             let mut begun = false;
-            drop(self.cache.lookup(id, self.now, || {
+            drop(self.cache.lookup(id.into(), self.now, || {
                 begun = true;
                 std::future::pending().boxed()
             }));
@@ -224,7 +284,7 @@ mod tests {
         }
 
         fn status(&self, id: u32) -> &'static str {
-            match self.cache.status(id, self.now) {
+            match self.cache.status(id.into(), self.now) {
                 SchemaStatus::Usable(_) => "usable",
                 SchemaStatus::Unusable(_) => "unusable",
                 SchemaStatus::Awaited => "awaited",
@@ -244,7 +304,7 @@ mod tests {
         assert_eq!(bench.status(1), "not asked");
         bench.deny(1);
         assert_eq!(bench.status(1), "awaited");
-        assert_eq!(bench.deny_until_settled(1), RegistryError::UnknownSchema { id: 1 });
+        assert_eq!(bench.deny_until_settled(1), RegistryError::UnknownSchema { id: 1.into() });
         let denied_for = bench.now - bench.started;
         assert!((DENIAL_MIN..DENIAL_MIN * 2).contains(&denied_for), "{denied_for:?}");
         assert_eq!(bench.status(1), "unusable");
@@ -276,7 +336,7 @@ mod tests {
         assert!(bench.is_looked_up(1));
         let schema = WriterSchema::parse(ORDER_SCHEMA).expect("a schema");
         let answer = Answer::Schema(Arc::new(schema));
-        assert!(bench.cache.finish(1, bench.now, answer, &bench.config).is_ok());
+        assert!(bench.cache.finish(1.into(), bench.now, answer, &bench.config).is_ok());
         assert_eq!(bench.status(1), "usable");
     }
 
@@ -304,9 +364,19 @@ mod tests {
     #[test]
     fn a_schema_that_cannot_be_used_is_settled_at_once() {
         let bench = Bench::new();
-        let invalid = RegistryError::InvalidSchema { id: 1, reason: "not AVRO".into() };
+        let invalid = RegistryError::InvalidSchema { id: 1.into(), reason: "not AVRO".into() };
         assert_eq!(bench.answer(1, Answer::Failed(invalid.clone())), invalid);
         assert_eq!(bench.status(1), "unusable");
+    }
+
+    #[test]
+    fn a_schema_of_which_a_part_is_missing_is_awaited_and_then_has_that_reason() {
+        let mut bench = Bench::new();
+        let part = || RegistryError::InvalidSchema { id: 1.into(), reason: "a part".into() };
+        let error = bench.answer(1, Answer::Denied(part()));
+        assert!(matches!(error, RegistryError::NotYetKnown { .. }), "{error}");
+        bench.now += DENIAL_MIN;
+        assert_eq!(bench.answer(1, Answer::Denied(part())), part());
     }
 
     #[test]
@@ -319,5 +389,35 @@ mod tests {
         }
         let later = ids.clone().filter(|id| bench.is_looked_up(*id)).collect::<Vec<_>>();
         assert_eq!(later, [0]);
+    }
+
+    #[test]
+    fn schemas_are_kept_while_there_is_room_and_the_longest_unused_are_forgotten() {
+        let bench = Bench::new();
+        let fields: Vec<_> = (0..10_000).map(|_| r#"{"name": "x", "type": "int"}"#).collect();
+        let schema =
+            ORDER_SCHEMA.replace("\"fields\": [", &format!("\"fields\": [{},", fields.join(",")));
+        let schema = Arc::new(WriterSchema::parse(&schema).expect("a schema"));
+        let room = u32::try_from(SCHEMAS_BYTES_MAX / schema.bytes()).expect("a number");
+        assert!((10..1_000).contains(&room), "{room}");
+        for id in 0..room * 2 {
+            bench.answer_with(id, &schema);
+            assert!(bench.cache.get(id.into()).is_some(), "the latest is there");
+            assert!(bench.cache.get(0.into()).is_some(), "one that is used is kept");
+        }
+        let kept = (0..room * 2).filter(|id| bench.cache.get((*id).into()).is_some());
+        assert_eq!(kept.collect::<Vec<_>>()[..2], [0, room + 1]);
+        assert!(bench.is_looked_up(1), "what was forgotten is looked up again");
+
+        let own = Arc::new(WriterSchema::parse(ORDER_SCHEMA).expect("a schema"));
+        for id in 0..10_000 {
+            bench.answer_with(id, &own);
+        }
+        assert_eq!(
+            (0..10_000).filter(|id: &u32| bench.cache.get((*id).into()).is_some()).count(),
+            SCHEMAS_MAX
+        );
+        let schemas = bench.cache.schemas.read().expect("a lock");
+        assert_eq!(schemas.bytes, schemas.by_id.values().map(Kept::bytes).sum::<usize>());
     }
 }

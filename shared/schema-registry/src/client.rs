@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::FutureExt as _;
-use order_avro::WriterSchema;
+use order_avro::{SchemaId, WriterSchema};
 use reqwest::Method;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::{
     RegistryConfig, RegistryError,
     cache::{Answer, Cache, Lookup},
-    transport::{Call, Transport, chain},
+    lookup,
+    transport::{Call, Transport},
 };
+
+/// How many schemas are looked up at a time, because each may take a few MiB while it is read.
+const LOOKUPS_MAX: usize = 8;
 
 /// A client of one schema registry; clones share connections and cache.
 #[derive(Clone)]
@@ -48,11 +53,12 @@ pub enum SchemaStatus {
 
 /// Answers lookups in a test, in place of a registry: with a schema's text, or `None` where there is no such schema.
 #[cfg(feature = "test-util")]
-pub type Script = Box<dyn Fn(u32) -> Result<Option<String>, RegistryError> + Send + Sync>;
+pub type Script = Box<dyn Fn(SchemaId) -> Result<Option<String>, RegistryError> + Send + Sync>;
 
 struct Inner {
     transport: Transport,
     cache: Cache,
+    lookups: Semaphore,
     #[cfg(feature = "test-util")]
     script: Option<Script>,
 }
@@ -60,13 +66,6 @@ struct Inner {
 #[derive(Deserialize)]
 struct Registered {
     id: u32,
-}
-
-#[derive(Deserialize)]
-struct Found {
-    schema: String,
-    #[serde(rename = "schemaType")]
-    schema_type: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -102,37 +101,43 @@ impl SchemaRegistry {
         self.inner.transport.requests()
     }
 
+    /// Returns the URLs that are reached through a proxy which the environment names, each with it, without secrets.
+    pub fn proxies(&self) -> impl Iterator<Item = (String, &str)> {
+        self.inner.transport.proxies()
+    }
+
     /// Returns the schema with this id if it has been looked up before.
-    pub fn cached(&self, id: u32) -> Option<Arc<WriterSchema>> {
-        self.inner.cache.get(id)
+    pub fn cached(&self, id: impl Into<SchemaId>) -> Option<Arc<WriterSchema>> {
+        self.inner.cache.get(id.into())
     }
 
     /// Returns what is known of an id by now.
-    pub fn status(&self, id: u32) -> SchemaStatus {
+    pub fn status(&self, id: SchemaId) -> SchemaStatus {
         self.inner.cache.status(id, Instant::now())
     }
 
-    /// Returns the schema with this id, from the registry if it is not known yet.
+    /// Returns the schema with this id, with all that it refers to, from the registry if it is not known yet.
     ///
-    /// However many callers ask for an id, it is asked for once. A schema that was found is kept for ever. An id that
-    /// the registry denies is not asked for again before a back-off is over; a denial that no caller asks about is
+    /// However many callers ask for an id, it is asked for once. A schema that was found is kept while there is room for
+    /// it. An id that the registry denies is not asked for again before a back-off is over; a denial that no caller asks about is
     /// forgotten after ten seconds. An outage is not remembered at all.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownSchema`] and [`RegistryError::InvalidSchema`] if the id names no schema that could
-    /// be read with; [`RegistryError::NotYetKnown`] if the registry has not denied it for long enough to say so;
+    /// [`RegistryError::UnknownSchema`], [`RegistryError::NoGuids`] and [`RegistryError::InvalidSchema`] if the id names no
+    /// schema that could be read with; [`RegistryError::NotYetKnown`] if the registry has not denied it for long enough to say so;
     /// [`RegistryError::Unavailable`] in all other cases.
     ///
     /// # Cancel safety
     /// The other callers who wait for the same id go on; nothing is lost but the place in the queue.
-    pub async fn schema_by_id(&self, id: u32) -> Lookup {
+    pub async fn schema_by_id(&self, id: impl Into<SchemaId>) -> Lookup {
+        let id = id.into();
         if let Some(schema) = self.cached(id) {
             return Ok(schema);
         }
         let begin = || {
             let inner = Arc::clone(&self.inner);
             async move {
-                let answer = inner.fetch(id).await.unwrap_or_else(Answer::Failed);
+                let answer = inner.fetch(id).await;
                 inner.cache.finish(id, Instant::now(), answer, inner.transport.config())
             }
             .boxed()
@@ -166,15 +171,18 @@ impl SchemaRegistry {
         }
     }
 
-    /// Registers a schema as [`Self::register`] does, waiting for the registry as long as it takes; `in_vain` is told
-    /// of every round of attempts before that.
+    /// Returns the id of a schema under a subject, registering it where it is not there, and waiting for the registry as long as
+    /// it takes; `in_vain` is told of every round of attempts before that.
+    ///
+    /// Where the schema is there, the right to write is not needed.
     ///
     /// # Errors
-    /// As [`Self::register`], but never [`RegistryError::Unavailable`].
+    /// As [`Self::register`], but never [`RegistryError::Unavailable`]: a registry that answers the lookup and denies the
+    /// registration to the same user has refused it.
     ///
     /// # Cancel safety
     /// As [`Self::register`].
-    pub async fn register_when_available(
+    pub async fn ensure_registered(
         &self,
         subject: &str,
         schema: &str,
@@ -182,13 +190,29 @@ impl SchemaRegistry {
     ) -> Result<u32, RegistryError> {
         let mut rounds = 0;
         loop {
-            match self.register(subject, schema).await {
+            let outcome = match self.id_under(subject, schema).await {
+                Ok(Some(id)) => return Ok(id),
+                Ok(None) => {
+                    self.register(subject, schema).await.map_err(RegistryError::final_denial)
+                }
+                Err(error) => Err(error),
+            };
+            match outcome {
                 Err(error) if error.is_unavailable() => in_vain(&error),
                 outcome => return outcome,
             }
             rounds += 1;
             tokio::time::sleep(self.inner.transport.config().backoff(rounds)).await;
         }
+    }
+
+    /// Returns the id of a schema under a subject, if it is there.
+    async fn id_under(&self, subject: &str, schema: &str) -> Result<Option<u32>, RegistryError> {
+        let path = ["subjects", subject];
+        let call = Call { method: Method::POST, path: &path, query: None, schema: Some(schema) };
+        let found = self.inner.transport.call(&call).await?;
+        // What else speaks against the schema, registering it tells.
+        Ok(found.ok().map(|Registered { id }| id))
     }
 
     /// Asks the registry for anything, to see whether it answers.
@@ -243,37 +267,24 @@ impl Inner {
         Self {
             transport,
             cache: Cache::default(),
+            lookups: Semaphore::new(LOOKUPS_MAX),
             #[cfg(feature = "test-util")]
             script: None,
         }
     }
 
-    async fn fetch(&self, id: u32) -> Result<Answer, RegistryError> {
-        let Some(found) = self.find(id).await? else { return Ok(Answer::Denied) };
-        let invalid = |reason| RegistryError::InvalidSchema { id, reason };
-        match found.schema_type.as_deref() {
-            None | Some("AVRO") => {}
-            Some(other) => return Err(invalid(format!("its type is {other}, not AVRO"))),
-        }
-        let parsed = WriterSchema::parse(&found.schema);
-        parsed
-            .map(|schema| Answer::Schema(Arc::new(schema)))
-            .map_err(|error| invalid(chain(&error)))
-    }
-
-    async fn find(&self, id: u32) -> Result<Option<Found>, RegistryError> {
+    async fn fetch(&self, id: SchemaId) -> Answer {
+        let _permit = self.lookups.acquire().await;
         #[cfg(feature = "test-util")]
         if let Some(script) = &self.script {
-            let found = script(id)?;
-            return Ok(found.map(|schema| Found { schema, schema_type: None }));
+            return match script(id) {
+                Ok(Some(schema)) => {
+                    lookup::parsed(&self.transport, id, lookup::Found::of(schema)).await
+                }
+                Ok(None) => Answer::Denied(RegistryError::UnknownSchema { id }),
+                Err(error) => Answer::Failed(error),
+            };
         }
-        let number = id.to_string();
-        let path = ["schemas", "ids", &number];
-        let call = Call { method: Method::GET, path: &path, query: None, schema: None };
-        match self.transport.call(&call).await? {
-            Ok(found) => Ok(Some(found)),
-            Err(rejection) if rejection.is_not_found() => Ok(None),
-            Err(rejection) => Err(rejection.into_unavailable()),
-        }
+        lookup::schema(&self.transport, id).await
     }
 }

@@ -19,7 +19,7 @@ pub struct RegistryConfig {
     /// An id that the registry does not know is asked for again after such waits, too.
     pub retry_backoff: Duration,
     /// The longest of these waits, also between the rounds of
-    /// [`register_when_available`](crate::SchemaRegistry::register_when_available), and the time for which an answer that
+    /// [`ensure_registered`](crate::SchemaRegistry::ensure_registered), and the time for which an answer that
     /// there is no such schema holds. Default 1 s.
     pub retry_backoff_max: Duration,
 }

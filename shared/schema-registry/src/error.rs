@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use order_avro::SchemaId;
 use tokio::time::Instant;
 
 /// Why a call to the registry has no result.
@@ -18,7 +19,7 @@ pub enum RegistryError {
     /// The registry did not give an answer: wait, and try again.
     #[error("the schema registry at {url} is unavailable: {outage}: {detail}")]
     Unavailable {
-        /// The URL that was tried last, without its credentials.
+        /// The URL that was tried last, without its credentials, and the proxy in front of it.
         url: String,
         /// What kind of failure it was.
         outage: Outage,
@@ -28,24 +29,33 @@ pub enum RegistryError {
     /// The registry has no schema with this id, and has said so for less than ten seconds: ask again at `ask_at`.
     ///
     /// A schema that was registered a moment ago may not have reached the registry's replica that answered.
-    #[error("the schema registry knows no schema with the id {id} yet")]
+    #[error("the schema registry knows no schema with the {} {id} yet", id.kind())]
     NotYetKnown {
         /// The id asked for.
-        id: u32,
+        id: SchemaId,
         /// Before that the registry is not asked again.
         ask_at: Instant,
     },
     /// The registry has denied for ten seconds that it has a schema with this id: what names it is bad.
-    #[error("the schema registry knows no schema with the id {id}")]
+    #[error("the schema registry knows no schema with the {} {id}", id.kind())]
     UnknownSchema {
         /// The id asked for.
-        id: u32,
+        id: SchemaId,
+    },
+    /// The registry has answered for ten seconds as one that looks up ids, and no GUIDs: what names one cannot be read.
+    #[error(
+        "the schema registry looks up no GUIDs, such as {id}: that takes Confluent's from version 8.0 on, or producers that \
+         put the schema's id in front of the value"
+    )]
+    NoGuids {
+        /// The GUID asked for.
+        id: SchemaId,
     },
     /// The schema with this id is none that orders could be read with: what names it is bad.
-    #[error("the schema with the id {id} cannot be used: {reason}")]
+    #[error("the schema with the {} {id} cannot be used: {reason}", id.kind())]
     InvalidSchema {
         /// The id asked for.
-        id: u32,
+        id: SchemaId,
         /// Why not.
         reason: String,
     },
@@ -76,8 +86,10 @@ pub enum Outage {
     Network,
     /// No answer within the request's timeout.
     Timeout,
-    /// It wants other credentials than the URL has, with this HTTP status: 401 or 403.
+    /// It, or the proxy in front of it, wants other credentials than there are, with this HTTP status: 401, 403 or 407.
     Denied(u16),
+    /// It redirects with this HTTP status to where a request must not go, or not as it is.
+    Redirect(u16),
     /// An HTTP status that stands for a passing trouble (5xx, 408, 425, 429), or one that a registry does not
     /// answer this call with.
     Status(u16),
@@ -86,6 +98,15 @@ pub enum Outage {
 }
 
 impl RegistryError {
+    /// Takes a denial of the access for the registry's last word.
+    pub(crate) fn final_denial(self) -> Self {
+        if let Self::Unavailable { outage: Outage::Denied(status @ (401 | 403)), detail, .. } = self
+        {
+            return Self::Refused { status, error_code: status.into(), message: detail };
+        }
+        self
+    }
+
     /// Returns whether the registry may answer another time.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
@@ -98,6 +119,7 @@ impl fmt::Display for Outage {
             Self::Network => f.write_str("no connection"),
             Self::Timeout => f.write_str("no answer in time"),
             Self::Denied(status) => write!(f, "access denied with HTTP {status}"),
+            Self::Redirect(status) => write!(f, "HTTP {status}, a redirect"),
             Self::Status(status) => write!(f, "HTTP {status}"),
             Self::Garbled => f.write_str("no registry's answer"),
         }

@@ -1,7 +1,7 @@
 //! A client of the Schema Registry's REST API.
 //!
-//! It knows the three calls that a service around Avro needs: register a schema under a subject, look one up
-//! by id, ask whether a schema would be compatible. Any registry that speaks Confluent's dialect will do;
+//! It knows the calls that a service around Avro needs: look a schema up by its id or GUID with all that it refers to, find out
+//! the id of one under a subject, register it there, ask whether it would be compatible. Any registry that speaks Confluent's dialect will do;
 //! fields it does not know are ignored, and what the registry says about a failure is carried through.
 //!
 //! A lookup tells a bad record from a bad day: [`RegistryError::UnknownSchema`] and
@@ -10,7 +10,7 @@
 //!
 //! The registry's answer 404 is not final at once. A schema that was registered a moment ago may not have reached all
 //! replicas of the registry, so an id is [`RegistryError::NotYetKnown`] until it has been denied for ten seconds.
-//! Nothing about an id is remembered for ever but its schema.
+//! Of what the registry says only so much is read and kept: answers, schemas and the cache are bounded.
 //!
 //! - [Schema Registry API](https://docs.confluent.io/platform/current/schema-registry/develop/api.html)
 
@@ -21,6 +21,8 @@ mod error;
 mod transport;
 
 mod cache;
+
+mod lookup;
 
 mod client;
 

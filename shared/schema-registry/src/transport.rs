@@ -9,7 +9,8 @@ use std::{
     },
 };
 
-use reqwest::{Client, Method, StatusCode, Url, header};
+use order_avro::SCHEMA_BYTES_MAX;
+use reqwest::{Client, Method, Response, StatusCode, Url, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Outage, RegistryConfig, RegistryError};
@@ -17,8 +18,8 @@ use crate::{Outage, RegistryConfig, RegistryError};
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 const ACCEPT: &str = "application/vnd.schemaregistry.v1+json, application/json";
 
-/// The largest answer that is read, in bytes; a longer JSON text ends early, which is noticed where it is parsed.
-const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The largest answer that is read, in bytes: JSON's escapes make a schema's text longer.
+const ANSWER_BYTES_MAX: usize = 2 * SCHEMA_BYTES_MAX;
 
 /// The length in characters to which the registry's words are cut.
 const MESSAGE_CHARS_MAX: usize = 1000;
@@ -45,13 +46,22 @@ pub(crate) struct Rejection {
 
 pub(crate) struct Transport {
     client: Client,
-    /// At least one, each without a slash at its end.
-    bases: Vec<Url>,
+    /// At least one.
+    bases: Vec<Base>,
     /// The index of the URL that answered last.
     preferred: AtomicUsize,
     /// How many requests were answered with each HTTP status; `None` is no answer.
     requests: Mutex<BTreeMap<Option<u16>, u64>>,
     config: RegistryConfig,
+}
+
+/// One URL of the registry.
+struct Base {
+    /// Without a slash at its end.
+    url: Url,
+    proxy: Option<String>,
+    /// What errors call it.
+    shown: String,
 }
 
 #[derive(Serialize)]
@@ -68,19 +78,25 @@ struct ErrorBody {
 
 impl Transport {
     pub(crate) fn new(config: RegistryConfig) -> Result<Self, RegistryError> {
-        let bases =
+        let urls =
             config.url.split(',').map(|url| base(url.trim())).collect::<Result<Vec<_>, _>>()?;
         let unusable = |reason: String| RegistryError::Configuration {
-            url: bases.first().map(shown).unwrap_or_default(),
+            url: urls.first().map(shown).unwrap_or_default(),
             reason,
         };
-        let client = http_client::builder(&bases)
+        let client = http_client::builder(&urls)
             .map_err(|error| unusable(error.to_string()))?
             .timeout(config.request_timeout)
             .build()
             .map_err(|error| unusable(chain(&error)))?;
         let requests = Mutex::default();
+        let bases = urls.into_iter().map(Base::new).collect();
         Ok(Self { client, bases, preferred: AtomicUsize::new(0), requests, config })
+    }
+
+    /// Returns the URLs that are reached through a proxy, each with it.
+    pub(crate) fn proxies(&self) -> impl Iterator<Item = (String, &str)> {
+        self.bases.iter().filter_map(|base| Some((shown(&base.url), base.proxy.as_deref()?)))
     }
 
     /// Returns how many requests were answered with each HTTP status; `None` is no answer.
@@ -137,16 +153,16 @@ impl Transport {
 
     async fn call_at<T: DeserializeOwned>(
         &self,
-        base: &Url,
+        base: &Base,
         call: &Call<'_>,
     ) -> Result<Result<T, Rejection>, RegistryError> {
         let unavailable =
-            |outage, detail| RegistryError::Unavailable { url: shown(base), outage, detail };
+            |outage, detail| RegistryError::Unavailable { url: base.shown.clone(), outage, detail };
         let broken = |error: reqwest::Error| {
             let outage = if error.is_timeout() { Outage::Timeout } else { Outage::Network };
             unavailable(outage, chain(&error.without_url()))
         };
-        let mut url = base.clone();
+        let mut url = base.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(call.path);
         }
@@ -162,13 +178,25 @@ impl Transport {
         self.count(answered.as_ref().ok().map(|response| response.status().as_u16()));
         let response = answered.map_err(broken)?;
         let status = response.status();
-        let body = http_client::read(response, ANSWER_BYTES_MAX).await.map_err(broken)?;
+        if let Some(target) = http_client::redirect_target(&response) {
+            let detail = format!(
+                "to {target}: only 307 and 308 to the same scheme, host and port are followed"
+            );
+            return Err(unavailable(Outage::Redirect(status.as_u16()), detail));
+        }
+        let Some(body) = read(response).await.map_err(broken)? else {
+            let rejection = Rejection::too_long(base, status);
+            return match rejection.outage() {
+                Some(outage) => Err(unavailable(outage, rejection.message)),
+                None => Ok(Err(rejection)),
+            };
+        };
         if status.is_success() {
             return serde_json::from_slice(&body)
                 .map(Ok)
                 .map_err(|error| unavailable(Outage::Garbled, error.to_string()));
         }
-        let rejection = Rejection::new(shown(base), status, &body);
+        let rejection = Rejection::new(base.shown.clone(), status, &body);
         match rejection.outage() {
             Some(outage) => Err(unavailable(outage, rejection.message)),
             None => Ok(Err(rejection)),
@@ -186,10 +214,20 @@ impl Rejection {
         Self { url, status: status.as_u16(), error_code, message: cut(&message) }
     }
 
+    fn too_long(base: &Base, status: StatusCode) -> Self {
+        let message = format!("the registry's answer has more than {ANSWER_BYTES_MAX} bytes");
+        Self { url: base.shown.clone(), status: status.as_u16(), error_code: None, message }
+    }
+
+    /// Returns whether it is a success that is too long to be read.
+    pub(crate) fn is_too_long(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
     /// Returns the kind of outage that the status stands for, if it does.
     fn outage(&self) -> Option<Outage> {
         match self.status {
-            401 | 403 => Some(Outage::Denied(self.status)),
+            401 | 403 | 407 => Some(Outage::Denied(self.status)),
             408 | 425 | 429 | 500.. => Some(Outage::Status(self.status)),
             _ => None,
         }
@@ -212,6 +250,25 @@ impl Rejection {
         let error_code = self.error_code.unwrap_or(self.status.into());
         RegistryError::Refused { status: self.status, error_code, message: self.message }
     }
+}
+
+impl Base {
+    fn new(url: Url) -> Self {
+        let proxy = http_client::proxy(&url);
+        let through = proxy.as_ref().map(|proxy| format!(" (through the proxy {proxy})"));
+        let shown = shown(&url) + &through.unwrap_or_default();
+        Self { url, proxy, shown }
+    }
+}
+
+/// Reads an answer's body, or nothing of one that is too long.
+async fn read(response: Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
+    if announced.is_some_and(|length| length > ANSWER_BYTES_MAX) {
+        return Ok(None);
+    }
+    let body = http_client::read(response, ANSWER_BYTES_MAX + 1).await?;
+    Ok((body.len() <= ANSWER_BYTES_MAX).then_some(body))
 }
 
 /// Parses a base URL.

@@ -131,6 +131,7 @@ impl Chosen {
 struct Line {
     object: Value,
     value: Option<Vec<u8>>,
+    schema_header: Option<Vec<u8>>,
 }
 
 /// Returns the letters by cause, and the newest of those that are looked at.
@@ -169,7 +170,8 @@ pub(crate) async fn list(
     let mut lines = Vec::new();
     for mut line in newest.into_values().rev() {
         if let Some(value) = &line.value
-            && let Decoded::Order(order, _) = decoder.decode_value(value).await
+            && let Decoded::Order(order, _) =
+                decoder.decode_value(value, line.schema_header.as_deref()).await
         {
             line.object["order_id"] = json!(listed_text(&order.order_id));
             line.object["product"] = json!(listed_text(&order.product));
@@ -203,7 +205,8 @@ fn line(letter: &Letter<'_>, standing: State) -> Line {
         "price": Value::Null,
     });
     let value = letter.value.filter(|value| value.len() <= VALUE_BYTES_MAX);
-    Line { object, value: value.map(<[u8]>::to_vec) }
+    let schema_header = letter.schema_header();
+    Line { object, value: value.map(<[u8]>::to_vec), schema_header }
 }
 
 /// Letters about which nothing was decided.

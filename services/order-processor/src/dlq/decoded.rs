@@ -1,6 +1,6 @@
 //! A letter's value as an order, where it is one.
 
-use order_avro::{Order, Payload, PayloadFormat, WriterSchema};
+use order_avro::{Order, Payload, PayloadFormat, SchemaId, WriterSchema};
 use schema_registry::{RegistryConfig, RegistryError, SchemaRegistry};
 use tokio::time::{Duration, Instant, timeout};
 
@@ -57,15 +57,23 @@ impl Decoder {
             let is_omitted = letter.text(names::VALUE) == Some(names::OMITTED);
             return if is_omitted { Decoded::Omitted } else { Decoded::Nothing };
         };
-        self.decode_value(value).await
+        self.decode_value(value, letter.schema_header().as_deref()).await
     }
 
-    /// Decodes a value.
+    /// Decodes a value, whose schema may be named by a header.
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(crate) async fn decode_value(&mut self, value: &[u8]) -> Decoded {
-        let payload = match order_avro::recognise(value, PayloadFormat::Auto) {
+    pub(crate) async fn decode_value(
+        &mut self,
+        value: &[u8],
+        schema_header: Option<&[u8]>,
+    ) -> Decoded {
+        let payload = match schema_header {
+            Some(header) => order_avro::recognise_by_header(header, value),
+            None => order_avro::recognise(value, PayloadFormat::Auto),
+        };
+        let payload = match payload {
             Ok(payload) => payload,
             Err(error) => return Decoded::NotAnOrder(error.to_string()),
         };
@@ -75,7 +83,10 @@ impl Decoder {
                     Ok(schema) => schema,
                     Err(decoded) => return decoded,
                 };
-                (schema.decode(datum), format!("Confluent's wire format, schema id {schema_id}"))
+                (
+                    schema.decode(datum),
+                    format!("Confluent's wire format, schema {} {schema_id}", schema_id.kind()),
+                )
             }
             Payload::SingleObject { fingerprint, datum } => (
                 order_avro::decode_single_object(fingerprint, datum),
@@ -93,7 +104,7 @@ impl Decoder {
         }
     }
 
-    async fn schema(&mut self, id: u32) -> Result<std::sync::Arc<WriterSchema>, Decoded> {
+    async fn schema(&mut self, id: SchemaId) -> Result<std::sync::Arc<WriterSchema>, Decoded> {
         let schemas = self.schemas.clone().map_err(Decoded::NoRegistry)?;
         if let Some(schema) = schemas.cached(id) {
             return Ok(schema);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use kafka_core::record_batch::Record;
+use order_avro::SCHEMA_ID_HEADER;
 use uuid::Uuid;
 
 use dead_letter::cause::{Author, Cause};
@@ -104,6 +105,12 @@ impl Letter<'_> {
         let mut headers = original_headers(&self.headers);
         headers.retain(|(name, _)| !self.cause.author.adds(name));
         headers
+    }
+
+    /// Returns what names the schema of the value beside it.
+    pub(super) fn schema_header(&self) -> Option<Vec<u8>> {
+        let headers = self.original_headers();
+        headers.into_iter().rfind(|(name, _)| name == SCHEMA_ID_HEADER.as_bytes())?.1
     }
 
     /// Returns the last header of that name, where it is a text.

@@ -11,6 +11,7 @@ use kafka_client::cluster::{Cluster, TopicMetadata, partitions};
 use kafka_client::offsets::{OffsetAt, list_offsets};
 use kafka_core::TopicPartition;
 use kafka_core::record_batch::Record;
+use order_avro::SCHEMA_ID_HEADER;
 use uuid::Uuid;
 
 use super::body::{Orders, RecentOrder, Status};
@@ -57,8 +58,11 @@ struct Seen {
 
 #[derive(Debug)]
 enum Content {
-    /// Not decoded yet.
-    Raw(Option<Vec<u8>>),
+    /// Not decoded yet; a header may name the schema.
+    Raw {
+        value: Option<Vec<u8>>,
+        schema_header: Option<Vec<u8>>,
+    },
     TooLong,
     Order {
         order_id: String,
@@ -178,7 +182,9 @@ fn seen(tp: &TopicPartition, topic_id: Uuid, group: &str, record: &Record<'_>) -
         identity: own,
         letter,
         content: if is_short {
-            Content::Raw(record.value.map(<[u8]>::to_vec))
+            let header = record.headers.last(SCHEMA_ID_HEADER.as_bytes());
+            let schema_header = header.and_then(|header| header.value).map(<[u8]>::to_vec);
+            Content::Raw { value: record.value.map(<[u8]>::to_vec), schema_header }
         } else {
             Content::TooLong
         },
@@ -187,9 +193,9 @@ fn seen(tp: &TopicPartition, topic_id: Uuid, group: &str, record: &Record<'_>) -
 
 impl Seen {
     async fn decode(&mut self, decoder: &mut Decoder) {
-        let Content::Raw(value) = &self.content else { return };
+        let Content::Raw { value, schema_header } = &self.content else { return };
         let content = match value {
-            Some(value) => decoder.decode_value(value).await,
+            Some(value) => decoder.decode_value(value, schema_header.as_deref()).await,
             None => Decoded::Nothing,
         };
         let why = match content {
@@ -229,7 +235,7 @@ impl Seen {
                 (Some(order_id.clone()), Some(product.clone()), Some(*price), None)
             }
             Content::None { why } => (None, None, None, Some(why.clone())),
-            Content::Raw(_) => {
+            Content::Raw { .. } => {
                 let why = "the schema registry does not answer".to_owned();
                 (None, None, None, Some(why))
             }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kafka_core::record_batch::{Record, RecordBatch};
-use order_avro::{DecodeError, Order, Payload};
-use schema_registry::SchemaStatus;
+use order_avro::{DecodeError, Order, Payload, SCHEMA_ID_HEADER, SchemaId};
+use schema_registry::{RegistryError, SchemaStatus};
 use tokio::time::Instant;
 
 use super::attempt::{More, Place};
@@ -32,7 +32,7 @@ pub(super) enum Block {
     /// Something held has to be completed: too much is held, or everything of the partition is kept in order.
     Room(Full),
     /// The writer's schema has to be looked up.
-    Schema(u32),
+    Schema(SchemaId),
     /// No attempt may begin now.
     Permit,
     /// The letter of what cannot be read has to be written.
@@ -46,9 +46,9 @@ pub(super) enum Block {
 /// Why a value gave no order.
 pub(super) enum Undecoded {
     /// The registry has to be asked for its schema.
-    NeedsSchema(u32),
+    NeedsSchema(SchemaId),
     /// The registry does not have its schema yet.
-    AwaitsSchema(u32),
+    AwaitsSchema(SchemaId),
     /// It is no order.
     Poison(Poison),
 }
@@ -57,7 +57,7 @@ pub(super) enum Undecoded {
 pub(super) struct Poison {
     pub(super) error_type: ErrorType,
     pub(super) message: String,
-    pub(super) schema_id: Option<u32>,
+    pub(super) schema_id: Option<SchemaId>,
     /// The first and the last offset that it stands for, where that is a piece of the log and no record.
     pub(super) offsets: Option<(i64, i64)>,
 }
@@ -110,7 +110,7 @@ impl<H: Handler> Worker<'_, H> {
             }
             Standing::Open { attempts: 0 } | Standing::Complete | Standing::Ahead => None,
         };
-        let decoded = match self.decode(record.value) {
+        let decoded = match self.decode(record.value, schema_header(record)) {
             Err(Undecoded::NeedsSchema(id)) => return Dispatch::Blocked(Block::Schema(id)),
             Err(Undecoded::AwaitsSchema(id)) if !self.awaited.has_room_for(id) => {
                 return Dispatch::Blocked(Block::Room(Full::Schemas));
@@ -169,7 +169,7 @@ impl<H: Handler> Worker<'_, H> {
         &mut self,
         record: &Record<'_>,
         order: Order,
-        schema_id: Option<u32>,
+        schema_id: Option<SchemaId>,
         attempts: u32,
         origin: Origin,
     ) {
@@ -239,7 +239,8 @@ impl<H: Handler> Worker<'_, H> {
     pub(super) fn decode(
         &mut self,
         value: Option<&[u8]>,
-    ) -> Result<(Order, Option<u32>), Undecoded> {
+        schema_header: Option<&[u8]>,
+    ) -> Result<(Order, Option<SchemaId>), Undecoded> {
         let Some(value) = value else {
             return Err(poison(ErrorType::Tombstone, "the record has no value", None));
         };
@@ -249,9 +250,8 @@ impl<H: Handler> Worker<'_, H> {
                 format!("the value has {} bytes, MAX_VALUE_BYTES is {bytes_max}", value.len());
             return Err(poison(ErrorType::Oversize, message, None));
         }
-        let format = self.shared.payload_format;
         let payload =
-            order_avro::recognise(value, format).map_err(|error| undecodable(&error, None))?;
+            self.recognise(value, schema_header).map_err(|error| undecodable(&error, None))?;
         let (order, schema_id) = match payload {
             Payload::Confluent { schema_id, datum } => {
                 let schema = self.schema(schema_id)?;
@@ -268,14 +268,31 @@ impl<H: Handler> Worker<'_, H> {
         Ok((order, schema_id))
     }
 
-    fn schema(&mut self, id: u32) -> Result<&order_avro::WriterSchema, Undecoded> {
+    /// Tells what a value is: what a header says of it comes before any format.
+    pub(super) fn recognise<'a>(
+        &self,
+        value: &'a [u8],
+        schema_header: Option<&[u8]>,
+    ) -> Result<Payload<'a>, DecodeError> {
+        match schema_header {
+            Some(header) => order_avro::recognise_by_header(header, value),
+            None => order_avro::recognise(value, self.shared.payload_format),
+        }
+    }
+
+    fn schema(&mut self, id: SchemaId) -> Result<&order_avro::WriterSchema, Undecoded> {
         if self.schema.as_ref().is_none_or(|(last, _)| *last != id) {
             match self.shared.schemas.status(id) {
                 SchemaStatus::Usable(schema) => self.schema = Some((id, schema)),
                 SchemaStatus::NotAsked => return Err(Undecoded::NeedsSchema(id)),
                 SchemaStatus::Awaited => return Err(Undecoded::AwaitsSchema(id)),
                 SchemaStatus::Unusable(error) => {
-                    return Err(poison(ErrorType::UnknownSchema, error.to_string(), Some(id)));
+                    let error_type = if matches!(error, RegistryError::InvalidSchema { .. }) {
+                        ErrorType::SchemaMismatch
+                    } else {
+                        ErrorType::UnknownSchema
+                    };
+                    return Err(poison(error_type, error.to_string(), Some(id)));
                 }
             }
         }
@@ -317,10 +334,20 @@ impl<H: Handler> Worker<'_, H> {
     }
 }
 
-fn poison(error_type: ErrorType, message: impl Into<String>, schema_id: Option<u32>) -> Undecoded {
+/// Returns what names the schema of a record's value beside it; of several headers the last, as for Kafka's own clients.
+#[inline]
+pub(super) fn schema_header<'a>(record: &Record<'a>) -> Option<&'a [u8]> {
+    record.headers.last(SCHEMA_ID_HEADER.as_bytes())?.value
+}
+
+fn poison(
+    error_type: ErrorType,
+    message: impl Into<String>,
+    schema_id: Option<SchemaId>,
+) -> Undecoded {
     Undecoded::Poison(Poison { error_type, message: message.into(), schema_id, offsets: None })
 }
 
-fn undecodable(error: &DecodeError, schema_id: Option<u32>) -> Undecoded {
+fn undecodable(error: &DecodeError, schema_id: Option<SchemaId>) -> Undecoded {
     poison(error.kind().into(), kafka_client::error::chain(error), schema_id)
 }

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::dispatch::{Block, Dispatch, Poison, Undecoded};
+use super::dispatch::{Block, Dispatch, Poison, Undecoded, schema_header};
 use super::held::{HeldRecord, OwnedRecord, Work};
 use super::permits::InFlight;
 use super::settle::{about, raw};
@@ -118,7 +118,7 @@ impl<H: Handler> Worker<'_, H> {
         reason: Option<ErrorType>,
         origin: Origin,
     ) -> Dispatch {
-        let poison = match self.poison_of(record.value, reason) {
+        let poison = match self.poison_of(record, reason) {
             Ok(poison) => poison,
             Err(block) => return Dispatch::Blocked(block),
         };
@@ -135,7 +135,7 @@ impl<H: Handler> Worker<'_, H> {
     /// Finds out why a record was doomed before a restart: what the checkpoint does not say, its bytes may.
     fn poison_of(
         &mut self,
-        value: Option<&[u8]>,
+        record: &Record<'_>,
         reason: Option<ErrorType>,
     ) -> Result<Poison, Block> {
         let doomed_before = |error_type, schema_id| Poison {
@@ -145,15 +145,15 @@ impl<H: Handler> Worker<'_, H> {
             offsets: None,
         };
         if let Some(error_type) = reason {
-            let format = self.shared.payload_format;
-            let payload = value.and_then(|value| order_avro::recognise(value, format).ok());
+            let header = schema_header(record);
+            let payload = record.value.and_then(|value| self.recognise(value, header).ok());
             let schema_id = match payload {
                 Some(Payload::Confluent { schema_id, .. }) => Some(schema_id),
                 _ => None,
             };
             return Ok(doomed_before(error_type, schema_id));
         }
-        match self.decode(value) {
+        match self.decode(record.value, schema_header(record)) {
             Err(Undecoded::NeedsSchema(id)) => Err(Block::Schema(id)),
             Err(Undecoded::Poison(poison)) => Ok(poison),
             // What is not known yet is not waited for: it would change no more than the letter's words.

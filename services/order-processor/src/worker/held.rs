@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_core::record_batch::Record;
-use order_avro::Order;
+use order_avro::{Order, SCHEMA_ID_HEADER, SchemaId};
 use tokio::time::Instant;
 
 use crate::circuit::Streak;
@@ -49,6 +49,12 @@ impl OwnedRecord {
         }
     }
 
+    /// Returns what names the schema of its value beside it.
+    pub(super) fn schema_header(&self) -> Option<Bytes> {
+        let mut headers = self.headers.iter();
+        headers.rfind(|(name, _)| name == SCHEMA_ID_HEADER.as_bytes())?.1.clone()
+    }
+
     /// Returns about how much memory the record takes, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let headers: usize = self
@@ -73,7 +79,7 @@ pub(crate) struct Work {
     /// The decoded order; `None` while an attempt has it, and for what does not decode.
     pub(crate) order: Option<Order>,
     /// The id of the schema it was written with, where its format names one.
-    pub(crate) schema_id: Option<u32>,
+    pub(crate) schema_id: Option<SchemaId>,
     /// Whether it was produced or replayed.
     pub(crate) origin: Origin,
     /// The uptime of the gate when an attempt failed first.
@@ -91,7 +97,7 @@ impl Work {
     pub(crate) fn new(
         attempts: u32,
         order: Option<Order>,
-        schema_id: Option<u32>,
+        schema_id: Option<SchemaId>,
         origin: Origin,
     ) -> Self {
         let since = Instant::now();

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use kafka_core::TopicPartition;
-use order_avro::WriterSchema;
+use order_avro::{SchemaId, WriterSchema};
 use schema_registry::{RegistryError, SchemaRegistry};
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
@@ -39,9 +39,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct AwaitedSchemas {
     /// Their offsets, by the id that they name.
-    offsets: BTreeMap<u32, Vec<i64>>,
+    offsets: BTreeMap<SchemaId, Vec<i64>>,
     /// Each ends with its id when there is an answer that is final.
-    asking: FuturesUnordered<BoxFuture<'static, u32>>,
+    asking: FuturesUnordered<BoxFuture<'static, SchemaId>>,
 }
 
 /// Asks the registry on behalf of one partition.
@@ -51,12 +51,12 @@ struct Inquiry {
     pauses: Pauses,
     standing: SharedStanding,
     tp: TopicPartition,
-    id: u32,
+    id: SchemaId,
 }
 
 impl AwaitedSchemas {
     /// Returns whether a record that names `id` may wait for it.
-    pub(super) fn has_room_for(&self, id: u32) -> bool {
+    pub(super) fn has_room_for(&self, id: SchemaId) -> bool {
         self.offsets.len() < IDS_MAX || self.offsets.contains_key(&id)
     }
 
@@ -73,7 +73,7 @@ impl AwaitedSchemas {
     /// Returns the next id about which there is a final answer.
     ///
     /// Cancel safe: asking goes on where it was.
-    pub(super) async fn next(&mut self) -> Option<u32> {
+    pub(super) async fn next(&mut self) -> Option<SchemaId> {
         self.asking.next().await
     }
 }
@@ -89,7 +89,7 @@ impl Inquiry {
             let Err(error @ RegistryError::Unavailable { .. }) = answer else {
                 if pause.is_some() {
                     self.standing.lock().waits_for_registry = false;
-                    tracing::info!(schema_id = id, partition = %tp, "the schema registry answers again");
+                    tracing::info!(schema_id = %id, partition = %tp, "the schema registry answers again");
                 }
                 return answer;
             };
@@ -100,7 +100,7 @@ impl Inquiry {
             if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
                 let error = kafka_client::error::chain(&error);
                 tracing::warn!(
-                    schema_id = id, partition = %tp, error,
+                    schema_id = %id, partition = %tp, error,
                     "partition paused: waiting for the schema registry"
                 );
                 reported = Some(Instant::now());
@@ -110,7 +110,7 @@ impl Inquiry {
     }
 
     /// Asks until the answer is final: the schema, or that there is none.
-    async fn settle(self) -> u32 {
+    async fn settle(self) -> SchemaId {
         while let Err(RegistryError::NotYetKnown { ask_at, .. }) = self.answer().await {
             sleep_until(ask_at).await;
         }
@@ -119,7 +119,7 @@ impl Inquiry {
 }
 
 impl<H: Handler> Worker<'_, H> {
-    fn inquiry(&self, id: u32) -> Inquiry {
+    fn inquiry(&self, id: SchemaId) -> Inquiry {
         Inquiry {
             schemas: self.shared.schemas.clone(),
             pauses: self.shared.pauses.clone(),
@@ -130,21 +130,21 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     /// Looks a schema up for the record at hand; everything held goes on meanwhile.
-    pub(super) async fn look_up(&mut self, id: u32) {
+    pub(super) async fn look_up(&mut self, id: SchemaId) {
         let inquiry = self.inquiry(id);
         match self.meanwhile(inquiry.answer()).await {
             Some(Ok(schema)) => self.schema = Some((id, schema)),
-            Some(Err(error)) => tracing::debug!(schema_id = id, %error, "schema cannot be had"),
+            Some(Err(error)) => tracing::debug!(schema_id = %id, %error, "schema cannot be had"),
             None => {}
         }
     }
 
     /// Lets a held record wait until the registry has its schema, or has denied it for long enough.
-    pub(super) fn await_schema(&mut self, id: u32, offset: i64) {
+    pub(super) fn await_schema(&mut self, id: SchemaId, offset: i64) {
         let offsets = self.awaited.offsets.entry(id).or_default();
         if offsets.is_empty() {
             tracing::warn!(
-                schema_id = id, partition = %self.tp, offset,
+                schema_id = %id, partition = %self.tp, offset,
                 "the schema registry does not know this schema yet: its records wait"
             );
             let inquiry = self.inquiry(id);
@@ -154,7 +154,7 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     /// Lets the records go on that waited for a schema.
-    pub(super) fn on_schema(&mut self, id: u32) {
+    pub(super) fn on_schema(&mut self, id: SchemaId) {
         self.ready.extend(self.awaited.offsets.remove(&id).unwrap_or_default());
     }
 

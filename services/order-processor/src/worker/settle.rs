@@ -114,8 +114,8 @@ impl<H: Handler> Worker<'_, H> {
             if held.work.order.is_some() {
                 return true;
             }
-            let value = held.record.value.clone();
-            match self.decode(value.as_deref()) {
+            let (value, header) = (held.record.value.clone(), held.record.schema_header());
+            match self.decode(value.as_deref(), header.as_deref()) {
                 Ok((order, _)) => {
                     if let Some(held) = self.held.get_mut(offset) {
                         held.work.order = Some(order);

@@ -2,15 +2,21 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use order_avro::{ORDER_SCHEMA, encode_confluent};
+use order_avro::{ORDER_SCHEMA, SchemaId, encode_confluent};
 use schema_registry::{Outage, RegistryError};
 
 use super::*;
 
 /// The id of a schema that is there.
 const KNOWN: u32 = 1;
+/// The GUID of another schema, and the header that names it.
+const FOREIGN: [u8; 16] = [7; 16];
+const FOREIGN_HEADER: &[u8] = &[1, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7];
 /// The id of one that is there when the test says so.
 const NEW: u32 = 2;
+
+const FOREIGN_SCHEMA: &str = r#"{"type": "record", "name": "Sale", "fields": [{"name": "price", "type": "int"},
+    {"name": "orderId", "type": "string"}, {"name": "product", "type": "string"}]}"#;
 
 /// What the registry says about [`NEW`].
 #[derive(Clone, Copy)]
@@ -43,8 +49,11 @@ impl Registry {
         let (says, asked) = (Arc::clone(&self.says), Arc::clone(&self.asked));
         let answer = move |id| {
             let schema = Some(ORDER_SCHEMA.to_owned());
-            if id == KNOWN {
-                return Ok(schema);
+            match id {
+                SchemaId::Number(KNOWN) => return Ok(schema),
+                SchemaId::Guid(FOREIGN) => return Ok(Some(FOREIGN_SCHEMA.to_owned())),
+                SchemaId::Guid(_) => return Ok(None),
+                SchemaId::Number(_) => {}
             }
             asked.fetch_add(1, Atomic::Relaxed);
             match *says.lock().unwrap() {
@@ -217,4 +226,69 @@ async fn a_replica_that_is_stopped_or_drained_asks_for_no_schema() {
     seconds(5).await;
     assert!(registry.asked() > asked);
     assert_eq!(numbers(&bench.drain(BACKOFF).await), (0, 0, 0));
+}
+
+/// Hands the worker a record with the headers.
+async fn offer_with_headers(bench: &mut Bench, value: &[u8], headers: &[(&[u8], Option<&[u8]>)]) {
+    let builder = BatchBuilder::new(bench.next_offset);
+    let batch = builder.record(0, Some(b"a"), Some(value), headers).build().unwrap();
+    bench.fetch(vec![batch], None).await;
+}
+
+const HEADER: &[u8] = b"__value_schema_id";
+
+#[tokio::test(start_paused = true)]
+async fn a_value_whose_schema_a_header_names_is_read_by_it_whatever_the_format() {
+    use PayloadFormat::{Auto, Bare, Confluent, Container, SingleObject};
+    for format in [Auto, Bare, Confluent, Container, SingleObject] {
+        let state = PartitionState::empty(TOPIC, 0, Capacity::DEFAULT);
+        let schemas = Registry::new(Says::No).client();
+        let mut bench = Bench::start_with(script([]), Ordering::Key, state, |shared| {
+            (shared.schemas, shared.payload_format) = (schemas, format);
+        });
+        let other = (&b"trace"[..], Some(&b"1"[..]));
+        let headers = [other, (HEADER, Some(&[9][..])), (HEADER, Some(FOREIGN_HEADER))];
+        offer_with_headers(&mut bench, b"\x54\x06A-7\x08Desk", &headers).await;
+        let headers = [(HEADER, Some(&[0, 0, 0, 0, 1][..])), other];
+        offer_with_headers(&mut bench, &order("A-8"), &headers).await;
+        bench.caught_up().await;
+        let state = bench.checkpoint().await;
+        assert_eq!(numbers(&state), (2, 2, 0), "{format}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_whose_schema_a_header_names_is_never_one_of_ours() {
+    let mut bench = Registry::new(Says::No).bench(Ordering::Key);
+    let unknown = [[1].as_slice(), &[8; 16]].concat();
+    for (header, error_type, words) in [
+        (&unknown[..], "unknown-schema", "knows no schema with the GUID 08080808-0808-"),
+        (b"\x01\x02", "unknown-schema", "names no schema: 01 02"),
+        (b"", "unknown-schema", "names no schema"),
+    ] {
+        offer_with_headers(&mut bench, &order("A-7"), &[(HEADER, Some(header))]).await;
+        let letter = bench.letter().await;
+        assert_eq!(self::header(&letter, "dlq.error.type").as_deref(), Some(error_type));
+        let message = self::header(&letter, "__dlq.errors.message").unwrap();
+        assert!(message.contains(words), "{message}");
+        letter.answer.send(Ok(())).unwrap();
+    }
+    assert_eq!(bench.attempts(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schema_that_cannot_be_used_is_a_mismatch_with_the_parsers_reason() {
+    let state = PartitionState::empty(TOPIC, 0, Capacity::DEFAULT);
+    let schema = r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "Money"}]}"#;
+    let script_of = Box::new(|_id| Ok(Some(schema.to_owned())));
+    let schemas = SchemaRegistry::scripted(script_of).unwrap();
+    let mut bench =
+        Bench::start_with(script([]), Ordering::Key, state, |shared| shared.schemas = schemas);
+    bench.offer(&[("a", Some(with(KNOWN)))]).await;
+    let letter = bench.letter().await;
+    assert_eq!(header(&letter, "dlq.error.type").as_deref(), Some("schema-mismatch"));
+    let expected = "the schema with the id 1 cannot be used: the text is not an Avro schema: field a: the type \"Money\" is not \
+                    defined";
+    assert_eq!(header(&letter, "__dlq.errors.message").as_deref(), Some(expected));
+    letter.answer.send(Ok(())).unwrap();
 }

@@ -1,29 +1,12 @@
-//! The client against a registry that answers as the test says.
-#![expect(clippy::expect_used, reason = "a test ends where its premises do")]
+//! Calls, outages, and lookups of plain schemas.
 
-use std::{
-    collections::VecDeque,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
-use axum::{
-    Router,
-    body::{Bytes, to_bytes},
-    extract::Request,
-    http::{HeaderMap, StatusCode},
-};
 use futures_util::future::{join, join_all};
-use order_avro::ORDER_SCHEMA;
-use schema_registry::{
-    Compatibility, Outage, RegistryConfig, RegistryError, SchemaRegistry, SchemaStatus,
-};
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, Semaphore},
-    task::JoinSet,
-};
+use order_avro::{ORDER_SCHEMA, SchemaId};
+use schema_registry::{Compatibility, Outage, RegistryError, SchemaRegistry, SchemaStatus};
+
+use crate::fake::{Fake, answer, found, nobody, ok, outage, quick};
 
 #[tokio::test]
 async fn a_schema_is_registered_in_the_registrys_own_content_type() {
@@ -219,14 +202,14 @@ async fn an_id_that_the_registry_denies_is_not_unknown_at_once() {
         (config.retry_backoff, config.retry_backoff_max) = (minute, minute);
     });
     let error = client.schema_by_id(5).await.expect_err("not there yet");
-    assert!(matches!(error, RegistryError::NotYetKnown { id: 5, .. }), "{error}");
+    assert!(matches!(error, RegistryError::NotYetKnown { id: SchemaId::Number(5), .. }), "{error}");
     assert_eq!(client.schema_by_id(5).await.expect_err("still not there"), error);
     assert_eq!(fake.requests().len(), 1, "it is not asked for again at once");
-    assert!(matches!(client.status(5), SchemaStatus::Awaited));
+    assert!(matches!(client.status(5.into()), SchemaStatus::Awaited));
 
     let client = fake.client();
     assert!(client.schema_by_id(5).await.is_ok(), "another client has not been told");
-    assert!(matches!(client.status(5), SchemaStatus::Usable(_)));
+    assert!(matches!(client.status(5.into()), SchemaStatus::Usable(_)));
 }
 
 #[tokio::test]
@@ -258,7 +241,10 @@ async fn schemas_that_are_not_avro_are_invalid() {
     ] {
         let fake = Fake::start([ok(body)]).await;
         let error = fake.client().schema_by_id(5).await.expect_err("invalid");
-        assert!(matches!(error, RegistryError::InvalidSchema { id: 5, .. }), "{body}: {error}");
+        assert!(
+            matches!(error, RegistryError::InvalidSchema { id: SchemaId::Number(5), .. }),
+            "{body}: {error}"
+        );
     }
 }
 
@@ -275,156 +261,4 @@ async fn compatibility_is_the_registrys_verdict() {
     assert_eq!(client.is_compatible("s", "{}").await, Ok(Compatibility::Compatible));
     let line = fake.requests().remove(0).line;
     assert_eq!(line, "POST /compatibility/subjects/s/versions/latest?verbose=true");
-}
-
-#[tokio::test]
-async fn registering_waits_for_the_registry() {
-    let fake =
-        Fake::start([answer(503, ""), answer(503, ""), answer(503, ""), ok(r#"{"id": 4}"#)]).await;
-    let client = fake.client_with(|config| config.attempts_max = 1);
-    let mut in_vain = 0;
-    let registered = client.register_when_available("s", "{}", |_error| in_vain += 1).await;
-    assert_eq!((registered, in_vain), (Ok(4), 3));
-}
-
-#[tokio::test]
-async fn registering_does_not_wait_for_another_verdict() {
-    let fake = Fake::start([answer(409, r#"{"error_code": 409, "message": "no"}"#)]).await;
-    let in_vain = |error: &RegistryError| panic!("{error}");
-    let registered = fake.client().register_when_available("s", "{}", in_vain).await;
-    assert!(matches!(registered, Err(RegistryError::Incompatible { .. })), "{registered:?}");
-}
-
-/// A registry on a real port that gives each request the next of its answers, and none when it has no more.
-struct Fake {
-    address: SocketAddr,
-    script: Arc<Script>,
-    _server: JoinSet<()>,
-}
-
-struct Script {
-    answers: Mutex<VecDeque<(StatusCode, String)>>,
-    /// One permit for each answer that nobody waits for yet.
-    ready: Semaphore,
-    requests: Mutex<Vec<Recorded>>,
-    arrived: Notify,
-}
-
-#[derive(Clone)]
-struct Recorded {
-    line: String,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Recorded {
-    fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).expect("JSON")
-    }
-}
-
-impl Fake {
-    async fn start(answers: impl IntoIterator<Item = (StatusCode, String)>) -> Self {
-        let script = Arc::new(Script {
-            answers: Mutex::default(),
-            ready: Semaphore::new(0),
-            requests: Mutex::default(),
-            arrived: Notify::new(),
-        });
-        let handler = {
-            let script = Arc::clone(&script);
-            move |request: Request| {
-                let script = Arc::clone(&script);
-                async move { script.serve(request).await }
-            }
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            axum::serve(listener, Router::new().fallback(handler)).await.expect("a server");
-        });
-        let fake = Self { address, script, _server: server };
-        answers.into_iter().for_each(|answer| fake.answer(answer));
-        fake
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    fn client(&self) -> SchemaRegistry {
-        self.client_with(|_| {})
-    }
-
-    fn client_with(&self, change: impl FnOnce(&mut RegistryConfig)) -> SchemaRegistry {
-        let mut config = quick(self.url());
-        change(&mut config);
-        SchemaRegistry::new(config).expect("a client")
-    }
-
-    fn answer(&self, answer: (StatusCode, String)) {
-        self.script.answers.lock().expect("a lock").push_back(answer);
-        self.script.ready.add_permits(1);
-    }
-
-    /// Waits for a request.
-    async fn arrived(&self) {
-        self.script.arrived.notified().await;
-    }
-
-    fn requests(&self) -> Vec<Recorded> {
-        self.script.requests.lock().expect("a lock").clone()
-    }
-
-    fn only_request(&self) -> Recorded {
-        let mut requests = self.requests();
-        assert_eq!(requests.len(), 1);
-        requests.remove(0)
-    }
-}
-
-impl Script {
-    async fn serve(&self, request: Request) -> (StatusCode, String) {
-        let (head, body) = request.into_parts();
-        let recorded = Recorded {
-            line: format!("{} {}", head.method, head.uri),
-            headers: head.headers,
-            body: to_bytes(body, usize::MAX).await.expect("a body"),
-        };
-        self.requests.lock().expect("a lock").push(recorded);
-        self.arrived.notify_one();
-        self.ready.acquire().await.expect("open").forget();
-        self.answers.lock().expect("a lock").pop_front().expect("an answer for each permit")
-    }
-}
-
-/// A configuration whose waits take no time.
-fn quick(url: String) -> RegistryConfig {
-    RegistryConfig { retry_backoff: Duration::ZERO, ..RegistryConfig::new(url) }
-}
-
-fn ok(body: &str) -> (StatusCode, String) {
-    (StatusCode::OK, body.to_owned())
-}
-
-fn answer(status: u16, body: &str) -> (StatusCode, String) {
-    (StatusCode::from_u16(status).expect("a status"), body.to_owned())
-}
-
-fn found(schema: &str) -> (StatusCode, String) {
-    (
-        StatusCode::OK,
-        serde_json::json!({ "schema": schema, "subject": "s", "version": 1 }).to_string(),
-    )
-}
-
-fn outage(error: &RegistryError) -> Option<Outage> {
-    if let RegistryError::Unavailable { outage, .. } = error { Some(*outage) } else { None }
-}
-
-/// Returns an address nobody listens on.
-async fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    listener.local_addr().expect("an address")
 }

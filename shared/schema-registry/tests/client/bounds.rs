@@ -1,0 +1,39 @@
+//! Answers and schemas that are too long.
+
+use order_avro::{ORDER_SCHEMA, SCHEMA_BYTES_MAX};
+use schema_registry::RegistryError;
+
+use crate::fake::{Fake, found, ok, referring};
+
+#[tokio::test]
+async fn a_schema_that_is_too_long_is_unusable_and_no_outage() {
+    let long = |bytes: usize| ORDER_SCHEMA.to_owned() + &" ".repeat(bytes - ORDER_SCHEMA.len());
+    let fake = Fake::start([found(&long(SCHEMA_BYTES_MAX))]).await;
+    assert!(fake.client().schema_by_id(5).await.is_ok());
+    for (schema, reason) in [
+        (long(SCHEMA_BYTES_MAX + 1), "it has 1048577 bytes, and 1048576 are read"),
+        (long(4 * SCHEMA_BYTES_MAX), "the registry's answer has more than 2097152 bytes"),
+    ] {
+        let fake = Fake::start([found(&schema)]).await;
+        let error = fake.client().schema_by_id(5).await.expect_err("too long");
+        assert!(matches!(error, RegistryError::InvalidSchema { .. }), "{error}");
+        assert!(error.to_string().ends_with(reason), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_schema_is_too_long_with_what_it_refers_to() {
+    let half = r#""int""#.to_owned() + &" ".repeat(700_000);
+    let fake = Fake::start([referring(&half, &[("a", "a", 1)]), referring(&half, &[])]).await;
+    let error = fake.client().schema_by_id(5).await.expect_err("too long");
+    let reason = "with what it refers to it has more than 1048576 bytes";
+    assert!(error.to_string().ends_with(reason), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_to_be_one_is_an_outage() {
+    let fake = Fake::start([ok(&"x".repeat(3 * SCHEMA_BYTES_MAX))]).await;
+    let client = fake.client_with(|config| config.attempts_max = 1);
+    let error = client.probe("s").await.expect_err("an outage");
+    assert!(error.is_unavailable(), "{error}");
+}
