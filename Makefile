@@ -120,6 +120,10 @@ engine:
 		echo 'This needs a running Docker engine with Compose v2; `docker info` says what is missing.'; \
 		echo '`make demo` runs the whole thing with nothing but cargo.'; exit 1; } >&2
 
+# Most tests of the suites wait for something: more of them at once than there are processors.
+TEST_THREADS := $(shell n=$$(nproc); echo $$((n < 4 ? 4 : n)))
+test test-kafka: export RUST_TEST_THREADS ?= $(TEST_THREADS)
+
 .PHONY: test
 test: ## Run every test that needs nothing but cargo
 	cargo build --workspace

@@ -12,7 +12,7 @@ use kafka_client::config::BrokerConfig;
 use kafka_client::groups::{GroupDescription, describe_group};
 use serde_json::Value;
 
-const ORDERS: u64 = 4_000;
+const ORDERS: u64 = 6_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everybody_stops_stays_stopped_through_a_kill_and_goes_on_without_a_loss() -> Result<()> {

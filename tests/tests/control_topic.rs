@@ -12,6 +12,7 @@ use end_to_end::service::PATIENCE;
 use end_to_end::{Scenario, topic};
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
+use kafka_client::patience::until_reached;
 use kafka_client::topics::{NewTopic, ensure_topics};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -78,7 +79,8 @@ async fn a_topic_with_one_partition_works_and_its_second_one_is_taken_up() -> Re
     let servers = scenario.platform().bootstrap_servers();
     let name: Arc<str> = scenario.control_topic().into();
     let topic = NewTopic { name, partitions: 1, replication_factor: 1, configs: [].into() };
-    ensure_topics(&cluster(servers), &[topic]).await?;
+    let cluster = cluster(servers);
+    until_reached(|| ensure_topics(&cluster, std::slice::from_ref(&topic)), |_| {}).await?;
     let generator = scenario.generator("generator")?.start()?;
     let processor = scenario.processor("processor")?.start()?;
     generator.line("the control topic has one partition").await?;
