@@ -81,8 +81,10 @@ async fn the_generator_says_what_it_has_sent() -> Result<()> {
     let is_counted = |says: &Metrics| count(says, "orders_acknowledged_total", &[]) == 1;
     let says = Metrics::when(&generator, "one order", is_counted).await?;
     let sent = [("messaging_operation_name", "send"), ("messaging_system", "kafka")];
-    assert_eq!(count(&says, "messaging_client_sent_messages_total", &sent), 1);
-    assert_eq!(count(&says, "messaging_client_operation_duration_seconds_count", &sent), 1);
+    // A broker may refuse the first request for a topic that it has just heard of.
+    let messages = count(&says, "messaging_client_sent_messages_total", &sent);
+    let requests = count(&says, "messaging_client_operation_duration_seconds_count", &sent);
+    assert!(messages >= 1 && messages == requests, "{messages} in {requests} requests");
     assert!(count(&says, "schema_registry_requests_total", &[("code", "200")]) >= 1);
     assert_eq!(says.matching("build_info", &[("service", "order-generator")]).len(), 1);
     assert_eq!(says.matching("orders_generator_rate_target", &[]).len(), 1);
