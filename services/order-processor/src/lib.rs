@@ -31,6 +31,7 @@ mod clock;
 mod gate;
 mod group_numbers;
 mod group_snapshot;
+mod group_topics;
 mod halt;
 mod letters;
 mod metrics;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::gate::Gate;
+use crate::group_topics;
 use crate::halt::{self, Halt};
 use crate::handler::{CountOnly, Handler};
 use crate::letters::{Desk, Letters};
@@ -286,6 +287,13 @@ async fn prepare(
     settings: &ProcessorSettings,
     check: &Check,
 ) -> anyhow::Result<Findings> {
+    let mut waiting = Waiting::new("Kafka", check);
+    let ask = || group_topics::earlier_replay_topic(cluster, settings);
+    let earlier = until_reached(ask, |error| waiting.goes_on(chain(error)))
+        .await
+        .context("find out about the group's topics of earlier releases")?;
+    group_topics::refuse(earlier)?;
+    waiting.over();
     let partitions = create_topics(cluster, settings, check).await?;
     let dlq_partitions = partitions.get(&settings.dlq_topic).copied().unwrap_or(1);
     let older_partitions = older_partitions(cluster, settings, partitions, check).await?;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::group_topics;
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
-use kafka_client::topics::{NewTopic, sanitize_topic_name};
+use kafka_client::topics::NewTopic;
 use kafka_core::assignor::Assignor;
 use order_avro::PayloadFormat;
 use order_ledger::checkpoint::{METADATA_CHARS_MAX, METADATA_CHARS_MIN};
@@ -83,10 +84,7 @@ impl ProcessorSettings {
 
     /// Returns the topic that holds what operators have decided about this group's dead letters.
     pub fn actions_topic(&self) -> String {
-        sanitize_topic_name(&format!(
-            "{}.{}.dlq-actions",
-            self.topics.orders_topic, self.group.group_id
-        ))
+        self.group_topic(group_topics::ACTIONS)
     }
 
     /// Returns that topic as it is created where it is missing.
@@ -101,7 +99,12 @@ impl ProcessorSettings {
 
     /// Returns the topic that replayed dead letters of this group come back through.
     pub fn replay_topic(&self) -> String {
-        sanitize_topic_name(&format!("{}.{}.replay", self.topics.orders_topic, self.group.group_id))
+        self.group_topic(group_topics::REPLAY)
+    }
+
+    fn group_topic(&self, purpose: &str) -> String {
+        let derived = || group_topics::prefix(&self.topics.orders_topic, &self.group.group_id);
+        self.group.topics_prefix.clone().unwrap_or_else(derived) + purpose
     }
 }
 
@@ -124,6 +127,8 @@ pub struct GroupSettings {
     pub rebalance_timeout: Duration,
     /// How long running work may take to end when partitions are given up; a stop ends 5 s later at the latest.
     pub drain_timeout: Duration,
+    /// What the names of the group's own topics begin with, where the operator has chosen it.
+    pub topics_prefix: Option<String>,
 }
 
 /// Committing, and reading committed state back.
@@ -233,6 +238,15 @@ impl fmt::Display for Toggle {
     }
 }
 
+fn read_topics_prefix(s: &mut Settings) -> Option<String> {
+    s.optional_parsed(
+        "GROUP_TOPICS_PREFIX",
+        "1 to 237 letters, digits, dots, underscores and hyphens; unset is made of ORDERS_TOPIC and CONSUMER_GROUP_ID",
+        "What the names of the group's own topics begin with, those of replays and of operators' actions.",
+        |text| group_topics::is_prefix(text).then(|| text.to_owned()),
+    )
+}
+
 fn read_group(s: &mut Settings) -> GroupSettings {
     let group = GroupSettings {
         group_id: s.text("CONSUMER_GROUP_ID", "order-processor-group", "Consumer group to join."),
@@ -276,6 +290,7 @@ fn read_group(s: &mut Settings) -> GroupSettings {
             0..=3_600_000,
             "How long running work may take to end when partitions are given up; a stop ends 5 s later at the latest.",
         ),
+        topics_prefix: read_topics_prefix(s),
     };
     s.rule(
         &["HEARTBEAT_INTERVAL_MS", "SESSION_TIMEOUT_MS"],

@@ -11,6 +11,7 @@ use service_runtime::Context;
 use tokio::time::sleep;
 
 use crate::group_snapshot::{GroupSnapshot, Unavailable};
+use crate::group_topics;
 use crate::patience::patiently;
 use crate::settings::ProcessorSettings;
 use order_ledger::aggregate::{Aggregate, Micros};
@@ -112,6 +113,7 @@ pub async fn run(
     times: Times,
 ) -> anyhow::Result<()> {
     let cluster = settings.cluster();
+    group_topics::check(&cluster, &settings).await?;
     let read = async || {
         let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
         GroupSnapshot::read(&cluster, &settings, &mut offsets).await

@@ -31,14 +31,6 @@ pub struct NewTopic {
     pub configs: BTreeMap<String, String>,
 }
 
-/// Turns `name` into a legal topic name: characters that Kafka does not allow become `-`, and what is too long is cut.
-pub fn sanitize_topic_name(name: &str) -> String {
-    name.chars()
-        .take(TOPIC_NAME_LENGTH_MAX)
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })
-        .collect()
-}
-
 /// Creates those of `topics` that do not exist and describes all of them.
 ///
 /// # Errors
@@ -108,15 +100,4 @@ fn creatable(topic: &NewTopic) -> messages::create_topics_request::CreatableTopi
         .with_num_partitions(topic.partitions)
         .with_replication_factor(topic.replication_factor)
         .with_configs(configs)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn illegal_characters_become_dashes_and_long_names_are_cut() {
-        assert_eq!(sanitize_topic_name("orders.my group/1.replay"), "orders.my-group-1.replay");
-        assert_eq!(sanitize_topic_name(&"x".repeat(300)).len(), TOPIC_NAME_LENGTH_MAX);
-    }
 }

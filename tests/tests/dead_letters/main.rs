@@ -1,6 +1,7 @@
 //! `order-processor dlq`: what is listed, what is replayed and how often, and what happens when it is killed.
 
 mod forgetful_topics;
+mod group_topics;
 mod locking;
 mod looking;
 mod odd_records;

@@ -19,6 +19,7 @@ use super::reading::Scan;
 use super::render::{TEXT_BYTES_MAX, cut};
 use super::topic_log::TopicLog;
 use crate::clock::now_ms;
+use crate::group_topics;
 use crate::patience::patiently;
 use crate::settings::ProcessorSettings;
 use dead_letter::Identity;
@@ -110,12 +111,13 @@ impl Journal {
     /// Reads the actions topic; one that does not exist is as good as empty.
     ///
     /// # Errors
-    /// When the cluster does not answer.
+    /// When the cluster does not answer, or the group's topics are those of an earlier release.
     pub(super) async fn open(
         cluster: &Cluster,
         settings: &ProcessorSettings,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
+        group_topics::check(cluster, settings).await?;
         let mut journal = Self {
             cluster: cluster.clone(),
             writer: ExactWriter::new(cluster.clone()),

@@ -27,6 +27,8 @@ pub(crate) struct Stats {
     /// The orders' topic.
     pub(crate) topic: String,
     pub(crate) group: String,
+    /// Where replays of dead letters go.
+    pub(crate) replay_topic: String,
     pub(crate) produced: Flow,
     pub(crate) consumed: Flow,
     #[serde(flatten)]

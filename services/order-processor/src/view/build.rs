@@ -25,6 +25,7 @@ pub(super) fn nothing(settings: &ProcessorSettings) -> Snapshot {
         version: env!("CARGO_PKG_VERSION"),
         topic: settings.topics.orders_topic.clone(),
         group: group.clone(),
+        replay_topic: settings.replay_topic(),
         numbers: numbers_of(&Aggregate::default()),
         lag: Some(0),
         complete: true,

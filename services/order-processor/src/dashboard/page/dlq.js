@@ -35,9 +35,7 @@ const LETTER_COLUMNS = [
 
 /** Returns the name of the topic that letters are sent to. */
 export function replayTopic({ stats, letters }) {
-    return stats === null
-        ? `the replay topic of ${letters?.group ?? "the group"}`
-        : `${stats.topic}.${stats.group}.replay`;
+    return stats?.replay_topic ?? `the replay topic of ${letters?.group ?? "the group"}`;
 }
 
 /** Returns the address of the list with these filters. */
