@@ -75,6 +75,51 @@ async fn a_schema_that_a_header_names_is_looked_up_and_never_taken_for_ours() ->
     processor.drain().await
 }
 
+/// The embedded registry knows no references.
+#[cfg(feature = "outsiders")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_refers_to_others_is_read_with_them() -> Result<()> {
+    let scenario = Scenario::open("references").await?;
+    let processor = scenario.processor("processor")?.start()?;
+    processor.line("partitions assigned").await?;
+    let money =
+        r#"{"type": "record", "name": "shop.Money", "fields": [{"name": "cents", "type": "int"}]}"#;
+    let basket = r#"{"type": "record", "name": "shop.Basket", "fields": [{"name": "sum", "type": "shop.Money"}]}"#;
+    let order = r#"{"type": "record", "name": "shop.Order", "fields": [{"name": "orderId", "type": "string"},
+        {"name": "product", "type": "string"}, {"name": "price", "type": "float"}, {"name": "basket", "type": "shop.Basket"}]}"#;
+    let subject = |name: &str| format!("{}-{name}", scenario.orders_topic());
+    let reference = |name: &str, of: &str| serde_json::json!([{ "name": name, "subject": subject(of), "version": 1 }]);
+    let (to_money, to_basket) =
+        (reference("shop.Money", "money"), reference("shop.Basket", "basket"));
+    register(&scenario, &subject("money"), money, serde_json::json!([])).await?;
+    register(&scenario, &subject("basket"), basket, to_money).await?;
+    let id = register(&scenario, &subject("value"), order, to_basket).await?;
+
+    let mut value = topic::order_value(id, "1001", "Item1", 12.5)?;
+    value.push(6);
+    let servers = scenario.platform().bootstrap_servers();
+    topic::write(servers, scenario.orders_topic(), 0, None, Some(&value)).await?;
+    let stats = scenario.stats_at_end(1).await?;
+    assert_eq!((stats.orders, stats.sum_micros()?), (1, 12_500_000));
+    processor.drain().await
+}
+
+/// Registers a schema that refers to others, and returns its id.
+#[cfg(feature = "outsiders")]
+async fn register(
+    scenario: &Scenario,
+    subject: &str,
+    schema: &str,
+    references: serde_json::Value,
+) -> Result<u32> {
+    let url = scenario.platform().registry_url().trim_end_matches('/');
+    let body = serde_json::json!({ "schema": schema, "references": references });
+    let client = http_client::builder(&[])?.build()?;
+    let request = client.post(format!("{url}/subjects/{subject}/versions")).json(&body);
+    let answer: serde_json::Value = request.send().await?.error_for_status()?.json().await?;
+    Ok(serde_json::from_value(answer["id"].clone())?)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_of_the_environment_is_told_about_without_its_password() -> Result<()> {
     let scenario = Scenario::open("registry-proxy").await?;
