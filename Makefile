@@ -184,12 +184,28 @@ bench-page: $(PYTHON_READY) ## Measure what an open page of the dashboard costs 
 	$(WITH_RELEASE) npm run cost --prefix tests/browser
 
 .PHONY: check
-check: ## Check format, lints, documentation and, where cargo-deny is installed, the dependencies
+check: ## Check format, lints and documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
-		else echo 'cargo-deny is not installed: licences and advisories of the dependencies were not checked'; fi
+
+# The one that is installed, or one of our own, which is built once without much optimisation.
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(or $(shell command -v cargo-deny),$(CACHE_DIR)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny)
+
+$(CACHE_DIR)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny:
+	cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION) \
+		--root $(CACHE_DIR)/cargo-deny-$(CARGO_DENY_VERSION) \
+		--config profile.release.opt-level=1 --config profile.release.codegen-units=16 \
+		--config profile.release.lto=false
+
+.PHONY: check-dependencies
+check-dependencies: $(CARGO_DENY) ## Check the licences, sources and bans of deny.toml
+	$(CARGO_DENY) check --hide-inclusion-graph bans licenses sources
+
+.PHONY: check-advisories
+check-advisories: $(CARGO_DENY) ## Check the dependencies against RustSec's advisories; needs GitHub
+	$(CARGO_DENY) check advisories
 
 .PHONY: check-kubernetes
 check-kubernetes: ## Check deploy/kubernetes against schemas and binaries, without a cluster; needs Go
