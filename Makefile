@@ -145,6 +145,14 @@ test-otlp: ## Run the suite of exported spans, on services that are built with t
 	cargo build --workspace --features end-to-end/otlp
 	TEST_PLATFORM=embedded cargo test --workspace --features end-to-end/otlp --test otlp
 
+# One test for each decoder.
+FUZZ := cargo test --quiet --package fuzz --test fuzz --
+
+.PHONY: fuzz
+fuzz: ## Feed every decoder of bytes from outside with mutated ones, two decoders at a time: SECONDS=600 for each
+	$(FUZZ) --list --format terse | sed -n 's/: test$$//p' | FUZZ_SECONDS=$(or $(SECONDS),60) \
+		xargs --max-procs=2 --replace $(FUZZ) --exact {} --nocapture
+
 .PHONY: test-stack
 test-stack: engine images $(PYTHON_READY) ## Run the suite of the container stack on a Docker engine
 	cargo build --package order-processor

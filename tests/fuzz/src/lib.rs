@@ -1,0 +1,282 @@
+//! Feeds a decoder with bytes that were mutated from valid ones, and watches what it does with them.
+//!
+//! A [`Target`] names a decoder, valid inputs, what an input may cost in memory, and what has to hold for each result. An
+//! input whose result is of a new kind is mutated further. Without settings a run has a fixed seed and a fixed number of
+//! executions. These variables change that:
+//!
+//! | variable | |
+//! |---|---|
+//! | `FUZZ_SECONDS` | how long each target runs, with a random seed |
+//! | `FUZZ_SEED` | the seed, as an earlier run printed it |
+//! | `FUZZ_INPUT` | a file that a failed run has left: the only input |
+
+mod mutate;
+
+use std::collections::BTreeSet;
+use std::fmt::{Debug, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use peak_alloc::PeakAlloc;
+use rand::rngs::{StdRng, SysRng};
+use rand::{RngExt as _, SeedableRng as _, TryRng as _};
+
+/// Counts what is allocated by the whole process.
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// Held while a target runs: the heap is counted for one target at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// The seed of runs that have no settings.
+const SEED: u64 = 1;
+/// How many inputs are mutated further at most.
+const POOL_MAX: usize = 1024;
+/// Every so many executions, the same input is decoded twice.
+const TWICE_EVERY: u64 = 16;
+
+/// How often an input is decoded that took too much memory, before that is believed.
+const TIMES_MAX: u32 = 1000;
+
+/// What decodes an input.
+pub type Decode<T> = Box<dyn FnMut(&[u8]) -> T>;
+
+/// A decoder under test.
+pub struct Target<T> {
+    /// Its name in the output.
+    pub name: &'static str,
+    /// How often it is executed where no time is set.
+    pub executions: u64,
+    /// Valid inputs, from which the others are made.
+    pub seeds: Vec<Vec<u8>>,
+    /// How many bytes of memory an input of so many bytes may take while it is decoded.
+    pub memory: fn(usize) -> usize,
+    /// Makes checksums and lengths right again, so that mutations get past them.
+    pub mend: Option<fn(&mut [u8])>,
+    /// Decodes an input.
+    pub decode: Decode<T>,
+    /// Checks what came of it.
+    pub check: fn(&[u8], &T) -> Outcome,
+}
+
+/// What came of an input.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The decoder took it.
+    pub is_accepted: bool,
+    /// What kind of result it is: an input of a new kind is mutated further.
+    pub kind: String,
+}
+
+impl Outcome {
+    /// Returns the outcome of an input that was taken.
+    pub fn accepted(kind: impl Into<String>) -> Self {
+        Self { is_accepted: true, kind: kind.into() }
+    }
+
+    /// Returns the outcome of an input that was refused.
+    pub fn refused(kind: impl Into<String>) -> Self {
+        Self { is_accepted: false, kind: kind.into() }
+    }
+}
+
+/// How long to run, and from where.
+struct Plan {
+    seed: u64,
+    time: Option<Duration>,
+    input: Option<PathBuf>,
+}
+
+/// What a run counts.
+#[derive(Default)]
+struct Count {
+    executions: u64,
+    accepted: u64,
+    memory_max: usize,
+    slowest: Duration,
+}
+
+/// The inputs that are mutated, and the kinds of results seen.
+struct Pool {
+    inputs: Vec<Vec<u8>>,
+    seeds: usize,
+    kinds: BTreeSet<String>,
+}
+
+/// Runs a target.
+///
+/// # Panics
+/// If the decoder or a check panics, or a decode takes too much memory. The input is printed and left in a file of `dir`.
+#[expect(clippy::print_stdout, reason = "a run reports what it has done")]
+pub fn run<T: Debug>(mut target: Target<T>, dir: &str) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let plan = Plan::from_environment();
+    let (name, seed) = (target.name, plan.seed);
+    println!("{name}: seed {seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut pool = Pool::new(target.seeds.clone());
+    let mut count = Count::default();
+    let started = now();
+    if let Some(path) = &plan.input {
+        let input = from_hex(&fs::read_to_string(path).unwrap_or_default());
+        execute(&mut target, &input, true, &mut count);
+        return;
+    }
+    loop {
+        let is_over = match plan.time {
+            Some(time) => count.executions.is_multiple_of(64) && started.elapsed() >= time,
+            None => count.executions >= target.executions,
+        };
+        if is_over {
+            break;
+        }
+        let input = pool.next(count.executions, target.mend, &mut rng);
+        let is_twice = count.executions.is_multiple_of(TWICE_EVERY);
+        let executed =
+            catch_unwind(AssertUnwindSafe(|| execute(&mut target, &input, is_twice, &mut count)));
+        match executed {
+            Ok(outcome) => pool.take(input, outcome, &mut rng),
+            Err(panic) => {
+                let path = leave(Path::new(dir), name, seed, &input);
+                let (hex, execution) = (to_hex(&input), count.executions);
+                println!("{name}: FAILED in execution {execution} of seed {seed}, by {hex}");
+                println!("{name}: run it alone with FUZZ_INPUT={}", path.display());
+                resume_unwind(panic);
+            }
+        }
+    }
+    let Count { executions, accepted, memory_max, slowest } = count;
+    println!(
+        "{name}: {} s, {executions} executions, {accepted} accepted, {} kinds of results, \
+         peak allocation {memory_max} bytes, slowest {} ms",
+        started.elapsed().as_secs(),
+        pool.kinds.len(),
+        slowest.as_millis()
+    );
+}
+
+/// Decodes an input and checks the result.
+fn execute<T: Debug>(
+    target: &mut Target<T>,
+    input: &[u8],
+    is_twice: bool,
+    count: &mut Count,
+) -> Outcome {
+    let (result, took) = measure(target, input, count);
+    let allowed = (target.memory)(input.len());
+    assert!(took <= allowed, "{} bytes took {took} bytes of memory, not {allowed}", input.len());
+    if is_twice {
+        let again = (target.decode)(input);
+        assert_eq!(
+            format!("{result:?}"),
+            format!("{again:?}"),
+            "it depends on more than the input"
+        );
+    }
+    let outcome = (target.check)(input, &result);
+    count.executions += 1;
+    count.accepted += u64::from(outcome.is_accepted);
+    outcome
+}
+
+/// Decodes an input, and returns how much memory that took.
+///
+/// The threads of the test runner allocate too. What an input takes, it takes every time: the least counts.
+fn measure<T>(target: &mut Target<T>, input: &[u8], count: &mut Count) -> (T, usize) {
+    let allowed = (target.memory)(input.len());
+    let mut least = usize::MAX;
+    let mut times = 0;
+    loop {
+        HEAP.reset_peak_usage();
+        let (before, began) = (HEAP.current_usage(), now());
+        let result = (target.decode)(input);
+        count.slowest = count.slowest.max(began.elapsed());
+        least = least.min(HEAP.peak_usage().saturating_sub(before));
+        times += 1;
+        let is_clear = least <= count.memory_max || least <= allowed && times > 2;
+        if is_clear || times > TIMES_MAX {
+            count.memory_max = count.memory_max.max(least);
+            return (result, least);
+        }
+        thread::yield_now();
+    }
+}
+
+impl Plan {
+    fn from_environment() -> Self {
+        let number = |name| variable(name)?.parse::<u64>().ok();
+        let time = number("FUZZ_SECONDS").map(Duration::from_secs);
+        let unset = if time.is_some() { SysRng.try_next_u64().unwrap_or(SEED) } else { SEED };
+        let seed = number("FUZZ_SEED").unwrap_or(unset);
+        Self { seed, time, input: variable("FUZZ_INPUT").map(PathBuf::from) }
+    }
+}
+
+impl Pool {
+    fn new(seeds: Vec<Vec<u8>>) -> Self {
+        Self { seeds: seeds.len(), inputs: seeds, kinds: BTreeSet::new() }
+    }
+
+    /// Returns the next input: first each of the valid ones as it is, then others.
+    fn next(&self, nth: u64, mend: Option<fn(&mut [u8])>, rng: &mut StdRng) -> Vec<u8> {
+        let seed = usize::try_from(nth).ok().filter(|nth| *nth < self.seeds);
+        if let Some(seed) = seed {
+            return self.inputs[seed].clone();
+        }
+        let mut input = mutate::next(&self.inputs, rng);
+        if let Some(mend) = mend
+            && rng.random_ratio(3, 4)
+        {
+            mend(&mut input);
+        }
+        input
+    }
+
+    fn take(&mut self, input: Vec<u8>, outcome: Outcome, rng: &mut StdRng) {
+        let is_new = self.kinds.len() < POOL_MAX && self.kinds.insert(outcome.kind);
+        if !(is_new || outcome.is_accepted && rng.random_ratio(1, 64)) {
+            return;
+        }
+        if self.inputs.len() < self.seeds + POOL_MAX {
+            self.inputs.push(input);
+        } else {
+            let place = rng.random_range(self.seeds..self.inputs.len());
+            self.inputs[place] = input;
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the tests of this crate have no other settings")]
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a run is as long as it was told to be")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Writes an input to a file.
+fn leave(dir: &Path, name: &str, seed: u64, input: &[u8]) -> PathBuf {
+    let path = dir.join(format!("fuzz-{name}-{seed}.hex"));
+    // A failure is told, whether or not its file can be written.
+    fs::write(&path, to_hex(input)).ok();
+    path
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // A text takes every write.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    let byte = |pair: &[u32]| u8::try_from(pair[0] << 4 | pair[1]).ok();
+    digits.chunks_exact(2).filter_map(byte).collect()
+}
