@@ -4,12 +4,16 @@
 //! `SCHEMA_REGISTRY_URL`; without them a test fails. `KAFKA_INSTANCE` names the instance of `tests/kafka/kafka.py` that
 //! they belong to, where there is one: only then can a test stop the broker itself.
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use embedded_kafka::registry::EmbeddedRegistry;
-use embedded_kafka::{BrokerOptions, EmbeddedKafka};
+use embedded_kafka::{BrokerOptions, EmbeddedKafka, StartError};
 
 /// A broker and a schema registry.
 #[derive(Debug)]
@@ -32,8 +36,7 @@ pub struct Embedded {
 
 impl Embedded {
     async fn start() -> Result<Self> {
-        let options = BrokerOptions { auto_create_topics: false, ..BrokerOptions::default() };
-        let broker = EmbeddedKafka::start(options).await.context("start the embedded broker")?;
+        let broker = start_broker().await?;
         let registry = EmbeddedRegistry::start((Ipv4Addr::LOCALHOST, 0).into()).await;
         let registry = registry.context("start the embedded registry")?;
         Ok(Self {
@@ -61,6 +64,25 @@ impl Embedded {
         self.broker = Some(stopped.start().await.context("start the embedded broker again")?);
         Ok(())
     }
+}
+
+/// Starts a broker at a port that the system gives to no outgoing connection: a broker that restarts needs it again.
+async fn start_broker() -> Result<EmbeddedKafka> {
+    const PORTS: Range<u16> = 20_000..32_000;
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    for _ in PORTS {
+        let next =
+            process::id().wrapping_mul(31).wrapping_add(STARTED.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + u16::try_from(next % u32::from(PORTS.end - PORTS.start))?;
+        let listen = (Ipv4Addr::LOCALHOST, port).into();
+        let options =
+            BrokerOptions { listen, auto_create_topics: false, ..BrokerOptions::default() };
+        match EmbeddedKafka::start(options).await {
+            Err(StartError::Listen { source, .. }) if source.kind() == ErrorKind::AddrInUse => {}
+            started => return started.context("start the embedded broker"),
+        }
+    }
+    bail!("no port is free for a broker")
 }
 
 /// The addresses of a real Kafka and a real registry.
