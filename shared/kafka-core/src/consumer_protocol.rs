@@ -36,7 +36,7 @@ const ASSIGNMENT_VERSION: i16 = 0;
 /// What stands for "no generation" in the field of version 2 and in Java's user data.
 const NO_GENERATION: i32 = -1;
 /// Marks the user data of this implementation: behind the generation in subscriptions, first in assignments.
-const MARKER: &[u8] = b"kafka-core/1";
+const MARKER: &[u8] = b"kafka-group/1";
 
 /// What a member wants and has, as it tells the group's leader when it joins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
