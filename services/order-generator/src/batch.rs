@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(record.timestamp_ms, 1_700_000_000_123);
         let value = record.value.as_deref().unwrap();
         let Payload::Confluent { schema_id: SchemaId::Number(7), datum } =
-            recognise(value, PayloadFormat::Auto).unwrap()
+            recognise(value, None, PayloadFormat::Auto).unwrap()
         else {
             panic!("not Confluent's format with id 7: {value:?}");
         };

@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn found_wrong(value: &[u8], format: PayloadFormat) -> String {
-        let decoded = recognise(value, format).and_then(|payload| {
+        let decoded = recognise(value, None, format).and_then(|payload| {
             let Payload::Confluent { schema_id, datum } = payload else { panic!("{payload:?}") };
             if schema_id != SCHEMA_ID.into() {
                 return Ok("unknown-schema");

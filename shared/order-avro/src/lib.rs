@@ -1,8 +1,7 @@
 //! Orders in Avro: the schema, the wire formats orders come in, and schema resolution.
 //!
-//! A record's value is first told apart by [`recognise`], which looks at its leading bytes only, or by
-//! [`recognise_by_header`], where a header names its schema; what they
-//! find is decoded with the writer's schema: the one a registry has under the id ([`WriterSchema::parse`]),
+//! A record's value is first told apart by [`recognise`], which looks at its leading bytes only, or at the
+//! header that names its schema; what it finds is decoded with the writer's schema: the one a registry has under the id ([`WriterSchema::parse`]),
 //! the one whose fingerprint is given ([`decode_single_object`]), the one the file brings along
 //! ([`decode_container`]), or ours ([`WriterSchema::own`]). Whatever the bytes, decoding ends with an
 //! [`Order`] or a [`DecodeError`] that names one of the few ways in which a value can be bad; it neither
@@ -42,6 +41,5 @@ pub use error::{DecodeError, PoisonKind, SchemaError};
 pub use order::{ORDER_SCHEMA, Order, PRICE_MAX, validate};
 pub use payload::{
     ParsePayloadFormatError, Payload, PayloadFormat, SCHEMA_ID_HEADER, SchemaId, recognise,
-    recognise_by_header,
 };
 pub use writer_schema::{SCHEMA_BYTES_MAX, WriterSchema, decode_single_object};

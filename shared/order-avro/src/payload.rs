@@ -78,13 +78,28 @@ pub enum Payload<'a> {
 #[error("{0:?} is none of auto, confluent, single-object, container, bare")]
 pub struct ParsePayloadFormatError(String);
 
-/// Tells which wire format a value is in and takes its header off.
+/// Tells which wire format a value is in and takes its prefix off.
+///
+/// `schema_header` is the value of the record's header [`SCHEMA_ID_HEADER`], if it has one. A value whose schema is named
+/// there is a datum of that schema, whatever `format` says.
 ///
 /// # Errors
-/// [`PoisonKind::BadMagic`] if one format is expected and the value does not begin as it must,
-/// [`PoisonKind::UnknownFormat`] if it begins as none of them, and [`PoisonKind::Truncated`] if it ends inside
-/// the header.
-pub fn recognise(value: &[u8], format: PayloadFormat) -> Result<Payload<'_>, DecodeError> {
+/// [`PoisonKind::UnknownSchema`] if there is a header that names no schema. Without one: [`PoisonKind::BadMagic`] if one
+/// format is expected and the value does not begin as it must, [`PoisonKind::UnknownFormat`] if it begins as none of them,
+/// and [`PoisonKind::Truncated`] if it ends inside the prefix.
+#[inline]
+pub fn recognise<'a>(
+    value: &'a [u8],
+    schema_header: Option<&[u8]>,
+    format: PayloadFormat,
+) -> Result<Payload<'a>, DecodeError> {
+    match schema_header {
+        Some(header) => recognise_by_header(header, value),
+        None => recognise_by_prefix(value, format),
+    }
+}
+
+fn recognise_by_prefix(value: &[u8], format: PayloadFormat) -> Result<Payload<'_>, DecodeError> {
     match format {
         PayloadFormat::Auto => recognise_any(value),
         PayloadFormat::Confluent => {
@@ -105,11 +120,7 @@ pub fn recognise(value: &[u8], format: PayloadFormat) -> Result<Payload<'_>, Dec
     }
 }
 
-/// Takes a value for a datum of the schema that the header [`SCHEMA_ID_HEADER`] names.
-///
-/// # Errors
-/// [`PoisonKind::UnknownSchema`] if the header names none.
-pub fn recognise_by_header<'a>(header: &[u8], value: &'a [u8]) -> Result<Payload<'a>, DecodeError> {
+fn recognise_by_header<'a>(header: &[u8], value: &'a [u8]) -> Result<Payload<'a>, DecodeError> {
     let schema_id = match header {
         [0, a, b, c, d, ..] => SchemaId::Number(u32::from_be_bytes([*a, *b, *c, *d])),
         [1, guid @ ..] if let Some(guid) = guid.first_chunk() => SchemaId::Guid(*guid),
@@ -134,11 +145,11 @@ fn recognise_any(value: &[u8]) -> Result<Payload<'_>, DecodeError> {
     // The lowest bit of a zigzag number is its sign: an odd first byte cannot begin a length.
     let begins_with_a_length = first % 2 == 0;
     if *first == CONFLUENT_MAGIC {
-        recognise(value, PayloadFormat::Confluent)
+        recognise_by_prefix(value, PayloadFormat::Confluent)
     } else if value.starts_with(&SINGLE_OBJECT_MAGIC) {
-        recognise(value, PayloadFormat::SingleObject)
+        recognise_by_prefix(value, PayloadFormat::SingleObject)
     } else if value.starts_with(&CONTAINER_MAGIC) {
-        recognise(value, PayloadFormat::Container)
+        recognise_by_prefix(value, PayloadFormat::Container)
     } else if begins_with_a_length {
         Ok(Payload::Bare(value))
     } else {
@@ -315,10 +326,11 @@ mod tests {
                 (&[0, 0, 0, 1, 2, 0], SchemaId::Number(258)),
             ] {
                 let expected = Payload::Confluent { schema_id, datum: value };
-                assert_eq!(recognise_by_header(header, value), Ok(expected));
+                assert_eq!(recognise(value, Some(header), PayloadFormat::Auto), Ok(expected));
             }
             for header in [&header[..16], &[0, 0, 0, 1], &[2, 0, 0, 0, 1], b""] {
-                let error = recognise_by_header(header, value).expect_err("no schema");
+                let error =
+                    recognise(value, Some(header), PayloadFormat::Auto).expect_err("no schema");
                 assert_eq!(error.kind(), PoisonKind::UnknownSchema, "{error}");
             }
         }
@@ -328,7 +340,7 @@ mod tests {
     }
 
     fn check(format: PayloadFormat, value: &[u8], expected: Result<Payload<'_>, PoisonKind>) {
-        let found = recognise(value, format).map_err(|error| error.kind());
+        let found = recognise(value, None, format).map_err(|error| error.kind());
         assert_eq!(found, expected, "{format}: {value:02X?}");
     }
 }

@@ -340,7 +340,7 @@ fn read_every_way(value: &[u8]) {
 }
 
 fn read(value: &[u8], format: PayloadFormat) -> Result<Order, DecodeError> {
-    match recognise(value, format)? {
+    match recognise(value, None, format)? {
         Payload::Confluent { datum, .. } | Payload::Bare(datum) => {
             WriterSchema::own().decode(datum)
         }

@@ -69,11 +69,7 @@ impl Decoder {
         value: &[u8],
         schema_header: Option<&[u8]>,
     ) -> Decoded {
-        let payload = match schema_header {
-            Some(header) => order_avro::recognise_by_header(header, value),
-            None => order_avro::recognise(value, PayloadFormat::Auto),
-        };
-        let payload = match payload {
+        let payload = match order_avro::recognise(value, schema_header, PayloadFormat::Auto) {
             Ok(payload) => payload,
             Err(error) => return Decoded::NotAnOrder(error.to_string()),
         };

@@ -250,8 +250,8 @@ impl<H: Handler> Worker<'_, H> {
                 format!("the value has {} bytes, MAX_VALUE_BYTES is {bytes_max}", value.len());
             return Err(poison(ErrorType::Oversize, message, None));
         }
-        let payload =
-            self.recognise(value, schema_header).map_err(|error| undecodable(&error, None))?;
+        let payload = order_avro::recognise(value, schema_header, self.shared.payload_format)
+            .map_err(|error| undecodable(&error, None))?;
         let (order, schema_id) = match payload {
             Payload::Confluent { schema_id, datum } => {
                 let schema = self.schema(schema_id)?;
@@ -266,18 +266,6 @@ impl<H: Handler> Worker<'_, H> {
         let order = order.map_err(|error| undecodable(&error, schema_id))?;
         order_avro::validate(&order).map_err(|error| undecodable(&error, schema_id))?;
         Ok((order, schema_id))
-    }
-
-    /// Tells what a value is: what a header says of it comes before any format.
-    pub(super) fn recognise<'a>(
-        &self,
-        value: &'a [u8],
-        schema_header: Option<&[u8]>,
-    ) -> Result<Payload<'a>, DecodeError> {
-        match schema_header {
-            Some(header) => order_avro::recognise_by_header(header, value),
-            None => order_avro::recognise(value, self.shared.payload_format),
-        }
     }
 
     fn schema(&mut self, id: SchemaId) -> Result<&order_avro::WriterSchema, Undecoded> {

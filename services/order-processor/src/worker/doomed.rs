@@ -145,8 +145,9 @@ impl<H: Handler> Worker<'_, H> {
             offsets: None,
         };
         if let Some(error_type) = reason {
-            let header = schema_header(record);
-            let payload = record.value.and_then(|value| self.recognise(value, header).ok());
+            let (header, format) = (schema_header(record), self.shared.payload_format);
+            let payload =
+                record.value.and_then(|value| order_avro::recognise(value, header, format).ok());
             let schema_id = match payload {
                 Some(Payload::Confluent { schema_id, .. }) => Some(schema_id),
                 _ => None,

@@ -126,7 +126,7 @@ fn payloads() -> Vec<Vec<u8>> {
 }
 
 fn decode(schemas: &[WriterSchema], value: &[u8]) -> Result<Order, DecodeError> {
-    match recognise(value, PayloadFormat::Auto)? {
+    match recognise(value, None, PayloadFormat::Auto)? {
         Payload::Confluent { schema_id, datum } => {
             let number = match schema_id {
                 SchemaId::Number(number) => usize::try_from(number).unwrap(),
