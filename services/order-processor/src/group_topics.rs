@@ -16,7 +16,6 @@ use kafka_client::cluster::Cluster;
 use kafka_client::error::ClientError;
 use kafka_client::offsets::GroupOffsets;
 use kafka_client::topics::TOPIC_NAME_LENGTH_MAX;
-use kafka_core::TopicPartition;
 use sha2::{Digest, Sha256};
 
 use crate::patience::patiently;
@@ -35,8 +34,7 @@ const GROUP_LENGTH_MAX: usize = 64;
 
 /// Returns what the names of the topics of `group` begin with.
 pub(crate) fn prefix(orders_topic: &str, group: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    let is_legal = |c: char| is_plain(c) || matches!(c, '.' | '_');
+    let is_plain = |c: char| is_legal(c) && !matches!(c, '.' | '_');
     let plain = format!("{orders_topic}.{group}");
     let is_kept = group.chars().all(is_plain)
         && orders_topic.chars().all(is_legal)
@@ -45,22 +43,25 @@ pub(crate) fn prefix(orders_topic: &str, group: &str) -> String {
     if is_kept {
         return plain;
     }
-    let legal = |text: &str, length_max: usize, is_legal: &dyn Fn(char) -> bool| -> String {
-        text.chars().take(length_max).map(|c| if is_legal(c) { c } else { '-' }).collect()
-    };
-    let group_part = legal(group, GROUP_LENGTH_MAX, &is_plain);
+    let group_part = replaced(group, GROUP_LENGTH_MAX, is_plain);
     let topic_max = PREFIX_LENGTH_MAX - group_part.len() - 2 * HASH_BYTES - 2;
-    format!(
-        "{}.{group_part}-{}",
-        legal(orders_topic, topic_max, &is_legal),
-        hash(orders_topic, group)
-    )
+    let topic_part = replaced(orders_topic, topic_max, is_legal);
+    format!("{topic_part}.{group_part}-{}", hash(orders_topic, group))
+}
+
+/// Returns whether a topic's name may have this character.
+fn is_legal(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// Returns the first characters of a text, with `-` for each that is not to be kept.
+fn replaced(text: &str, chars_max: usize, is_kept: impl Fn(char) -> bool) -> String {
+    text.chars().take(chars_max).map(|c| if is_kept(c) { c } else { '-' }).collect()
 }
 
 /// Returns whether topics' names can begin with `text`.
 pub(crate) fn is_prefix(text: &str) -> bool {
-    text.len() <= PREFIX_LENGTH_MAX
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    text.len() <= PREFIX_LENGTH_MAX && text.chars().all(is_legal)
 }
 
 /// Returns 32 hexadecimal digits that stand for both names.
@@ -94,16 +95,16 @@ pub(crate) async fn earlier_replay_topic(
     if settings.group.topics_prefix.is_some() || earlier == settings.replay_topic() {
         return Ok(None);
     }
-    let topics = cluster.describe(&[&earlier]).await?;
-    let Some(Ok(topic)) = topics.get(&earlier) else { return Ok(None) };
-    let partitions: Vec<TopicPartition> =
-        topic.leaders.keys().map(|index| TopicPartition::new(earlier.as_str(), *index)).collect();
+    let partitions = cluster.existing(&[&earlier]).await?.partitions();
+    if partitions.is_empty() {
+        return Ok(None);
+    }
     let committed = GroupOffsets::new(cluster.clone(), group).committed(&partitions).await?;
     let is_used = committed.values().any(|committed| matches!(committed, Ok(Some(_))));
     Ok(is_used.then_some(earlier))
 }
 
-/// Does both, for a command.
+/// Refuses a command of a group whose replays are in a topic of an earlier release.
 ///
 /// # Errors
 /// When there is such a topic, or the cluster does not answer.
@@ -131,9 +132,7 @@ pub(crate) fn refuse(earlier: Option<String>) -> anyhow::Result<()> {
 }
 
 fn earlier_name(orders_topic: &str, group: &str, purpose: &str) -> String {
-    let legal = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' };
-    let name = format!("{orders_topic}.{group}{purpose}");
-    name.chars().take(TOPIC_NAME_LENGTH_MAX).map(legal).collect()
+    replaced(&format!("{orders_topic}.{group}{purpose}"), TOPIC_NAME_LENGTH_MAX, is_legal)
 }
 
 #[cfg(test)]

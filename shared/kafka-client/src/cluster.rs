@@ -52,15 +52,15 @@ impl ExistingTopics {
 
 /// Returns all partitions of these topics.
 pub fn partitions(topics: &BTreeMap<String, TopicMetadata>) -> Vec<TopicPartition> {
-    topics
-        .iter()
-        .flat_map(|(name, topic)| {
-            topic.leaders.keys().map(move |index| TopicPartition::new(name.as_str(), *index))
-        })
-        .collect()
+    topics.iter().flat_map(|(name, topic)| topic.partitions(name)).collect()
 }
 
 impl TopicMetadata {
+    /// Returns the partitions of the topic, which is called `name`.
+    pub fn partitions(&self, name: &str) -> Vec<TopicPartition> {
+        self.leaders.keys().map(|index| TopicPartition::new(name, *index)).collect()
+    }
+
     /// Returns how many partitions the topic has.
     pub fn partition_count(&self) -> i32 {
         i32::try_from(self.leaders.len()).unwrap_or(i32::MAX)

@@ -31,8 +31,7 @@ impl TopicLog {
             .await
             .with_context(|| format!("describe topic {name}"))?;
         let Some(topic) = described.get(name) else { return Ok(None) };
-        let partitions: Vec<TopicPartition> =
-            topic.leaders.keys().map(|index| TopicPartition::new(name, *index)).collect();
+        let partitions = topic.partitions(name);
         let offsets = |at| {
             let partitions = &partitions;
             async move {
