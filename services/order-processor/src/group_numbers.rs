@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_client::cluster::Cluster;
+use kafka_client::error::ClientError;
 use kafka_client::offsets::{CommittedOffset, GroupOffsets};
 use kafka_core::TopicPartition;
 use order_ledger::aggregate::Aggregate;
@@ -22,22 +23,21 @@ impl GroupNumbers {
     /// Reads them.
     ///
     /// # Errors
-    /// When the cluster does not answer, or a checkpoint is of a version that is not understood.
+    /// When the cluster does not answer.
     pub(crate) async fn read(
         cluster: &Cluster,
         settings: &ProcessorSettings,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, ClientError> {
         let replay = settings.replay_topic();
         let existing = cluster.existing(&[&settings.topics.orders_topic, &replay]).await?;
         let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
         let mut partitions = BTreeMap::new();
         for (tp, committed) in offsets.committed(&existing.partitions()).await? {
+            let Some(topic) = existing.topics.get(tp.topic.as_ref()) else { continue };
             let numbers = match committed {
                 Ok(None) => continue,
                 Ok(Some(CommittedOffset { offset, metadata })) => {
-                    let topic = existing.topics.get(tp.topic.as_ref());
-                    let topic_id = topic.map(|topic| topic.topic_id).unwrap_or_default();
-                    let state = stored(topic_id, Committed { offset, metadata: &metadata });
+                    let state = stored(topic.topic_id, Committed { offset, metadata: &metadata });
                     // One that cannot be used is no more known than one that was not answered.
                     state.ok().map(|state| state.aggregate().clone())
                 }

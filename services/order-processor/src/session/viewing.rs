@@ -18,7 +18,7 @@ const VIEW_INTERVAL_PER_PARTITION: Duration = Duration::from_millis(10);
 
 /// What was read.
 pub(super) struct Viewed {
-    group: anyhow::Result<GroupNumbers>,
+    group: Result<GroupNumbers, ClientError>,
     /// Where the logs of this member's partitions end.
     log_ends: Result<Found<i64>, ClientError>,
 }
@@ -52,8 +52,7 @@ impl<H: Handler> Session<H> {
                 VIEW_INTERVAL.max(VIEW_INTERVAL_PER_PARTITION.saturating_mul(partitions))
             }
             Err(error) => {
-                let error = format!("{error:#}");
-                tracing::debug!(error, "could not read the group's numbers");
+                tracing::debug!(error = %chain(&error), "could not read the group's numbers");
                 VIEW_INTERVAL
             }
         }

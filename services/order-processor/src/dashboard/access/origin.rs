@@ -44,11 +44,9 @@ impl Proxies {
 
     /// Returns where a request comes from.
     pub(super) fn origin(&self, connection: Connection, headers: &HeaderMap) -> Origin {
-        let peer = connection.peer.ip().to_canonical();
-        let Connection { peer: address, .. } = connection;
-        if !self.is_trusted(peer) {
-            let client = client(peer);
-            return Origin { peer: address, client, is_encrypted: false, user: None };
+        let (peer, address) = (connection.peer, connection.peer.ip().to_canonical());
+        if !self.is_trusted(address) {
+            return Origin { peer, client: client(address), is_encrypted: false, user: None };
         }
         let user = self.user_header.as_ref().and_then(|name| text(headers, name));
         let is_name = |name: &&str| {
@@ -57,8 +55,8 @@ impl Proxies {
                 && name.chars().all(is_printable)
         };
         Origin {
-            peer: address,
-            client: client(self.client_behind(peer, headers)),
+            peer,
+            client: client(self.client_behind(address, headers)),
             is_encrypted: last(headers, &FORWARDED_PROTO).is_some_and(|proto| proto == "https"),
             user: user.filter(is_name).map(str::to_owned),
         }
