@@ -7,9 +7,10 @@
 //! | `replay` | sends letters again | the group's replay topic (or the orders' own), the lock |
 //! | `dismiss`, `release` | write down what an operator decided | the actions topic |
 //!
-//! Reading order: [`dead_letter::cause`] says why a record is a dead letter, whoever wrote it; `letter` is such a record, `filter`
-//! says which are meant, `standing` what has become of them, [`dead_letter::actions`] what operators decided. `walk` reads them once each
-//! (over `reading`), and each command is a file. `replay` is the one that must not err; its picture is in `replay/sending`.
+//! Reading order: [`dead_letter::cause`] says why a record is a dead letter, whoever wrote it; `letter` is such a record,
+//! `filter` says which are meant, `standing` what has become of them, [`dead_letter::actions`] what operators decided.
+//! `walk` reads them once each (over `reading`), and each command is a file. `replay` is the one that must not err; its
+//! picture is in `replay/sending`.
 //!
 //! Memory: of a letter only its identity is held, some 40 bytes, and as much for each that was replayed or dismissed;
 //! besides, a few fetches of 1 MiB, and in a replay up to 4 MiB of records on their way.
@@ -37,6 +38,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
+use dead_letter::actions::Action;
 use kafka_client::cluster::Cluster;
 use service_runtime::{Console, Context, grouped};
 use tokio_util::sync::CancellationToken;
@@ -59,7 +61,6 @@ use self::watch::Watching;
 use crate::clock::now_ms;
 use crate::output::{Closed, Output};
 use crate::settings::ProcessorSettings;
-use dead_letter::actions::Action;
 
 /// Runs one of the commands.
 ///

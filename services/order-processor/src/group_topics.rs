@@ -12,6 +12,7 @@
 //! with a hash gets a hash, too.
 
 use anyhow::{Context as _, bail};
+use dead_letter::hex;
 use kafka_client::cluster::Cluster;
 use kafka_client::error::ClientError;
 use kafka_client::offsets::GroupOffsets;
@@ -20,7 +21,6 @@ use sha2::{Digest, Sha256};
 
 use crate::patience::patiently;
 use crate::settings::ProcessorSettings;
-use dead_letter::hex;
 
 /// What the names end with.
 pub(crate) const REPLAY: &str = ".replay";

@@ -20,10 +20,11 @@ use tokio::time::sleep;
 mod change;
 mod queue;
 
+use dead_letter::DeadLetter;
+
 use crate::metrics::Instruments;
 use crate::pauses::Pauses;
 use crate::watch::Watch;
-use dead_letter::DeadLetter;
 
 /// Letters that wait in a queue; a worker that has one more waits too.
 const QUEUE_MAX: usize = 1_000;

@@ -3,13 +3,13 @@
 //! Reading order: [`handler`] is where your own work goes, and [`webhook`] is such a work. [`service`] is
 //! `order-processor run`: it prepares, and runs the `session`, a group member that gives each assigned partition to a
 //! `worker`. A worker's numbers are a [`PartitionState`](order_ledger::checkpoint::PartitionState), committed together
-//! with the offset; [`order_ledger::resume`] decides what a partition goes on from. [`stats`] reads the same checkpoints from outside, [`dlq`] works on what became
-//! dead letters, and [`control`] stops and starts replicas and generators. What people look at is seen by the
-//! `view`, and shown by [`dashboard`] and [`top`].
+//! with the offset; [`order_ledger::resume`] decides what a partition goes on from. [`stats`] reads the same checkpoints
+//! from outside, [`dlq`] works on what became dead letters, and [`control`] stops and starts replicas and generators. What
+//! people look at is seen by the `view`, and shown by [`dashboard`] and [`top`].
 //!
 //! What stops for a while does so in one of four places: [`circuit`] and its `gate` stop all attempts of a process,
-//! [`order_ledger::dlq_limit`] stops a partition that fills the dead-letter topic, what is looked up or written is waited for, and `halt` is
-//! the brake that operators have.
+//! [`order_ledger::dlq_limit`] stops a partition that fills the dead-letter topic, what is looked up or written is waited
+//! for, and `halt` is the brake that operators have.
 //!
 //! What decides and computes is pure: [`order_ledger`], [`dead_letter`], [`circuit`], [`retry`] and [`simulation`] know no
 //! clock, runtime or connection.

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use dead_letter::ErrorType;
 use kafka_client::error::ClientError;
 use kafka_client::membership::MembershipStatus;
 use kafka_client::writer::ProduceError;
@@ -29,7 +30,6 @@ use service_runtime::{Durations, Messaging, MessagingLabels, Metrics};
 use tokio::sync::watch;
 
 use crate::clock::now_ms;
-use dead_letter::ErrorType;
 
 pub(crate) use scrape::register as register_scrape;
 pub(crate) use standing::{FirstWaits, Full, Next, SharedStanding, Standing};

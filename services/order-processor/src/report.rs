@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dead_letter::ErrorType;
 use kafka_core::TopicPartition;
 use order_avro::Order;
+use order_ledger::aggregate::{Aggregate, Micros};
 use service_runtime::trace_context::TraceId;
 use service_runtime::{LineLimit, two_decimals};
 use tracing::field::display;
 
 use crate::group_numbers::GroupNumbers;
-use dead_letter::ErrorType;
-use order_ledger::aggregate::{Aggregate, Micros};
 
 /// Lines a second about processed orders.
 const PROCESSED_LINES: usize = 10;

@@ -13,6 +13,8 @@ use kafka_client::configs::topic_config;
 use kafka_client::error::{ClientError, chain};
 use kafka_client::patience::until_reached;
 use kafka_client::topics::{NewTopic, ensure_topics};
+use order_ledger::checkpoint::Capacity;
+use order_ledger::resume::OffsetReset;
 use schema_registry::{RegistryConfig, SchemaRegistry};
 use service_runtime::settings::TopicSettings;
 use service_runtime::{Check, Context, Waiting, host_name};
@@ -37,8 +39,6 @@ use crate::simulation::{Simulated, Simulation};
 use crate::watch::Watch;
 use crate::webhook::Webhook;
 use crate::worker;
-use order_ledger::checkpoint::Capacity;
-use order_ledger::resume::OffsetReset;
 
 /// How long a process in which something is stuck may take to leave the group, beyond what draining may take.
 const STUCK_GRACE: Duration = Duration::from_secs(5);

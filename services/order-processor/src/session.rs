@@ -23,6 +23,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use budget::Budget;
+use committing::{CommitTrouble, Committed};
 use kafka_client::cluster::Cluster;
 use kafka_client::error::chain;
 use kafka_client::membership::Membership;
@@ -42,8 +44,6 @@ use crate::metrics;
 use crate::readiness::{Checks, FullPartition};
 use crate::settings::ProcessorSettings;
 use crate::worker::{self, Mishap, Notice, Request};
-use budget::Budget;
-use committing::{CommitTrouble, Committed};
 pub(crate) use loading::older_than_group;
 use loading::{Load, Loaded, Loader, Outcome};
 use order_ledger::checkpoint::Capacity;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::group_topics;
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::topics::NewTopic;
@@ -13,6 +12,8 @@ use order_avro::PayloadFormat;
 use order_ledger::checkpoint::{METADATA_CHARS_MAX, METADATA_CHARS_MIN};
 use order_ledger::resume::{OffsetReset, OnMismatch};
 use service_runtime::settings::{ConnectionSettings, FromSettings, Settings, TopicSettings};
+
+use crate::group_topics;
 
 pub use self::dashboard::DashboardSettings;
 pub use self::work::{HandlerSettings, Ordering, RetrySettings, SimulationSettings};

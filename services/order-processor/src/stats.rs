@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kafka_client::error::chain;
 use kafka_client::offsets::GroupOffsets;
+use order_ledger::aggregate::{Aggregate, Micros};
+use order_ledger::checkpoint::PartitionState;
 use serde::Serialize;
 use service_runtime::Context;
 use tokio::time::sleep;
@@ -14,8 +16,6 @@ use crate::group_snapshot::{GroupSnapshot, Unavailable};
 use crate::group_topics;
 use crate::patience::patiently;
 use crate::settings::ProcessorSettings;
-use order_ledger::aggregate::{Aggregate, Micros};
-use order_ledger::checkpoint::PartitionState;
 
 /// Pause between two readings with `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);

@@ -27,6 +27,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use control_topic::Follower;
 use control_topic::view::ControlView;
+use dead_letter::rfc3339;
 use kafka_client::cluster::Cluster;
 use kafka_client::error::{ClientError, chain};
 use kafka_client::groups::{GroupDescription, describe_group};
@@ -44,7 +45,6 @@ use self::recent::Recent;
 use crate::clock::now_ms;
 use crate::group_snapshot::GroupSnapshot;
 use crate::settings::ProcessorSettings;
-use dead_letter::rfc3339;
 
 /// Pause between two readings while somebody looks, and while nobody does.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));

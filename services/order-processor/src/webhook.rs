@@ -33,6 +33,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use dead_letter::rfc3339;
 use kafka_client::error::chain;
 use order_avro::Order;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
@@ -42,7 +43,6 @@ use service_runtime::trace_context::{TRACEPARENT, TRACESTATE};
 use tokio::time::{Instant, timeout};
 
 use crate::handler::{Attempt, Handler, Outcome};
-use dead_letter::rfc3339;
 
 /// The header that names an order for good.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";

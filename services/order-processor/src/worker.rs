@@ -34,6 +34,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering as Atomic};
 use std::time::Duration;
 
+use dead_letter::ErrorType;
+use doomed::Dooms;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use kafka_client::offsets::OffsetCommit;
 use kafka_client::reader::{Fetched, FetchedBatches};
@@ -59,8 +61,6 @@ use crate::report::Reporter;
 use crate::retry::RetryPolicy;
 use crate::settings::{OnCorruptBatch, Ordering};
 use crate::watch::{Activity, Watch};
-use dead_letter::ErrorType;
-use doomed::Dooms;
 pub(crate) use doomed::Durability;
 use guarded::Guarded;
 use held::HeldRecords;

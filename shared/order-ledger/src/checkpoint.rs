@@ -34,12 +34,12 @@
 //! Varints are little-endian base 128, prices and hashes little-endian; varints and Rice codes are those of
 //! [`crate::packing`].
 
-use crate::completion::Window;
-use crate::packing::varint_bytes_max;
 use uuid::Uuid;
 
 use crate::aggregate::Aggregate;
+use crate::completion::Window;
 use crate::dlq_limit::DlqLimit;
+use crate::packing::varint_bytes_max;
 use crate::producer_table::ProducerTable;
 
 mod contents;

@@ -8,9 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::packing::{Unpacker, varint_bytes_max, write_varint};
-
 use dead_letter::ErrorType;
+
+use crate::packing::{Unpacker, varint_bytes_max, write_varint};
 
 /// One partition's dead letters since its last processed order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,8 +5,9 @@
 //! sends nothing newer before the repeat. So in offset order a record is a repeat exactly if its sequence is not above
 //! the last one of its producer. Each of a producer's records is judged once, in offset order, when it is dispatched.
 
-use crate::packing::{Unpacker, varint_bytes_max, write_varint};
 use dead_letter::stamp::{PRODUCER_ID_HEADER, SEQUENCE_HEADER};
+
+use crate::packing::{Unpacker, varint_bytes_max, write_varint};
 
 /// How many producers are remembered; one that comes back after as many others is taken for new.
 ///

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr as _;
 
+use dead_letter::rfc3339;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service_runtime::Context;
@@ -21,7 +22,6 @@ use super::render::{TEXT_BYTES_MAX, bytes, cut, dump};
 use super::replay;
 use super::standing::State;
 use crate::settings::ProcessorSettings;
-use dead_letter::rfc3339;
 
 /// The most letters that are shown one by one.
 pub(crate) const LETTERS_MAX: usize = 200;
@@ -410,12 +410,12 @@ pub(crate) async fn dismiss(
 
 #[cfg(test)]
 mod tests {
+    use dead_letter::RawHeader;
     use kafka_core::record_batch::{BatchBuilder, batches};
     use uuid::Uuid;
 
     use super::*;
     use crate::dlq::letter::Desk;
-    use dead_letter::RawHeader;
 
     #[test]
     fn an_answer_about_a_letter_does_not_grow_with_the_letter() {

@@ -1,5 +1,6 @@
 //! A letter's value as an order, where it is one.
 
+use dead_letter::names;
 use order_avro::{Order, Payload, PayloadFormat, SchemaId, WriterSchema};
 use schema_registry::{RegistryConfig, RegistryError, SchemaRegistry};
 use tokio::time::{Duration, Instant, timeout};
@@ -7,7 +8,6 @@ use tokio::time::{Duration, Instant, timeout};
 use super::letter::Letter;
 use super::render;
 use crate::settings::ProcessorSettings;
-use dead_letter::names;
 
 /// How long one look at the registry may take; an operator looks at letters also while it is away.
 const LOOK_UP_MAX: Duration = Duration::from_secs(3);

@@ -1,5 +1,6 @@
 //! `dlq dismiss`: letters are put aside, or taken up again.
 
+use dead_letter::actions::Action;
 use service_runtime::grouped;
 
 use super::filter::Filter;
@@ -7,7 +8,6 @@ use super::standing::State;
 use super::{Overview, dead_letters};
 use crate::clock::now_ms;
 use crate::output::Output;
-use dead_letter::actions::Action;
 
 /// What an operator asks for.
 #[derive(Clone, Debug)]

@@ -151,11 +151,11 @@ fn from_hex(digits: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use dead_letter::cause::Cause;
+    use dead_letter::{Identity, RawHeader, ReplayOf};
     use uuid::Uuid;
 
     use super::*;
-    use dead_letter::cause::Cause;
-    use dead_letter::{Identity, RawHeader, ReplayOf};
 
     const FAILED: &[RawHeader<'_>] = &[
         (b"kafka_dlt-original-topic", Some(b"orders")),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use dead_letter::Identity;
+use dead_letter::actions::Action;
 use kafka_client::cluster::Cluster;
 use kafka_client::exact_writer::{ExactRecord, ExactWriter};
 use kafka_client::topics::ensure_topics;
@@ -22,8 +24,6 @@ use crate::clock::now_ms;
 use crate::group_topics;
 use crate::patience::patiently;
 use crate::settings::ProcessorSettings;
-use dead_letter::Identity;
-use dead_letter::actions::Action;
 
 /// How long one request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(8);

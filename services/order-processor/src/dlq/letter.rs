@@ -143,10 +143,10 @@ impl FromStr for Place {
 
 #[cfg(test)]
 mod tests {
+    use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
     use kafka_core::record_batch::{BatchBuilder, batches};
 
     use super::*;
-    use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
 
     const DLQ_ID: Uuid = Uuid::from_u128(0xd1);
     const ORDERS_ID: Uuid = Uuid::from_u128(0x0d);

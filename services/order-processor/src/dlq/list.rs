@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dead_letter::rfc3339;
 use serde::Serialize;
 use serde_json::json;
 use service_runtime::grouped;
@@ -13,7 +14,6 @@ use super::standing::State;
 use super::walk::PassedOver;
 use super::{Overview, dead_letters};
 use crate::output::Output;
-use dead_letter::rfc3339;
 
 /// The most causes that are told apart; letters of any more are counted together.
 const CAUSES_MAX: usize = 1_000;
@@ -237,12 +237,12 @@ fn text(overview: &Overview, causes: &Causes, passed_over: PassedOver) -> String
 
 #[cfg(test)]
 mod tests {
+    use dead_letter::RawHeader;
     use kafka_core::record_batch::{BatchBuilder, batches};
     use uuid::Uuid;
 
     use super::*;
     use crate::dlq::letter::Desk;
-    use dead_letter::RawHeader;
 
     #[test]
     fn what_is_kept_of_a_cause_does_not_grow_with_its_texts() {

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use dead_letter::actions::Action;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -33,7 +34,6 @@ use super::reading::Stopped;
 use super::render::time;
 use super::talk;
 use crate::clock::now_ms;
-use dead_letter::actions::Action;
 
 /// Somebody else replays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,13 +3,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, SecondsFormat};
+use dead_letter::cause::{Cause, is_spring_number, spring_number};
+use dead_letter::{hex, rfc3339};
 use serde_json::{Value, json};
 use service_runtime::printable;
 
 use super::letter::Letter;
 use super::standing::State;
-use dead_letter::cause::{Cause, is_spring_number, spring_number};
-use dead_letter::{hex, rfc3339};
 
 /// The most characters of a key, a message or a value that are shown in one line.
 const LINE_CHARS_MAX: usize = 60;

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use dead_letter::actions::Action;
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::ClientError;
 use kafka_client::exact_writer::ExactWriter;
@@ -36,7 +37,6 @@ use super::{Overview, dead_letters};
 use crate::clock::now_ms;
 use crate::output::Output;
 use crate::patience::patiently;
-use dead_letter::actions::Action;
 
 /// Records that may wait to be sent together, in bytes.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -1,6 +1,7 @@
 //! `dlq show`: everything about a letter.
 
 use anyhow::bail;
+use dead_letter::{ReplayOf, names};
 use serde_json::json;
 use service_runtime::printable;
 
@@ -12,7 +13,6 @@ use super::letter::Letter;
 use super::render::{bytes, dump, header_value, json_letter, nullable, time};
 use super::standing::State;
 use crate::output::Output;
-use dead_letter::{ReplayOf, names};
 
 /// The widest of the words in front.
 const LABEL_CHARS: usize = 12;
@@ -163,12 +163,12 @@ fn left_out(page: &mut Page, letter: &Letter<'_>, label: &str, bytes: &str, dige
 
 #[cfg(test)]
 mod tests {
+    use dead_letter::Identity;
+    use dead_letter::cause::Cause;
     use uuid::Uuid;
 
     use super::*;
     use crate::dlq::letter::Place;
-    use dead_letter::Identity;
-    use dead_letter::cause::Cause;
 
     #[test]
     fn a_letter_of_spring_is_shown_with_its_numbers_read() {

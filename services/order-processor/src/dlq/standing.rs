@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use anyhow::Context as _;
+use dead_letter::{Identity, RawHeader, replay_of};
 use kafka_client::cluster::Cluster;
 use kafka_core::record_batch::Record;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,6 @@ use super::letter::Letter;
 use super::reading::TopicScan;
 use super::topic_log::TopicLog;
 use crate::settings::ProcessorSettings;
-use dead_letter::{Identity, RawHeader, replay_of};
 
 /// What has become of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

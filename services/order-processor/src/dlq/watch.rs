@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use anyhow::bail;
+use dead_letter::Identity;
 use futures_util::stream::{self, SelectAll, Stream, StreamExt};
 use kafka_client::reader::{Fetched, Reader, ReaderConfig};
 use kafka_core::TopicPartition;
@@ -16,7 +17,6 @@ use super::letter::{Desk, Letter};
 use super::reading::Chunk;
 use super::render::{json_letter, nullable, short, time};
 use crate::output::Output;
-use dead_letter::Identity;
 
 /// Fetches of a partition that wait to be looked at.
 const QUEUE_MAX: usize = 1;

@@ -6,11 +6,11 @@
 //! the record failed is in a header anyway. Other limits may be behind a refusal, so all changes are tried.
 
 use bytes::Bytes;
+use dead_letter::{Identity, NO_TIMESTAMP, RawHeader, names};
 use kafka_client::exact_writer::ExactRecord;
 use kafka_protocol::ResponseError;
 
 use crate::clock::now_ms;
-use dead_letter::{Identity, NO_TIMESTAMP, RawHeader, names};
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +64,10 @@ fn make_up_key(record: &mut ExactRecord) {
 
 #[cfg(test)]
 mod tests {
+    use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, has_made_up_key};
     use uuid::Uuid;
 
     use super::*;
-    use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, has_made_up_key};
 
     fn letter(key: Option<&[u8]>, offset: i64) -> ExactRecord {
         let failed = FailedRecord {

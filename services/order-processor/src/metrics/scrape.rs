@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use kafka_core::TopicPartition;
+use order_ledger::aggregate::Micros;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use service_runtime::{Families, MessagingLabels, Metrics};
@@ -14,7 +15,6 @@ use crate::clock::now_ms;
 use crate::handler::Handler;
 use crate::report::Reporter;
 use crate::worker::Shared;
-use order_ledger::aggregate::Micros;
 
 /// Adds to the process's metrics what its workers and its membership keep anyway.
 pub(crate) fn register<H: Handler>(metrics: &Metrics, shared: &Arc<Shared<H>>) {

@@ -4,12 +4,12 @@ use kafka_client::cluster::Cluster;
 use kafka_client::configs::coordinator_config;
 use kafka_client::error::{ClientError, chain};
 use kafka_client::patience::until_reached;
-use service_runtime::{Check, Waiting};
-
-use crate::settings::ProcessorSettings;
 use order_ledger::checkpoint::{
     Capacity, CapacityError, METADATA_CHARS_DEFAULT, METADATA_CHARS_MAX, METADATA_CHARS_MIN,
 };
+use service_runtime::{Check, Waiting};
+
+use crate::settings::ProcessorSettings;
 
 /// The broker's name of the limit.
 const CONFIG: &str = "offset.metadata.max.bytes";

@@ -8,13 +8,13 @@ use kafka_client::error::{ClientError, PartitionError, chain};
 use kafka_client::offsets::{CommittedOffset, Found, GroupOffsets, OffsetAt, all_of, list_offsets};
 use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
+use order_ledger::checkpoint::Capacity;
+use order_ledger::checkpoint::PartitionState;
+use order_ledger::resume::{self, Committed, OffsetReset, OnMismatch, Policy, StartError};
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::settings::ProcessorSettings;
-use order_ledger::checkpoint::Capacity;
-use order_ledger::checkpoint::PartitionState;
-use order_ledger::resume::{self, Committed, OffsetReset, OnMismatch, Policy, StartError};
 
 /// Pause before the cluster is asked again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));

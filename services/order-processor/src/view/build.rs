@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use control_topic::record::{Role as ControlRole, RunState};
 use control_topic::view::ControlView;
+use dead_letter::rfc3339;
 use kafka_client::groups::GroupDescription;
 use kafka_core::TopicPartition;
+use order_ledger::aggregate::{Aggregate, Micros};
+use order_ledger::checkpoint::PartitionState;
 use tokio::time::Instant;
 
 use super::body::{
@@ -14,9 +17,6 @@ use super::body::{
 };
 use crate::group_snapshot::{GroupSnapshot, Unavailable};
 use crate::settings::ProcessorSettings;
-use dead_letter::rfc3339;
-use order_ledger::aggregate::{Aggregate, Micros};
-use order_ledger::checkpoint::PartitionState;
 
 /// Returns what is known before anything was read.
 pub(super) fn nothing(settings: &ProcessorSettings) -> Snapshot {

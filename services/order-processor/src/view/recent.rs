@@ -7,11 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dead_letter::{Identity, RawHeader, replay_of, rfc3339};
 use kafka_client::cluster::{Cluster, TopicMetadata, partitions};
 use kafka_client::offsets::{OffsetAt, list_offsets};
 use kafka_core::TopicPartition;
 use kafka_core::record_batch::Record;
 use order_avro::SCHEMA_ID_HEADER;
+use order_ledger::checkpoint::{PartitionState, Standing};
 use uuid::Uuid;
 
 use super::body::{Orders, RecentOrder, Status};
@@ -19,8 +21,6 @@ use super::tail::Tail;
 use crate::dlq::{Decoded, Decoder, Desk, bytes_for_people};
 use crate::group_snapshot::GroupSnapshot;
 use crate::settings::ProcessorSettings;
-use dead_letter::{Identity, RawHeader, replay_of, rfc3339};
-use order_ledger::checkpoint::{PartitionState, Standing};
 
 /// The most orders that are shown.
 pub(crate) const ORDERS_MAX: usize = 100;
@@ -267,10 +267,10 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
     use kafka_core::record_batch::{BatchBuilder, batches};
 
     use super::*;
-    use dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
 
     const ORDERS: Uuid = Uuid::from_u128(1);
 

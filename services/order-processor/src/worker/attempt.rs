@@ -7,7 +7,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use dead_letter::{RawHeader, ReplayOf};
 use order_avro::Order;
+use order_ledger::checkpoint::Origin;
 use service_runtime::trace_context::{TRACEPARENT, Trace, TraceContext};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::ReusableBoxFuture;
@@ -18,8 +20,6 @@ use super::spans::Begun;
 use super::{Attempted, Broken, Finished, Shared, Worker};
 use crate::handler::{Attempt, Handler, Outcome, Source};
 use crate::watch::Call;
-use dead_letter::{RawHeader, ReplayOf};
-use order_ledger::checkpoint::Origin;
 
 /// Where a record is.
 pub(super) struct Place {

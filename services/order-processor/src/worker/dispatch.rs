@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use dead_letter::ErrorType;
 use kafka_core::record_batch::{Record, RecordBatch};
 use order_avro::{DecodeError, Order, Payload, SCHEMA_ID_HEADER, SchemaId};
+use order_ledger::checkpoint::{Admission, CompletedOrder, Origin, Standing};
+use order_ledger::producer_table::Stamp;
 use schema_registry::{RegistryError, SchemaStatus};
 use tokio::time::Instant;
 
@@ -14,9 +17,6 @@ use super::{Atomic, Intake, Worker};
 use crate::handler::{Handler, Outcome};
 use crate::metrics::{FirstWaits, Full, Next};
 use crate::settings::Ordering;
-use dead_letter::ErrorType;
-use order_ledger::checkpoint::{Admission, CompletedOrder, Origin, Standing};
-use order_ledger::producer_table::Stamp;
 
 /// What came of handing a record in.
 pub(super) enum Dispatch {

@@ -17,8 +17,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering as Atomic};
 
+use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, RawHeader};
 use kafka_core::record_batch::Record;
 use order_avro::Payload;
+use order_ledger::checkpoint::{Admission, Origin};
 use service_runtime::trace_context::Trace;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -32,8 +34,6 @@ use super::spans::Begun;
 use super::{Finished, Notice, Worker};
 use crate::clock::now_ms;
 use crate::handler::Handler;
-use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, RawHeader};
-use order_ledger::checkpoint::{Admission, Origin};
 
 /// What the letter of a record says that was doomed before a restart.
 const DOOMED_BEFORE: &str =

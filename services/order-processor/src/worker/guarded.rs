@@ -2,11 +2,12 @@
 
 use std::future::pending;
 
+use dead_letter::ErrorType;
+
 use super::Worker;
 use crate::handler::Handler;
 use crate::pauses::Pause;
 use crate::release::{Release, Waiting};
-use dead_letter::ErrorType;
 
 /// What a stopped partition waits for.
 pub(super) struct Guarded {

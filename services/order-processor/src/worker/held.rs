@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_core::record_batch::Record;
 use order_avro::{Order, SCHEMA_ID_HEADER, SchemaId};
+use order_ledger::checkpoint::Origin;
 use tokio::time::Instant;
 
 use crate::circuit::Streak;
 use crate::clock::Arrival;
-use order_ledger::checkpoint::Origin;
 
 /// A record's headers in order, repeated names, null values and all.
 pub(crate) type Headers = Vec<(Bytes, Option<Bytes>)>;

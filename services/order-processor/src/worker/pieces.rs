@@ -6,16 +6,16 @@
 //! owner of the partition may be able to read what this one cannot, and then finds all its records still to be done.
 
 use anyhow::Context as _;
+use dead_letter::{ErrorType, NO_TIMESTAMP};
 use kafka_client::error::chain;
 use kafka_core::record_batch::{DamagedBatch, Headers, Record, UndecodableRecord};
+use order_ledger::checkpoint::Origin;
 
 use super::Worker;
 use super::dispatch::{Block, Dispatch, Poison};
 use super::held::Work;
 use crate::handler::Handler;
 use crate::settings::OnCorruptBatch;
-use dead_letter::{ErrorType, NO_TIMESTAMP};
-use order_ledger::checkpoint::Origin;
 
 /// Bytes that cannot be read as what they should be.
 pub(super) struct Piece<'a> {

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use dead_letter::{ErrorType, RawHeader};
 use kafka_core::TopicPartition;
 use order_avro::Order;
+use order_ledger::checkpoint::CompletedOrder;
 use service_runtime::trace_context::{Trace, TraceContext};
 use tokio::time::Instant;
 
@@ -18,8 +20,6 @@ use crate::metrics::RetryCause;
 use crate::report::About;
 use crate::retry::RETRY_AFTER_MAX;
 use crate::simulation::SimulatedFailure;
-use dead_letter::{ErrorType, RawHeader};
-use order_ledger::checkpoint::CompletedOrder;
 
 /// What a transient failure says beside its reason.
 struct Transient {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_core::record_batch::{BatchBuilder, BatchErrorKind, DamagedBatch, RawBatch, batches};
 use order_avro::encode_bare;
+use order_ledger::checkpoint::Capacity;
 use schema_registry::RegistryConfig;
 use service_runtime::{Health, Metrics};
 use tokio::task::JoinSet;
@@ -16,7 +17,6 @@ use super::*;
 use crate::handler::Attempt;
 use crate::letters::Letter;
 use crate::retry::Jitter;
-use order_ledger::checkpoint::Capacity;
 
 mod blocked;
 mod doomed;

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::completion::CompletionTracker;
-use crate::packing::{Unpacker, bit_width, varint_bytes_max, write_fixed, write_varint};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use dead_letter::ErrorType;
 use uuid::Uuid;
 
 use super::{CHECKSUM_BYTES, Capacity, Checkpoint, CheckpointError, DoesNotFit, PREFIX, VERSION};
 use crate::aggregate::Aggregate;
+use crate::completion::CompletionTracker;
 use crate::dlq_limit::DlqLimit;
+use crate::packing::{Unpacker, bit_width, varint_bytes_max, write_fixed, write_varint};
 use crate::producer_table::ProducerTable;
-use dead_letter::ErrorType;
 
 /// More attempts at one record are not told apart.
 const ATTEMPTS_MAX: u32 = 255;

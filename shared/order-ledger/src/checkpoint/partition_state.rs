@@ -21,15 +21,15 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use crate::completion::Observed;
+use dead_letter::{ErrorType, REPLAY_OF_HEADER};
 use uuid::Uuid;
 
 use super::contents::{self, Contents, Found};
 use super::{Capacity, Checkpoint, CheckpointError, DoesNotFit};
 use crate::aggregate::Aggregate;
+use crate::completion::Observed;
 use crate::dlq_limit::DlqLimit;
 use crate::producer_table::{Judgement, Stamp};
-use dead_letter::{ErrorType, REPLAY_OF_HEADER};
 
 /// What is to be done with a record that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,13 +2,13 @@
 
 use std::num::NonZeroU32;
 
+use dead_letter::ErrorType;
+use dead_letter::cause::Author;
 use kafka_core::murmur2::partition_for_key;
 
 use crate::dlq::filter::Filter;
 use crate::dlq::letter::Letter;
 use crate::dlq::standing::State;
-use dead_letter::ErrorType;
-use dead_letter::cause::Author;
 
 /// What an operator wants replayed.
 #[derive(Clone, Debug)]
@@ -129,12 +129,12 @@ pub(super) fn partition_for(count: i32, source: Option<(i32, i32)>, key: Option<
 mod tests {
     use std::collections::BTreeSet;
 
+    use dead_letter::cause::Cause;
+    use dead_letter::{Identity, RawHeader, ReplayOf};
     use uuid::Uuid;
 
     use super::*;
     use crate::dlq::letter::Place;
-    use dead_letter::cause::Cause;
-    use dead_letter::{Identity, RawHeader, ReplayOf};
 
     const PLACE: Place = Place { partition: 0, offset: 5 };
 

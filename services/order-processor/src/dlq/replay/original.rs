@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use dead_letter::{OwnedHeader, RawHeader, hex, names, original_headers};
 use kafka_client::cluster::Cluster;
 use kafka_core::TopicPartition;
 use kafka_core::record_batch::Record;
@@ -11,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use crate::dlq::letter::Letter;
 use crate::dlq::reading::Scan;
 use crate::dlq::topic_log::TopicLog;
-use dead_letter::{OwnedHeader, RawHeader, hex, names, original_headers};
 
 /// What a record was before it failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,12 +112,12 @@ fn is_omitted(letter: &Letter<'_>, part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
     use kafka_core::record_batch::{BatchBuilder, batches};
     use uuid::Uuid;
 
     use super::*;
     use crate::dlq::letter::Desk;
-    use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure};
 
     const HEADERS: &[RawHeader<'_>] = &[(b"z", Some(b"1")), (b"a", None)];
 

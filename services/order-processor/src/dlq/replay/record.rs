@@ -1,12 +1,12 @@
 //! What a replay sends: the record that failed, with what says that it is a replay.
 
 use bytes::Bytes;
+use dead_letter::stamp::{PRODUCER_ID_HEADER, SEQUENCE_HEADER, is_stamp};
+use dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER, exact_header, names, rfc3339};
 use kafka_client::exact_writer::ExactRecord;
 
 use super::original::Original;
 use crate::dlq::letter::Letter;
-use dead_letter::stamp::{PRODUCER_ID_HEADER, SEQUENCE_HEADER, is_stamp};
-use dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER, exact_header, names, rfc3339};
 
 /// Who sends, to one partition, and how many records it has sent there.
 #[derive(Clone, Debug)]
@@ -73,15 +73,15 @@ fn header(name: &'static str, value: impl Into<Vec<u8>>) -> (Bytes, Option<Bytes
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::dlq::letter::Place;
     use dead_letter::cause::Cause;
     use dead_letter::{
         DeadLetter, ErrorType, FailedRecord, Failure, Identity, OwnedHeader, RawHeader, replay_of,
     };
     use order_ledger::producer_table::Stamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::dlq::letter::Place;
 
     const TOPIC_ID: Uuid = Uuid::from_u128(0xfeed);
 

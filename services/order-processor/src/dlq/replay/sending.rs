@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use dead_letter::Identity;
 use kafka_client::cluster::Cluster;
 use kafka_client::exact_writer::{ExactRecord, ExactWriter};
 use kafka_client::writer::{BATCH_BYTES_MAX, ProduceError};
@@ -31,7 +32,6 @@ use crate::dlq::lock::{Ended, RunLock};
 use crate::dlq::reading::{Scan, Stopped};
 use crate::dlq::standing::replayed_letter;
 use crate::dlq::topic_log::TopicLog;
-use dead_letter::Identity;
 
 /// The most records of one batch.
 const BATCH_RECORDS_MAX: usize = 500;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::*;
 use order_ledger::aggregate::Aggregate;
+
+use super::*;
 
 const NAME: &str = "a \"group\"\nof\\all";
 

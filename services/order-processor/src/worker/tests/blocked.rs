@@ -1,7 +1,8 @@
 //! A worker that waits in the middle of a batch: the session hears of what was done before.
 
-use super::*;
 use order_ledger::checkpoint::METADATA_CHARS_MIN;
+
+use super::*;
 
 /// The narrowest window that the settings allow.
 fn narrow() -> Capacity {

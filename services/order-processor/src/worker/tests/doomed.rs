@@ -1,7 +1,8 @@
 //! When letters are written, and what becomes of a record that is killed between its doom and its letter.
 
-use super::*;
 use order_ledger::checkpoint::Standing;
+
+use super::*;
 
 const JUNK: Option<&[u8]> = Some(b"\xff\xff\xff");
 
