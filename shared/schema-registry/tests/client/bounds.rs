@@ -1,9 +1,13 @@
 //! Answers and schemas that are too long.
 
 use order_avro::{ORDER_SCHEMA, SCHEMA_BYTES_MAX};
-use schema_registry::RegistryError;
+use schema_registry::{RegistryError, SchemaRegistry};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
-use crate::fake::{Fake, found, ok, referring};
+use crate::fake::{Fake, found, ok, quick, referring};
 
 #[tokio::test]
 async fn a_schema_that_is_too_long_is_unusable_and_no_outage() {
@@ -19,6 +23,25 @@ async fn a_schema_that_is_too_long_is_unusable_and_no_outage() {
         assert!(matches!(error, RegistryError::InvalidSchema { .. }), "{error}");
         assert!(error.to_string().ends_with(reason), "{error}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_whose_length_is_not_announced_is_read_no_further_than_others() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let answered = async {
+        let (mut stream, _client) = listener.accept().await.expect("a client");
+        let mut request = [0; 1024];
+        assert!(stream.read(&mut request).await.expect("a request") > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("room for a head");
+        // It has no end: that the client reads no more of it ends it.
+        while stream.write_all(&[b' '; 1024]).await.is_ok() {}
+    };
+    let client = SchemaRegistry::new(quick(format!("http://{address}"))).expect("a client");
+    let (found, ()) = tokio::join!(client.schema_by_id(5), answered);
+    let error = found.expect_err("too long");
+    let reason = "the registry's answer has more than 2097152 bytes";
+    assert!(error.to_string().ends_with(reason), "{error}");
 }
 
 #[tokio::test]
