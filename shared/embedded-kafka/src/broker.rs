@@ -113,6 +113,7 @@ impl EmbeddedKafka {
             auto_create_topics: options.auto_create_topics,
             default_partitions: options.default_partitions,
             retention_bytes: options.retention_bytes,
+            idle_max: None,
             groups,
         });
         Self::start_with(state, options).await
@@ -157,6 +158,12 @@ impl EmbeddedKafka {
     /// Takes no longer metadata beside an offset from here on, as a coordinator with another `offset.metadata.max.bytes`.
     pub fn limit_offset_metadata(&self, chars_max: usize) {
         self.owner.with_state(|state, _| state.groups.metadata_chars_max = chars_max);
+    }
+
+    /// Closes connections that send nothing for so long, counted from their next request on, as a broker with another
+    /// `connections.max.idle.ms`.
+    pub fn limit_idle(&self, idle_max: Duration) {
+        self.owner.with_state(|state, _| state.settings.idle_max = Some(idle_max));
     }
 
     /// Stops the broker, cutting all connections, and returns what can be started again.

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) default_partitions: i32,
     /// `retention.bytes` of topics that do not set it.
     pub(crate) retention_bytes: Option<usize>,
+    /// How long a connection may send nothing; `None` is for ever.
+    pub(crate) idle_max: Option<Duration>,
     /// The limits of groups.
     pub(crate) groups: GroupSettings,
 }

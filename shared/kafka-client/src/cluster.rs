@@ -271,14 +271,15 @@ impl Cluster {
     ) -> Result<R::Response, ConnectionError> {
         let deadline = self.inner.config.request_timeout;
         let idle = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
-        if let Some(mut connection) = idle {
+        if let Some(mut connection) = idle.and_then(Connection::if_open) {
             let request = make(connection.version::<R>()?);
             match connection.call(request.borrow(), deadline).await {
                 Ok(response) => {
                     self.put_back(connection);
                     return Ok(response);
                 }
-                // The broker may have closed it since (connections.max.idle.ms, a restart).
+                // The broker may just have closed it (connections.max.idle.ms, a restart). All that is sent this way may
+                // be sent twice.
                 Err(ConnectionError::Broken { .. }) => {}
                 Err(error) => return Err(error),
             }

@@ -3,7 +3,8 @@
 //! A broker works on one request per connection at a time, so a connection is owned by one user and never shared.
 //! Anything that leaves the stream in doubt (a broken frame, a missed deadline, a dropped future) makes the connection
 //! unusable, and its owner connects again. A request that was given up is not sent later: after its deadline nothing
-//! more of it is written, and closing the connection discards what the kernel still holds.
+//! more of it is written, and closing the connection discards what the kernel still holds. Whoever keeps a connection asks
+//! [`Connection::if_open`] before each request.
 //!
 //! Framing: <https://kafka.apache.org/protocol#protocol_common>.
 
@@ -12,13 +13,15 @@ mod bounded;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{self, ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -162,6 +165,19 @@ impl Connection {
             response.api_keys.iter().map(|api| (api.api_key, api.min_version..=api.max_version)),
         );
         Ok(connection)
+    }
+
+    /// Returns the connection if a request may be sent over it: none is under way, and the broker has not closed it.
+    ///
+    /// A broker closes connections that were idle for long (`connections.max.idle.ms`). What is not sent over such a
+    /// connection is not in doubt, which matters for whatever must not be sent twice.
+    pub fn if_open(mut self) -> Option<Self> {
+        let mut unasked = [0];
+        let mut unasked = ReadBuf::new(&mut unasked);
+        // It is read with a waker before anybody waits for it again.
+        let cx = &mut Context::from_waker(Waker::noop());
+        let is_open = Pin::new(&mut self.transport).poll_read(cx, &mut unasked).is_pending();
+        (is_open && !self.in_doubt).then_some(self)
     }
 
     /// Returns the broker's `host:port`.

@@ -91,7 +91,8 @@ impl ExactWriter {
         let batch = batch(records).map_err(|error| not_sent(error.to_string()))?;
         let leader = self.leader(target).await.map_err(|error| not_sent(chain(&error)))?;
         // Taken out while it is used: whatever leaves it in doubt drops it.
-        let connection = match self.connections.remove(&leader) {
+        let open = self.connections.remove(&leader).and_then(Connection::if_open);
+        let connection = match open {
             Some(connection) => Ok(connection),
             None => connect(&self.cluster, leader).await,
         };

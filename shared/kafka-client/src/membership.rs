@@ -187,6 +187,7 @@ impl Driver {
                 self.member.on_coordinator_found();
                 continue;
             }
+            connection = connection.and_then(Connection::if_open);
             let request = self.member.poll_request(now());
             let flow = match (request, connection.as_mut()) {
                 (Some(request), Some(connection)) => {
@@ -323,7 +324,7 @@ impl Driver {
         }
     }
 
-    /// Notes that the coordinator did not serve a request. Once is what a restart or an idle connection costs.
+    /// Notes that the coordinator did not serve a request. Once is what a restart costs.
     fn set_back(&mut self, error: &str) {
         self.setbacks += 1;
         let is_due = self.setbacks_reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);

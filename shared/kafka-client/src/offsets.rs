@@ -197,7 +197,8 @@ impl GroupOffsets {
 
     /// Sends one request to the coordinator, looking it up first where no connection stands.
     async fn call<R: Call>(&mut self, request: &R) -> Result<R::Response, ClientError> {
-        let mut connection = if let Some(connection) = self.connection.take() {
+        let open = self.connection.take().and_then(Connection::if_open);
+        let mut connection = if let Some(connection) = open {
             connection
         } else {
             let coordinator = self.cluster.find_coordinator(&self.group_id).await?;

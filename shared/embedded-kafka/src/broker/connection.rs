@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::broker::dispatch::{CallError, dispatch};
 use crate::broker::owner::Owner;
@@ -28,7 +29,7 @@ pub(crate) enum ConnectionError {
     },
 }
 
-/// Serves a connection until the client closes it.
+/// Serves a connection until the client closes it, or has sent nothing for too long.
 ///
 /// # Errors
 /// [`ConnectionError`]; the connection is to be closed.
@@ -37,12 +38,18 @@ pub(crate) async fn serve(
     client_host: &str,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
 ) -> Result<(), ConnectionError> {
-    while let Some(request) = read_request(&mut stream).await? {
+    loop {
+        let idle_max = owner.with_state(|state, _| state.settings.idle_max);
+        let request = read_request(&mut stream);
+        let request = match idle_max {
+            None => request.await?,
+            Some(idle_max) => timeout(idle_max, request).await.unwrap_or(Ok(None))?,
+        };
+        let Some(request) = request else { return Ok(()) };
         if let Some(mut response) = dispatch(owner, client_host, request).await? {
             stream.write_all_buf(&mut response).await?;
         }
     }
-    Ok(())
 }
 
 async fn read_request(

@@ -221,3 +221,22 @@ async fn a_request_that_is_given_up_does_not_reach_the_broker_later() {
     let ended = broker.read_to_end(&mut received).await;
     assert!(received.len() < bytes, "all {bytes} bytes came: {ended:?}");
 }
+
+#[tokio::test]
+async fn a_connection_that_the_broker_has_closed_or_that_is_in_doubt_is_not_used_again() {
+    let (connection, mut broker) = connected((3, 4)).await;
+    let connection = connection.if_open().expect("it is open");
+
+    broker.write_i32(0).await.unwrap();
+    assert!(connection.if_open().is_none(), "what nobody asked for");
+
+    let (connection, broker) = connected((3, 4)).await;
+    drop(broker);
+    assert!(connection.if_open().is_none(), "it is closed");
+
+    let (mut connection, _broker) = connected((3, 4)).await;
+    let request = messages::HeartbeatRequest::default();
+    let abandoned = connection.call(&request, DEADLINE);
+    assert!(timeout(Duration::ZERO, abandoned).await.is_err());
+    assert!(connection.if_open().is_none(), "its answer may come");
+}

@@ -34,6 +34,8 @@ const COMPANY_WAIT: Duration = Duration::from_millis(2);
 /// How long the broker may hold back the answer to a request that cannot name all partitions or whose partitions may
 /// have no data: first, and at most.
 const BRIEF_WAIT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+/// A connection that breaks after less than that was not idle.
+const IDLE_MIN: Duration = Duration::from_secs(1);
 /// Pause before a broker is connected to again, first and at most.
 const CONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -302,27 +304,43 @@ impl Fetch {
     }
 
     /// Sends the request, over a connection that is there or a new one, and reads the answer.
+    ///
+    /// A broker closes connections that were idle for long (`connections.max.idle.ms`), also while a request waits there for
+    /// news. A request may be sent twice, so the rest of its wait goes on over a new connection.
     async fn run(self, spare: Option<Connection>) -> Landed {
-        if let Some(spare) = spare {
-            match self.ask(spare).await {
-                // A broker closes connections that were idle for long (connections.max.idle.ms).
-                Err(ClientError::Unreachable(ConnectionError::Broken { .. })) => {}
+        let (begun, mut wait) = (Instant::now(), self.wait);
+        let mut spare = spare.and_then(Connection::if_open);
+        loop {
+            let asked_at = Instant::now();
+            let is_spare = spare.is_some();
+            let connection = match spare.take() {
+                Some(connection) => connection,
+                None => self.connect().await?,
+            };
+            let answered = self.ask(connection, wait).await;
+            wait = self.wait.saturating_sub(begun.elapsed());
+            let was_idle = is_spare || (asked_at.elapsed() >= IDLE_MIN && !wait.is_zero());
+            match answered {
+                Err(ClientError::Unreachable(ConnectionError::Broken { .. })) if was_idle => {}
                 answered => return answered,
             }
         }
+    }
+
+    async fn connect(&self) -> Result<Connection, ClientError> {
         let address = self.cluster.address(self.leader).ok_or_else(|| {
             ClientError::refused("name a leader's address", ResponseError::LeaderNotAvailable)
         })?;
-        self.ask(self.cluster.connect(&address).await?).await
+        Ok(self.cluster.connect(&address).await?)
     }
 
-    async fn ask(&self, mut connection: Connection) -> Landed {
+    async fn ask(&self, mut connection: Connection, wait: Duration) -> Landed {
         let version = connection.version::<messages::FetchRequest>()?;
         let order = in_turn(&self.wanted, self.turn);
-        let request = request(&order, &self.wanted, &self.config, self.wait, version);
-        let deadline = self.wait + self.cluster.config().request_timeout;
+        let request = request(&order, &self.wanted, &self.config, wait, version);
+        let deadline = wait + self.cluster.config().request_timeout;
         let answer = connection.call(&request, deadline).await?;
-        let asked = Asked { wanted: &self.wanted, first: order.first().copied(), wait: self.wait };
+        let asked = Asked { wanted: &self.wanted, first: order.first().copied(), wait };
         Ok((connection, response::read(&asked, &self.config, answer)))
     }
 }
