@@ -52,8 +52,8 @@ pub struct Target<T> {
     pub executions: u64,
     /// Valid inputs, from which the others are made.
     pub seeds: Vec<Vec<u8>>,
-    /// How many bytes of memory an input of so many bytes may take while it is decoded.
-    pub memory: fn(usize) -> usize,
+    /// How many bytes of memory an input may take while it is decoded.
+    pub memory: fn(&[u8]) -> usize,
     /// Makes checksums and lengths right again, so that mutations get past them.
     pub mend: Option<fn(&mut [u8])>,
     /// Decodes an input.
@@ -166,7 +166,7 @@ fn execute<T: Debug>(
     count: &mut Count,
 ) -> Outcome {
     let (result, took) = measure(target, input, count);
-    let allowed = (target.memory)(input.len());
+    let allowed = (target.memory)(input);
     assert!(took <= allowed, "{} bytes took {took} bytes of memory, not {allowed}", input.len());
     if is_twice {
         let again = (target.decode)(input);
@@ -186,7 +186,7 @@ fn execute<T: Debug>(
 ///
 /// The threads of the test runner allocate too. What an input takes, it takes every time: the least counts.
 fn measure<T>(target: &mut Target<T>, input: &[u8], count: &mut Count) -> (T, usize) {
-    let allowed = (target.memory)(input.len());
+    let allowed = (target.memory)(input);
     let mut least = usize::MAX;
     let mut times = 0;
     loop {

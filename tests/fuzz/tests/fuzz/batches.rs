@@ -28,7 +28,7 @@ fn record_batch() {
         name: "record_batch",
         executions: 5_000,
         seeds: seeds(),
-        memory: |input| 16 * input + 4 * UNPACKED_MAX + CODEC_BYTES,
+        memory: |input| 16 * input.len() + 4 * UNPACKED_MAX + CODEC_BYTES,
         mend: Some(mend),
         decode: Box::new(read),
         check,

@@ -24,10 +24,10 @@ fn checkpoint() {
     let text = state(5, 30).checkpoint().unwrap().metadata;
     let target = Target {
         name: "checkpoint",
-        executions: 10_000,
+        executions: 5_000,
         seeds: bodies.chain([text.into_bytes(), Vec::new()]).collect(),
         // A bit of the map is an offset of a set.
-        memory: |input| 768 * input + (64 << 10),
+        memory: |input| 768 * input.len() + (64 << 10),
         mend: None,
         decode: Box::new(restore),
         check,

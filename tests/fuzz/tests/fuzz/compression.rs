@@ -1,5 +1,9 @@
+use std::io::Write as _;
+
 use fuzz::{Outcome, Target};
 use kafka_core::compression::{Compression, DecompressionError};
+
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 
 use crate::Pieces;
 
@@ -28,16 +32,40 @@ fn compression() {
         })
     });
     let block = snap::raw::Encoder::new().compress_vec(text.as_bytes()).unwrap();
+    let others =
+        [[&[2, 16][..], &block].concat()].into_iter().chain(lz4_blocks()).chain(zstd_windows());
     let target = Target {
         name: "compression",
         executions: 2_000,
-        seeds: seeds.chain([[&[2, 16][..], &block].concat()]).collect(),
-        memory: |input| 4 * input + 4 * (1 << 16) + CODEC_BYTES,
+        seeds: seeds.chain(others).collect(),
+        memory: |input| 4 * input.len() + 4 * (1 << 16) + CODEC_BYTES,
         mend: None,
         decode: Box::new(decompress),
         check,
     };
     fuzz::run(target, crate::LEFT);
+}
+
+/// Returns frames of LZ4 with each size of blocks, and of its old format.
+fn lz4_blocks() -> impl Iterator<Item = Vec<u8>> {
+    let sizes = [BlockSize::Max64KB, BlockSize::Max256KB, BlockSize::Max1MB, BlockSize::Max4MB];
+    let infos = sizes.into_iter().flat_map(|size| {
+        [BlockMode::Independent, BlockMode::Linked]
+            .map(|mode| FrameInfo::new().block_size(size).block_mode(mode).content_checksum(true))
+    });
+    infos.chain([FrameInfo::new().legacy_frame(true)]).map(|info| {
+        let mut encoder = FrameEncoder::with_frame_info(info, vec![3, 16]);
+        encoder.write_all(&b"abcdefgh".repeat(4000)).unwrap();
+        encoder.finish().unwrap()
+    })
+}
+
+/// Returns frames of Zstandard that ask for windows of each size, with a block of one byte 65,536 times.
+fn zstd_windows() -> impl Iterator<Item = Vec<u8>> {
+    (0_u8..32).map(|exponent| {
+        let head = [4, 16, 0x28, 0xb5, 0x2f, 0xfd, 0, exponent << 3];
+        [&head[..], &[0b011, 0, 0b1000, b'a']].concat()
+    })
 }
 
 /// Returns codec, bound and packed bytes.

@@ -32,7 +32,7 @@ fn control_record() {
         name: "control_record",
         executions: 20_000,
         seeds: entries.iter().map(|entry| input(&entry.key(), entry.value())).collect(),
-        memory: |input| 8 * input + 1024,
+        memory: |input| 8 * input.len() + 1024,
         mend: None,
         decode: Box::new(parse),
         check: |_, entry| check(entry.as_ref()),

@@ -12,10 +12,14 @@ use kafka_protocol::messages::{self, ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use tokio::runtime::{Builder, Runtime};
 
+/// What the number of a request has where the input is a whole frame: its size and its header come from the input too.
+const WHOLE_FRAME: u8 = 0x80;
+/// The size of a frame is believed up to this.
+const FRAME_BYTES_MAX: usize = 100 << 20;
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A way to ask for something in one of the versions, and to be given these bytes.
-type Ask = fn(&Runtime, u8, &[u8]) -> Result<Box<dyn Answer>, String>;
+type Ask = fn(&Runtime, u8, &[u8], bool) -> Result<Box<dyn Answer>, String>;
 
 /// An answer of any kind.
 trait Answer: Debug {
@@ -32,18 +36,24 @@ struct Answered<T> {
 #[test]
 fn kafka_answer() {
     let (asks, seeds): (Vec<Ask>, Vec<Vec<u8>>) = kinds().into_iter().unzip();
+    let whole = [WHOLE_FRAME | 2, 0, 0, 0, 0, 11, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
     let seeds = (0_u8..).zip(seeds).map(|(number, seed)| [&[number][..], &seed].concat());
+    let seeds = seeds.chain([whole.to_vec()]);
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     let target = Target {
         name: "kafka_answer",
         executions: 10_000,
         seeds: seeds.collect(),
-        memory: |input| 1024 * input + (64 << 10),
+        memory: |input| {
+            let frame = if is_whole_frame(input) { FRAME_BYTES_MAX } else { 0 };
+            1024 * input.len() + (64 << 10) + frame
+        },
         mend: None,
         decode: Box::new(move |input| {
             let (number, rest) = input.split_first().unwrap_or((&0, &[]));
             let (version, body) = rest.split_first().unwrap_or((&0, &[]));
-            asks[usize::from(*number) % asks.len()](&runtime, *version, body)
+            let ask = asks[usize::from(*number & !WHOLE_FRAME) % asks.len()];
+            ask(&runtime, *version, body, is_whole_frame(input))
         }),
         check: |_, answer| match answer {
             Ok(answer) => {
@@ -56,7 +66,16 @@ fn kafka_answer() {
     fuzz::run(target, crate::LEFT);
 }
 
-fn ask<R>(runtime: &Runtime, version: u8, body: &[u8]) -> Result<Box<dyn Answer>, String>
+fn is_whole_frame(input: &[u8]) -> bool {
+    input.first().is_some_and(|number| number & WHOLE_FRAME != 0)
+}
+
+fn ask<R>(
+    runtime: &Runtime,
+    version: u8,
+    body: &[u8],
+    is_whole_frame: bool,
+) -> Result<Box<dyn Answer>, String>
 where
     R: Call + Default,
     R::Response: Encodable + Debug + PartialEq + 'static,
@@ -69,7 +88,11 @@ where
     let versions = messages::ApiVersionsResponse::default().with_api_keys(vec![speaks]);
     let mut bytes = BytesMut::new();
     frame::<messages::ApiVersionsResponse>(1, 3, &encoded(&versions, 3), &mut bytes);
-    frame::<R::Response>(2, version, body, &mut bytes);
+    if is_whole_frame {
+        bytes.extend_from_slice(body);
+    } else {
+        frame::<R::Response>(2, version, body, &mut bytes);
+    }
     let transport = tokio::io::join(Cursor::new(bytes.freeze()), tokio::io::sink());
     let asked = runtime.block_on(async {
         let config = BrokerConfig::new(Vec::new(), "fuzz");
@@ -82,6 +105,7 @@ where
         Err(ConnectionError::Malformed { reason, api, .. }) => {
             Err(format!("{api:?} {}", crate::words(&reason)))
         }
+        Err(ConnectionError::Broken { .. }) if is_whole_frame => Err("broken".to_owned()),
         Err(error) => panic!("the connection works: {error:?}"),
     }
 }

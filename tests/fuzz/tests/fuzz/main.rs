@@ -10,6 +10,7 @@ mod avro;
 mod batches;
 mod checkpoint;
 mod compression;
+mod consumer_protocol;
 mod control;
 mod kafka_answers;
 mod letters;

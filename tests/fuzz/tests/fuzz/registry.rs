@@ -39,7 +39,7 @@ fn registry_answer() {
         name: "registry_answer",
         executions: 1_000,
         seeds: seeds(),
-        memory: |input| 128 * input + (1 << 20),
+        memory: |input| 128 * input.len() + (1 << 20),
         mend: None,
         decode: Box::new(move |input| bench.ask(input)),
         check: |_, asked| match asked {
