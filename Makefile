@@ -129,16 +129,20 @@ test: ## Run every test that needs nothing but cargo
 	cargo build --workspace
 	TEST_PLATFORM=embedded cargo test --workspace
 
+# Suites of a broker that is damaged, or has other properties than the rest of the suites expect.
+WITH_BROKER = KAFKA_PROPERTIES='$(1)' TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) \
+	tests/kafka/kafka.py run cargo test --package end-to-end
+
 .PHONY: test-kafka
 test-kafka: $(PYTHON_READY) ## Run the suites on a real Kafka and registry: BOOTSTRAP_SERVERS, or their own on loopback
 	cargo build --workspace
 	$(PYTHON) tests/outsiders/oracle.py self-check
 	TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) $(WITH_KAFKA) \
 		cargo test --workspace --features end-to-end/outsiders --test '*'
-	$(if $(BOOTSTRAP_SERVERS),@echo 'tests/disk.rs and tests/fetch_limits.rs damage or limit their broker and were not run on yours',\
-		KAFKA_PROPERTIES='fetch.max.bytes=1000000 offset.metadata.max.bytes=2048' \
-		TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) tests/kafka/kafka.py run cargo test \
-		--package end-to-end --features own-broker --test disk --test fetch_limits --test metadata_limits)
+	$(if $(BOOTSTRAP_SERVERS),@echo 'tests/disk.rs, fetch_limits.rs, metadata_limits.rs and idle_connections.rs need a broker of their own: not run',\
+		$(call WITH_BROKER,fetch.max.bytes=1000000 offset.metadata.max.bytes=2048) \
+			--features own-broker --test disk --test fetch_limits --test metadata_limits && \
+		$(call WITH_BROKER,connections.max.idle.ms=2000) --test idle_connections)
 
 .PHONY: test-otlp
 test-otlp: ## Run the suite of exported spans, on services that are built with the feature otlp
