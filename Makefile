@@ -139,7 +139,7 @@ test-kafka: $(PYTHON_READY) ## Run the suites on a real Kafka and registry: BOOT
 	$(PYTHON) tests/outsiders/oracle.py self-check
 	TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) $(WITH_KAFKA) \
 		cargo test --workspace --features end-to-end/outsiders --test '*'
-	$(if $(BOOTSTRAP_SERVERS),@echo 'tests/disk.rs, fetch_limits.rs, metadata_limits.rs and idle_connections.rs need a broker of their own: not run',\
+	$(if $(BOOTSTRAP_SERVERS),@echo 'not run: suites that need a broker of their own (disk fetch_limits metadata_limits idle_connections)',\
 		$(call WITH_BROKER,fetch.max.bytes=1000000 offset.metadata.max.bytes=2048) \
 			--features own-broker --test disk --test fetch_limits --test metadata_limits && \
 		$(call WITH_BROKER,connections.max.idle.ms=2000) --test idle_connections)
