@@ -16,7 +16,8 @@ PYTHON_READY := $(CACHE_DIR)/venv/ready
 # registry on loopback.
 WITH_KAFKA := $(if $(BOOTSTRAP_SERVERS),env,tests/kafka/kafka.py run)
 # The same for what drives release builds in a browser.
-WITH_RELEASE := ORDER_PROCESSOR=$(abspath $(TARGET_DIR))/release/order-processor \
+WITH_RELEASE := ORDER_CONSOLE=$(abspath $(TARGET_DIR))/release/order-console \
+	ORDER_PROCESSOR=$(abspath $(TARGET_DIR))/release/order-processor \
 	ORDER_GENERATOR=$(abspath $(TARGET_DIR))/release/order-generator CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) \
 	tests/kafka/kafka.py run
 
@@ -26,9 +27,10 @@ help: ## List the targets
 
 .PHONY: demo
 demo: ## Run broker, registry, generator, two processors and the dashboard in this terminal; Ctrl-C stops them
-	cargo build -p order-generator -p order-processor -p embedded-kafka
+	cargo build -p order-generator -p order-processor -p order-console -p embedded-kafka
 	exec $(TARGET_DIR)/debug/embedded-kafka demo \
-		--generator $(TARGET_DIR)/debug/order-generator --processor $(TARGET_DIR)/debug/order-processor --dashboard
+		--generator $(TARGET_DIR)/debug/order-generator --processor $(TARGET_DIR)/debug/order-processor \
+		--console $(TARGET_DIR)/debug/order-console
 
 # The container stack. Its settings are taken from the shell and from .env, as compose does: ORDER_RATE=100 make up
 COMPOSE := docker compose
@@ -70,19 +72,19 @@ ps: engine ## List the containers of the stack
 
 .PHONY: stats
 stats: engine ## Print the group's numbers; make stats ARGS=--watch
-	$(COMPOSE) run --rm --no-deps processor stats $(ARGS)
+	$(COMPOSE) run --rm --no-deps dashboard stats $(ARGS)
 
 .PHONY: dlq
 dlq: engine ## Work the dead-letter queue: make dlq ARGS=list
-	$(COMPOSE) run --rm --no-deps processor dlq $(ARGS)
+	$(COMPOSE) run --rm --no-deps dashboard dlq $(ARGS)
 
 .PHONY: top
 top: engine ## Show the group in this terminal, and steer it by keys
-	$(COMPOSE) run --rm --no-deps --env USER --env NO_COLOR processor top $(ARGS)
+	$(COMPOSE) run --rm --no-deps --env USER --env NO_COLOR dashboard top $(ARGS)
 
 .PHONY: control
 control: engine ## Stop or start services, or show what they do: make control ARGS='stop processor'
-	$(COMPOSE) run --rm --no-deps processor control $(ARGS)
+	$(COMPOSE) run --rm --no-deps dashboard control $(ARGS)
 
 .PHONY: topics
 topics: engine ## Describe the topics
@@ -110,7 +112,7 @@ clean: engine ## Stop and remove the containers and the broker's volume
 	$(COMPOSE) --profile '*' down --volumes
 
 .PHONY: images
-images: engine ## Build the images of both services
+images: engine ## Build the images of the three binaries
 	$(COMPOSE) build
 	@docker images --filter dangling=false --filter label=org.opencontainers.image.title --format 'table {{.Repository}}:{{.Tag}}\t{{.Size}}'
 
@@ -159,19 +161,19 @@ fuzz: ## Feed every decoder of bytes from outside with mutated ones, two decoder
 
 .PHONY: test-stack
 test-stack: engine images $(PYTHON_READY) ## Run the suite of the container stack on a Docker engine
-	cargo build --package order-processor
+	cargo build --package order-processor --package order-console
 	TEST_PYTHON=$(abspath $(PYTHON)) cargo test --package end-to-end --features engine --test stack -- --test-threads=1
 
 .PHONY: test-browser
 test-browser: $(PYTHON_READY) ## Drive the dashboard in Chromium on a real Kafka; needs Node.js 20, Chromium and kcat
-	cargo build -p order-generator -p order-processor
+	cargo build -p order-generator -p order-processor -p order-console
 	npm ci --prefix tests/browser --no-audit --no-fund
 	CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) TEST_PYTHON=$(abspath $(PYTHON)) tests/kafka/kafka.py run \
 		npm test --prefix tests/browser
 
 .PHONY: screenshots
 screenshots: $(PYTHON_READY) ## Make docs/screenshots of the real dashboard; needs what test-browser needs
-	cargo build --release -p order-generator -p order-processor
+	cargo build --release -p order-generator -p order-processor -p order-console
 	npm ci --prefix tests/browser --no-audit --no-fund
 	$(WITH_RELEASE) npm run screenshots --prefix tests/browser
 
@@ -191,7 +193,7 @@ bench-failures: $(PYTHON_READY) ## Measure what failures cost the orders that do
 
 .PHONY: bench-page
 bench-page: $(PYTHON_READY) ## Measure what an open page of the dashboard costs a processor; needs what test-browser needs
-	cargo build --release -p order-generator -p order-processor
+	cargo build --release -p order-generator -p order-processor -p order-console
 	npm ci --prefix tests/browser --no-audit --no-fund
 	$(WITH_RELEASE) npm run cost --prefix tests/browser
 
@@ -229,7 +231,7 @@ METRICS := $(CACHE_DIR)/metrics
 
 .PHONY: check-observability
 check-observability: ## Check deploy/observability with Prometheus' tools and against what the binaries expose; needs Go
-	cargo build -p order-generator -p order-processor
+	cargo build -p order-generator -p order-processor -p order-console
 	$(WITH_KAFKA) tests/observability/scrape.py --binaries $(TARGET_DIR)/debug --out $(METRICS)
 	tests/observability/check.py --metrics \
 		$(foreach service,generator processor dashboard,$(service)=$(METRICS)/$(service).txt)

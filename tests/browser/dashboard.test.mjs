@@ -70,7 +70,7 @@ async function settled(tab, produced) {
     await shows(tab, "waiting", 0);
 }
 
-/** Asserts that the page shows what `order-processor stats` prints. */
+/** Asserts that the page shows what `order-console stats` prints. */
 async function assertShowsStats(tab, world) {
     const stats = await world.stats();
     for (const [field, expected] of [

@@ -1,6 +1,6 @@
 // What a test needs around the page: topics of its own, services as child processes, and those who count from outside.
 //
-// From the environment: BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL; ORDER_PROCESSOR and ORDER_GENERATOR (the binaries,
+// From the environment: BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL; ORDER_PROCESSOR, ORDER_CONSOLE and ORDER_GENERATOR (the binaries,
 // else those of the debug build); TEST_PYTHON (a Python with the libraries of tests/outsiders); KAFKA_INSTANCE and
 // CACHE_DIR for kafka.py. kcat has to be installed.
 
@@ -20,6 +20,7 @@ const TESTS = path.resolve(fileURLToPath(import.meta.url), "../..");
 const TARGET = path.resolve(process.env.CARGO_TARGET_DIR ?? path.join(TESTS, "../target"));
 const LOGS = path.join(TARGET, "browser-logs");
 const PROCESSOR = process.env.ORDER_PROCESSOR ?? path.join(TARGET, "debug/order-processor");
+const CONSOLE = process.env.ORDER_CONSOLE ?? path.join(TARGET, "debug/order-console");
 const GENERATOR = process.env.ORDER_GENERATOR ?? path.join(TARGET, "debug/order-generator");
 const STOP_DEADLINE_MS = 20_000;
 const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
@@ -80,7 +81,7 @@ export class World {
     /** Starts a dashboard and returns it once it answers; its address is in `url`. */
     async dashboard(settings = {}) {
         const address = settings.DASHBOARD_ADDR ?? `127.0.0.1:${await freePort()}`;
-        const child = this.start("dashboard", PROCESSOR, ["dashboard"], { ...settings, DASHBOARD_ADDR: address });
+        const child = this.start("dashboard", CONSOLE, ["dashboard"], { ...settings, DASHBOARD_ADDR: address });
         child.url = `http://${address}/`;
         await until("the dashboard answers", async () => {
             assert.equal(child.exitCode, null, `the dashboard ended: see ${child.log}`);
@@ -155,14 +156,14 @@ export class World {
         await Promise.all(this.children.map((child) => this.stop(child)));
     }
 
-    /** What `order-processor stats` prints. */
+    /** What `order-console stats` prints. */
     async stats() {
-        return JSON.parse(await this.tool(PROCESSOR, ["stats", "--json"]));
+        return JSON.parse(await this.tool(CONSOLE, ["stats", "--json"]));
     }
 
-    /** What `order-processor dlq list` prints. */
+    /** What `order-console dlq list` prints. */
     async dlq() {
-        return JSON.parse(await this.tool(PROCESSOR, ["dlq", "list", "--json"]));
+        return JSON.parse(await this.tool(CONSOLE, ["dlq", "list", "--json"]));
     }
 
     /** What the oracle works out of the topics with none of the product's code. */

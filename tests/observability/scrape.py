@@ -29,7 +29,7 @@ LOG_LINES = 20
 COMMANDS = {
     "generator": ["order-generator"],
     "processor": ["order-processor"],
-    "dashboard": ["order-processor", "dashboard"],
+    "dashboard": ["order-console", "dashboard"],
 }
 
 

@@ -230,6 +230,14 @@ impl Scenario {
         self.service("order-processor", name)
     }
 
+    /// Returns a command of the operators' tools, named `name` in failures and logs.
+    ///
+    /// # Errors
+    /// When the binary was not built.
+    pub fn console(&self, name: &str) -> Result<ServiceCommand> {
+        self.service("order-console", name)
+    }
+
     /// Returns the command of a processor whose handler is the one in `src/bin/odd-handler.rs`.
     ///
     /// # Errors
@@ -238,7 +246,7 @@ impl Scenario {
         self.service("odd-handler", name)
     }
 
-    /// Returns the command of an `order-processor top` beside which a task panics: the one in `src/bin/odd-top.rs`.
+    /// Returns the command of an `order-console top` beside which a task panics: the one in `src/bin/odd-top.rs`.
     ///
     /// # Errors
     /// When the binary was not built.
@@ -256,7 +264,7 @@ impl Scenario {
         ServiceCommand::of_system(program, self.environment.clone(), &self.log_folder).named(name)
     }
 
-    /// Returns the group's statistics, as `order-processor stats --json` tells them.
+    /// Returns the group's statistics, as `order-console stats --json` tells them.
     ///
     /// They are asked of the broker itself, not through the proxy.
     ///
@@ -264,7 +272,7 @@ impl Scenario {
     /// When the command fails or tells something else.
     pub async fn stats(&self) -> Result<Stats> {
         let command =
-            self.processor("stats")?.env("BOOTSTRAP_SERVERS", self.platform.bootstrap_servers());
+            self.console("stats")?.env("BOOTSTRAP_SERVERS", self.platform.bootstrap_servers());
         Stats::parse(&command.args(["stats", "--json"]).output().await?)
     }
 

@@ -1,4 +1,4 @@
-//! What `order-processor stats --json` tells.
+//! What `order-console stats --json` tells.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;

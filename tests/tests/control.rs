@@ -111,7 +111,7 @@ async fn who_does_not_follow_is_named_and_a_paused_replica_is_ready() -> Result<
 
     processor.freeze()?;
     let stop = ["control", "stop", "--by", "kim", "--wait", "1", "--json"];
-    let failed = scenario.processor("stop")?.args(stop).output().await;
+    let failed = scenario.console("stop")?.args(stop).output().await;
     let failed = format!("{:#}", failed.err().context("it has not followed")?);
     assert!(failed.contains(&format!("not paused after 1 s: processor {name}")), "{failed}");
     assert!(failed.contains("exit status: 1"), "{failed}");
@@ -295,10 +295,10 @@ async fn control(scenario: &Scenario, word: &[&str]) -> Result<Value> {
     control_json(scenario, &word).await
 }
 
-/// Runs `order-processor control --json`, past any fault.
+/// Runs `order-console control --json`, past any fault.
 async fn control_json(scenario: &Scenario, arguments: &[&str]) -> Result<Value> {
     let command = scenario
-        .processor("control")?
+        .console("control")?
         .env("BOOTSTRAP_SERVERS", scenario.platform().bootstrap_servers())
         .args(["control", "--json"])
         .args(arguments.iter().copied());

@@ -12,7 +12,7 @@ use end_to_end::service::PATIENCE;
 use end_to_end::{Scenario, topic};
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
-use kafka_client::patience::until_reached;
+use kafka_client::retry::until_ok;
 use kafka_client::topics::{NewTopic, ensure_topics};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -80,7 +80,7 @@ async fn a_topic_with_one_partition_works_and_its_second_one_is_taken_up() -> Re
     let name: Arc<str> = scenario.control_topic().into();
     let topic = NewTopic { name, partitions: 1, replication_factor: 1, configs: [].into() };
     let cluster = cluster(servers);
-    until_reached(|| ensure_topics(&cluster, std::slice::from_ref(&topic)), |_| {}).await?;
+    until_ok(|| ensure_topics(&cluster, std::slice::from_ref(&topic)), |_| {}).await?;
     let generator = scenario.generator("generator")?.start()?;
     let processor = scenario.processor("processor")?.start()?;
     generator.line("the control topic has one partition").await?;
@@ -139,7 +139,7 @@ fn cluster(servers: &str) -> Cluster {
 /// Gives a command in kim's name, past any fault, and waits until everybody has followed; returns what was told then.
 async fn control(scenario: &Scenario, word: &[&str]) -> Result<Value> {
     let command = scenario
-        .processor("control")?
+        .console("control")?
         .env("BOOTSTRAP_SERVERS", scenario.platform().bootstrap_servers())
         .args(["control", "--json"])
         .args(word.iter().copied())

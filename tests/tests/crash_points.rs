@@ -263,7 +263,7 @@ async fn each_counts_once_after_a_replay(
     orders: u64,
 ) -> Result<()> {
     let broker = scenario.platform().bootstrap_servers();
-    let replay = scenario.processor("dlq")?.env("BOOTSTRAP_SERVERS", broker);
+    let replay = scenario.console("dlq")?.env("BOOTSTRAP_SERVERS", broker);
     replay.args(["dlq", "replay", "--all"]).output().await?;
     let replayed = |stats: &Stats| (stats.lag == Some(0)) && (stats.replayed >= letters);
     let stats = scenario.stats_when("the end of the replays", replayed).await?;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
-const OPENAPI: &str = include_str!("../../services/order-processor/src/dashboard/openapi.json");
+const OPENAPI: &str = include_str!("../../services/order-console/src/dashboard/openapi.json");
 const ORDERS: u64 = 200;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +152,7 @@ async fn before_the_cluster_has_answered_nothing_is_known_and_nothing_is_said_to
 -> Result<()> {
     let silent = TcpListener::bind("127.0.0.1:0").await?;
     let scenario = Scenario::open("dashboard-silent").await?;
-    let command = scenario.processor("dashboard")?;
+    let command = scenario.console("dashboard")?;
     let command = command.env("BOOTSTRAP_SERVERS", &silent.local_addr()?.to_string());
     let mut api = Api::start(command).await?;
     let stats = api.get("/api/stats", StatusCode::OK).await?;
@@ -249,7 +249,7 @@ struct Api {
 
 impl Api {
     async fn of(scenario: &Scenario) -> Result<Self> {
-        Self::start(scenario.processor("dashboard")?).await
+        Self::start(scenario.console("dashboard")?).await
     }
 
     async fn start(command: ServiceCommand) -> Result<Self> {

@@ -245,7 +245,7 @@ struct Dashboard {
 impl Dashboard {
     async fn start(name: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let scenario = Scenario::open(name).await?;
-        let command = scenario.processor("dashboard")?.args(["dashboard"]);
+        let command = scenario.console("dashboard")?.args(["dashboard"]);
         let command = command.env("DASHBOARD_ADDR", "127.0.0.1:0");
         let command =
             settings.iter().fold(command, |command, (name, value)| command.env(name, value));

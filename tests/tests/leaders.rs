@@ -23,7 +23,7 @@ async fn a_partition_without_a_leader_when_it_is_assigned_waits_alone_and_is_nam
     ensure!(stats.orders > 0 && stats.orders < ORDERS, "{stats:?}");
     let missing = json!({"topic": orders_topic, "partition": LOST, "reason": "no leader"});
     assert_eq!((stats.unavailable, stats.lag), (vec![missing], None));
-    let table = scenario.processor("table")?.args(["stats"]).output().await?;
+    let table = scenario.console("table")?.args(["stats"]).output().await?;
     let named = format!("unavailable: {orders_topic}-{LOST}: no leader\n");
     ensure!(table.contains(&named) && table.contains("lag unknown\n"), "{table}");
     let line = processor.line("partitions are unavailable").await?;

@@ -104,7 +104,7 @@ async fn a_compacted_topic_is_refused_at_the_start() -> Result<()> {
 }
 
 async fn dlq(scenario: &Scenario, arguments: &[&str]) -> Result<String> {
-    scenario.processor("dlq")?.args(["dlq"]).args(arguments.iter().copied()).output().await
+    scenario.console("dlq")?.args(["dlq"]).args(arguments.iter().copied()).output().await
 }
 
 async fn ready_processor(scenario: &Scenario) -> Result<Service> {

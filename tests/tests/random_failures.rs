@@ -190,9 +190,9 @@ impl<'s> Processors<'s> {
     }
 }
 
-/// Runs `order-processor dlq` to its end and returns what it printed.
+/// Runs `order-console dlq` to its end and returns what it printed.
 async fn dlq(scenario: &Scenario, arguments: &[&str]) -> Result<Value> {
-    let command = scenario.processor("dlq")?.args(["dlq"]).args(arguments.iter().copied());
+    let command = scenario.console("dlq")?.args(["dlq"]).args(arguments.iter().copied());
     let printed = command.args(["--json"]).output().await?;
     serde_json::from_str(&printed).with_context(|| format!("read what dlq printed: {printed}"))
 }

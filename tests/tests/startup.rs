@@ -125,10 +125,10 @@ async fn a_signal_is_heard_before_the_settings_are_read() -> Result<()> {
     let commands: [(&str, &[&str]); 6] = [
         ("order-generator", &[]),
         ("order-processor", &[]),
-        ("order-processor", &["dashboard"]),
-        ("order-processor", &["stats", "--watch"]),
-        ("order-processor", &["dlq", "replay", "--all"]),
-        ("order-processor", &["control", "stop"]),
+        ("order-console", &["dashboard"]),
+        ("order-console", &["stats", "--watch"]),
+        ("order-console", &["dlq", "replay", "--all"]),
+        ("order-console", &["control", "stop"]),
     ];
     for (number, (program, arguments)) in commands.into_iter().enumerate() {
         // Reading the settings takes for ever: nothing is written to the file that they come from.

@@ -1,4 +1,4 @@
-//! `order-processor top` in a terminal: what it shows, what its keys do, and what it leaves behind.
+//! `order-console top` in a terminal: what it shows, what its keys do, and what it leaves behind.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ async fn with_failures(name: &str) -> Result<Scenario> {
 }
 
 fn top(scenario: &Scenario) -> Result<Terminal> {
-    scenario.processor("top")?.args(["top", "--by", "kim"]).start_in_terminal(SIZE)
+    scenario.console("top")?.args(["top", "--by", "kim"]).start_in_terminal(SIZE)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +128,7 @@ async fn dead_letters_are_shown_by_cause() -> Result<()> {
     produce(&scenario).await?;
     scenario.stats_at_end(ORDERS).await?;
     processor.drain().await?;
-    let listed = scenario.processor("list")?.args(["dlq", "list", "--json"]).output().await?;
+    let listed = scenario.console("list")?.args(["dlq", "list", "--json"]).output().await?;
     let listed: Value = serde_json::from_str(&listed)?;
     let causes = listed["causes"].as_array().context("find the causes")?;
     ensure!(causes.len() == 2, "they fail in two ways: {listed}");
@@ -160,7 +160,7 @@ async fn dead_letters_are_shown_by_cause() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_terminal_is_given_back_whatever_happens() -> Result<()> {
     let scenario = Scenario::open("top-ends").await?;
-    let mut top = scenario.processor("top")?.args(["top", "--no-color"]).start_in_terminal(SIZE)?;
+    let mut top = scenario.console("top")?.args(["top", "--no-color"]).start_in_terminal(SIZE)?;
     ensure!(top.is_in_line_mode()?, "a new terminal is in line mode");
     top.shows("a group", |text| text.contains("group ")).await?;
     ensure!(top.is_taken() == (true, true) && !top.is_in_line_mode()?, "the terminal is not taken");
@@ -184,7 +184,7 @@ async fn the_terminal_is_given_back_whatever_happens() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn log_lines_wait_until_the_terminal_is_given_back() -> Result<()> {
     let scenario = Scenario::open_behind_proxy("top-log").await?;
-    let chatty = scenario.processor("top")?.env("RUST_LOG", "debug").env("LOG_FORMAT", "text");
+    let chatty = scenario.console("top")?.env("RUST_LOG", "debug").env("LOG_FORMAT", "text");
     let mut top = chatty.args(["top"]).start_in_terminal(SIZE)?;
     top.shows("a broker", |text| text.contains("\nbroker   connected since ")).await?;
     scenario.proxy()?.close();
@@ -207,9 +207,9 @@ async fn log_lines_wait_until_the_terminal_is_given_back() -> Result<()> {
 #[tokio::test]
 async fn without_a_terminal_it_says_what_to_use_there() -> Result<()> {
     let scenario = Scenario::open("top-piped").await?;
-    let mut top = scenario.processor("top")?.args(["top"]).start()?;
+    let mut top = scenario.console("top")?.args(["top"]).start()?;
     top.expect_exit(64).await?;
-    top.line("`order-processor stats --watch`").await?;
+    top.line("`order-console stats --watch`").await?;
     Ok(())
 }
 
@@ -237,7 +237,7 @@ async fn given_back(top: Terminal) -> Result<String> {
 
 /// Returns what all services of a role are to do, as the command line tells it.
 async fn desired(scenario: &Scenario, role: &str) -> Result<String> {
-    let told = scenario.processor("control")?.args(["control", "--json"]).output().await?;
+    let told = scenario.console("control")?.args(["control", "--json"]).output().await?;
     let told: Value = serde_json::from_str(&told)?;
     let desired = told[role]["desired"].as_str();
     desired.map(str::to_owned).with_context(|| format!("find {role} in {told}"))

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use order_generator::GeneratorSettings;
 use service_runtime::settings::{RuntimeSettings, manual};
@@ -14,7 +14,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Publishes random orders to Kafka.
 #[derive(Debug, Parser)]
-#[command(name = NAME, version)]
+#[command(name = NAME, version, after_long_help = manual::<(GeneratorSettings, RuntimeSettings)>())]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -30,10 +30,10 @@ enum Command {
 
 fn main() -> ExitCode {
     service_runtime::hear_signals();
-    let manual = manual::<(GeneratorSettings, RuntimeSettings)>();
-    let mut command = Arguments::command().after_help(manual);
-    let matches = command.get_matches_mut();
-    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return service_runtime::explain(&error),
+    };
     match arguments.command.unwrap_or(Command::Run) {
         Command::Run => service_runtime::run(NAME, order_generator::run),
         Command::Healthcheck => service_runtime::healthcheck::<GeneratorSettings>(NAME),

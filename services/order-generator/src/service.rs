@@ -85,7 +85,7 @@ impl Publisher {
         let control_check = context.health.check("control");
         let paused = context.metrics.control_paused().clone();
         let servers = settings.connection.bootstrap_servers.clone();
-        let brokers = BrokerConfig::new(servers, env!("CARGO_PKG_NAME"));
+        let brokers = BrokerConfig::new(servers, Role::Generator.client_id());
         let registry_url = settings.connection.schema_registry_url.reveal();
         let registry = SchemaRegistry::new(RegistryConfig::new(registry_url))
             .context("use SCHEMA_REGISTRY_URL")?;

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use anyhow::{Context as _, bail};
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::chain;
-use kafka_client::patience::until_reached;
+use kafka_client::retry::until_ok;
 use kafka_client::topics::{NewTopic, ensure_topics};
 use order_avro::ORDER_SCHEMA;
 use schema_registry::SchemaRegistry;
@@ -70,7 +70,7 @@ pub(crate) async fn create_topic(
     }];
     let mut waiting = Waiting::new("Kafka", check);
     let topics =
-        until_reached(|| ensure_topics(cluster, &wanted), |error| waiting.goes_on(chain(error)))
+        until_ok(|| ensure_topics(cluster, &wanted), |error| waiting.goes_on(chain(error)))
             .await
             .with_context(|| format!("create topic {topic}"))?;
     waiting.over();

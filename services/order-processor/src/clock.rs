@@ -1,15 +1,7 @@
-//! The time of day, for what is written down, and for telling which times of others can be true.
-
-use std::time::SystemTime;
+//! Timestamps of records, and which of them can be true.
 
 /// How far a producer's clock may be ahead of ours.
 const AHEAD_MAX_MS: i64 = 3_600_000;
-
-/// Returns the time in milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
-}
 
 /// Who stamped records, and when they were read.
 #[derive(Clone, Copy, Debug)]

@@ -28,8 +28,8 @@ impl GroupNumbers {
         cluster: &Cluster,
         settings: &ProcessorSettings,
     ) -> Result<Self, ClientError> {
-        let replay = settings.replay_topic();
-        let existing = cluster.existing(&[&settings.topics.orders_topic, &replay]).await?;
+        let topics = [&settings.topics.orders_topic, &settings.group_topics.replay];
+        let existing = cluster.existing(&topics.map(String::as_str)).await?;
         let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
         let mut partitions = BTreeMap::new();
         for (tp, committed) in offsets.committed(&existing.partitions()).await? {

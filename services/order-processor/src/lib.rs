@@ -3,9 +3,8 @@
 //! Reading order: [`handler`] is where your own work goes, and [`webhook`] is such a work. [`service`] is
 //! `order-processor run`: it prepares, and runs the `session`, a group member that gives each assigned partition to a
 //! `worker`. A worker's numbers are a [`PartitionState`](order_ledger::checkpoint::PartitionState), committed together
-//! with the offset; [`order_ledger::resume`] decides what a partition goes on from. [`stats`] reads the same checkpoints
-//! from outside, [`dlq`] works on what became dead letters, and [`control`] stops and starts replicas and generators. What
-//! people look at is seen by the `view`, and shown by [`dashboard`] and [`top`].
+//! with the offset; [`order_ledger::resume`] decides what a partition goes on from. Operators look and
+//! steer with `order-console`.
 //!
 //! What stops for a while does so in one of four places: [`circuit`] and its `gate` stop all attempts of a process,
 //! [`order_ledger::dlq_limit`] stops a partition that fills the dead-letter topic, what is looked up or written is waited
@@ -15,33 +14,23 @@
 //! clock, runtime or connection.
 
 pub mod circuit;
-pub mod control;
-pub mod dashboard;
-pub mod dlq;
 pub mod handler;
 pub mod retry;
 pub mod service;
 pub mod settings;
 pub mod simulation;
-pub mod stats;
-pub mod top;
 pub mod webhook;
 
 mod clock;
 mod gate;
 mod group_numbers;
-mod group_snapshot;
-mod group_topics;
 mod halt;
 mod letters;
 mod metrics;
-mod output;
-mod patience;
 mod pauses;
 mod readiness;
 mod release;
 mod report;
 mod session;
-mod view;
 mod watch;
 mod worker;

@@ -29,7 +29,7 @@ use prometheus_client::registry::Registry;
 use service_runtime::{Durations, Messaging, MessagingLabels, Metrics};
 use tokio::sync::watch;
 
-use crate::clock::now_ms;
+use service_runtime::now_ms;
 
 pub(crate) use scrape::register as register_scrape;
 pub(crate) use standing::{FirstWaits, Full, Next, SharedStanding, Standing};

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use control_topic::Participant;
 use control_topic::record::Role;
+use dead_letter::group_topics::EarlierTopicUsed;
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::configs::topic_config;
 use kafka_client::error::{ClientError, chain};
-use kafka_client::patience::until_reached;
+use kafka_client::offsets::is_committed_in;
+use kafka_client::retry::until_ok;
 use kafka_client::topics::{NewTopic, ensure_topics};
 use order_ledger::checkpoint::Capacity;
 use order_ledger::resume::OffsetReset;
@@ -23,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::gate::Gate;
-use crate::group_topics;
 use crate::halt::{self, Halt};
 use crate::handler::{CountOnly, Handler};
 use crate::letters::{Desk, Letters};
@@ -104,12 +105,12 @@ pub async fn run_with<H: Handler>(
         watch: Arc::clone(&watch),
         pauses: pauses.clone(),
     };
-    let letters = Letters::start(&desk, &settings.dlq_topic, dlq_partitions, &mut tasks);
+    let letters = Letters::start(&desk, &settings.group.dlq_topic, dlq_partitions, &mut tasks);
     let releases = Releases::default();
-    tasks.spawn(releases.clone().watch(cluster.clone(), settings.actions_topic()));
+    tasks.spawn(releases.clone().watch(cluster.clone(), settings.group_topics.actions.clone()));
     let gate = Gate::new(settings.handler.concurrency, settings.handler.down_after, pauses.clone());
     tasks.spawn(Arc::clone(&gate).keep());
-    let grace = settings.group.drain_timeout + session::FINAL_COMMIT + STUCK_GRACE;
+    let grace = settings.member.drain_timeout + session::FINAL_COMMIT + STUCK_GRACE;
     let stuck = Watch::keep(&watch, context.health.clone(), pauses.clone(), grace)
         .context("start the watch's thread")?;
     let shared = Arc::new(worker::Shared {
@@ -123,7 +124,7 @@ pub async fn run_with<H: Handler>(
         releases,
         group_id: settings.group.group_id.clone(),
         orders_topic: settings.topics.orders_topic.clone(),
-        replay_topic: settings.replay_topic(),
+        replay_topic: settings.group_topics.replay.clone(),
         retry: retry_policy(&settings.retry),
         ordering: settings.retry.ordering,
         payload_format: settings.payload_format,
@@ -135,7 +136,7 @@ pub async fn run_with<H: Handler>(
         reporter: Reporter::new(),
         instruments,
         spans: context.spans.clone(),
-        dlq_topic: settings.dlq_topic.clone(),
+        dlq_topic: settings.group.dlq_topic.clone(),
         held_bytes: AtomicUsize::new(0),
         held_bytes_max: settings.retry.in_flight_bytes_max,
     });
@@ -217,13 +218,12 @@ async fn create_topics(
 
     let new = [topic(orders, settings.topics.topic_partitions, Vec::new())];
     let mut described =
-        until_reached(|| ensure_topics(cluster, &new), |error| waiting.goes_on(chain(error)))
-            .await?;
+        until_ok(|| ensure_topics(cluster, &new), |error| waiting.goes_on(chain(error))).await?;
     // The replay topic mirrors the orders' partitions, so that a replayed order finds the partition it came from.
     let partitions = described
         .get(orders)
         .map_or(settings.topics.topic_partitions, TopicMetadata::partition_count);
-    let told = until_reached(
+    let told = until_ok(
         || topic_config(cluster, orders, "max.message.bytes"),
         |error| waiting.goes_on(chain(error)),
     )
@@ -233,24 +233,23 @@ async fn create_topics(
     let kept_for_ever =
         vec![cleanup.clone(), ("retention.ms", "-1".to_owned()), letter_bytes_max.clone()];
     let new = [
-        topic(&settings.replay_topic(), partitions, kept_for_ever),
+        topic(&settings.group_topics.replay, partitions, kept_for_ever),
         topic(
-            &settings.dlq_topic,
+            &settings.group.dlq_topic,
             settings.dlq_partitions,
             vec![cleanup, ("retention.ms", retention_ms), letter_bytes_max],
         ),
-        settings.new_actions_topic(),
+        NewTopic::compacted(&settings.group_topics.actions, settings.topics.replication_factor),
     ];
-    let others =
-        until_reached(|| ensure_topics(cluster, &new), |error| waiting.goes_on(chain(error)));
+    let others = until_ok(|| ensure_topics(cluster, &new), |error| waiting.goes_on(chain(error)));
     described.extend(others.await?);
-    for name in [settings.replay_topic(), settings.dlq_topic.clone()] {
-        let told = until_reached(
-            || topic_config(cluster, &name, "cleanup.policy"),
+    for name in [&settings.group_topics.replay, &settings.group.dlq_topic] {
+        let told = until_ok(
+            || topic_config(cluster, name, "cleanup.policy"),
             |error| waiting.goes_on(chain(error)),
         )
         .await;
-        refuse_compacted(&name, told)?;
+        refuse_compacted(name, told)?;
     }
     waiting.over();
     Ok(described.into_iter().map(|(name, topic)| (name, topic.partition_count())).collect())
@@ -288,14 +287,16 @@ async fn prepare(
     check: &Check,
 ) -> anyhow::Result<Findings> {
     let mut waiting = Waiting::new("Kafka", check);
-    let ask = || group_topics::earlier_replay_topic(cluster, settings);
-    let earlier = until_reached(ask, |error| waiting.goes_on(chain(error)))
-        .await
-        .context("find out about the group's topics of earlier releases")?;
-    group_topics::refuse(earlier)?;
+    if let Some(earlier) = &settings.group_topics.earlier_replay {
+        let ask = || is_committed_in(cluster, &settings.group.group_id, earlier);
+        let is_used = until_ok(ask, |error| waiting.goes_on(chain(error)))
+            .await
+            .context("find out about the group's topics of earlier releases")?;
+        ensure!(!is_used, EarlierTopicUsed(earlier.clone()));
+    }
     waiting.over();
     let partitions = create_topics(cluster, settings, check).await?;
-    let dlq_partitions = partitions.get(&settings.dlq_topic).copied().unwrap_or(1);
+    let dlq_partitions = partitions.get(&settings.group.dlq_topic).copied().unwrap_or(1);
     let older_partitions = older_partitions(cluster, settings, partitions, check).await?;
     let capacity = session::budget::ask(cluster, settings, check).await;
     let capacity = capacity.context("keep checkpoints beside the group's offsets")?;
@@ -316,7 +317,7 @@ async fn older_partitions(
         let mut waiting = Waiting::new("Kafka", check);
         let asked = *count;
         let ask = || session::older_than_group(cluster, group, orders, asked);
-        *count = until_reached(ask, |error| waiting.goes_on(chain(error)))
+        *count = until_ok(ask, |error| waiting.goes_on(chain(error)))
             .await
             .context("find out whether the group is new to the topic")?;
         waiting.over();

@@ -135,11 +135,11 @@ impl<H: Handler> Session<H> {
         let member = MemberConfig {
             group_id: group.group_id.clone(),
             topics: vec![shared.orders_topic.as_str().into(), shared.replay_topic.as_str().into()],
-            assignor: group.assignor,
-            instance_id: group.instance_id.clone(),
-            session_timeout: group.session_timeout,
-            rebalance_timeout: group.rebalance_timeout,
-            heartbeat_interval: group.heartbeat_interval,
+            assignor: settings.member.assignor,
+            instance_id: settings.member.instance_id.clone(),
+            session_timeout: settings.member.session_timeout,
+            rebalance_timeout: settings.member.rebalance_timeout,
+            heartbeat_interval: settings.member.heartbeat_interval,
         };
         let offsets = GroupOffsets::new(cluster.clone(), group.group_id.clone());
         let membership = Membership::start(cluster.clone(), member);
@@ -188,7 +188,7 @@ impl<H: Handler> Session<H> {
         stuck: mpsc::Receiver<String>,
     ) -> anyhow::Result<()> {
         self.checks.kafka.not_ready("joining the group");
-        let grace = self.settings.group.drain_timeout + FINAL_COMMIT;
+        let grace = self.settings.member.drain_timeout + FINAL_COMMIT;
         let ending = stop.child_token();
         // A stop counts from its signal, also while the loop is busy with a rebalance.
         let since = OnceLock::new();
@@ -315,8 +315,7 @@ impl<H: Handler> Session<H> {
     /// Says whether this member is of use to its group.
     fn judge_health(&mut self) {
         let status = self.membership.status().borrow().clone();
-        let group = &self.settings.group;
-        self.checks.judge_membership(&status, group.session_timeout);
+        self.checks.judge_membership(&status, self.settings.member.session_timeout);
         let standings = self.shared.instruments.standings();
         let now = Instant::now();
         let full = self.checks.judge_work(&standings, &self.unavailable.by_reason(), now);

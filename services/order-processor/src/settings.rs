@@ -1,24 +1,22 @@
 //! The processor's settings, each declared where it is read: name, default, what is allowed, what it means.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use control_topic::record::Role;
+use dead_letter::GroupTopics;
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
-use kafka_client::topics::NewTopic;
 use kafka_core::assignor::Assignor;
 use order_avro::PayloadFormat;
 use order_ledger::checkpoint::{METADATA_CHARS_MAX, METADATA_CHARS_MIN};
 use order_ledger::resume::{OffsetReset, OnMismatch};
-use service_runtime::settings::{ConnectionSettings, FromSettings, Settings, TopicSettings};
+use service_runtime::settings::{
+    ConnectionSettings, FromSettings, GroupSettings, Settings, TopicSettings, value_bytes_max,
+};
 
-use crate::group_topics;
-
-pub use self::dashboard::DashboardSettings;
 pub use self::work::{HandlerSettings, Ordering, RetrySettings, SimulationSettings};
 
-pub(crate) mod dashboard;
 mod work;
 
 /// What happens when a batch of the log cannot be read.
@@ -46,14 +44,16 @@ pub struct ProcessorSettings {
     pub connection: ConnectionSettings,
     /// The topic of orders and how topics are created.
     pub topics: TopicSettings,
-    /// The topic that dead letters go to.
-    pub dlq_topic: String,
+    /// The group, and where its dead letters go.
+    pub group: GroupSettings,
+    /// The group's own topics.
+    pub group_topics: GroupTopics,
     /// Partitions of the dead-letter topic, if it is created.
     pub dlq_partitions: i32,
     /// How long dead letters are kept; `None` is for ever.
     pub dlq_retention: Option<Duration>,
     /// Membership in the group.
-    pub group: GroupSettings,
+    pub member: MemberSettings,
     /// Committing, and reading committed state back.
     pub commit: CommitSettings,
     /// What is done for every order.
@@ -72,48 +72,19 @@ pub struct ProcessorSettings {
     pub dedupe: bool,
     /// What happens when a batch of the log cannot be read.
     pub corrupt_batch: OnCorruptBatch,
-    /// Where the dashboard is, and who may see it.
-    pub dashboard: DashboardSettings,
 }
 
 impl ProcessorSettings {
     /// Names the cluster; nothing is connected yet.
     pub fn cluster(&self) -> Cluster {
         let servers = self.connection.bootstrap_servers.clone();
-        Cluster::new(BrokerConfig::new(servers, env!("CARGO_PKG_NAME")))
-    }
-
-    /// Returns the topic that holds what operators have decided about this group's dead letters.
-    pub fn actions_topic(&self) -> String {
-        self.group_topic(group_topics::ACTIONS)
-    }
-
-    /// Returns that topic as it is created where it is missing.
-    pub(crate) fn new_actions_topic(&self) -> NewTopic {
-        NewTopic {
-            name: self.actions_topic().into(),
-            partitions: 1,
-            replication_factor: self.topics.replication_factor,
-            configs: BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
-        }
-    }
-
-    /// Returns the topic that replayed dead letters of this group come back through.
-    pub fn replay_topic(&self) -> String {
-        self.group_topic(group_topics::REPLAY)
-    }
-
-    fn group_topic(&self, purpose: &str) -> String {
-        let derived = || group_topics::prefix(&self.topics.orders_topic, &self.group.group_id);
-        self.group.topics_prefix.clone().unwrap_or_else(derived) + purpose
+        Cluster::new(BrokerConfig::new(servers, Role::Processor.client_id()))
     }
 }
 
 /// Membership in the consumer group.
 #[derive(Clone, Debug)]
-pub struct GroupSettings {
-    /// The group's id.
-    pub group_id: String,
+pub struct MemberSettings {
     /// A static member's identity.
     pub instance_id: Option<String>,
     /// Whether a static member leaves when it stops.
@@ -128,8 +99,6 @@ pub struct GroupSettings {
     pub rebalance_timeout: Duration,
     /// How long running work may take to end when partitions are given up; a stop ends 5 s later at the latest.
     pub drain_timeout: Duration,
-    /// What the names of the group's own topics begin with, where the operator has chosen it.
-    pub topics_prefix: Option<String>,
 }
 
 /// Committing, and reading committed state back.
@@ -147,10 +116,15 @@ pub struct CommitSettings {
 
 impl FromSettings for ProcessorSettings {
     fn read(s: &mut Settings) -> Self {
-        let settings = Self {
-            connection: ConnectionSettings::read(s),
-            topics: TopicSettings::read(s),
-            dlq_topic: s.topic("ORDERS_DLQ_TOPIC", "orders-dlq", "Topic that dead letters go to."),
+        let connection = ConnectionSettings::read(s);
+        let topics = TopicSettings::read(s);
+        let group = GroupSettings::read(s, &topics);
+        let prefix = group.topics_prefix.as_deref();
+        Self {
+            connection,
+            group_topics: GroupTopics::new(&topics.orders_topic, &group.group_id, prefix),
+            topics,
+            group,
             dlq_partitions: s.integer(
                 "DLQ_PARTITIONS",
                 1,
@@ -165,7 +139,7 @@ impl FromSettings for ProcessorSettings {
                     |text| text.parse::<u64>().ok().filter(|hours| (1..=1_000_000).contains(hours)),
                 )
                 .map(|hours| Duration::from_secs(hours * 3600)),
-            group: read_group(s),
+            member: read_member(s),
             commit: read_commit(s),
             handler: HandlerSettings::read(s),
             retry: RetrySettings::read(s),
@@ -189,12 +163,7 @@ impl FromSettings for ProcessorSettings {
                 ],
                 "Wire format of orders; auto tells them apart record by record.",
             ),
-            value_bytes_max: s.integer(
-                "MAX_VALUE_BYTES",
-                65_536,
-                1..=1_073_741_824,
-                "Longest value that is taken for an order, packed or unpacked; a longer one is oversize and dead-lettered.",
-            ),
+            value_bytes_max: value_bytes_max(s),
             dedupe: !s
                 .choice(
                     "DEDUPE",
@@ -209,14 +178,7 @@ impl FromSettings for ProcessorSettings {
                 &[OnCorruptBatch::DeadLetter, OnCorruptBatch::Fail],
                 "What to do about a batch that is damaged in the log: dead-letter its bytes, or end with exit code 1.",
             ),
-            dashboard: DashboardSettings::read(s),
-        };
-        s.rule(
-            &["ORDERS_TOPIC", "ORDERS_DLQ_TOPIC"],
-            settings.topics.orders_topic != settings.dlq_topic,
-            "orders and dead letters must be different topics",
-        );
-        settings
+        }
     }
 }
 
@@ -239,18 +201,8 @@ impl fmt::Display for Toggle {
     }
 }
 
-fn read_topics_prefix(s: &mut Settings) -> Option<String> {
-    s.optional_parsed(
-        "GROUP_TOPICS_PREFIX",
-        "1 to 237 letters, digits, dots, underscores and hyphens; unset is made of ORDERS_TOPIC and CONSUMER_GROUP_ID",
-        "What the names of the group's own topics begin with, those of replays and of operators' actions.",
-        |text| group_topics::is_prefix(text).then(|| text.to_owned()),
-    )
-}
-
-fn read_group(s: &mut Settings) -> GroupSettings {
-    let group = GroupSettings {
-        group_id: s.text("CONSUMER_GROUP_ID", "order-processor-group", "Consumer group to join."),
+fn read_member(s: &mut Settings) -> MemberSettings {
+    let member = MemberSettings {
         instance_id: s.optional(
             "GROUP_INSTANCE_ID",
             "a text, different for every member",
@@ -291,19 +243,18 @@ fn read_group(s: &mut Settings) -> GroupSettings {
             0..=3_600_000,
             "How long running work may take to end when partitions are given up; a stop ends 5 s later at the latest.",
         ),
-        topics_prefix: read_topics_prefix(s),
     };
     s.rule(
         &["HEARTBEAT_INTERVAL_MS", "SESSION_TIMEOUT_MS"],
-        group.heartbeat_interval * 3 <= group.session_timeout,
+        member.heartbeat_interval * 3 <= member.session_timeout,
         "HEARTBEAT_INTERVAL_MS must be at most a third of SESSION_TIMEOUT_MS",
     );
     s.rule(
         &["DRAIN_TIMEOUT_MS", "REBALANCE_TIMEOUT_MS"],
-        group.drain_timeout < group.rebalance_timeout,
+        member.drain_timeout < member.rebalance_timeout,
         "DRAIN_TIMEOUT_MS must be less than REBALANCE_TIMEOUT_MS",
     );
-    group
+    member
 }
 
 fn read_commit(s: &mut Settings) -> CommitSettings {

@@ -49,7 +49,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::ReusableBoxFuture;
 use uuid::Uuid;
 
-use crate::clock::{Arrival, now_ms};
+use crate::clock::Arrival;
 use crate::gate::Gate;
 use crate::halt::Halt;
 use crate::handler::{Handler, Outcome, Source};
@@ -68,6 +68,7 @@ use order_ledger::checkpoint::Checkpoint;
 use order_ledger::checkpoint::PartitionState;
 use permits::{InFlight, Permits};
 use schemas::AwaitedSchemas;
+use service_runtime::now_ms;
 use timing::Timing;
 
 /// Most bytes that one batch may unpack to: a compressed batch cannot claim more memory than this.

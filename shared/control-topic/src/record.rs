@@ -20,6 +20,16 @@ pub enum Role {
     Processor,
 }
 
+impl Role {
+    /// Returns the Kafka client id of services of this role.
+    pub const fn client_id(self) -> &'static str {
+        match self {
+            Self::Generator => "order-generator",
+            Self::Processor => "order-processor",
+        }
+    }
+}
+
 /// Whether a service works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

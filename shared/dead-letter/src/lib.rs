@@ -16,12 +16,14 @@ use uuid::Uuid;
 pub mod actions;
 pub mod cause;
 mod error_type;
+pub mod group_topics;
 mod identity;
 pub mod names;
 mod original_headers;
 pub mod stamp;
 
 pub use self::error_type::{ErrorClass, ErrorType, Stage};
+pub use self::group_topics::GroupTopics;
 pub use self::identity::{Identity, ParseIdentityError, ParseReplayOfError, ReplayOf};
 pub use self::names::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
 pub use self::original_headers::exact_header;

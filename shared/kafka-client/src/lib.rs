@@ -1,7 +1,7 @@
 //! Connections to Kafka: a group's coordinator, a reader, a writer, topics and offsets.
 //!
 //! Reading order: [`config`] and [`api`] say how brokers are spoken to, [`connection`] speaks to one, [`cluster`] to
-//! all of them, and [`patience`] waits for them. On these stand [`topics`], [`configs`], [`offsets`], [`groups`], [`membership`] (with the state
+//! all of them, and [`retry`] repeats calls. On these stand [`topics`], [`configs`], [`offsets`], [`groups`], [`membership`] (with the state
 //! machine of `kafka-core`), and [`reader`]. Writing goes through rskafka, which only the [`writer`] names; records that
 //! rskafka cannot say, and those whose refusal has to be explained, go through the [`exact_writer`].
 
@@ -15,8 +15,8 @@ pub mod exact_writer;
 pub mod groups;
 pub mod membership;
 pub mod offsets;
-pub mod patience;
 pub mod reader;
 mod report_limit;
+pub mod retry;
 pub mod topics;
 pub mod writer;

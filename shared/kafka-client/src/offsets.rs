@@ -75,6 +75,26 @@ pub struct GroupOffsets {
     connection: Option<Connection>,
 }
 
+/// Returns whether `group` has committed an offset in an existing topic of this name.
+///
+/// # Errors
+/// As [`GroupOffsets::committed`] and [`Cluster::existing`].
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn is_committed_in(
+    cluster: &Cluster,
+    group: &str,
+    topic: &str,
+) -> Result<bool, ClientError> {
+    let partitions = cluster.existing(&[topic]).await?.partitions();
+    if partitions.is_empty() {
+        return Ok(false);
+    }
+    let committed = GroupOffsets::new(cluster.clone(), group).committed(&partitions).await?;
+    Ok(committed.values().any(|committed| matches!(committed, Ok(Some(_)))))
+}
+
 impl GroupOffsets {
     /// Names the committed offsets of `group_id`; nothing is connected yet.
     pub fn new(cluster: Cluster, group_id: impl Into<String>) -> Self {

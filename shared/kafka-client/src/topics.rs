@@ -12,9 +12,6 @@ use kafka_protocol::protocol::StrBytes;
 use crate::cluster::{Cluster, TopicMetadata, topic_name};
 use crate::error::ClientError;
 
-/// Longest name that a topic may have, in characters.
-pub const TOPIC_NAME_LENGTH_MAX: usize = 249;
-
 /// How long the controller may take to create topics, in milliseconds.
 const CREATE_TIMEOUT_MS: i32 = 10_000;
 
@@ -29,6 +26,14 @@ pub struct NewTopic {
     pub replication_factor: i16,
     /// Topic configuration that differs from the broker's defaults, for example `cleanup.policy`.
     pub configs: BTreeMap<String, String>,
+}
+
+impl NewTopic {
+    /// Names a compacted topic of one partition.
+    pub fn compacted(name: &str, replication_factor: i16) -> Self {
+        let configs = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+        Self { name: name.into(), partitions: 1, replication_factor, configs }
+    }
 }
 
 /// Creates those of `topics` that do not exist and describes all of them.

@@ -26,6 +26,8 @@
 //! }
 //! ```
 
+pub use arguments::explain;
+pub use clock::now_ms;
 pub use grouped::grouped;
 pub use health::{Check, Health};
 pub use host::host_name;
@@ -43,8 +45,10 @@ pub use waiting::Waiting;
 pub mod settings;
 pub mod trace_context;
 
+mod arguments;
 #[cfg(test)]
 mod captured;
+mod clock;
 mod grouped;
 mod health;
 mod host;

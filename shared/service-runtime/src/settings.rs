@@ -26,7 +26,9 @@ pub use declaration::{Declaration, manual, markdown_table};
 pub use secret::Secret;
 pub use secret_url::SecretUrl;
 use secret_url::{HIDDEN, Shown};
-pub use shared::{ConnectionSettings, LogFormat, RuntimeSettings, TopicSettings};
+pub use shared::{
+    ConnectionSettings, GroupSettings, LogFormat, RuntimeSettings, TopicSettings, value_bytes_max,
+};
 pub use violation::{Violation, Violations};
 
 mod declaration;

@@ -1,10 +1,10 @@
-//! `order-processor top`, and beside it a task that panics at SIGUSR1.
+//! `order-console top`, and beside it a task that panics at SIGUSR1.
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use order_processor::top::{self, TopArguments};
+use order_console::top::{self, TopArguments};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 

@@ -166,7 +166,7 @@ async fn a_letter_is_shown_with_its_order_also_while_the_registry_is_away() -> R
     let shown = dlq(&scenario, &["show", "0:0"]).await?;
     assert!(shown.contains("Confluent's wire format, schema id"), "{shown}");
 
-    let away = scenario.processor("dlq")?.env("SCHEMA_REGISTRY_URL", "http://127.0.0.1:1");
+    let away = scenario.console("dlq")?.env("SCHEMA_REGISTRY_URL", "http://127.0.0.1:1");
     let shown = away.args(["dlq", "show", "0:0"]).output().await?;
     for text in ["not decoded", "unavailable", "000000  00 00 00"] {
         assert!(shown.contains(text), "{text} is not in\n{shown}");

@@ -1,4 +1,4 @@
-//! `order-processor dlq`: what is listed, what is replayed and how often, and what happens when it is killed.
+//! `order-console dlq`: what is listed, what is replayed and how often, and what happens when it is killed.
 
 mod forgetful_topics;
 mod group_topics;
@@ -57,14 +57,14 @@ fn failing_processor(scenario: &Scenario) -> Result<Service> {
     scenario.processor("processor-failing")?.env("PERMANENT_PRICE_ABOVE", PRICE_LIMIT).start()
 }
 
-/// Starts `order-processor dlq`.
+/// Starts `order-console dlq`.
 fn dlq_start(scenario: &Scenario, name: &str, arguments: &[&str]) -> Result<Service> {
-    scenario.processor(name)?.args(["dlq"]).args(arguments.iter().copied()).start()
+    scenario.console(name)?.args(["dlq"]).args(arguments.iter().copied()).start()
 }
 
-/// Runs `order-processor dlq` to its end and returns what it printed.
+/// Runs `order-console dlq` to its end and returns what it printed.
 async fn dlq(scenario: &Scenario, arguments: &[&str]) -> Result<String> {
-    let command = scenario.processor("dlq")?.args(["dlq"]).args(arguments.iter().copied());
+    let command = scenario.console("dlq")?.args(["dlq"]).args(arguments.iter().copied());
     command.output().await
 }
 
@@ -74,7 +74,7 @@ async fn dlq_json(scenario: &Scenario, arguments: &[&str]) -> Result<Value> {
     serde_json::from_str(&printed).with_context(|| format!("read what dlq printed: {printed}"))
 }
 
-/// Runs `order-processor dlq` and returns the lines of a run that ends with that exit code.
+/// Runs `order-console dlq` and returns the lines of a run that ends with that exit code.
 async fn dlq_ends_with(scenario: &Scenario, code: i32, arguments: &[&str]) -> Result<String> {
     let mut running = dlq_start(scenario, "dlq", arguments)?;
     running.expect_exit(code).await?;
@@ -83,7 +83,7 @@ async fn dlq_ends_with(scenario: &Scenario, code: i32, arguments: &[&str]) -> Re
 
 /// Returns what `dlq export` prints about a topic, which need not be the dead-letter topic.
 async fn exported(scenario: &Scenario, topic: &str) -> Result<Vec<Value>> {
-    let command = scenario.processor("dlq")?.env("ORDERS_DLQ_TOPIC", topic);
+    let command = scenario.console("dlq")?.env("ORDERS_DLQ_TOPIC", topic);
     let printed = command.args(["dlq", "export"]).output().await?;
     printed.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use end_to_end::{Scenario, topic};
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
-use kafka_client::patience::until_reached;
+use kafka_client::retry::until_ok;
 use kafka_client::topics::{NewTopic, ensure_topics};
 use serde_json::{Value, json};
 
@@ -132,7 +132,7 @@ async fn what_was_left_out_is_fetched_from_where_the_order_failed() -> Result<()
         replication_factor: -1,
         configs: narrow,
     };
-    until_reached(|| ensure_topics(&cluster, std::slice::from_ref(&dead_letters)), |_| {}).await?;
+    until_ok(|| ensure_topics(&cluster, std::slice::from_ref(&dead_letters)), |_| {}).await?;
     let processor = failing_processor(&scenario)?;
     processor.line("partitions assigned").await?;
 

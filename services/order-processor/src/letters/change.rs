@@ -10,7 +10,7 @@ use dead_letter::{Identity, NO_TIMESTAMP, RawHeader, names};
 use kafka_client::exact_writer::ExactRecord;
 use kafka_protocol::ResponseError;
 
-use crate::clock::now_ms;
+use service_runtime::now_ms;
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

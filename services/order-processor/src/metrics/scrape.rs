@@ -11,10 +11,10 @@ use service_runtime::{Families, MessagingLabels, Metrics};
 use tokio::time::Instant;
 
 use super::{Instruments, Standing};
-use crate::clock::now_ms;
 use crate::handler::Handler;
 use crate::report::Reporter;
 use crate::worker::Shared;
+use service_runtime::now_ms;
 
 /// Adds to the process's metrics what its workers and its membership keep anyway.
 pub(crate) fn register<H: Handler>(metrics: &Metrics, shared: &Arc<Shared<H>>) {

@@ -3,7 +3,7 @@
 use kafka_client::cluster::Cluster;
 use kafka_client::configs::coordinator_config;
 use kafka_client::error::{ClientError, chain};
-use kafka_client::patience::until_reached;
+use kafka_client::retry::until_ok;
 use order_ledger::checkpoint::{
     Capacity, CapacityError, METADATA_CHARS_DEFAULT, METADATA_CHARS_MAX, METADATA_CHARS_MIN,
 };
@@ -45,7 +45,7 @@ pub(crate) async fn ask(
     }
     let mut waiting = Waiting::new("the group's coordinator", check);
     let group_id = settings.group.group_id.as_str();
-    let told = until_reached(
+    let told = until_ok(
         || coordinator_config(cluster, group_id, CONFIG),
         |error| waiting.goes_on(chain(error)),
     );

@@ -84,7 +84,7 @@ impl<H: Handler> Session<H> {
             .filter(|(_, working)| working.is_dirty(is_settled))
             .map(|(tp, working)| (tp.clone(), working.epoch, working.requests.clone()))
             .collect();
-        let instance_id = self.settings.group.instance_id.clone();
+        let instance_id = self.settings.member.instance_id.clone();
         self.committing.spawn(commit(offsets, identity, instance_id, asked));
     }
 
@@ -227,7 +227,7 @@ impl<H: Handler> Session<H> {
                 },
             };
             let Some(mut offsets) = self.offsets.take() else { break };
-            let instance_id = self.settings.group.instance_id.as_deref();
+            let instance_id = self.settings.member.instance_id.as_deref();
             let begun = Instant::now();
             let outcome = timeout_at(until, offsets.commit(&identity, instance_id, &commits)).await;
             self.offsets = Some(offsets);

@@ -118,7 +118,7 @@ impl Loader {
         Self {
             cluster,
             group_id: settings.group.group_id.clone(),
-            replay_topic: settings.replay_topic(),
+            replay_topic: settings.group_topics.replay.clone(),
             offset_reset: settings.commit.offset_reset,
             on_mismatch: settings.commit.on_mismatch,
             older_partitions,

@@ -16,7 +16,7 @@ impl<H: Handler> Session<H> {
     pub(super) async fn end(mut self, since: Instant) -> anyhow::Result<()> {
         let drained = self.drain_everything(since).await;
         let keeps_membership =
-            self.settings.group.instance_id.is_some() && !self.settings.group.leave_on_stop;
+            self.settings.member.instance_id.is_some() && !self.settings.member.leave_on_stop;
         if keeps_membership {
             tracing::info!("a static member keeps its membership until the session times out");
         } else {
@@ -32,7 +32,7 @@ impl<H: Handler> Session<H> {
         partitions: &BTreeSet<TopicPartition>,
         since: Instant,
     ) -> anyhow::Result<()> {
-        let deadline = since + self.settings.group.drain_timeout;
+        let deadline = since + self.settings.member.drain_timeout;
         let mut answers = Vec::new();
         for tp in partitions {
             self.assigned.remove(tp);

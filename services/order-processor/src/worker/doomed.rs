@@ -32,8 +32,8 @@ use super::permits::InFlight;
 use super::settle::{about, raw};
 use super::spans::Begun;
 use super::{Finished, Notice, Worker};
-use crate::clock::now_ms;
 use crate::handler::Handler;
+use service_runtime::now_ms;
 
 /// What the letter of a record says that was doomed before a restart.
 const DOOMED_BEFORE: &str =

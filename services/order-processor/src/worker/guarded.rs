@@ -41,7 +41,7 @@ impl<H: Handler> Worker<'_, H> {
         };
         tracing::error!(
             topic = %self.tp.topic, partition = self.tp.partition, %error_type, limit,
-            "stopped: too many dead letters with no order processed between them; `order-processor dlq release` lets it go on"
+            "stopped: too many dead letters with no order processed between them; `order-console dlq release` lets it go on"
         );
         let reason = format!("{} stopped after {limit} dead letters: {error_type}", self.tp);
         self.permits.leave();

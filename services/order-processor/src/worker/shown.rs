@@ -1,9 +1,9 @@
 //! What the metrics are told of a partition: once a batch, and once for each other thing that happens.
 
 use super::Worker;
-use crate::clock::now_ms;
 use crate::handler::Handler;
 use crate::metrics::Next;
+use service_runtime::now_ms;
 
 impl<H: Handler> Worker<'_, H> {
     /// Notes how the partition stands.

@@ -53,9 +53,9 @@ pub(crate) struct DemoArgs {
     /// How many processors share the orders.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16), value_name = "COUNT")]
     processors: u8,
-    /// Serve the dashboard of order-processor, too.
-    #[arg(long)]
-    dashboard: bool,
+    /// The order-console whose dashboard is served, too.
+    #[arg(long, value_name = "PATH")]
+    console: Option<PathBuf>,
 }
 
 /// Runs everything until a signal, or until nothing is left to see.
@@ -66,16 +66,16 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let names: Vec<&str> = ["demo", GENERATOR]
         .into_iter()
         .chain(processors.iter().map(String::as_str))
-        .chain(args.dashboard.then_some(DASHBOARD))
+        .chain(args.console.is_some().then_some(DASHBOARD))
         .collect();
     let mut voices = voices(names.iter().copied()).into_iter();
     let supervisor = voices.next().context("give the supervisor a voice")?;
     let (broker, registry) = start_platform(&supervisor).await?;
     let mut demo = Demo::new(supervisor);
     for (name, voice) in names.into_iter().skip(1).zip(voices) {
-        let (program, arguments): (_, &[&str]) = match name {
-            GENERATOR => (&args.generator, &[]),
-            DASHBOARD => (&args.processor, &["dashboard"]),
+        let (program, arguments): (_, &[&str]) = match (name, &args.console) {
+            (GENERATOR, _) => (&args.generator, &[]),
+            (DASHBOARD, Some(console)) => (console, &["dashboard"]),
             _ => (&args.processor, &[]),
         };
         let environment = environment(name, &broker, &registry);

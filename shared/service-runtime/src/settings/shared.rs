@@ -1,4 +1,4 @@
-//! The settings that both services have.
+//! The settings that several of the binaries have.
 
 use std::fmt::{self, Display};
 
@@ -7,6 +7,9 @@ use crate::telemetry::targets;
 
 /// The most partitions that a topic is created with.
 const PARTITIONS_MAX: i32 = 10_000;
+
+/// The longest beginning of topics' names: 249 characters less those of the longest end.
+const TOPICS_PREFIX_LENGTH_MAX: usize = 237;
 
 /// Where Kafka and the schema registry are.
 #[derive(Debug, Clone)]
@@ -81,6 +84,59 @@ impl FromSettings for TopicSettings {
         );
         topics
     }
+}
+
+/// The consumer group that processes orders, and where its dead letters are.
+#[derive(Debug, Clone)]
+pub struct GroupSettings {
+    /// The group's id.
+    pub group_id: String,
+    /// The topic of dead letters.
+    pub dlq_topic: String,
+    /// What the names of the group's own topics begin with, where the operator has chosen it.
+    pub topics_prefix: Option<String>,
+}
+
+impl GroupSettings {
+    /// Declares the settings of the group that processes the orders of `topics`.
+    pub fn read(settings: &mut Settings, topics: &TopicSettings) -> Self {
+        let group = Self {
+            group_id: settings.text(
+                "CONSUMER_GROUP_ID",
+                "order-processor-group",
+                "Consumer group that processes the orders.",
+            ),
+            dlq_topic: settings.topic("ORDERS_DLQ_TOPIC", "orders-dlq", "The topic of dead letters."),
+            topics_prefix: settings.optional_parsed(
+                "GROUP_TOPICS_PREFIX",
+                "1 to 237 letters, digits, dots, underscores and hyphens; unset is made of ORDERS_TOPIC and \
+                 CONSUMER_GROUP_ID",
+                "What the names of the group's own topics begin with, those of replays and of operators' actions.",
+                |text| is_topics_prefix(text).then(|| text.to_owned()),
+            ),
+        };
+        settings.rule(
+            &["ORDERS_TOPIC", "ORDERS_DLQ_TOPIC"],
+            topics.orders_topic != group.dlq_topic,
+            "orders and dead letters must be different topics",
+        );
+        group
+    }
+}
+
+fn is_topics_prefix(text: &str) -> bool {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    text.len() <= TOPICS_PREFIX_LENGTH_MAX && text.chars().all(is_legal)
+}
+
+/// Declares how long a value may be that is taken for an order, in bytes.
+pub fn value_bytes_max(settings: &mut Settings) -> usize {
+    settings.integer(
+        "MAX_VALUE_BYTES",
+        65_536,
+        1..=1_073_741_824,
+        "Longest value that is taken for an order, packed or unpacked; a longer one is oversize and dead-lettered.",
+    )
 }
 
 /// What the runtime itself needs.

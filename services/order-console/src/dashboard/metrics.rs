@@ -1,0 +1,87 @@
+//! What the dashboard knows of the whole group, for Prometheus: its own `/metrics`, beside those of each replica.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use service_runtime::{Context, Families, Metrics};
+use tokio::time::{Instant, sleep};
+
+use crate::dlq::board::{self, Unresolved};
+use crate::settings::ConsoleSettings;
+use crate::view::View;
+use crate::view::body::Group;
+
+/// Pause between two walks over the dead-letter topic, where there is news of it.
+const PAUSE: Duration = Duration::from_secs(30);
+/// Walks are made so many pauses apart at most: letters are dismissed without a change of any number.
+const PAUSES_MAX: u32 = 10;
+
+/// One part in so many of the time is spent on walks at most.
+const WALKS_SHARE: u32 = 20;
+
+/// What was found out last.
+type Found = Arc<Mutex<Option<Unresolved>>>;
+
+/// Adds what is known of the group to the process's metrics, and finds out how many dead letters are unresolved, now and
+/// then, for as long as it runs.
+pub(super) async fn keep(settings: ConsoleSettings, context: Context, view: View) {
+    let found = Found::default();
+    register(&context.metrics, settings.group.group_id.clone(), view.clone(), Arc::clone(&found));
+    let mut counted = None;
+    let mut pauses = 0;
+    loop {
+        let began = Instant::now();
+        let numbers = view.latest().stats.numbers.clone();
+        let counts = Some((numbers.dead_letters, numbers.replayed));
+        if counts != counted || pauses >= PAUSES_MAX {
+            match board::unresolved(&settings, &context).await {
+                Ok(unresolved) => {
+                    *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(unresolved);
+                    (counted, pauses) = (counts, 0);
+                }
+                Err(error) => tracing::debug!("dead letters cannot be counted: {error:#}"),
+            }
+        }
+        sleep(PAUSE.max(began.elapsed() * WALKS_SHARE)).await;
+        pauses += 1;
+    }
+}
+
+fn register(metrics: &Metrics, group: String, view: View, found: Found) {
+    let scrape = Scrape { group, view, found };
+    metrics.register(|registry| registry.register_collector(Box::new(scrape)));
+}
+
+#[derive(Debug)]
+struct Scrape {
+    group: String,
+    view: View,
+    found: Found,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families::new(encoder);
+        let latest = self.view.latest();
+        let labels = || [("consumergroup", self.group.clone())];
+        // What was never read is not said to be none.
+        let members = i64::try_from(latest.group.members.len()).unwrap_or(i64::MAX);
+        let members = (latest.group.state != Group::UNKNOWN).then(|| (labels(), members));
+        families.gauges("kafka_consumergroup_members", "Members of the group", members)?;
+        let lag = latest.stats.lag.filter(|_| latest.stats.at.is_some());
+        let lag = lag.map(|lag| (labels(), lag));
+        let help = "Records of all partitions that the group has not committed, while that is known of each";
+        families.gauges("kafka_consumergroup_lag_sum", help, lag)?;
+        let found = *self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Unresolved { letters, oldest_ms }) = found else { return Ok(()) };
+        let letters = i64::try_from(letters).unwrap_or(i64::MAX);
+        let help = "Dead letters of the group that were neither replayed nor dismissed";
+        families.gauge("orders_dlq_unresolved", help, &letters)?;
+        let help = "When the oldest of them failed, in seconds since 1970; 0 where there is none";
+        let oldest = oldest_ms.unwrap_or(0) / 1_000;
+        families.gauge("orders_dlq_oldest_unresolved_timestamp_seconds", help, &oldest)
+    }
+}

@@ -1,0 +1,184 @@
+//! Where each dead letter stands: what was replayed and what was dismissed.
+//!
+//! What was replayed is read from where replays go, the group's replay topic: a record there with the letter's coordinates
+//! and the next replay count *is* the replay, whoever was killed after writing it. The orders' own topic is another matter,
+//! because it forgets: a letter that was replayed to it has a record in the actions topic. That is written after the replay,
+//! so whatever a killed run left without one is looked for in the orders' topic, from the offset on that was noted before
+//! anything was sent. Held are the identities alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use anyhow::Context as _;
+use dead_letter::{Identity, RawHeader, replay_of};
+use kafka_client::cluster::Cluster;
+use kafka_core::record_batch::Record;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::identities::IdentityMap;
+use super::journal::Decisions;
+use super::letter::Letter;
+use super::reading::TopicScan;
+use super::topic_log::TopicLog;
+use crate::settings::ConsoleSettings;
+
+/// What has become of a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    /// Nothing yet.
+    Unresolved,
+    /// It was sent again.
+    Replayed,
+    /// It was put aside.
+    Dismissed,
+}
+
+impl State {
+    /// Returns the word for it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unresolved => "unresolved",
+            Self::Replayed => "replayed",
+            Self::Dismissed => "dismissed",
+        }
+    }
+}
+
+/// Letters that were sent again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sent {
+    letters: IdentityMap<()>,
+    /// Up to where the group's replay topic was read.
+    pub(super) replay_ends: BTreeMap<i32, i64>,
+    /// The id of the orders' own topic.
+    pub(super) source_id: Option<Uuid>,
+    /// Up to where that was read, so far as it had to be.
+    pub(super) source_ends: BTreeMap<i32, i64>,
+    /// Replays found there that the actions topic does not know of.
+    pub(super) unrecorded: Vec<Identity>,
+    /// Replays from before this time may have been deleted from the replay topic, in milliseconds since 1970.
+    pub(super) lost_before_ms: Option<i64>,
+}
+
+impl Sent {
+    /// Reads where replays go.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or when told to stop.
+    pub(super) async fn read(
+        cluster: &Cluster,
+        settings: &ConsoleSettings,
+        decisions: &Decisions,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let mut sent = Self::default();
+        let group = &settings.group.group_id;
+        if let Some(replay) = TopicLog::of(cluster, &settings.group_topics.replay).await? {
+            let read = sent.read_replays(cluster, replay, group, stop).await;
+            read.context("read the replay topic")?;
+        }
+        if let Some(orders) = TopicLog::of(cluster, &settings.topics.orders_topic).await? {
+            let read = sent.read_source(cluster, orders, group, decisions, stop).await;
+            read.context("look for replays among the orders")?;
+        }
+        Ok(sent)
+    }
+
+    async fn read_replays(
+        &mut self,
+        cluster: &Cluster,
+        topic: TopicLog,
+        group: &str,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        self.replay_ends = ends(&topic);
+        // The topic is made to keep everything. Where it did not, its oldest record tells from when on nothing is missing.
+        let mut cut: BTreeSet<i32> = topic
+            .ranges
+            .iter()
+            .filter_map(|(partition, range)| (range.start > 0).then_some(*partition))
+            .collect();
+        let mut scan = TopicScan::new(cluster, topic, stop);
+        while let Some(chunk) = scan.next().await? {
+            for record in chunk.records() {
+                if cut.remove(&chunk.partition) {
+                    self.lost_before_ms = self.lost_before_ms.max(Some(record.timestamp_ms));
+                }
+                if let Some(identity) = replayed_letter(&record, group) {
+                    self.letters.insert(&identity, ());
+                }
+            }
+        }
+        if !cut.is_empty() {
+            self.lost_before_ms = Some(i64::MAX);
+        }
+        Ok(())
+    }
+
+    async fn read_source(
+        &mut self,
+        cluster: &Cluster,
+        mut topic: TopicLog,
+        group: &str,
+        decisions: &Decisions,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        self.source_ends = ends(&topic);
+        let topic_id = topic.id;
+        self.source_id = Some(topic_id);
+        topic.ranges = topic
+            .ranges
+            .into_iter()
+            .filter_map(|(partition, Range { start, end })| {
+                let from = decisions.to_source_from(topic_id, partition)?;
+                Some((partition, start.max(from)..end))
+            })
+            .collect();
+        let mut scan = TopicScan::new(cluster, topic, stop);
+        while let Some(chunk) = scan.next().await? {
+            for identity in chunk.records().filter_map(|record| replayed_letter(&record, group)) {
+                if !decisions.is_replayed_to_source(&identity) {
+                    self.letters.insert(&identity, ());
+                    self.unrecorded.push(identity);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what has become of a letter.
+    pub(super) fn state(&self, letter: &Letter<'_>, decisions: &Decisions) -> State {
+        let identity = &letter.identity;
+        if self.letters.contains(identity) || decisions.is_replayed_to_source(identity) {
+            State::Replayed
+        } else if decisions.dismissal(identity).is_some() {
+            State::Dismissed
+        } else {
+            State::Unresolved
+        }
+    }
+
+    /// Returns whether a letter may have been replayed although there is no trace of it.
+    pub(super) fn may_have_lost(&self, letter: &Letter<'_>) -> bool {
+        self.lost_before_ms.is_some_and(|lost| letter.failed_at_ms() < lost)
+    }
+}
+
+/// Returns which letter a record is the replay of, if it is one.
+pub(super) fn replayed_letter(record: &Record<'_>, group: &str) -> Option<Identity> {
+    let headers: Vec<RawHeader<'_>> =
+        record.headers.iter().map(|header| (header.name, header.value)).collect();
+    let (of, count) = replay_of(&headers)?;
+    Some(Identity {
+        topic_id: of.topic_id,
+        partition: of.partition,
+        offset: of.offset,
+        group: group.to_owned(),
+        replay_count: count.checked_sub(1)?,
+    })
+}
+
+fn ends(topic: &TopicLog) -> BTreeMap<i32, i64> {
+    topic.ranges.iter().map(|(partition, range)| (*partition, range.end)).collect()
+}

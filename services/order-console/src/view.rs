@@ -1,0 +1,372 @@
+//! What can be seen of the whole group, from anywhere: its numbers, members, delays, and what became of the latest orders.
+//!
+//! Everything comes from Kafka itself, so it is right for any number of replicas and needs nothing of them:
+//!
+//! | shown | told by |
+//! |---|---|
+//! | numbers, what waits for a retry | the checkpoints beside the committed offsets |
+//! | produced, lag | the ends of the logs |
+//! | delay | the timestamp of the record at the committed offset |
+//! | members | the group's coordinator |
+//! | who is stopped | the control topic |
+//! | what became of an order | checkpoint, dead letters and replays ([`recent`]) |
+//!
+//! One observer reads for all who look. While nobody does, it reads the numbers only, for their history.
+
+pub(crate) mod body;
+mod build;
+mod delay;
+mod rates;
+pub(crate) mod recent;
+mod tail;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::ensure;
+use control_topic::Follower;
+use control_topic::view::ControlView;
+use dead_letter::rfc3339;
+use kafka_client::cluster::Cluster;
+use kafka_client::error::{ClientError, chain};
+use kafka_client::groups::{GroupDescription, describe_group};
+use kafka_client::offsets::GroupOffsets;
+use kafka_core::TopicPartition;
+use schema_registry::{RegistryConfig, SchemaRegistry};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use self::body::{Connection, ConnectionState, Control, Snapshot};
+use self::delay::Delays;
+use self::rates::{Rates, Track};
+use self::recent::Recent;
+use crate::group_snapshot::GroupSnapshot;
+use crate::settings::ConsoleSettings;
+use service_runtime::now_ms;
+
+/// Pause between two readings while somebody looks, and while nobody does.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));
+/// For how long somebody who has looked is taken to be looking.
+const ATTENTION: Duration = Duration::from_secs(10);
+/// How long one reading may take, before the cluster counts as unreachable.
+const READING_MAX: Duration = Duration::from_secs(5);
+/// How long looks into logs may take in one reading; the rest comes with the next ones.
+const LOOKS_MAX: Duration = Duration::from_secs(2);
+/// How long somebody who looks for the first time waits for a reading.
+const FRESH_MAX: Duration = Duration::from_secs(3);
+/// Pause between two questions whether the registry answers.
+const REGISTRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// A view that is kept up to date. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    attention: Arc<Attention>,
+}
+
+/// Whether anybody looks.
+#[derive(Debug, Default)]
+struct Attention {
+    looked: Mutex<Option<Instant>>,
+    begun: Notify,
+}
+
+impl View {
+    /// Starts to watch the group of `settings`, in tasks of `tasks`.
+    ///
+    /// # Errors
+    /// When the registry's URL cannot be used.
+    pub(crate) fn start(
+        settings: &ConsoleSettings,
+        tasks: &mut JoinSet<()>,
+    ) -> anyhow::Result<Self> {
+        let url = settings.connection.schema_registry_url.reveal();
+        let config = RegistryConfig { attempts_max: 1, ..RegistryConfig::new(url) };
+        let schemas = SchemaRegistry::new(config)?;
+        let unknown = Connection { address: address_of(url), ..Connection::default() };
+        let (registry_told, registry) = watch::channel(unknown);
+        let subject = format!("{}-value", settings.topics.orders_topic);
+        tasks.spawn(watch_registry(schemas, subject, registry_told));
+
+        let attention = Arc::new(Attention::default());
+        let (told, snapshot) = watch::channel(Arc::new(build::nothing(settings)));
+        let observer = Observer::new(settings, registry, Arc::clone(&attention), told);
+        tasks.spawn(observer.run());
+        Ok(Self { snapshot, attention })
+    }
+
+    /// Returns what is known, and takes note that somebody looks.
+    pub(crate) fn look(&self) -> Arc<Snapshot> {
+        self.attention.look();
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Returns what is known, also while nobody looks.
+    pub(crate) fn latest(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Returns what is known at most a reading ago, or the best there is while the cluster does not answer.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn fresh(&self) -> Arc<Snapshot> {
+        let mut snapshot = self.snapshot.clone();
+        snapshot.mark_unchanged();
+        if self.attention.look() {
+            // The one under way may have begun before anybody looked.
+            for _reading in 0..2 {
+                if !matches!(timeout(FRESH_MAX, snapshot.changed()).await, Ok(Ok(()))) {
+                    break;
+                }
+            }
+        }
+        let latest = snapshot.borrow();
+        Arc::clone(&latest)
+    }
+
+    /// Returns a receiver that sees every change.
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+}
+
+impl Attention {
+    /// Takes note that somebody looks, and returns whether nobody did before.
+    fn look(&self) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = looked.is_none_or(|at| at.elapsed() >= ATTENTION);
+        *looked = Some(Instant::now());
+        if is_new {
+            self.begun.notify_one();
+        }
+        is_new
+    }
+
+    fn is_given(&self) -> bool {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.is_some_and(|at| at.elapsed() < ATTENTION)
+    }
+}
+
+/// Who reads.
+struct Observer {
+    settings: ConsoleSettings,
+    cluster: Cluster,
+    offsets: GroupOffsets,
+    recent: Recent,
+    delays: Delays,
+    rates: Rates,
+    /// Where the logs of the orders' partitions end.
+    orders_ends: BTreeMap<TopicPartition, i64>,
+    track: Track,
+    control: Follower,
+    registry: watch::Receiver<Connection>,
+    broker: Connection,
+    group: Option<GroupDescription>,
+    attention: Arc<Attention>,
+    told: watch::Sender<Arc<Snapshot>>,
+    latest: Snapshot,
+    started: Instant,
+}
+
+impl Observer {
+    fn new(
+        settings: &ConsoleSettings,
+        registry: watch::Receiver<Connection>,
+        attention: Arc<Attention>,
+        told: watch::Sender<Arc<Snapshot>>,
+    ) -> Self {
+        let cluster = settings.cluster();
+        let control = settings.topics.control_topic.as_str();
+        let servers = settings.connection.bootstrap_servers.join(",");
+        Self {
+            offsets: GroupOffsets::new(cluster.clone(), settings.group.group_id.clone()),
+            recent: Recent::new(settings),
+            delays: Delays::default(),
+            rates: Rates::default(),
+            orders_ends: BTreeMap::new(),
+            track: Track::default(),
+            control: Follower::start(cluster.clone(), control),
+            registry,
+            broker: Connection { address: servers, ..Connection::default() },
+            group: None,
+            attention,
+            told,
+            latest: build::nothing(settings),
+            started: Instant::now(),
+            settings: settings.clone(),
+            cluster,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut control = self.control.view();
+        loop {
+            let began = Instant::now();
+            match timeout(READING_MAX, self.read()).await {
+                Ok(Ok(())) => self.broker_is(ConnectionState::Connected, None),
+                Ok(Err(error)) => {
+                    let is_unreachable = error
+                        .downcast_ref::<ClientError>()
+                        .is_some_and(|error| matches!(error, ClientError::Unreachable(_)));
+                    let state = if is_unreachable {
+                        ConnectionState::Unreachable
+                    } else {
+                        ConnectionState::Failing
+                    };
+                    self.broker_is(state, Some(format!("{error:#}")));
+                }
+                Err(_elapsed) => {
+                    let words = format!("no answer within {} s", READING_MAX.as_secs());
+                    self.broker_is(ConnectionState::Unreachable, Some(words));
+                }
+            }
+            self.publish(&control.borrow_and_update());
+            let pause = if self.attention.is_given() { PAUSE.0 } else { PAUSE.1 };
+            let next = sleep_until(began + pause);
+            tokio::pin!(next);
+            loop {
+                tokio::select! {
+                    () = &mut next => break,
+                    () = self.attention.begun.notified() => break,
+                    // Who is stopped is shown at once; the numbers come with the next reading.
+                    changed = control.changed() => match changed {
+                        Ok(()) => self.publish(&control.borrow_and_update()),
+                        Err(_ended) => return,
+                    },
+                }
+            }
+        }
+    }
+
+    /// Reads the cluster into the latest snapshot. What cannot be read keeps nothing else from being shown.
+    async fn read(&mut self) -> anyhow::Result<()> {
+        let group_id = &self.settings.group.group_id;
+        let described = describe_group(&self.cluster, group_id).await;
+        let described = described.map(|group| self.group = Some(group));
+        let reading = GroupSnapshot::read(&self.cluster, &self.settings, &mut self.offsets).await?;
+        let is_looked_at = self.attention.is_given();
+        if is_looked_at {
+            // Those that were not looked at in this time are next.
+            drop(timeout(LOOKS_MAX, self.delays.look(&self.cluster, &reading)).await);
+        }
+        self.count(&reading);
+        described?;
+        if is_looked_at {
+            let catch_up = self.recent.catch_up(&self.cluster, &self.settings, &reading);
+            let caught_up = timeout(LOOKS_MAX, catch_up).await.unwrap_or(Ok(()));
+            self.latest.orders = self.recent.orders(&reading.states);
+            caught_up?;
+        }
+        let missing = &self.latest.stats.unavailable;
+        ensure!(missing.is_empty(), "{}", build::list(missing));
+        Ok(())
+    }
+
+    /// Takes over the numbers of a reading.
+    fn count(&mut self, reading: &GroupSnapshot) {
+        let now_ms = now_ms();
+        let stats = &mut self.latest.stats;
+        build::numbers(stats, reading);
+        for partition in &mut stats.partitions {
+            let tp = build::tp(&partition.topic, partition.partition);
+            partition.lag_seconds = self.delays.seconds(&tp, partition.lag, now_ms);
+        }
+        stats.lag_seconds = build::longest(&stats.partitions);
+        stats.unavailable.clone_from(&reading.unavailable);
+        let orders = self.settings.topics.orders_topic.as_str();
+        self.orders_ends = build::ends(orders, reading, &self.orders_ends);
+        let produced = u64::try_from(self.orders_ends.values().sum::<i64>()).unwrap_or(0);
+        let now = Instant::now();
+        (stats.produced, stats.consumed) = self.rates.add(now, produced, stats.consumed.total);
+        stats.at = Some(rfc3339(now_ms));
+        self.track.add(now, stats);
+    }
+
+    fn broker_is(&mut self, state: ConnectionState, detail: Option<String>) {
+        if self.broker.state != state {
+            self.broker.since = Some(rfc3339(now_ms()));
+            self.broker.state = state;
+        }
+        self.broker.detail = detail;
+    }
+
+    fn publish(&mut self, control: &ControlView) {
+        let now = Instant::now();
+        self.latest.control = build::control(control, now);
+        if let Some(group) = &self.group {
+            let group_id = &self.settings.group.group_id;
+            let Snapshot { stats, group: body, control, .. } = &mut self.latest;
+            *body = build::group(group_id, group, &stats.partitions, control);
+            build::assign(&mut stats.partitions, group);
+        }
+        let stats = &mut self.latest.stats;
+        stats.uptime_seconds = now.duration_since(self.started).as_secs();
+        stats.connections.broker = self.broker.clone();
+        stats.connections.registry = self.registry.borrow().clone();
+        self.latest.history = self.track.history();
+        self.told.send_replace(Arc::new(self.latest.clone()));
+    }
+}
+
+/// Asks the registry again and again whether it answers.
+async fn watch_registry(schemas: SchemaRegistry, subject: String, told: watch::Sender<Connection>) {
+    loop {
+        let (state, detail) = match timeout(READING_MAX, schemas.probe(&subject)).await {
+            Ok(Ok(())) => (ConnectionState::Connected, None),
+            Ok(Err(error)) => (ConnectionState::Unreachable, Some(chain(&error))),
+            Err(_elapsed) => {
+                let words = format!("no answer within {} s", READING_MAX.as_secs());
+                (ConnectionState::Unreachable, Some(words))
+            }
+        };
+        told.send_modify(|connection| {
+            if connection.state != state {
+                connection.since = Some(rfc3339(now_ms()));
+            }
+            connection.state = state;
+            connection.detail = detail;
+        });
+        sleep(REGISTRY_PAUSE).await;
+    }
+}
+
+/// Returns the registry's URLs without what is secret in them.
+fn address_of(urls: &str) -> String {
+    let without_secrets = |url: &str| {
+        let mut url = reqwest::Url::parse(url.trim()).ok()?;
+        // A URL that cannot have a password has none.
+        url.set_username("").and_then(|()| url.set_password(None)).unwrap_or_default();
+        Some(url.to_string())
+    };
+    let addresses: Vec<String> = urls.split(',').filter_map(without_secrets).collect();
+    addresses.join(",")
+}
+
+impl Control {
+    /// Returns the same for somebody who may change nothing.
+    pub(crate) fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registrys_addresses_are_shown_without_their_passwords() {
+        for (urls, shown) in [
+            ("http://localhost:8081", "http://localhost:8081/"),
+            ("https://kim:secret@one:8081/x", "https://one:8081/x"),
+            ("http://a:s@one:8081/, http://b:secret@two", "http://one:8081/,http://two/"),
+            ("no url", ""),
+        ] {
+            assert_eq!(address_of(urls), shown, "{urls}");
+        }
+    }
+}

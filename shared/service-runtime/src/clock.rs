@@ -1,0 +1,9 @@
+//! The time of day.
+
+use std::time::SystemTime;
+
+/// Returns the time in milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}
