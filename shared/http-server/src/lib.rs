@@ -23,9 +23,9 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use pacing::ReportLimit;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tower::{ServiceExt as _, service_fn};
 
 pub use self::body::{BODY_TIME, BodyError, read_body};
@@ -86,7 +86,7 @@ pub async fn serve(
 ) {
     let mut stop = pin!(stop);
     let places = Places::new(limits.connections_max, limits.client_connections_max);
-    let mut refused = Refused::default();
+    let mut refusals = ReportLimit::every(REPORT_INTERVAL);
     let mut connections = JoinSet::new();
     let stopping = GracefulShutdown::new();
     let mut http = http1::Builder::new();
@@ -98,7 +98,9 @@ pub async fn serve(
             Some(_ended) = connections.join_next() => continue,
         };
         let Some(place) = places.take(client(peer.ip())) else {
-            refused.report(peer);
+            if refusals.is_due() {
+                tracing::warn!(%peer, "refused a connection: too many are open");
+            }
             continue;
         };
         // A connection that is closed already has no address.
@@ -119,22 +121,6 @@ pub async fn serve(
     }
     drop(listener);
     stopping.shutdown().await;
-}
-
-/// Reports connections that found no place, at most one a minute.
-#[derive(Default)]
-struct Refused {
-    reported: Option<Instant>,
-}
-
-impl Refused {
-    fn report(&mut self, peer: SocketAddr) {
-        let now = Instant::now();
-        if self.reported.is_none_or(|last| now.duration_since(last) >= REPORT_INTERVAL) {
-            self.reported = Some(now);
-            tracing::warn!(%peer, "refused a connection: too many are open");
-        }
-    }
 }
 
 /// Sets the options of a connection and returns its own address.

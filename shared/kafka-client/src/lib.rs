@@ -16,7 +16,6 @@ pub mod groups;
 pub mod membership;
 pub mod offsets;
 pub mod reader;
-mod report_limit;
 pub mod retry;
 pub mod topics;
 pub mod writer;

@@ -12,9 +12,10 @@ use std::time::Duration;
 use kafka_core::TopicPartition;
 use kafka_core::member::{CommitPermission, Event, Member, MemberConfig, PartitionCounts, Request};
 use kafka_protocol::ResponseError;
+use pacing::{Backoff, ReportLimit};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use self::answer::{Answer, call};
 use crate::cluster::{Cluster, TopicMetadata};
@@ -32,8 +33,8 @@ const METADATA_INTERVAL: Duration = Duration::from_secs(15);
 /// Pause before the leader asks again for metadata that it could not get, or cannot assign with.
 const METADATA_RETRY: Duration = Duration::from_millis(200);
 /// Pause before the coordinator is looked up again, at first and at most.
-const COORDINATOR_BACKOFF: (Duration, Duration) =
-    (Duration::from_millis(100), Duration::from_secs(1));
+const COORDINATOR_BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 /// How often a coordinator that does not serve, or metadata that cannot be had, are reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -87,7 +88,7 @@ impl Membership {
             undescribed: BTreeMap::new(),
             last_contact: None,
             setbacks: 0,
-            setbacks_reported: None,
+            setback_reports: ReportLimit::every(REPORT_INTERVAL),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(driver.run(commands_rx));
@@ -169,8 +170,7 @@ struct Driver {
     last_contact: Option<Instant>,
     /// How often in a row the coordinator broke off or refused a request, for no reason that a rebalance has.
     setbacks: u32,
-    /// When that was last reported.
-    setbacks_reported: Option<Instant>,
+    setback_reports: ReportLimit,
 }
 
 impl Driver {
@@ -257,8 +257,8 @@ impl Driver {
 
     /// Looks the coordinator up and connects to it, until it works; `None` when told to stop meanwhile.
     async fn connect(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<Connection> {
-        let (mut backoff, backoff_max) = COORDINATOR_BACKOFF;
-        let mut reported: Option<Instant> = None;
+        let mut backoff = COORDINATOR_BACKOFF;
+        let mut reports = ReportLimit::every(REPORT_INTERVAL);
         loop {
             self.publish();
             let cluster = self.cluster.clone();
@@ -279,20 +279,18 @@ impl Driver {
                     },
                 }
             };
-            if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            if let Some(unreported) = reports.report(()) {
                 // A cluster that has just started answers CoordinatorNotAvailable for a moment.
-                if reported.is_some() || !matches!(failure, ClientError::Refused { .. }) {
+                if unreported > 0 || !matches!(failure, ClientError::Refused { .. }) {
                     tracing::warn!(error = %chain(&failure), "waiting for the group coordinator");
                 }
-                reported = Some(Instant::now());
             }
             tokio::select! {
-                () = sleep(backoff) => {}
+                () = backoff.wait() => {}
                 command = commands.recv() => if self.on_command(command).await == Flow::Stop {
                     return None;
                 },
             }
-            backoff = (backoff * 2).min(backoff_max);
         }
     }
 
@@ -327,10 +325,8 @@ impl Driver {
     /// Notes that the coordinator did not serve a request. Once is what a restart costs.
     fn set_back(&mut self, error: &str) {
         self.setbacks += 1;
-        let is_due = self.setbacks_reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
-        if self.setbacks > 1 && is_due {
+        if self.setbacks > 1 && self.setback_reports.is_due() {
             tracing::warn!(error, "the group coordinator does not serve this member, trying again");
-            self.setbacks_reported = Some(Instant::now());
         } else {
             tracing::debug!(error, "the group coordinator did not serve a request");
         }

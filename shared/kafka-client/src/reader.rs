@@ -26,6 +26,7 @@ use std::time::Duration;
 use kafka_core::TopicPartition;
 use kafka_core::record_batch::{DamagedBatch, RawBatch};
 use kafka_protocol::ResponseError;
+use pacing::{Backoff, ReportLimit};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -33,15 +34,19 @@ use uuid::Uuid;
 
 use crate::cluster::{Cluster, NodeId, TopicMetadata};
 use crate::error::{ClientError, chain};
-use crate::report_limit::ReportLimit;
 pub use glimpse::glimpse;
 use trouble::Place;
 
 /// Pause before leaders are looked up again, at first and at most.
-const METADATA_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const METADATA_BACKOFF: Backoff = Backoff::new(METADATA_PAUSE, Duration::from_secs(1));
+const METADATA_PAUSE: Duration = Duration::from_millis(50);
 /// Pause before a partition is asked for again after the leader denied its leadership, first and at most. Metadata may
 /// lag behind an election.
-const DENIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const DENIAL_BACKOFF: Backoff = Backoff::new(DENIAL_PAUSE_MIN, DENIAL_PAUSE_MAX);
+const DENIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
+const DENIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Reports of one failure, at most one in five seconds.
+const REPORTS: ReportLimit = ReportLimit::every(Duration::from_secs(5));
 
 /// Is told of every fetch: how long it took, the broker's waiting included, and why it failed if it did.
 #[derive(Clone)]
@@ -139,7 +144,7 @@ struct Source {
     /// Not fetched before then, after an error that time may heal.
     not_before: Option<Instant>,
     /// How long a leader that denied its leadership is left alone if metadata name it again.
-    denial_pause: Duration,
+    denials: Backoff,
     report: ReportLimit,
 }
 
@@ -155,8 +160,8 @@ impl Source {
             ends: None,
             halted: false,
             not_before: None,
-            denial_pause: DENIAL_PAUSE.0,
-            report: ReportLimit::default(),
+            denials: DENIAL_BACKOFF,
+            report: REPORTS,
         }
     }
 }
@@ -237,8 +242,8 @@ impl Reader {
 async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) {
     let mut brokers: BTreeMap<NodeId, tokio::task::AbortHandle> = BTreeMap::new();
     let mut tasks = JoinSet::new();
-    let mut backoff = METADATA_BACKOFF.0;
-    let mut report = ReportLimit::default();
+    let mut backoff = METADATA_BACKOFF;
+    let mut report = REPORTS;
     loop {
         let topics: BTreeSet<Arc<str>> = shared
             .sources()
@@ -247,7 +252,7 @@ async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) 
             .map(|(tp, _)| Arc::clone(&tp.topic))
             .collect();
         if topics.is_empty() {
-            backoff = METADATA_BACKOFF.0;
+            backoff.reset();
             shared.leaderless.notified().await;
             continue;
         }
@@ -275,16 +280,15 @@ async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) 
         let is_waiting =
             shared.sources().values().any(|source| source.leader.is_none() && !source.halted);
         let is_denied =
-            shared.sources().values().any(|source| source.denial_pause > DENIAL_PAUSE.0);
+            shared.sources().values().any(|source| source.denials.peek() > DENIAL_PAUSE_MIN);
         if is_waiting {
-            sleep(backoff).await;
-            backoff = (backoff * 2).min(METADATA_BACKOFF.1);
+            backoff.wait().await;
         } else {
-            backoff = METADATA_BACKOFF.0;
+            backoff.reset();
             report.reset();
         }
         if is_denied {
-            sleep(METADATA_BACKOFF.0).await;
+            sleep(METADATA_PAUSE).await;
         }
         while tasks.try_join_next().is_some() {}
     }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use pacing::Backoff;
 use tokio::time::{Instant, sleep};
 
 use crate::error::ClientError;
 
 /// Pause before the cluster is tried again, at first and at most.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 
 /// How long [`while_retriable`] repeats a call.
 const RETRIES_MAX_TIME: Duration = Duration::from_secs(15);
@@ -28,14 +29,13 @@ pub async fn until_ok<T, F>(
 where
     F: Future<Output = Result<T, ClientError>> + Send,
 {
-    let mut backoff = BACKOFF.0;
+    let mut backoff = BACKOFF;
     loop {
         match call().await {
             Err(error) if error.is_retriable() => on_retry(&error),
             outcome => return outcome,
         }
-        sleep(backoff).await;
-        backoff = (backoff * 2).min(BACKOFF.1);
+        backoff.wait().await;
     }
 }
 

@@ -13,18 +13,18 @@ use futures_util::future::select_all;
 use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
+use pacing::{Backoff, ReportLimit};
 use tokio::sync::mpsc;
 use tokio::task::{self, JoinError, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::request::{in_turn, request};
 use super::response::{self, Asked, ERROR_PAUSE, Outcome, Read};
 use super::trouble::Next;
-use super::{DENIAL_PAUSE, Fetched, OnFetch, ReaderConfig, Shared, Source, Wanted};
+use super::{DENIAL_PAUSE_MAX, Fetched, OnFetch, REPORTS, ReaderConfig, Shared, Source, Wanted};
 use crate::cluster::{Cluster, NodeId};
 use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};
-use crate::report_limit::ReportLimit;
 
 /// Requests that are under way at once. One of them may be quiet.
 const LANES: usize = 3;
@@ -33,11 +33,11 @@ const LANES: usize = 3;
 const COMPANY_WAIT: Duration = Duration::from_millis(2);
 /// How long the broker may hold back the answer to a request that cannot name all partitions or whose partitions may
 /// have no data: first, and at most.
-const BRIEF_WAIT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+const BRIEF_WAIT: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(100));
 /// A connection that breaks after less than that was not idle.
 const IDLE_MIN: Duration = Duration::from_secs(1);
 /// Pause before a broker is connected to again, first and at most.
-const CONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const CONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// What the next request asks for, and what it leaves out.
 #[derive(Debug, Default)]
@@ -77,10 +77,10 @@ struct BrokerReader {
     /// Connections that no request is under way on.
     spare: Vec<Connection>,
     turn: usize,
-    brief_wait: Duration,
+    brief_wait: Backoff,
     /// Until when a quiet request is held back.
     held_until: Option<Instant>,
-    backoff: Duration,
+    backoff: Backoff,
     report: ReportLimit,
 }
 
@@ -100,10 +100,10 @@ pub(super) async fn read(
         landing: JoinSet::new(),
         spare: Vec::new(),
         turn: 0,
-        brief_wait: BRIEF_WAIT.0,
+        brief_wait: BRIEF_WAIT,
         held_until: None,
-        backoff: CONNECT_BACKOFF.0,
-        report: ReportLimit::default(),
+        backoff: CONNECT_BACKOFF,
+        report: REPORTS,
     };
     loop {
         let mut changed = Box::pin(shared.changed.notified());
@@ -195,10 +195,10 @@ impl BrokerReader {
         let is_complete = starved.is_empty() && due.is_none() && self.flights.is_empty();
         let wait = match (is_quiet, is_complete) {
             (true, true) => self.config.wait_max,
-            (true, false) => self.brief_wait.min(self.config.wait_max),
+            (true, false) => self.brief_wait.peek().min(self.config.wait_max),
             // The broker has data and answers as soon as it has read them.
             (false, _) if has_ends => slow_wait.unwrap_or(self.config.wait_max),
-            (false, _) => BRIEF_WAIT.0.min(self.config.wait_max),
+            (false, _) => BRIEF_WAIT.peek().min(self.config.wait_max),
         };
         self.turn = self.turn.wrapping_add(1);
         let fetch = Fetch {
@@ -229,13 +229,13 @@ impl BrokerReader {
         match landed {
             Ok((connection, outcomes)) => {
                 self.spare.push(connection);
-                self.backoff = CONNECT_BACKOFF.0;
+                self.backoff.reset();
                 self.report.reset();
                 let delivered = deliver(&self.shared, &flight.wanted, outcomes);
                 if flight.is_quiet && delivered {
-                    self.brief_wait = BRIEF_WAIT.0;
+                    self.brief_wait.reset();
                 } else if flight.is_quiet {
-                    self.brief_wait = (self.brief_wait * 2).min(BRIEF_WAIT.1);
+                    self.brief_wait.advance();
                 }
             }
             Err((is_usual, error)) => {
@@ -254,8 +254,7 @@ impl BrokerReader {
                 self.landing.shutdown().await;
                 self.flights.clear();
                 self.spare.clear();
-                sleep(self.backoff).await;
-                self.backoff = (self.backoff * 2).min(CONNECT_BACKOFF.1);
+                self.backoff.wait().await;
                 release(&self.shared, leader);
             }
         }
@@ -403,14 +402,13 @@ pub(super) fn deliver(
                 }
             }
             Outcome::FindLeader(error) => {
-                let is_lasting = source.denial_pause == DENIAL_PAUSE.1;
+                let is_lasting = source.denials.peek() == DENIAL_PAUSE_MAX;
                 if is_lasting && source.report.is_due() {
                     let leader = source.leader;
                     tracing::warn!(%tp, leader, ?error, "the leader in the metadata denies it, trying again");
                 }
                 source.leader = None;
-                source.not_before = Some(Instant::now() + source.denial_pause);
-                source.denial_pause = (source.denial_pause * 2).min(DENIAL_PAUSE.1);
+                source.not_before = Some(Instant::now() + source.denials.advance());
                 leaderless = true;
             }
             Outcome::Wait { error, pause } => {
@@ -430,7 +428,7 @@ pub(super) fn deliver(
 
 /// Hands on what could be read of one partition; returns whether there was anything.
 fn hand_on(tp: &TopicPartition, source: &mut Source, mut read: Read) -> bool {
-    source.denial_pause = DENIAL_PAUSE.0;
+    source.denials.reset();
     source.place.log_start = read.log_start_offset;
     let next = source.place.advance(&mut read.reading, read.found);
     heed(tp, source, next);

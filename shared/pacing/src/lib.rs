@@ -1,0 +1,7 @@
+//! How often: [`Backoff`] spaces attempts, and [`ReportLimit`] spaces log lines about what goes on failing.
+
+mod backoff;
+mod report_limit;
+
+pub use self::backoff::Backoff;
+pub use self::report_limit::ReportLimit;
