@@ -8,7 +8,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kafka_core::TopicPartition;
+use kafka_core::{NodeId, TopicPartition};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{self, BrokerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -21,9 +21,6 @@ use crate::error::ClientError;
 
 /// The key type of FindCoordinator that asks for a consumer group.
 const GROUP_KEY_TYPE: i8 = 0;
-
-/// A broker's node id.
-pub type NodeId = i32;
 
 /// One topic, as the cluster describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

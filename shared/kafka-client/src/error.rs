@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use kafka_core::TopicPartition;
+use kafka_core::{NodeId, TopicPartition};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
 
-use crate::cluster::NodeId;
 use crate::connection::ConnectionError;
 
 /// Why a cluster did not do what it was asked, by what the caller does about it.

@@ -10,13 +10,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kafka_core::TopicPartition;
 use kafka_core::record_batch::BatchBuilder;
+use kafka_core::{NodeId, TopicPartition};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 use tokio::time::Instant;
 
-use crate::cluster::{Cluster, NodeId, topic_name};
+use crate::cluster::{Cluster, topic_name};
 use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};
 use crate::writer::ProduceError;

@@ -11,14 +11,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use kafka_core::TopicPartition;
 use kafka_core::member::CommitIdentity;
+use kafka_core::{NodeId, TopicPartition};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 use kafka_protocol::protocol::StrBytes;
 
 use crate::api::Call;
-use crate::cluster::{Cluster, NodeId, TopicMetadata, topic_name};
+use crate::cluster::{Cluster, TopicMetadata, topic_name};
 use crate::connection::Connection;
 use crate::error::{ClientError, PartitionError};
 

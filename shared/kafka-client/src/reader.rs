@@ -23,8 +23,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kafka_core::TopicPartition;
 use kafka_core::record_batch::{DamagedBatch, RawBatch};
+use kafka_core::{NodeId, TopicPartition};
 use kafka_protocol::ResponseError;
 use pacing::{Backoff, ReportLimit};
 use tokio::sync::{Notify, mpsc};
@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::cluster::{Cluster, NodeId, TopicMetadata};
+use crate::cluster::{Cluster, TopicMetadata};
 use crate::error::{ClientError, chain};
 pub use glimpse::glimpse;
 use trouble::Place;

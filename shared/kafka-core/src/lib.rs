@@ -17,4 +17,4 @@ pub mod record_batch;
 
 mod topic_partition;
 
-pub use topic_partition::TopicPartition;
+pub use topic_partition::{NodeId, TopicPartition};

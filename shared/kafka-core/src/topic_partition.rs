@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+/// A broker's node id.
+pub type NodeId = i32;
+
 /// One partition of one topic. Cloning copies a pointer to the topic's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {

@@ -13,7 +13,9 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use crate::run::Context;
+use crate::context::Context;
+
+pub(crate) mod probe;
 
 /// Probes and scrapers are few.
 const LIMITS: Limits = Limits::of_connections(64);
@@ -98,7 +100,6 @@ async fn metrics(State(context): State<Context>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe;
     use prometheus_client::metrics::counter::Counter;
     use tokio::task::JoinSet;
 

@@ -26,41 +26,26 @@
 //! }
 //! ```
 
-pub use arguments::explain;
-pub use clock::now_ms;
-pub use grouped::grouped;
-pub use health::{Check, Health};
-pub use host::host_name;
-pub use line_limit::LineLimit;
+pub use context::Context;
+pub use health::{Check, Health, Waiting};
 pub use metrics::{Durations, Families, Messaging, MessagingLabels, Metrics};
-pub use printable::{escaped, is_printable, printable};
-pub use progress::Progress;
+pub use process::{host_name, now_ms};
 pub use recurring::Recurring;
-pub use run::{Context, healthcheck, run, run_tool};
-pub use signals::hear_signals;
+pub use run::{explain, healthcheck, hear_signals, run, run_tool};
 pub use spans::{Span, SpanKind, SpanValue, Spans};
-pub use telemetry::{Console, HeldLines, two_decimals};
-pub use waiting::Waiting;
+pub use telemetry::{Console, HeldLines, LineLimit, Progress, two_decimals};
+pub use text::{escaped, grouped, is_printable, printable};
 
 pub mod settings;
 pub mod trace_context;
 
-mod arguments;
-#[cfg(test)]
-mod captured;
-mod clock;
-mod grouped;
+mod context;
 mod health;
-mod host;
 mod http;
-mod line_limit;
 mod metrics;
-mod printable;
-mod probe;
-mod progress;
+mod process;
 mod recurring;
 mod run;
-mod signals;
 mod spans;
 mod telemetry;
-mod waiting;
+mod text;

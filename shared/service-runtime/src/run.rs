@@ -18,35 +18,25 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::health::Health;
-use crate::http;
+use crate::context::Context;
+use crate::http::{self, probe};
 use crate::metrics::Metrics;
-use crate::probe;
 use crate::settings::{Environment, FromSettings, RuntimeSettings, load_with_changes};
-use crate::signals;
+#[cfg(feature = "otlp")]
 use crate::spans::Spans;
 use crate::telemetry::{self, Console, Stream};
+
+pub use self::arguments::explain;
+pub use self::signals::hear_signals;
+
+mod arguments;
+mod signals;
 
 /// The exit code for settings that are not usable, `EX_USAGE` of sysexits.
 const EXIT_BAD_SETTINGS: u8 = 64;
 
 /// The exit code of a service that failed.
 const EXIT_FAILED: u8 = 1;
-
-/// What surrounds a running service; cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Context {
-    /// Cancelled at the first SIGINT or SIGTERM: the service drains and returns.
-    pub stop: CancellationToken,
-    /// The checks that `/readyz` shows.
-    pub health: Health,
-    /// The metrics that `/metrics` shows.
-    pub metrics: Metrics,
-    /// Where spans go.
-    pub spans: Spans,
-    /// The place of the log lines.
-    pub console: Console,
-}
 
 /// Runs a service to its end and returns the process's exit code: 0 when it returned `Ok`, 1 when it failed or
 /// panicked, 64 when its settings are not usable.
@@ -149,7 +139,7 @@ fn stop_token(name: &str) -> Result<CancellationToken, ExitCode> {
 /// Reads the settings from the process environment, or says everything that is wrong with them.
 fn read_settings<S: FromSettings>(name: &str) -> Result<(S, RuntimeSettings, String), ExitCode> {
     // They are heard already where `main` began with that.
-    signals::hear_signals();
+    hear_signals();
     // A name or value that is not UTF-8 keeps a mark where it is not, and is judged like any other.
     let environment: Environment = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into()))

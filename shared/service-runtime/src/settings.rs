@@ -27,7 +27,7 @@ pub use secret::Secret;
 pub use secret_url::SecretUrl;
 use secret_url::{HIDDEN, Shown};
 pub use shared::{
-    ConnectionSettings, GroupSettings, LogFormat, RuntimeSettings, TopicSettings, value_bytes_max,
+    ConnectionSettings, GroupSettings, RuntimeSettings, TopicSettings, value_bytes_max,
 };
 pub use violation::{Violation, Violations};
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select_all;
-use kafka_core::TopicPartition;
+use kafka_core::{NodeId, TopicPartition};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 use pacing::{Backoff, ReportLimit};
@@ -22,7 +22,7 @@ use super::request::{in_turn, request};
 use super::response::{self, Asked, ERROR_PAUSE, Outcome, Read};
 use super::trouble::Next;
 use super::{DENIAL_PAUSE_MAX, Fetched, OnFetch, REPORTS, ReaderConfig, Shared, Source, Wanted};
-use crate::cluster::{Cluster, NodeId};
+use crate::cluster::Cluster;
 use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};
 

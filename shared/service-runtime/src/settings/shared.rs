@@ -1,9 +1,7 @@
 //! The settings that several of the binaries have.
 
-use std::fmt::{self, Display};
-
 use super::{FromSettings, SecretUrl, Settings};
-use crate::telemetry::targets;
+use crate::telemetry::{LogFormat, targets};
 
 /// The most partitions that a topic is created with.
 const PARTITIONS_MAX: i32 = 10_000;
@@ -177,23 +175,5 @@ impl FromSettings for RuntimeSettings {
                 "Log lines for people, or one JSON object a line.",
             ),
         }
-    }
-}
-
-/// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-impl Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        })
     }
 }

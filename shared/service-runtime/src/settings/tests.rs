@@ -9,6 +9,7 @@ use proptest::prelude::{Strategy, proptest};
 use proptest::sample::select;
 
 use super::*;
+use crate::telemetry::LogFormat;
 
 /// A small service's settings, of every kind.
 #[derive(Debug, PartialEq)]

@@ -1,13 +1,11 @@
-//! Log lines while something else has the terminal.
+//! Log lines that wait while something else is drawn on the terminal.
 
 use std::collections::VecDeque;
 
 use tokio::sync::watch;
 
-use super::{Console, Placing};
-
 /// Lines that are kept; of more, the oldest are only counted.
-const LINES_MAX: usize = 1_000;
+pub(super) const LINES_MAX: usize = 1_000;
 
 /// The lines that were not written yet.
 pub(super) struct Held {
@@ -16,25 +14,20 @@ pub(super) struct Held {
     latest: watch::Sender<String>,
 }
 
-/// Keeps log lines from the terminal while it lives; when it is dropped, they are written.
-#[derive(Debug)]
-pub struct HeldLines {
-    console: Console,
-    latest: watch::Receiver<String>,
-}
-
-impl Console {
-    /// Has every further line kept until the returned value is dropped. Where log lines go to a file or a pipe they are in
-    /// nobody's way and written as ever.
-    pub fn hold_lines(&self) -> HeldLines {
-        let (sender, latest) = watch::channel(String::new());
-        let held = Held { lines: VecDeque::new(), forgotten: 0, latest: sender };
-        *self.placing() = Placing::Held(held);
-        HeldLines { console: self.clone(), latest }
-    }
-}
-
 impl Held {
+    /// Returns a buffer without lines, and the latest line that it was given, without colours.
+    pub(super) fn new() -> (Self, watch::Receiver<String>) {
+        let (sender, latest) = watch::channel(String::new());
+        (Self { lines: VecDeque::new(), forgotten: 0, latest: sender }, latest)
+    }
+
+    /// Returns the lines to write, after one that counts those that were forgotten.
+    pub(super) fn into_lines(self) -> impl Iterator<Item = Vec<u8>> {
+        let forgotten = self.forgotten;
+        let counted = (forgotten > 0).then(|| format!("… {forgotten} log lines before these\n"));
+        counted.into_iter().map(String::into_bytes).chain(self.lines)
+    }
+
     /// Takes note of a line, and keeps it if it `is_in_the_way`.
     pub(super) fn take(&mut self, line: &[u8], is_in_the_way: bool) {
         self.latest.send_replace(without_colours(&String::from_utf8_lossy(line)));
@@ -46,32 +39,6 @@ impl Held {
             self.forgotten += 1;
         }
         self.lines.push_back(line.to_vec());
-    }
-}
-
-impl HeldLines {
-    /// Waits for a line and returns it without colours and without its end; of several the last.
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub async fn next(&mut self) -> String {
-        if self.latest.changed().await.is_err() {
-            // Somebody else has the lines now.
-            std::future::pending::<()>().await;
-        }
-        self.latest.borrow_and_update().trim_end().to_owned()
-    }
-}
-
-impl Drop for HeldLines {
-    fn drop(&mut self) {
-        let placing = std::mem::replace(&mut *self.console.placing(), Placing::Stream);
-        let Placing::Held(Held { lines, forgotten, latest: _ }) = placing else { return };
-        let counted = (forgotten > 0).then(|| format!("… {forgotten} log lines before these\n"));
-        for line in counted.into_iter().map(String::into_bytes).chain(lines) {
-            // Nothing can be done about a closed stream.
-            self.console.write_line(&line).unwrap_or_default();
-        }
     }
 }
 
@@ -93,10 +60,7 @@ fn without_colours(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
-    use crate::telemetry::Stream;
 
     #[test]
     fn colours_are_taken_out_and_nothing_else() {
@@ -109,34 +73,5 @@ mod tests {
         ] {
             assert_eq!(without_colours(line), text);
         }
-    }
-
-    #[tokio::test]
-    async fn the_latest_line_is_told_and_the_oldest_ones_are_forgotten() {
-        let console = Console::new(Stream::Stderr);
-        let mut held = console.hold_lines();
-        for number in 0..=LINES_MAX {
-            match &mut *console.placing() {
-                Placing::Held(held) => held.take(format!("line {number}\n").as_bytes(), true),
-                Placing::Stream | Placing::Inside(_) => panic!("nothing is held"),
-            }
-        }
-        assert_eq!(held.next().await, format!("line {LINES_MAX}"));
-        let placing = std::mem::replace(&mut *console.placing(), Placing::Stream);
-        let Placing::Held(Held { lines, forgotten, .. }) = placing else {
-            panic!("nothing is held")
-        };
-        assert_eq!((lines.len(), forgotten, lines[0].as_slice()), (LINES_MAX, 1, &b"line 1\n"[..]));
-    }
-
-    #[tokio::test]
-    async fn lines_that_are_in_nobodys_way_are_written_and_told() {
-        // The standard error of a test is no terminal where tests are counted; where it is one, the line is kept.
-        let console = Console::new(Stream::Stderr);
-        let mut held = console.hold_lines();
-        (&console).write_all(b"told\n").unwrap();
-        assert_eq!(held.next().await, "told");
-        drop(held);
-        assert!(matches!(&*console.placing(), Placing::Stream));
     }
 }

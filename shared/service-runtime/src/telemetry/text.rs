@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::printable::Escaped;
+use crate::text::Escaped;
 
 /// Time of day (UTC), level, message, fields, and the fields of the spans around; the module only below INFO.
 ///
@@ -116,7 +116,7 @@ mod tests {
     use tracing::{debug, info, info_span};
 
     use super::*;
-    use crate::captured::Captured;
+    use crate::telemetry::captured::Captured;
 
     #[test]
     fn a_line_has_time_level_message_and_fields_and_ends_with_those_of_its_spans() {
@@ -169,7 +169,7 @@ mod tests {
         });
 
         assert_eq!(lines.lines().count(), 3, "{lines}");
-        let is_safe = |line: &str| line.chars().all(crate::printable::is_printable);
+        let is_safe = |line: &str| line.chars().all(crate::text::is_printable);
         assert!(lines.lines().all(is_safe), "{lines:?}");
         assert_eq!(lines.matches("\\u{1b}]52").count(), 16, "{lines}");
     }

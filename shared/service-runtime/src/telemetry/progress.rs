@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::telemetry::Console;
+use super::console::Console;
 
 /// Shows how much of something is done; clones show the same.
 #[derive(Debug, Clone)]

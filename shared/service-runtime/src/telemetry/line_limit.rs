@@ -107,7 +107,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::captured::Captured;
+    use crate::telemetry::captured::Captured;
 
     #[tokio::test(start_paused = true)]
     async fn the_first_lines_of_a_second_are_admitted_and_the_others_counted() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::health::Check;
+use super::checks::Check;
 
 /// How long it is waited in silence: a leader that moves or a topic that is new is no outage.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -57,8 +57,8 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::captured::Captured;
     use crate::health::Health;
+    use crate::telemetry::captured::Captured;
 
     #[tokio::test(start_paused = true)]
     async fn a_short_wait_shows_in_the_check_and_not_in_the_log() {

@@ -1,0 +1,95 @@
+//! Health: named checks that the service sets and `/readyz` shows, and whether it should be killed, for `/healthz`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// The checks of a service; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    checks: Arc<Mutex<Checks>>,
+    stuck: Arc<OnceLock<String>>,
+}
+
+type Checks = BTreeMap<&'static str, State>;
+
+/// What is known of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Nothing is amiss; there may be something to know.
+    Ready { note: Option<String> },
+    /// The service cannot do its work.
+    NotReady { reason: String },
+}
+
+impl Health {
+    /// Returns the check of this name, which is not ready until it is told so.
+    pub fn check(&self, name: &'static str) -> Check {
+        let check = Check { name, checks: Arc::clone(&self.checks) };
+        check.not_ready("starting");
+        check
+    }
+
+    /// Returns every check with the reason why it is not ready; the service is ready when there are checks and
+    /// none has a reason.
+    pub fn report(&self) -> BTreeMap<&'static str, Option<String>> {
+        let reason = |state: &State| match state {
+            State::Ready { .. } => None,
+            State::NotReady { reason } => Some(reason.clone()),
+        };
+        self.checks().iter().map(|(name, state)| (*name, reason(state))).collect()
+    }
+
+    /// Returns what there is to know of checks that are ready, by their names.
+    pub fn notes(&self) -> BTreeMap<&'static str, String> {
+        let note = |state: &State| match state {
+            State::Ready { note } => note.clone(),
+            State::NotReady { .. } => None,
+        };
+        let checks = self.checks();
+        checks.iter().filter_map(|(name, state)| Some((*name, note(state)?))).collect()
+    }
+
+    fn checks(&self) -> MutexGuard<'_, Checks> {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the process cannot go on and should be killed, and why. There is no way back.
+    pub fn stuck(&self, reason: impl Into<String>) {
+        // The first reason is the cause.
+        self.stuck.get_or_init(|| reason.into());
+    }
+
+    /// Returns why the process should be killed, if it should.
+    pub fn why_stuck(&self) -> Option<&str> {
+        self.stuck.get().map(String::as_str)
+    }
+}
+
+/// One check; the last call on any clone of it counts.
+#[derive(Debug, Clone)]
+pub struct Check {
+    name: &'static str,
+    checks: Arc<Mutex<Checks>>,
+}
+
+impl Check {
+    /// Says that nothing is amiss.
+    pub fn ready(&self) {
+        self.set(State::Ready { note: None });
+    }
+
+    /// Says that nothing is amiss, and what there is to know, such as `paused by kim`.
+    pub fn ready_with(&self, note: impl Into<String>) {
+        self.set(State::Ready { note: Some(note.into()) });
+    }
+
+    /// Says why the service cannot do its work, such as `joining the group`.
+    pub fn not_ready(&self, reason: impl Into<String>) {
+        self.set(State::NotReady { reason: reason.into() });
+    }
+
+    fn set(&self, state: State) {
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        checks.insert(self.name, state);
+    }
+}
