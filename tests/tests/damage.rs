@@ -21,7 +21,7 @@ async fn damage_on_the_way_is_gone_with_the_next_fetch() -> Result<()> {
     let place = (0, Ledger::offsets(DAMAGED).start);
     scenario.proxy()?.damage(place, AT, DamageKind::Plain, 1);
     let processor = scenario.processor("processor")?.start()?;
-    processor.line("the log cannot be read here, looking again").await?;
+    processor.line("the log cannot be read here, fetching again").await?;
     let nothing = BTreeSet::new();
     let stats = scenario.stats_at_end(ledger.records(&nothing)?).await?;
     ledger.check(&stats, &nothing)?;

@@ -1,22 +1,22 @@
-//! Reads partitions: a few long-polling connections per broker, batches handed on as they came.
+//! Reads partitions over a few long-polling connections to each broker and delivers batches as they are stored.
 //!
 //! A partition is added with the offset to start at and a bounded channel; its batches arrive there in offset order.
-//! A partition whose channel is full is left out of the next request and holds back nobody else. The position advances
-//! only past batches that were handed on, so an interrupted request loses nothing.
+//! The reader leaves a partition with a full channel out of the next request, so it delays no other partition. The
+//! position advances only past delivered batches, so an interrupted request loses nothing.
 //!
-//! Whatever is handed on was verified (`kafka_core::record_batch::Answer`); damage is handed on as what it is once a
-//! second fetch has brought the same bytes.
+//! Every delivered batch was verified (`kafka_core::record_batch::Answer`). A damaged batch is delivered as damaged after a
+//! second fetch has returned the same bytes.
 //!
-//! Reading is `read_committed`: the broker answers up to the last stable offset and names the transactions that were
-//! aborted; filtering them is the receiver's (`kafka_core::record_batch::AbortedTransactions`).
+//! Reading is `read_committed`: the broker answers up to the last stable offset and lists aborted
+//! transactions; the receiver filters them (`kafka_core::record_batch::AbortedTransactions`).
 //!
 //! Fetch: <https://kafka.apache.org/protocol#The_Messages_Fetch>, topic ids in it: KIP-516.
 
 mod broker;
-mod glimpse;
+mod damage;
+mod peek;
 mod request;
 mod response;
-mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -34,30 +34,29 @@ use uuid::Uuid;
 
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::error::{ClientError, chain};
-pub use glimpse::glimpse;
-use trouble::Place;
+use damage::Place;
+pub use peek::peek;
 
-/// Pause before leaders are looked up again, at first and at most.
+/// Pauses between lookups of leaders.
 const METADATA_BACKOFF: Backoff = Backoff::new(METADATA_PAUSE, Duration::from_secs(1));
 const METADATA_PAUSE: Duration = Duration::from_millis(50);
-/// Pause before a partition is asked for again after the leader denied its leadership, first and at most. Metadata may
-/// lag behind an election.
+/// Pauses before a partition is fetched again after its leader has denied leadership: metadata may lag behind an election.
 const DENIAL_BACKOFF: Backoff = Backoff::new(DENIAL_PAUSE_MIN, DENIAL_PAUSE_MAX);
 const DENIAL_PAUSE_MIN: Duration = Duration::from_millis(50);
 const DENIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Reports of one failure, at most one in five seconds.
+/// At most one log line about a failure in five seconds.
 const REPORTS: ReportLimit = ReportLimit::every(Duration::from_secs(5));
 
-/// Is told of every fetch: how long it took, the broker's waiting included, and why it failed if it did.
+/// Observer of fetches: gets the duration of each, with the broker's wait, and its error if it failed.
 #[derive(Clone)]
-pub struct OnFetch(Arc<Told>);
+pub struct OnFetch(Arc<Observer>);
 
-type Told = dyn Fn(Duration, Option<&ClientError>) + Send + Sync;
+type Observer = dyn Fn(Duration, Option<&ClientError>) + Send + Sync;
 
 impl OnFetch {
-    /// Has `told` called after every fetch. It must not block.
-    pub fn new(told: impl Fn(Duration, Option<&ClientError>) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(told))
+    /// Calls `observe` after every fetch. It must not block.
+    pub fn new(observe: impl Fn(Duration, Option<&ClientError>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(observe))
     }
 }
 
@@ -74,9 +73,9 @@ pub struct ReaderConfig {
     pub partition_bytes_max: i32,
     /// Most bytes of one response, unless the first batch alone is larger.
     pub response_bytes_max: i32,
-    /// How long the broker holds back an answer while there is nothing new.
+    /// How long the broker waits for new records before it answers without any.
     pub wait_max: Duration,
-    /// Who is told of fetches.
+    /// Observer of fetches.
     pub on_fetch: Option<OnFetch>,
 }
 
@@ -91,19 +90,19 @@ impl Default for ReaderConfig {
     }
 }
 
-/// What arrives for one partition.
+/// An event of one partition.
 #[derive(Debug)]
 pub enum Fetched {
     /// The next batches of the log.
     Batches(FetchedBatches),
-    /// The position is outside the log; nothing more arrives until the partition is added again.
+    /// The position is outside the log. The reader delivers nothing more until the partition is added again.
     OutOfRange {
-        /// The offset that was asked for.
+        /// The requested offset.
         position: i64,
     },
-    /// The topic was deleted and created again; nothing more arrives until the partition is added again.
+    /// The topic was deleted and created again. The reader delivers nothing more until the partition is added again.
     Recreated {
-        /// The id of the topic that bears the name by now.
+        /// The id of the topic that has the name at present.
         topic_id: Uuid,
     },
 }
@@ -111,16 +110,16 @@ pub enum Fetched {
 /// Batches of one partition in offset order, and where the log ended when they were read.
 #[derive(Debug)]
 pub struct FetchedBatches {
-    /// The batches as stored: compressed, control batches and aborted ones included. The first may begin below the
-    /// position that was asked for. Empty when only the ends have news.
+    /// The batches as stored: compressed, with control batches and aborted ones. The first may begin below the requested
+    /// position. Empty if only the log's ends have changed.
     pub batches: Vec<RawBatch>,
-    /// The damaged batch that follows them: its bytes have come twice.
+    /// The damaged batch that follows them: two fetches returned the same bytes.
     pub damaged: Option<DamagedBatch>,
     /// Transactions aborted within these batches, as `(producer id, first offset)`.
     pub aborted: Vec<(i64, i64)>,
-    /// The offset that reading goes on with.
+    /// The offset of the next fetch.
     pub next_offset: i64,
-    /// The end of what can be read: no transaction below it is open.
+    /// The last stable offset: no transaction below it is open.
     pub last_stable_offset: i64,
     /// The end of the log; larger than `last_stable_offset` while a transaction is open.
     pub high_watermark: i64,
@@ -128,28 +127,27 @@ pub struct FetchedBatches {
     pub log_start_offset: i64,
 }
 
-/// Where one partition's reading stands.
+/// The state of one partition.
 #[derive(Debug)]
 struct Source {
     topic_id: Uuid,
     place: Place,
-    /// Tells two additions of the same partition apart.
+    /// Distinguishes two additions of the same partition.
     addition: u64,
     leader: Option<NodeId>,
     sender: mpsc::Sender<Fetched>,
-    /// The ends that were last handed on, to hand on news of them without batches once.
+    /// The ends that were delivered last: a change without batches is delivered once.
     ends: Option<(i64, i64)>,
-    /// Waits for the partition to be added again.
+    /// Whether the partition has to be added again.
     halted: bool,
-    /// Not fetched before then, after an error that time may heal.
+    /// The earliest time of the next fetch, after a retriable error.
     not_before: Option<Instant>,
-    /// How long a leader that denied its leadership is left alone if metadata name it again.
+    /// Pauses after a leader has denied its leadership.
     denials: Backoff,
     report: ReportLimit,
 }
 
 impl Source {
-    /// Begins at `position`, without a leader.
     fn new(topic_id: Uuid, position: i64, addition: u64, sender: mpsc::Sender<Fetched>) -> Self {
         Self {
             topic_id,
@@ -171,15 +169,15 @@ impl Source {
 struct Wanted {
     topic_id: Uuid,
     position: i64,
-    /// The offset that is asked for: the position, or a lower one.
+    /// The offset to fetch from: the position, or a lower one.
     asked: i64,
-    /// The most bytes that are asked for.
+    /// `partition_max_bytes` of the request.
     room: i32,
-    /// How long the broker may look for data, where the usual time was not enough.
+    /// How long the broker may look for data, if the usual time was too short.
     wait: Option<Duration>,
-    /// Whether the broker is able to find the position in its log.
+    /// Whether the broker can find the position in its log.
     is_findable: bool,
-    /// Whether it has to be the first of the request.
+    /// Whether it must be the first partition of the request.
     is_urgent: bool,
     addition: u64,
 }
@@ -187,7 +185,7 @@ struct Wanted {
 #[derive(Debug, Default)]
 struct Shared {
     sources: Mutex<BTreeMap<TopicPartition, Source>>,
-    /// A partition was added, removed, given a leader, or has room again.
+    /// A partition was added or removed, has a leader, or has room again.
     changed: Notify,
     /// A partition has no known leader.
     leaderless: Notify,
@@ -217,8 +215,8 @@ impl Reader {
         Self { shared, additions: 0, _tasks: tasks }
     }
 
-    /// Reads `tp` from `position` on into `sender`, instead of from wherever it was read before. The topic has to have
-    /// the id `topic_id`; another one is reported as [`Fetched::Recreated`].
+    /// Reads `tp` from `position` into `sender`, and drops an earlier position. If the topic has another id than `topic_id`,
+    /// the reader delivers [`Fetched::Recreated`].
     pub fn add(
         &mut self,
         tp: TopicPartition,
@@ -232,13 +230,13 @@ impl Reader {
         self.shared.leaderless.notify_one();
     }
 
-    /// Reads `tp` no longer. Batches already in its channel stay there.
+    /// Stops reading `tp`. Batches in its channel stay there.
     pub fn remove(&mut self, tp: &TopicPartition) {
         self.shared.sources().remove(tp);
     }
 }
 
-/// Finds leaders for partitions that have none and runs one task per broker that leads any.
+/// Finds leaders for partitions without one and runs a task for each broker that leads partitions.
 async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) {
     let mut brokers: BTreeMap<NodeId, tokio::task::AbortHandle> = BTreeMap::new();
     let mut tasks = JoinSet::new();
@@ -258,7 +256,7 @@ async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) 
         }
         let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
         match cluster.describe(&names).await {
-            Ok(described) => place(&shared, &described),
+            Ok(described) => apply_metadata(&shared, &described),
             Err(error) => {
                 if report.is_due() {
                     tracing::warn!(error = %chain(&error), "waiting for a broker to read from");
@@ -275,8 +273,8 @@ async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) 
             }
         }
         shared.changed.notify_waiters();
-        // Partitions without a leader are asked for again, less and less often. Those whose leader denies it come back
-        // after pauses of their own, which many partitions must not add up to a flood of requests.
+        // Partitions without a leader are looked up again after growing pauses. Those whose leader denies leadership have
+        // pauses of their own; many of them together must not flood the cluster with requests.
         let is_waiting =
             shared.sources().values().any(|source| source.leader.is_none() && !source.halted);
         let is_denied =
@@ -294,13 +292,16 @@ async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) 
     }
 }
 
-/// Gives every partition of the topics that were described its leader; reports topics that are not the ones they were.
-fn place(shared: &Shared, described: &BTreeMap<String, Result<TopicMetadata, ResponseError>>) {
+/// Sets the leader of every partition of the described topics and delivers the recreation of topics.
+fn apply_metadata(
+    shared: &Shared,
+    described: &BTreeMap<String, Result<TopicMetadata, ResponseError>>,
+) {
     for (tp, source) in shared.sources().iter_mut() {
         let Some(Ok(topic)) = described.get(tp.topic.as_ref()) else { continue };
         if topic.topic_id != source.topic_id && !source.halted {
             source.leader = None;
-            // While the channel is full, the next look at the metadata finds the topic again.
+            // While the channel is full, the next metadata request repeats this.
             let fetched = Fetched::Recreated { topic_id: topic.topic_id };
             source.halted = source.sender.try_send(fetched).is_ok();
         } else if source.leader.is_none() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_client::cluster::{Cluster, TopicMetadata};
-use kafka_client::reader::{FetchedBatches, glimpse};
+use kafka_client::reader::{FetchedBatches, peek};
 use kafka_core::TopicPartition;
 use kafka_core::record_batch::AbortedTransactions;
 use tokio::time::Instant;
@@ -77,7 +77,7 @@ async fn timestamp(
     topic: &TopicMetadata,
     offset: i64,
 ) -> Option<i64> {
-    match glimpse(cluster, tp, topic, offset, LOOK_BYTES_MAX).await {
+    match peek(cluster, tp, topic, offset, LOOK_BYTES_MAX).await {
         Ok(fetched) => first_timestamp(fetched, offset),
         Err(error) => {
             tracing::debug!(partition = %tp, offset, %error, "cannot look at the next record");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::ClientError;
-use kafka_client::reader::{FetchedBatches, glimpse};
+use kafka_client::reader::{FetchedBatches, peek};
 use kafka_core::TopicPartition;
 use kafka_core::record_batch::{AbortedTransactions, Record};
 use kafka_protocol::ResponseError;
@@ -41,7 +41,7 @@ impl<T> Tail<T> {
     /// of the records, as much again. A partition that cannot be read keeps no other from being read.
     ///
     /// # Errors
-    /// The first one of [`glimpse`], but a log that was cut meanwhile is none.
+    /// The first one of [`peek`], but a log that was cut meanwhile is none.
     pub(super) async fn catch_up(
         &mut self,
         cluster: &Cluster,
@@ -68,7 +68,7 @@ impl<T> Tail<T> {
                 if part.next_offset >= end {
                     break;
                 }
-                let fetched = match glimpse(cluster, &tp, topic, part.next_offset, LOOK_BYTES_MAX)
+                let fetched = match peek(cluster, &tp, topic, part.next_offset, LOOK_BYTES_MAX)
                     .await
                 {
                     Ok(fetched) => fetched,

@@ -1,9 +1,9 @@
-//! One broker's fetch loop: plan requests from what has room, hand on what comes, again.
+//! The fetch loop of one broker: plan a request for partitions with room, deliver the response, repeat.
 //!
-//! Several requests are under way at once, each on a connection of its own and for other partitions: while one response is
-//! worked on, the next ones are on their way. A partition is in one request at a time, and only while its channel has
-//! room. Partitions that have caught up with their log are asked for together, in a quiet request that waits at the
-//! broker for news. A partition whose data the broker needs long to read is asked for alone.
+//! Several requests are in flight at once, each on its own connection and for different partitions, so responses arrive while
+//! an earlier one is delivered. A partition is in one request at a time, and only while its channel has room. Partitions
+//! that have caught up with their log share a quiet request, which waits at the broker for new records. A partition
+//! whose data the broker reads slowly has a request of its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,73 +18,71 @@ use tokio::sync::mpsc;
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::request::{in_turn, request};
+use super::damage::Next;
+use super::request::{request, rotated};
 use super::response::{self, Asked, ERROR_PAUSE, Outcome, Read};
-use super::trouble::Next;
 use super::{DENIAL_PAUSE_MAX, Fetched, OnFetch, REPORTS, ReaderConfig, Shared, Source, Wanted};
 use crate::cluster::Cluster;
 use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};
 
-/// Requests that are under way at once. One of them may be quiet.
-const LANES: usize = 3;
-/// How long a quiet request is held back for a partition whose channel is still full: its worker is taking the last
-/// fetch at this moment.
-const COMPANY_WAIT: Duration = Duration::from_millis(2);
-/// How long the broker may hold back the answer to a request that cannot name all partitions or whose partitions may
-/// have no data: first, and at most.
-const BRIEF_WAIT: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(100));
-/// A connection that breaks after less than that was not idle.
+/// Requests in flight at once. One of them may be quiet.
+const REQUESTS_IN_FLIGHT_MAX: usize = 3;
+/// How long a quiet request waits for a partition with a full channel: its worker may be taking the last fetch.
+const GATHER_WAIT: Duration = Duration::from_millis(2);
+/// How long the broker may wait for records if the request leaves partitions out, or if its partitions may have no data.
+const SHORT_WAIT: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(100));
+/// A connection that broke earlier than this after a request was not idle.
 const IDLE_MIN: Duration = Duration::from_secs(1);
-/// Pause before a broker is connected to again, first and at most.
+/// Pauses between connection attempts.
 const CONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
-/// What the next request asks for, and what it leaves out.
+/// The next request: its partitions, and those it leaves out.
 #[derive(Debug, Default)]
 struct Plan {
     wanted: BTreeMap<TopicPartition, Wanted>,
-    /// Whether all of them have caught up, so that the broker will wait for news.
+    /// Whether all of them have caught up, so that the broker will wait for new records.
     is_quiet: bool,
-    /// How long the broker may look for the data of the one partition, if that is slow.
+    /// How long the broker may look for data, if the request is for one slow partition.
     slow_wait: Option<Duration>,
     /// Whether the ends of all their logs are known.
     has_ends: bool,
-    /// Channels of partitions that are left out because they are full.
+    /// The full channels of partitions that are left out.
     starved: Vec<mpsc::Sender<Fetched>>,
-    /// When a partition that is left out after an error may be asked for again.
+    /// When the first partition that is left out after an error may be fetched again.
     due: Option<Instant>,
 }
 
-/// A request that is under way.
+/// A request in flight.
 #[derive(Debug)]
-struct Flight {
+struct InFlight {
     wanted: BTreeMap<TopicPartition, Wanted>,
     is_quiet: bool,
     is_slow: bool,
 }
 
-/// The connection that a request went over, and what came of it.
-type Landed = Result<(Connection, Vec<(TopicPartition, Outcome)>), ClientError>;
+/// The connection of a request, and its outcome for each partition.
+type Responded = Result<(Connection, Vec<(TopicPartition, Outcome)>), ClientError>;
 
-/// Reads whatever one broker leads.
+/// The partitions that one broker leads.
 struct BrokerReader {
     leader: NodeId,
     cluster: Cluster,
     config: ReaderConfig,
     shared: Arc<Shared>,
-    flights: BTreeMap<task::Id, Flight>,
-    landing: JoinSet<Landed>,
-    /// Connections that no request is under way on.
+    in_flight: BTreeMap<task::Id, InFlight>,
+    responses: JoinSet<Responded>,
+    /// Connections without a request in flight.
     spare: Vec<Connection>,
-    turn: usize,
-    brief_wait: Backoff,
-    /// Until when a quiet request is held back.
+    rotation: usize,
+    short_wait: Backoff,
+    /// Until when a quiet request waits.
     held_until: Option<Instant>,
     backoff: Backoff,
     report: ReportLimit,
 }
 
-/// Reads whatever broker `leader` leads, until the task is dropped.
+/// Reads the partitions that broker `leader` leads, until the task is dropped.
 pub(super) async fn read(
     leader: NodeId,
     cluster: Cluster,
@@ -96,11 +94,11 @@ pub(super) async fn read(
         cluster,
         config,
         shared: Arc::clone(&shared),
-        flights: BTreeMap::new(),
-        landing: JoinSet::new(),
+        in_flight: BTreeMap::new(),
+        responses: JoinSet::new(),
         spare: Vec::new(),
-        turn: 0,
-        brief_wait: BRIEF_WAIT,
+        rotation: 0,
+        short_wait: SHORT_WAIT,
         held_until: None,
         backoff: CONNECT_BACKOFF,
         report: REPORTS,
@@ -109,15 +107,15 @@ pub(super) async fn read(
         let mut changed = Box::pin(shared.changed.notified());
         changed.as_mut().enable();
         let plan = reader.plan();
-        if reader.has_lane_for(&plan) {
+        if reader.can_send(&plan) {
             reader.send(plan);
             continue;
         }
-        // Where no lane is left, nothing but a landing helps.
-        let is_free = reader.flights.len() < LANES;
+        // With the most requests in flight, only a response makes room for another one.
+        let is_free = reader.in_flight.len() < REQUESTS_IN_FLIGHT_MAX;
         let held_until = reader.held_until.filter(|_| is_free);
         tokio::select! {
-            Some(landed) = reader.landing.join_next_with_id() => reader.land(landed).await,
+            Some(responded) = reader.responses.join_next_with_id() => reader.on_response(responded).await,
             () = changed, if is_free => {}
             () = room(plan.starved), if is_free => {}
             () = until(plan.due), if is_free => {}
@@ -127,14 +125,14 @@ pub(super) async fn read(
 }
 
 impl BrokerReader {
-    /// Returns what can be asked for: partitions that are behind with, if there are any, those that have caught up; or
-    /// one slow partition, while no other one is under way.
+    /// Returns the next request: partitions that lag together with those that have caught up, or one slow partition while
+    /// no other slow one is in flight.
     fn plan(&self) -> Plan {
         let mut plan = Plan { is_quiet: true, has_ends: true, ..Plan::default() };
         let now = Instant::now();
         let is_under_way = |tp: &TopicPartition, addition: u64| {
-            let mut flights = self.flights.values();
-            flights.any(|flight| flight.wanted.get(tp).is_some_and(|w| w.addition == addition))
+            let mut in_flight = self.in_flight.values();
+            in_flight.any(|flight| flight.wanted.get(tp).is_some_and(|w| w.addition == addition))
         };
         let mut sources = self.shared.sources();
         sources.retain(|_, source| !source.sender.is_closed());
@@ -154,15 +152,15 @@ impl BrokerReader {
             }
         }
         drop(sources);
-        self.part_slow(&mut plan);
+        self.separate_slow(&mut plan);
         plan
     }
 
-    /// Leaves of a plan only one slow partition, or only those that are not slow.
-    fn part_slow(&self, plan: &mut Plan) {
+    /// Reduces a plan to one slow partition, or to the partitions that are not slow.
+    fn separate_slow(&self, plan: &mut Plan) {
         let slow = plan.wanted.values().filter(|wanted| wanted.wait.is_some()).count();
-        let Some(turn) = self.turn.checked_rem(slow) else { return };
-        if self.flights.values().any(|flight| flight.is_slow) {
+        let Some(turn) = self.rotation.checked_rem(slow) else { return };
+        if self.in_flight.values().any(|flight| flight.is_slow) {
             plan.wanted.retain(|_, wanted| wanted.wait.is_none());
             return;
         }
@@ -173,69 +171,69 @@ impl BrokerReader {
         plan.wanted = BTreeMap::from([(tp.clone(), wanted.clone())]);
     }
 
-    /// Returns whether a request can be sent now.
-    fn has_lane_for(&mut self, plan: &Plan) -> bool {
-        if plan.wanted.is_empty() || self.flights.len() >= LANES {
+    /// Returns whether the planned request can be sent now.
+    fn can_send(&mut self, plan: &Plan) -> bool {
+        if plan.wanted.is_empty() || self.in_flight.len() >= REQUESTS_IN_FLIGHT_MAX {
             return false;
         }
         if !plan.is_quiet {
             return true;
         }
-        if self.flights.values().any(|flight| flight.is_quiet) {
+        if self.in_flight.values().any(|flight| flight.is_quiet) {
             return false;
         }
         let now = Instant::now();
-        plan.starved.is_empty() || *self.held_until.get_or_insert(now + COMPANY_WAIT) <= now
+        plan.starved.is_empty() || *self.held_until.get_or_insert(now + GATHER_WAIT) <= now
     }
 
-    /// Sends a request on a lane of its own.
+    /// Sends a request on its own connection.
     fn send(&mut self, plan: Plan) {
         let Plan { wanted, is_quiet, slow_wait, has_ends, starved, due } = plan;
         self.held_until = None;
-        let is_complete = starved.is_empty() && due.is_none() && self.flights.is_empty();
+        let is_complete = starved.is_empty() && due.is_none() && self.in_flight.is_empty();
         let wait = match (is_quiet, is_complete) {
             (true, true) => self.config.wait_max,
-            (true, false) => self.brief_wait.peek().min(self.config.wait_max),
-            // The broker has data and answers as soon as it has read them.
+            (true, false) => self.short_wait.peek().min(self.config.wait_max),
+            // The broker has data and answers as soon as it has read it.
             (false, _) if has_ends => slow_wait.unwrap_or(self.config.wait_max),
-            (false, _) => BRIEF_WAIT.peek().min(self.config.wait_max),
+            (false, _) => SHORT_WAIT.peek().min(self.config.wait_max),
         };
-        self.turn = self.turn.wrapping_add(1);
+        self.rotation = self.rotation.wrapping_add(1);
         let fetch = Fetch {
             leader: self.leader,
             cluster: self.cluster.clone(),
             config: self.config.clone(),
             wanted: wanted.clone(),
-            turn: self.turn,
+            rotation: self.rotation,
             wait,
         };
-        let id = self.landing.spawn(fetch.run_told(self.spare.pop())).id();
-        self.flights.insert(id, Flight { wanted, is_quiet, is_slow: slow_wait.is_some() });
+        let id = self.responses.spawn(fetch.run_observed(self.spare.pop())).id();
+        self.in_flight.insert(id, InFlight { wanted, is_quiet, is_slow: slow_wait.is_some() });
     }
 
-    /// Hands on what a request has brought, and tries again later what it has not.
-    async fn land(&mut self, landed: Result<(task::Id, Landed), JoinError>) {
-        let (id, landed) = match landed {
-            Ok((id, landed)) => (
+    /// Delivers what a request has returned; after an error the next plan asks again.
+    async fn on_response(&mut self, responded: Result<(task::Id, Responded), JoinError>) {
+        let (id, responded) = match responded {
+            Ok((id, responded)) => (
                 id,
-                landed.map_err(|error| {
+                responded.map_err(|error| {
                     let is_usual = error.is_retriable();
                     (is_usual, chain(&error))
                 }),
             ),
             Err(error) => (error.id(), Err((false, error.to_string()))),
         };
-        let Some(flight) = self.flights.remove(&id) else { return };
-        match landed {
+        let Some(flight) = self.in_flight.remove(&id) else { return };
+        match responded {
             Ok((connection, outcomes)) => {
                 self.spare.push(connection);
                 self.backoff.reset();
                 self.report.reset();
                 let delivered = deliver(&self.shared, &flight.wanted, outcomes);
                 if flight.is_quiet && delivered {
-                    self.brief_wait.reset();
+                    self.short_wait.reset();
                 } else if flight.is_quiet {
-                    self.brief_wait.advance();
+                    self.short_wait.advance();
                 }
             }
             Err((is_usual, error)) => {
@@ -251,8 +249,8 @@ impl BrokerReader {
                         tracing::error!(leader, error, "cannot read from this broker");
                     }
                 }
-                self.landing.shutdown().await;
-                self.flights.clear();
+                self.responses.shutdown().await;
+                self.in_flight.clear();
                 self.spare.clear();
                 self.backoff.wait().await;
                 release(&self.shared, leader);
@@ -270,43 +268,43 @@ impl Source {
             room: self.place.room(config.partition_bytes_max),
             wait: self.place.wait(),
             is_findable: self.place.is_findable(),
-            is_urgent: self.place.is_in_trouble(),
+            is_urgent: self.place.is_searching(),
             addition: self.addition,
         }
     }
 
-    /// Returns whether there was nothing more to read the last time that anything was heard of the log.
+    /// Returns whether the last response had no more records to read.
     fn is_caught_up(&self) -> bool {
         self.ends.is_some_and(|(last_stable, _)| last_stable <= self.place.position)
     }
 }
 
-/// What a request is made of.
+/// A request to one broker.
 struct Fetch {
     leader: NodeId,
     cluster: Cluster,
     config: ReaderConfig,
     wanted: BTreeMap<TopicPartition, Wanted>,
-    turn: usize,
+    rotation: usize,
     wait: Duration,
 }
 
 impl Fetch {
-    /// Runs, and tells how long that took.
-    async fn run_told(self, spare: Option<Connection>) -> Landed {
+    /// Runs, and reports the duration to the observer.
+    async fn run_observed(self, spare: Option<Connection>) -> Responded {
         let (begun, on_fetch) = (Instant::now(), self.config.on_fetch.clone());
-        let landed = self.run(spare).await;
-        if let Some(OnFetch(told)) = on_fetch {
-            told(begun.elapsed(), landed.as_ref().err());
+        let responded = self.run(spare).await;
+        if let Some(OnFetch(observe)) = on_fetch {
+            observe(begun.elapsed(), responded.as_ref().err());
         }
-        landed
+        responded
     }
 
-    /// Sends the request, over a connection that is there or a new one, and reads the answer.
+    /// Sends the request over a kept connection or a new one, and reads the response.
     ///
-    /// A broker closes connections that were idle for long (`connections.max.idle.ms`), also while a request waits there for
-    /// news. A request may be sent twice, so the rest of its wait goes on over a new connection.
-    async fn run(self, spare: Option<Connection>) -> Landed {
+    /// A broker closes idle connections (`connections.max.idle.ms`), even while a fetch waits there. A fetch may be sent
+    /// twice, so it spends the rest of its wait on a new connection.
+    async fn run(self, spare: Option<Connection>) -> Responded {
         let (begun, mut wait) = (Instant::now(), self.wait);
         let mut spare = spare.and_then(Connection::if_open);
         loop {
@@ -333,9 +331,9 @@ impl Fetch {
         Ok(self.cluster.connect(&address).await?)
     }
 
-    async fn ask(&self, mut connection: Connection, wait: Duration) -> Landed {
+    async fn ask(&self, mut connection: Connection, wait: Duration) -> Responded {
         let version = connection.version::<messages::FetchRequest>()?;
-        let order = in_turn(&self.wanted, self.turn);
+        let order = rotated(&self.wanted, self.rotation);
         let request = request(&order, &self.wanted, &self.config, wait, version);
         let deadline = wait + self.cluster.config().request_timeout;
         let answer = connection.call(&request, deadline).await?;
@@ -350,7 +348,7 @@ async fn room(starved: Vec<mpsc::Sender<Fetched>>) {
         return std::future::pending().await;
     }
     let room = starved.into_iter().map(|sender| Box::pin(sender.reserve_owned()));
-    // The permit goes back at once: the plan made next sees the room.
+    // The permit is returned at once: the next plan sees the room.
     drop(select_all(room).await);
 }
 
@@ -361,7 +359,7 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// Gives up the leadership of `leader` for all its partitions: the supervisor looks it up again.
+/// Forgets that `leader` leads its partitions, so that the supervisor looks their leaders up again.
 fn release(shared: &Shared, leader: NodeId) {
     for source in shared.sources().values_mut() {
         if source.leader == Some(leader) {
@@ -371,7 +369,7 @@ fn release(shared: &Shared, leader: NodeId) {
     shared.leaderless.notify_one();
 }
 
-/// Hands on what was answered; returns whether anything was.
+/// Applies the outcome of each partition; returns whether records were delivered.
 pub(super) fn deliver(
     shared: &Shared,
     wanted: &BTreeMap<TopicPartition, Wanted>,
@@ -386,11 +384,11 @@ pub(super) fn deliver(
             continue;
         }
         match outcome {
-            Outcome::Read(read) => delivered |= hand_on(&tp, source, read),
+            Outcome::Read(read) => delivered |= deliver_read(&tp, source, read),
             Outcome::Unreadable(error) => {
                 tracing::debug!(%tp, ?error, "not readable");
                 let next = source.place.step_back();
-                heed(&tp, source, next);
+                apply(&tp, source, next);
             }
             Outcome::OutOfRange => {
                 if source.place.out_of_range() {
@@ -398,14 +396,14 @@ pub(super) fn deliver(
                     let fetched = Fetched::OutOfRange { position };
                     source.halted = source.sender.try_send(fetched).is_ok();
                 } else {
-                    heed(&tp, source, Next::Stuck(ERROR_PAUSE));
+                    apply(&tp, source, Next::Stuck(ERROR_PAUSE));
                 }
             }
             Outcome::FindLeader(error) => {
                 let is_lasting = source.denials.peek() == DENIAL_PAUSE_MAX;
                 if is_lasting && source.report.is_due() {
                     let leader = source.leader;
-                    tracing::warn!(%tp, leader, ?error, "the leader in the metadata denies it, trying again");
+                    tracing::warn!(%tp, leader, ?error, "the leader in the metadata denies its leadership, trying again");
                 }
                 source.leader = None;
                 source.not_before = Some(Instant::now() + source.denials.advance());
@@ -413,7 +411,7 @@ pub(super) fn deliver(
             }
             Outcome::Wait { error, pause } => {
                 if source.report.is_due() {
-                    tracing::warn!(%tp, ?error, "cannot be read at the moment, trying again");
+                    tracing::warn!(%tp, ?error, "the partition cannot be read at the moment, trying again");
                 }
                 source.not_before = Some(Instant::now() + pause);
             }
@@ -426,40 +424,40 @@ pub(super) fn deliver(
     delivered
 }
 
-/// Hands on what could be read of one partition; returns whether there was anything.
-fn hand_on(tp: &TopicPartition, source: &mut Source, mut read: Read) -> bool {
+/// Delivers what was read of one partition; returns whether there were batches.
+fn deliver_read(tp: &TopicPartition, source: &mut Source, mut read: Read) -> bool {
     source.denials.reset();
     source.place.log_start = read.log_start_offset;
     let next = source.place.advance(&mut read.reading, read.found);
-    heed(tp, source, next);
+    apply(tp, source, next);
     let ends = (read.found.end, read.high_watermark);
     let has_any = !read.reading.batches.is_empty() || read.reading.damaged.is_some();
     if !has_any && source.ends == Some(ends) {
         return false;
     }
-    // Only this task sends, and the plan saw room; a channel that is closed is dropped by the next plan.
+    // Only this task sends, and the plan saw room. The next plan drops a closed channel.
     if source.sender.try_send(Fetched::Batches(read.into_fetched())).is_ok() {
         source.ends = Some(ends);
     }
     has_any
 }
 
-/// Says what is wrong with a log, and waits before it is asked for again.
-fn heed(tp: &TopicPartition, source: &mut Source, next: Next) {
+/// Logs why a partition cannot be read on, and sets the pause before its next fetch.
+fn apply(tp: &TopicPartition, source: &mut Source, next: Next) {
     let offset = source.place.position;
     match next {
         Next::GoOn => {}
         Next::Again { pause, reason } => {
             let asked = source.place.asked();
             if source.report.is_due() {
-                tracing::warn!(%tp, offset, asked, reason, "the log cannot be read here, looking again");
+                tracing::warn!(%tp, offset, asked, reason, "the log cannot be read here, fetching again");
             }
             source.not_before = Some(Instant::now() + pause);
         }
         Next::Stuck(pause) => {
             tracing::error!(
                 %tp, offset,
-                "the broker sends no whole batch from here on, although its log goes on: the partition waits"
+                "the broker returns no whole batch from here on, although its log goes on: the partition waits"
             );
             source.not_before = Some(Instant::now() + pause);
         }

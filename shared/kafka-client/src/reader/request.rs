@@ -1,4 +1,4 @@
-//! What a Fetch request says.
+//! Fetch requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,20 +18,20 @@ const TOPIC_IDS_SINCE: i16 = 13;
 /// Isolation level that ends at the last stable offset.
 const READ_COMMITTED: i8 = 1;
 
-/// Returns the partitions in the order in which they are asked for. A broker fills its response in this order, and only
-/// the first partition with news gets a batch that is larger than the room left: each has to be the first by turns.
-pub(super) fn in_turn(
+/// Returns the partitions in the order of the request. A broker fills its response in this order, and only the first
+/// partition with data gets a batch larger than the room left. So the order rotates from request to request.
+pub(super) fn rotated(
     wanted: &BTreeMap<TopicPartition, Wanted>,
-    turn: usize,
+    rotation: usize,
 ) -> Vec<&TopicPartition> {
     let mut order: Vec<&TopicPartition> = wanted.keys().collect();
-    let start = turn.checked_rem(order.len()).unwrap_or(0);
+    let start = rotation.checked_rem(order.len()).unwrap_or(0);
     order.rotate_left(start);
     order.sort_by_key(|tp| wanted.get(tp).is_none_or(|source| !source.is_urgent));
     order
 }
 
-/// Asks for the partitions of `order`; the broker may wait for news.
+/// Returns a request for the partitions of `order`; the broker may wait `wait` for records.
 pub(super) fn request(
     order: &[&TopicPartition],
     wanted: &BTreeMap<TopicPartition, Wanted>,
@@ -104,18 +104,18 @@ mod tests {
     fn each_partition_is_the_first_of_a_request_by_turns() {
         let mut wanted = wanted(&[("orders", 0), ("orders", 1), ("replay", 0), ("replay", 1)]);
         let firsts = |wanted: &BTreeMap<_, _>| -> Vec<String> {
-            (0..5).map(|turn| in_turn(wanted, turn)[0].to_string()).collect()
+            (0..5).map(|turn| rotated(wanted, turn)[0].to_string()).collect()
         };
         assert_eq!(firsts(&wanted), ["orders-0", "orders-1", "replay-0", "replay-1", "orders-0"]);
         wanted.get_mut(&TopicPartition::new("replay", 0)).unwrap().is_urgent = true;
         assert_eq!(firsts(&wanted), ["replay-0"; 5], "it has to be");
-        assert!(in_turn(&BTreeMap::new(), 3).is_empty());
+        assert!(rotated(&BTreeMap::new(), 3).is_empty());
     }
 
     #[test]
     fn a_request_names_each_topic_once_and_begins_with_the_partition_whose_turn_it_is() {
         let wanted = wanted(&[("orders", 0), ("orders", 1), ("replay", 0)]);
-        let order = in_turn(&wanted, 1);
+        let order = rotated(&wanted, 1);
         let config = ReaderConfig { response_bytes_max: 50, ..ReaderConfig::default() };
         let request = request(&order, &wanted, &config, Duration::from_millis(9), 13);
         let topics: Vec<(u128, Vec<i32>)> = request

@@ -1,4 +1,4 @@
-//! What a Fetch response says about each partition that was asked for.
+//! The outcome of a Fetch response for each requested partition.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{self, fetch_response::PartitionData};
 use uuid::Uuid;
 
-use super::trouble::Circumstances;
+use super::damage::AnswerContext;
 use super::{FetchedBatches, ReaderConfig, Wanted};
 
-/// Pause after an error about one partition that only time or an operator can heal.
+/// Pause after an error that only time or an operator can heal.
 pub(super) const ERROR_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after an error that passes by itself within moments.
-const BRIEF_PAUSE: Duration = Duration::from_millis(100);
+const SHORT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What to do about one partition of a response.
+/// What the reader does about one partition of a response.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Hand on what could be read and the log's ends.
+    /// Deliver the batches and the log's ends.
     Read(Read),
     /// The broker cannot find the offset in its own log.
     Unreadable(ResponseError),
@@ -29,7 +29,7 @@ pub(super) enum Outcome {
     OutOfRange,
     /// Another broker leads the partition, or its topic is gone.
     FindLeader(ResponseError),
-    /// Ask again after a pause.
+    /// Fetch again after a pause.
     Wait {
         /// Kafka's error code.
         error: ResponseError,
@@ -38,18 +38,18 @@ pub(super) enum Outcome {
     },
 }
 
-/// What could be read of a partition, and where its log ends.
+/// The batches of one partition, and where its log ends.
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) reading: Reading,
-    pub(super) found: Circumstances,
+    pub(super) found: AnswerContext,
     pub(super) aborted: Vec<(i64, i64)>,
     pub(super) high_watermark: i64,
     pub(super) log_start_offset: i64,
 }
 
 impl Read {
-    /// Returns what is handed on of it.
+    /// Returns what is delivered.
     pub(super) fn into_fetched(self) -> FetchedBatches {
         let Self { reading, found, aborted, high_watermark, log_start_offset } = self;
         FetchedBatches {
@@ -64,7 +64,7 @@ impl Read {
     }
 }
 
-/// What a request asked for.
+/// The request of a response.
 pub(super) struct Asked<'a> {
     pub(super) wanted: &'a BTreeMap<TopicPartition, Wanted>,
     /// The first partition of the request.
@@ -73,7 +73,7 @@ pub(super) struct Asked<'a> {
     pub(super) wait: Duration,
 }
 
-/// Sorts a response by partition; what was not asked for is left out.
+/// Returns the outcome of each requested partition; others are left out.
 pub(super) fn read(
     asked: &Asked<'_>,
     config: &ReaderConfig,
@@ -97,7 +97,7 @@ pub(super) fn read(
                             && tp.topic.as_ref() == topic.topic.0.as_str()))
             });
             if let Some((tp, source)) = found {
-                let found = Circumstances {
+                let found = AnswerContext {
                     room: source.room,
                     bytes: 0,
                     is_full,
@@ -112,7 +112,7 @@ pub(super) fn read(
     outcomes
 }
 
-fn read_partition(source: &Wanted, partition: PartitionData, found: Circumstances) -> Outcome {
+fn read_partition(source: &Wanted, partition: PartitionData, found: AnswerContext) -> Outcome {
     use ResponseError as E;
     match ResponseError::try_from_code(partition.error_code) {
         None => {}
@@ -131,7 +131,7 @@ fn read_partition(source: &Wanted, partition: PartitionData, found: Circumstance
         Some(error @ (E::CorruptMessage | E::InvalidRecord | E::UnknownServerError)) => {
             return Outcome::Unreadable(error);
         }
-        Some(error @ E::OffsetNotAvailable) => return Outcome::Wait { error, pause: BRIEF_PAUSE },
+        Some(error @ E::OffsetNotAvailable) => return Outcome::Wait { error, pause: SHORT_PAUSE },
         Some(error) => return Outcome::Wait { error, pause: ERROR_PAUSE },
     }
     let records = partition.records.unwrap_or_default();
@@ -141,7 +141,7 @@ fn read_partition(source: &Wanted, partition: PartitionData, found: Circumstance
         .into_iter()
         .map(|transaction| (transaction.producer_id.0, transaction.first_offset))
         .collect();
-    let found = Circumstances {
+    let found = AnswerContext {
         bytes: records.len(),
         is_full: found.is_full || is_at_least(records.len(), source.room),
         ..found

@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
+use super::damage::AnswerContext;
 use super::response::{Outcome, Read};
-use super::trouble::Circumstances;
 use super::*;
 use crate::cluster::topic_name;
 use crate::config::BrokerConfig;
@@ -156,17 +156,17 @@ async fn a_recreated_topic_is_told_once_its_channel_has_room_and_holds_back_no_o
     let state = |shared: &Shared| -> Vec<_> {
         shared.sources().values().map(|source| (source.leader, source.halted)).collect()
     };
-    place(&shared, &described);
+    apply_metadata(&shared, &described);
     assert_eq!(state(&shared), [(None, false), (Some(1), false)]);
     channel.recv().await.unwrap();
-    place(&shared, &described);
+    apply_metadata(&shared, &described);
     assert_eq!(state(&shared), [(None, true), (Some(1), false)]);
     assert!(matches!(channel.recv().await, Some(Fetched::Recreated { topic_id: TOPIC_ID })));
 }
 
 /// An answer without records, from the end of an empty log.
 fn nothing_new() -> Outcome {
-    let found = Circumstances {
+    let found = AnswerContext {
         room: 0,
         bytes: 0,
         is_full: false,

@@ -1,4 +1,4 @@
-//! A look into a log: what lies at an offset now, without following the log.
+//! One fetch from a log at a given offset, without following the log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,18 +13,18 @@ use super::{FetchedBatches, ReaderConfig, Wanted};
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::error::ClientError;
 
-/// Returns the batches from `offset` on, `bytes_max` of them unless the first one alone is larger; none at the log's end.
-/// `topic` is what the cluster's metadata say of the partition's topic.
+/// Returns the batches from `offset`, at most `bytes_max` bytes unless the first batch is larger; none at the log's end.
+/// `topic` is the metadata of the partition's topic.
 ///
-/// As with the reader, the first batch may begin below `offset`, and aborted transactions are named, not left out.
+/// As with the reader, the first batch may begin below `offset`, and aborted transactions are listed, not filtered.
 ///
 /// # Errors
-/// [`ClientError::Unreachable`] where the leader does not answer; [`ClientError::Refused`] with `OffsetOutOfRange` where
-/// the log does not hold the offset, with another code while the partition has no leader or is moving.
+/// [`ClientError::Unreachable`] if the leader does not answer; [`ClientError::Refused`] with `OffsetOutOfRange` if the log
+/// does not hold the offset, with another code while the partition has no leader or its leader changes.
 ///
 /// # Cancel safety
 /// Cancel safe.
-pub async fn glimpse(
+pub async fn peek(
     cluster: &Cluster,
     tp: &TopicPartition,
     topic: &TopicMetadata,

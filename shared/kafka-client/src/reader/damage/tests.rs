@@ -108,7 +108,7 @@ fn read(segment: &Segment, mut position: i64) -> (Taken, Option<Next>) {
                     Answer { records, asked, position, end, is_full, may_be_cut_off, aborted: &[] };
                 let mut reading = answer.read();
                 let wait = place.wait().unwrap_or_default();
-                let found = Circumstances { room, bytes, is_full, was_first: true, wait, end };
+                let found = AnswerContext { room, bytes, is_full, was_first: true, wait, end };
                 let next = place.advance(&mut reading, found);
                 let news = reading.batches.iter().map(RawBatch::header);
                 let news = news.filter(|header| position <= header.last_offset);
@@ -235,7 +235,7 @@ fn a_batch_that_is_cut_off_beside_other_partitions_is_asked_for_first_in_the_nex
     let (segment, whole) = segment(3, 1);
     let records = Bytes::from(segment.bytes.clone()).slice(..whole[0].bytes().len() - 1);
     let (asked, position, end) = (START, START, segment.end);
-    let found = Circumstances {
+    let found = AnswerContext {
         room: USUAL_ROOM,
         bytes: records.len(),
         is_full: false,
@@ -254,7 +254,7 @@ fn a_batch_that_is_cut_off_beside_other_partitions_is_asked_for_first_in_the_nex
     };
     let mut place = Place::new(START);
     assert_eq!(place.advance(&mut answer.read(), found), Next::GoOn);
-    assert!(place.is_in_trouble(), "it is first in the next request");
+    assert!(place.is_searching(), "it is first in the next request");
     assert_eq!((place.asked(), place.room(USUAL_ROOM)), (START, USUAL_ROOM));
 }
 
@@ -275,7 +275,7 @@ fn damage_is_believed_only_when_the_same_bytes_come_twice() {
         };
         answer.read()
     };
-    let found = Circumstances {
+    let found = AnswerContext {
         room: USUAL_ROOM,
         bytes: segment.bytes.len(),
         is_full: false,
@@ -294,7 +294,7 @@ fn damage_is_believed_only_when_the_same_bytes_come_twice() {
     let mut reading = damaged_at(71);
     assert_eq!(place.advance(&mut reading, found), Next::GoOn);
     assert_eq!((reading.damaged.map(|d| d.first_offset), place.position), (Some(102), 104));
-    assert!(!place.is_in_trouble());
+    assert!(!place.is_searching());
 }
 
 #[test]
@@ -312,12 +312,12 @@ fn an_empty_answer_means_nothing_unless_the_broker_had_room_and_time() {
         let reading =
             Reading { batches: vec![], damaged: None, next_offset: START, is_unclear: false };
         let (room, wait, end) = (USUAL_ROOM, Duration::from_millis(500), START + 5);
-        (reading, Circumstances { room, bytes: 0, is_full: false, was_first, wait, end })
+        (reading, AnswerContext { room, bytes: 0, is_full: false, was_first, wait, end })
     };
     for was_first in [true, false, false] {
         let (mut reading, found) = empty(was_first);
         assert_eq!(place.advance(&mut reading, found), Next::GoOn, "it may have been too large");
-        assert!(place.is_in_trouble(), "it will be the first");
+        assert!(place.is_searching(), "it will be the first");
         assert_eq!(place.asked(), START);
     }
     let (mut reading, mut found) = empty(true);
@@ -330,7 +330,7 @@ fn an_empty_answer_means_nothing_unless_the_broker_had_room_and_time() {
     let next = place.advance(&mut reading, found);
     assert!(matches!(next, Next::Again { .. }), "{next:?}");
     assert_eq!((place.asked(), place.wait()), (START - 1, None));
-    let at_end = Circumstances { end: START, ..found };
+    let at_end = AnswerContext { end: START, ..found };
     assert_eq!(place.advance(&mut reading, at_end), Next::GoOn);
-    assert!(!place.is_in_trouble());
+    assert!(!place.is_searching());
 }

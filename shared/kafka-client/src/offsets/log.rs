@@ -1,0 +1,168 @@
+//! The offsets at the two ends of a partition's log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use kafka_core::{NodeId, TopicPartition};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages;
+
+use super::found::{Found, UNANSWERED, all_failed, by_topic, checked};
+use crate::cluster::{Cluster, TopicMetadata, topic_name};
+use crate::error::{ClientError, PartitionError};
+
+/// Isolation level of ListOffsets that ends at the last stable offset instead of the high watermark.
+const READ_COMMITTED: i8 = 1;
+
+/// An end of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetAt {
+    /// The log start offset: the first record that retention has left.
+    Earliest,
+    /// The last stable offset: the end for a reader of committed records.
+    LastStable,
+}
+
+/// Returns an end of the log of each of `partitions`, from their leaders.
+///
+/// # Errors
+/// [`ClientError::Unreachable`] while no broker answers.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn list_offsets(
+    cluster: &Cluster,
+    partitions: &[TopicPartition],
+    at: OffsetAt,
+) -> Result<Found<i64>, ClientError> {
+    let mut topics: Vec<&str> = partitions.iter().map(|tp| tp.topic.as_ref()).collect();
+    topics.sort_unstable();
+    topics.dedup();
+    let topics = cluster.describe(&topics).await?;
+    let mut found = Found::new();
+    let mut by_leader: BTreeMap<NodeId, Vec<&TopicPartition>> = BTreeMap::new();
+    for tp in partitions {
+        match leader(&topics, tp) {
+            Ok(leader) => by_leader.entry(leader).or_default().push(tp),
+            Err(error) => drop(found.insert(tp.clone(), Err(error))),
+        }
+    }
+    let answers = by_leader.into_iter().map(|(leader, partitions)| async move {
+        let Some(address) = cluster.address(leader) else {
+            return all_failed(&partitions, &PartitionError::NoLeader);
+        };
+        match cluster.call(&address, &list_request(&partitions, at)).await {
+            Ok(response) => read_offsets(&partitions, response),
+            Err(source) => {
+                let source = Arc::new(source);
+                all_failed(&partitions, &PartitionError::Unreachable { leader, source })
+            }
+        }
+    });
+    found.extend(join_all(answers).await.into_iter().flatten());
+    Ok(found)
+}
+
+/// Returns an end of the log of one partition, from its leader.
+///
+/// # Errors
+/// As [`list_offsets`], or [`ClientError::Partition`] if its leader does not answer or refuses.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn list_offset(
+    cluster: &Cluster,
+    tp: &TopicPartition,
+    at: OffsetAt,
+) -> Result<i64, ClientError> {
+    let mut found = list_offsets(cluster, std::slice::from_ref(tp), at).await?;
+    let offset = found.remove(tp).unwrap_or(Err(UNANSWERED));
+    offset.map_err(|source| ClientError::Partition { partition: tp.clone(), source })
+}
+
+fn leader(
+    described: &BTreeMap<String, Result<TopicMetadata, ResponseError>>,
+    tp: &TopicPartition,
+) -> Result<NodeId, PartitionError> {
+    let topic = described.get(tp.topic.as_ref()).ok_or(UNANSWERED)?;
+    let topic = topic.as_ref().map_err(|error| PartitionError::Refused(*error))?;
+    let leader = topic.leaders.get(&tp.partition).ok_or(UNANSWERED)?;
+    leader.ok_or(PartitionError::NoLeader)
+}
+
+/// Returns the offsets of a response, which may leave partitions out.
+fn read_offsets(
+    partitions: &[&TopicPartition],
+    response: messages::ListOffsetsResponse,
+) -> Found<i64> {
+    let mut found = all_failed(partitions, &UNANSWERED);
+    for topic in response.topics {
+        for partition in topic.partitions {
+            let tp = TopicPartition::new(topic.name.0.as_str(), partition.partition_index);
+            found.insert(tp, checked(partition.error_code).map(|()| partition.offset));
+        }
+    }
+    found
+}
+
+fn list_request(partitions: &[&TopicPartition], at: OffsetAt) -> messages::ListOffsetsRequest {
+    // The timestamps that stand for the two ends.
+    let timestamp = match at {
+        OffsetAt::Earliest => -2,
+        OffsetAt::LastStable => -1,
+    };
+    let topics = by_topic(partitions.iter().map(|tp| (*tp, tp.partition)))
+        .into_iter()
+        .map(|(topic, indexes)| {
+            let partitions = indexes
+                .into_iter()
+                .map(|index| {
+                    messages::list_offsets_request::ListOffsetsPartition::default()
+                        .with_partition_index(index)
+                        .with_current_leader_epoch(-1)
+                        .with_timestamp(timestamp)
+                })
+                .collect();
+            messages::list_offsets_request::ListOffsetsTopic::default()
+                .with_name(topic_name(topic))
+                .with_partitions(partitions)
+        })
+        .collect();
+    messages::ListOffsetsRequest::default()
+        .with_replica_id((-1).into())
+        .with_isolation_level(READ_COMMITTED)
+        .with_topics(topics)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::found::{check, partitions};
+    use super::*;
+
+    #[test]
+    fn an_error_about_one_partition_hides_no_offset_of_the_others() {
+        use messages::list_offsets_response::{
+            ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+        };
+        for error in [
+            ResponseError::NotLeaderOrFollower,
+            ResponseError::LeaderNotAvailable,
+            ResponseError::UnknownTopicOrPartition,
+            ResponseError::TopicAuthorizationFailed,
+        ] {
+            let of = |index, offset| {
+                let partition = ListOffsetsPartitionResponse::default();
+                partition.with_partition_index(index).with_offset(offset)
+            };
+            let topic = ListOffsetsTopicResponse::default().with_name(topic_name("orders"));
+            let topic =
+                topic.with_partitions(vec![of(0, 7), of(1, -1).with_error_code(error.code())]);
+            let response = messages::ListOffsetsResponse::default().with_topics(vec![topic]);
+
+            let found = read_offsets(&partitions(3).iter().collect::<Vec<_>>(), response);
+
+            check(&found, &7, error);
+        }
+    }
+}
