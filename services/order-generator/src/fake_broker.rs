@@ -125,7 +125,7 @@ impl Transport for FakeBroker {
                 Err(ProduceError::Unknown { target, cause: "connection lost".to_owned() })
             }
             Answer::Refused(error) => {
-                Err(ProduceError::Refused { target, error, words: String::new() })
+                Err(ProduceError::Refused { target, error, message: String::new() })
             }
             Answer::NotSent => {
                 Err(ProduceError::NotSent { target, cause: "connection refused".to_owned() })

@@ -96,7 +96,7 @@ fn platform_tls() -> Result<ClientConfig, rustls::Error> {
         .with_no_client_auth())
 }
 
-/// Returns a TLS configuration that trusts nobody, for URLs without TLS.
+/// Returns a TLS configuration without trusted certificates, for URLs without TLS.
 fn unused_tls() -> Result<ClientConfig, rustls::Error> {
     Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?

@@ -26,7 +26,7 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// Returns the status that says so.
+    /// Returns the HTTP status of this error.
     pub const fn status(self) -> StatusCode {
         match self {
             Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,

@@ -1,20 +1,20 @@
-//! The requests this crate sends, and the versions of each that it speaks.
+//! The requests of this crate and their supported versions.
 //!
-//! The lower bounds are those of Kafka 3.0, and flexible (KIP-482) wherever an answer holds an array, so that
-//! `connection` can bound what it allocates. The upper ones are the newest that `kafka-protocol` and the tests cover.
+//! The lower bounds are those of Kafka 3.0, and flexible (KIP-482) if a response holds an array, so that
+//! `connection` can bound its allocations. The upper bounds are the newest that `kafka-protocol` and the tests cover.
 
 use std::ops::RangeInclusive;
 
 use kafka_protocol::messages::{self, ApiKey};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
-/// A request with its response, API key and the versions that may be spoken.
+/// A request with its response, API key and supported versions.
 pub trait Call: Encodable + HeaderVersion + Send + Sync {
-    /// The API this request belongs to.
+    /// The API key.
     const KEY: ApiKey;
-    /// The versions this crate speaks.
+    /// The supported versions.
     const VERSIONS: RangeInclusive<i16>;
-    /// What the broker answers.
+    /// The response.
     type Response: Decodable + HeaderVersion + Send;
 }
 

@@ -1,8 +1,8 @@
-//! The cluster as a whole: its brokers, which of them leads what, and one-off requests to any of them.
+//! The cluster: its brokers, the leaders of partitions, and single requests to any broker.
 //!
 //! [`Cluster`] keeps one idle connection per broker for requests that belong to no group and no reader. Readers,
-//! group members and committers take connections of their own ([`Cluster::connect`]), because a broker works on one
-//! request per connection at a time.
+//! group members and committers open their own ([`Cluster::connect`]), because a broker processes one request per
+//! connection at a time.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -19,10 +19,10 @@ use crate::config::BrokerConfig;
 use crate::connection::{Connection, ConnectionError};
 use crate::error::ClientError;
 
-/// The key type of FindCoordinator that asks for a consumer group.
+/// FindCoordinator's key type of consumer groups.
 const GROUP_KEY_TYPE: i8 = 0;
 
-/// One topic, as the cluster describes it.
+/// The metadata of one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicMetadata {
     /// The topic's id: another one after the topic was deleted and created again (KIP-516).
@@ -31,17 +31,17 @@ pub struct TopicMetadata {
     pub leaders: BTreeMap<i32, Option<NodeId>>,
 }
 
-/// Topics, as far as the cluster describes them. One that does not exist is in neither map.
+/// The metadata of topics. A topic that does not exist is in neither map.
 #[derive(Clone, Debug, Default)]
 pub struct ExistingTopics {
-    /// Those that it describes.
+    /// The described topics.
     pub topics: BTreeMap<String, TopicMetadata>,
-    /// Those that it refuses to describe.
+    /// The error of each topic that the cluster refuses to describe.
     pub refused: BTreeMap<String, ResponseError>,
 }
 
 impl ExistingTopics {
-    /// Returns the partitions of the topics that are described.
+    /// Returns the partitions of the described topics.
     pub fn partitions(&self) -> Vec<TopicPartition> {
         partitions(&self.topics)
     }
@@ -53,7 +53,7 @@ pub fn partitions(topics: &BTreeMap<String, TopicMetadata>) -> Vec<TopicPartitio
 }
 
 impl TopicMetadata {
-    /// Returns the partitions of the topic, which is called `name`.
+    /// Returns the partitions of this topic with the name `name`.
     pub fn partitions(&self, name: &str) -> Vec<TopicPartition> {
         self.leaders.keys().map(|index| TopicPartition::new(name, *index)).collect()
     }
@@ -80,7 +80,7 @@ struct Inner {
 }
 
 impl Cluster {
-    /// Names a cluster; nothing is connected yet.
+    /// Returns a handle to a cluster without connecting to it.
     pub fn new(config: BrokerConfig) -> Self {
         let inner = Inner { config, addresses: Mutex::default(), idle: Mutex::default() };
         Self { inner: Arc::new(inner) }
@@ -91,7 +91,7 @@ impl Cluster {
         &self.inner.config
     }
 
-    /// Describes `topics`; those that do not exist are left out. Nothing is created.
+    /// Describes `topics`; topics that do not exist are left out. Creates nothing.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] while no broker answers, [`ClientError::Refused`] where one of the topics may
@@ -118,7 +118,7 @@ impl Cluster {
         Ok(described)
     }
 
-    /// Describes those of `topics` that exist. Nothing is created.
+    /// Describes the existing ones of `topics`. Creates nothing.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] while no broker answers.
@@ -137,7 +137,7 @@ impl Cluster {
         Ok(existing)
     }
 
-    /// Describes `topics`, each with the error of its own that the cluster answers. Nothing is created.
+    /// Describes `topics`; each has its own metadata or error. Creates nothing.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] while no broker answers.
@@ -182,7 +182,7 @@ impl Cluster {
     /// Returns the `host:port` of the coordinator of consumer group `group_id`.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `CoordinatorNotAvailable` while a young cluster has none yet.
+    /// [`ClientError::Refused`] with `CoordinatorNotAvailable` while a new cluster has none yet.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -191,7 +191,7 @@ impl Cluster {
             .with_key_type(GROUP_KEY_TYPE)
             .with_coordinator_keys(vec![StrBytes::from_string(group_id.to_owned())]);
         let response = self.call_any(&request).await?;
-        let what = || format!("name the coordinator of group {group_id}");
+        let what = || format!("find the coordinator of group {group_id}");
         let coordinator = response
             .coordinators
             .first()
@@ -202,7 +202,7 @@ impl Cluster {
         }
     }
 
-    /// Makes a connection of its own to `address`.
+    /// Opens a new connection to `address`.
     ///
     /// # Errors
     /// As [`Connection::connect`].
@@ -260,7 +260,7 @@ impl Cluster {
         self.call_made::<R, &R>(address, |_version| request).await
     }
 
-    /// Sends what `make` makes for the version that the broker at `address` speaks; otherwise as [`Cluster::call`].
+    /// Sends the request that `make` builds for the negotiated version; otherwise as [`Cluster::call`].
     pub(crate) async fn call_made<R: Call, B: Borrow<R>>(
         &self,
         address: &str,
@@ -275,7 +275,7 @@ impl Cluster {
                     self.put_back(connection);
                     return Ok(response);
                 }
-                // The broker may just have closed it (connections.max.idle.ms, a restart). All that is sent this way may
+                // The broker may just have closed it (connections.max.idle.ms, a restart). Every request of this method may
                 // be sent twice.
                 Err(ConnectionError::Broken { .. }) => {}
                 Err(error) => return Err(error),

@@ -1,27 +1,27 @@
-//! How brokers are reached.
+//! The configuration of connections to brokers.
 
 use std::time::Duration;
 
-/// How long a TCP connection to a broker may take, unless said otherwise.
+/// Default time to open a TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a broker may take to answer, unless said otherwise.
+/// Default time for a broker to answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How brokers are reached: the one configuration that every connection of this crate is made with.
+/// The configuration of every connection of this crate.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
-    /// Brokers to start from, each `host:port`; any one of them that answers is enough.
+    /// Bootstrap brokers, each `host:port`; one that answers is enough.
     pub bootstrap_servers: Vec<String>,
-    /// The client id that brokers log and that member ids begin with.
+    /// The client id; brokers log it, and member ids begin with it.
     pub client_id: String,
-    /// How long a TCP connection may take to be made.
+    /// How long opening a TCP connection may take.
     pub connect_timeout: Duration,
-    /// How long a broker may take to answer a request that does not wait for anything.
+    /// How long a broker may take to answer a request without a wait of its own.
     pub request_timeout: Duration,
 }
 
 impl BrokerConfig {
-    /// Names brokers to start from, as `host:port`, and the client; connecting may take 5 s, an answer 10 s.
+    /// Returns a configuration with 5 s to connect and 10 s to answer.
     pub fn new(bootstrap_servers: Vec<String>, client_id: impl Into<String>) -> Self {
         Self {
             bootstrap_servers,

@@ -1,4 +1,4 @@
-//! What topics and brokers are configured to do.
+//! The configuration of topics and brokers.
 //!
 //! DescribeConfigs: <https://kafka.apache.org/protocol#The_Messages_DescribeConfigs>.
 
@@ -10,15 +10,14 @@ use kafka_protocol::protocol::StrBytes;
 use crate::cluster::Cluster;
 use crate::error::ClientError;
 
-/// The resource types of topics and brokers.
+/// DescribeConfigs' resource types.
 const TOPIC_RESOURCE: i8 = 2;
 const BROKER_RESOURCE: i8 = 4;
 
-/// Returns what `name` is set to for a topic, be it by the topic or by the broker's default; `None` where there is no
-/// such setting.
+/// Returns the value of configuration `name` of a topic, its own or the broker's default; `None` if there is none.
 ///
 /// # Errors
-/// As [`crate::topics::ensure_topics`]; a client that may not ask is refused.
+/// As [`crate::topics::ensure_topics`]; a client without the right to describe configurations is refused.
 ///
 /// # Cancel safety
 /// Cancel safe.
@@ -28,13 +27,13 @@ pub async fn topic_config(
     name: &str,
 ) -> Result<Option<String>, ClientError> {
     let response = cluster.call_any(&request(TOPIC_RESOURCE, topic, name)).await?;
-    read(response, name, || format!("tell the configuration of {topic}"))
+    read(response, name, || format!("describe the configuration of {topic}"))
 }
 
-/// Returns what `name` is set to for the broker that coordinates a group; `None` where there is no such setting.
+/// Returns the value of configuration `name` of the broker that coordinates a group; `None` if there is none.
 ///
 /// # Errors
-/// A retriable [`ClientError`] while no broker coordinates the group; a client that may not ask is refused.
+/// A retriable [`ClientError`] while no broker coordinates the group; a client without the right to describe configurations is refused.
 ///
 /// # Cancel safety
 /// Cancel safe.
@@ -44,7 +43,7 @@ pub async fn coordinator_config(
     name: &str,
 ) -> Result<Option<String>, ClientError> {
     let coordinator = cluster.find_coordinator(group_id).await?;
-    // Brokers tell their own configuration only, and have to be named.
+    // A broker describes only its own configuration, by its node id.
     let brokers = cluster.metadata(&[]).await.map(|_no_topics| cluster.node(&coordinator))?;
     let Some(node) = brokers else {
         let error = ResponseError::CoordinatorNotAvailable;
@@ -52,7 +51,7 @@ pub async fn coordinator_config(
     };
     let response =
         cluster.call(&coordinator, &request(BROKER_RESOURCE, &node.to_string(), name)).await?;
-    read(response, name, || format!("tell the configuration of broker {node}"))
+    read(response, name, || format!("describe the configuration of broker {node}"))
 }
 
 fn request(resource_type: i8, resource: &str, name: &str) -> messages::DescribeConfigsRequest {

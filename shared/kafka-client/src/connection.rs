@@ -1,10 +1,9 @@
-//! One connection to one broker: requests go out and answers come back in turn.
+//! One connection to one broker: one request, then its response.
 //!
-//! A broker works on one request per connection at a time, so a connection is owned by one user and never shared.
-//! Anything that leaves the stream in doubt (a broken frame, a missed deadline, a dropped future) makes the connection
-//! unusable, and its owner connects again. A request that was given up is not sent later: after its deadline nothing
-//! more of it is written, and closing the connection discards what the kernel still holds. Whoever keeps a connection asks
-//! [`Connection::if_open`] before each request.
+//! A broker processes one request per connection at a time, so a connection has one owner and is never shared. After a broken
+//! frame, a missed deadline or a dropped future the connection is unusable, and its owner connects again. An abandoned
+//! request is not sent later: the client writes no more of it after its deadline, and closing the connection discards what
+//! the kernel still holds. The owner of a kept connection calls [`Connection::if_open`] before each request.
 //!
 //! Framing: <https://kafka.apache.org/protocol#protocol_common>.
 
@@ -29,12 +28,12 @@ use self::bounded::Bounded;
 use crate::api::Call;
 use crate::config::BrokerConfig;
 
-/// Largest answer that is accepted, in bytes: the default of the broker's `socket.request.max.bytes`.
+/// Most bytes of a Fetch response: the default of the broker's `socket.request.max.bytes`.
 const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
-/// Largest answer without records that is accepted, in bytes. Elements take more memory decoded than encoded.
+/// Most bytes of any other response. Its elements take more memory decoded than encoded.
 const PLAIN_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What a connection runs over: TCP in the product, a pipe in tests.
+/// The byte stream of a connection: TCP, or a pipe in tests.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Transport for T {}
@@ -48,7 +47,7 @@ pub enum ConnectionError {
     Connect {
         /// The broker's `host:port`.
         address: String,
-        /// What the network said.
+        /// The network error.
         #[source]
         source: io::Error,
     },
@@ -59,7 +58,7 @@ pub enum ConnectionError {
         address: String,
         /// The API in use.
         api: ApiKey,
-        /// What the network said.
+        /// The network error.
         #[source]
         source: io::Error,
     },
@@ -70,7 +69,7 @@ pub enum ConnectionError {
         address: String,
         /// The API in use.
         api: ApiKey,
-        /// How long was waited.
+        /// The deadline.
         deadline: Duration,
     },
     /// The answer, or the request, does not follow the protocol.
@@ -80,48 +79,48 @@ pub enum ConnectionError {
         address: String,
         /// The API in use.
         api: ApiKey,
-        /// The codec's words.
+        /// The codec's message.
         reason: String,
     },
-    /// The broker speaks no version of an API that this crate speaks.
-    #[error("{address} speaks {api:?} {theirs:?}, but {ours:?} is needed (Kafka 3.0 or newer)")]
+    /// The broker and this crate have no version of an API in common.
+    #[error("{address} supports {api:?} {theirs:?}, but {ours:?} is needed (Kafka 3.0 or newer)")]
     Unsupported {
         /// The broker's `host:port`.
         address: String,
         /// The API in use.
         api: ApiKey,
-        /// The versions this crate speaks.
+        /// The versions that this crate supports.
         ours: RangeInclusive<i16>,
-        /// The versions the broker speaks, if any.
+        /// The versions that the broker supports, if any.
         theirs: Option<RangeInclusive<i16>>,
     },
 }
 
-/// A connection to one broker, with the API versions it speaks.
+/// A connection to one broker, with the API versions it supports.
 pub struct Connection {
     transport: Box<dyn Transport>,
     address: String,
     client_id: StrBytes,
     versions: BTreeMap<i16, RangeInclusive<i16>>,
     correlation_id: i32,
-    /// Set while a request is under way; still set at the next one when a future was dropped between.
+    /// Set while a request is in flight. Still set at the next request if the future was dropped.
     in_doubt: bool,
 }
 
 impl Connection {
-    /// Connects to `address` (`host:port`) and asks for the API versions the broker speaks.
+    /// Connects to `address` (`host:port`) and requests the broker's API versions.
     ///
     /// # Errors
-    /// [`ConnectionError::Connect`] or [`ConnectionError::Deadline`] where there is no broker (yet);
-    /// [`ConnectionError::Unsupported`] where it is older than Kafka 3.0.
+    /// [`ConnectionError::Connect`] or [`ConnectionError::Deadline`] if there is no broker (yet);
+    /// [`ConnectionError::Unsupported`] if it is older than Kafka 3.0.
     ///
     /// # Cancel safety
-    /// Cancel safe: a connection that is being made is closed.
+    /// Cancel safe: an unfinished connection is closed.
     pub async fn connect(address: &str, config: &BrokerConfig) -> Result<Self, ConnectionError> {
         let connecting = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            // With the default the kernel would go on sending an abandoned request for minutes after the close.
+            // By default the kernel would send an abandoned request for minutes after the close.
             stream.set_zero_linger()?;
             Ok(stream)
         };
@@ -133,7 +132,7 @@ impl Connection {
         Self::handshake(Box::new(stream), address, config).await
     }
 
-    /// Takes over `transport` and asks for the API versions the broker speaks.
+    /// Takes over `transport` and requests the broker's API versions.
     ///
     /// # Errors
     /// As [`Connection::connect`].
@@ -167,14 +166,14 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Returns the connection if a request may be sent over it: none is under way, and the broker has not closed it.
+    /// Returns the connection if it can take a request: none is in flight, and the broker has not closed it.
     ///
-    /// A broker closes connections that were idle for long (`connections.max.idle.ms`). What is not sent over such a
-    /// connection is not in doubt, which matters for whatever must not be sent twice.
+    /// A broker closes idle connections (`connections.max.idle.ms`). A request that was never sent over such a connection
+    /// has a known outcome, which matters for requests that must not be sent twice.
     pub fn if_open(mut self) -> Option<Self> {
         let mut unasked = [0];
         let mut unasked = ReadBuf::new(&mut unasked);
-        // It is read with a waker before anybody waits for it again.
+        // The next read registers a waker of its own.
         let cx = &mut Context::from_waker(Waker::noop());
         let is_open = Pin::new(&mut self.transport).poll_read(cx, &mut unasked).is_pending();
         (is_open && !self.in_doubt).then_some(self)
@@ -185,10 +184,10 @@ impl Connection {
         &self.address
     }
 
-    /// Returns the version in which requests of this kind are sent: the newest both sides speak.
+    /// Returns the version of requests of this kind: the newest that both sides support.
     ///
     /// # Errors
-    /// [`ConnectionError::Unsupported`] where there is none; the connection stays usable.
+    /// [`ConnectionError::Unsupported`] if there is none; the connection stays usable.
     pub fn version<R: Call>(&self) -> Result<i16, ConnectionError> {
         let theirs = self.versions.get(&api_code(R::KEY));
         theirs
@@ -205,7 +204,7 @@ impl Connection {
             })
     }
 
-    /// Sends `request` and waits at most `deadline` for its answer.
+    /// Sends `request` and waits at most `deadline` for the response.
     ///
     /// # Errors
     /// Any [`ConnectionError`]. Kafka's own error codes are inside the answer.
@@ -280,7 +279,7 @@ impl Connection {
     ) -> io::Result<Bytes> {
         tokio::select! {
             biased;
-            // Looked at first: a process that stood still wakes with the deadline passed and the transport ready.
+            // Checked first: a process that was suspended wakes with the deadline passed and the transport ready.
             () = sleep_until(give_up) => std::future::pending().await,
             written = self.write(frame) => written?,
         }

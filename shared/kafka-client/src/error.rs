@@ -1,4 +1,4 @@
-//! What can go wrong between this crate and a cluster.
+//! Errors of calls to a cluster.
 
 use std::sync::Arc;
 
@@ -8,35 +8,35 @@ use kafka_protocol::messages::ApiKey;
 
 use crate::connection::ConnectionError;
 
-/// Why a cluster did not do what it was asked, by what the caller does about it.
+/// The error of a call to a cluster; the variants differ in what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No broker could be reached, or the one that was reached broke off: try again later.
+    /// No broker could be reached, or the connection broke: call again later.
     #[error("no broker could be reached")]
     Unreachable(#[source] ConnectionError),
-    /// The broker answered with an error code; [`ClientError::is_retriable`] tells whether time may heal it.
+    /// The broker answered with an error code; see [`ClientError::is_retriable`].
     #[error("the broker refused to {what}: {error:?}")]
     Refused {
-        /// What was asked for, as a verb with its object.
+        /// The requested operation, as a verb with its object.
         what: String,
         /// Kafka's error code.
         error: ResponseError,
     },
-    /// One partition does not have what was asked for; others may.
+    /// The request failed for one partition; it may have succeeded for others.
     #[error("partition {partition} is not available")]
     Partition {
         /// The partition.
         partition: TopicPartition,
-        /// Why not.
+        /// The error of the partition.
         source: PartitionError,
     },
-    /// Broker and client cannot work together; no retry helps.
+    /// Broker and client have no API version in common; no retry helps.
     #[error("the broker cannot be used")]
     Incompatible(#[source] ConnectionError),
 }
 
 impl ClientError {
-    /// Returns whether the same call may succeed later without anybody changing anything.
+    /// Returns whether the same call may succeed later without a change of its arguments or rights.
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
@@ -49,7 +49,7 @@ impl ClientError {
         }
     }
 
-    /// Returns whether a broker may have got a request of this API, or may get it yet, although it gave no answer.
+    /// Returns whether a broker may have received a request of this API, or may still receive it, without an answer.
     pub fn may_have_acted(&self, api: ApiKey) -> bool {
         match self {
             Self::Unreachable(
@@ -66,16 +66,16 @@ impl ClientError {
         }
     }
 
-    /// Names the code that the broker answered while asked to do `what`.
+    /// Returns the error of an operation that the broker answered with a code.
     pub(crate) fn refused(what: impl Into<String>, error: ResponseError) -> Self {
         Self::Refused { what: what.into(), error }
     }
 }
 
-/// Why nothing is known of one partition of several that were asked for.
+/// The error of one partition of a request.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PartitionError {
-    /// None of its replicas leads it at the moment.
+    /// The partition has no leader at the moment.
     #[error("no leader")]
     NoLeader,
     /// Its leader does not answer.
@@ -83,7 +83,7 @@ pub enum PartitionError {
     Unreachable {
         /// The leader's node id.
         leader: NodeId,
-        /// What the connection says.
+        /// The error of the connection.
         source: Arc<ConnectionError>,
     },
     /// The broker answered with an error code for it.

@@ -1,9 +1,8 @@
-//! Writing records exactly as given: headers in their order, repeated, with null values, with names that are no text.
+//! Writes records exactly as given: headers in their order, repeated, with null values, with names that are not UTF-8.
 //!
-//! rskafka keeps headers as a sorted map of texts to bytes, so what goes through [`crate::writer`] has no more than
-//! that, and no refusal comes with the broker's words. Whoever has to put a record back as it was (a replay of dead
-//! letters), or to act on a refusal (dead letters), builds the batch itself and sends it over a connection of its own.
-//! One attempt is one request; the caller decides what is sent again, by the same [`ProduceError`].
+//! rskafka keeps headers in a sorted map from text to bytes and drops the broker's error message. A replay of dead letters
+//! has to restore a record as it was, and the dead-letter writer has to act on a refusal. Both build the batch here and send it
+//! over a connection of their own. One attempt is one request; the caller decides about retries by [`ProduceError`].
 //!
 //! Produce: <https://kafka.apache.org/protocol#The_Messages_Produce>.
 
@@ -27,11 +26,12 @@ const ACKS_ALL: i16 = -1;
 const RECORD_OVERHEAD_BYTES: usize = 36;
 /// The most bytes that the two lengths of one header take.
 const HEADER_OVERHEAD_BYTES: usize = 10;
-/// Of how many records of a refused batch the broker's words are told, and in how many characters all of its words.
+/// Most records of a refused batch whose error messages are kept.
 const RECORD_ERRORS_MAX: usize = 3;
-const WORDS_CHARS_MAX: usize = 1000;
+/// Most characters of the kept messages.
+const MESSAGE_CHARS_MAX: usize = 1000;
 
-/// A record to be written, with its headers as they are to be in the log. Cloning shares the bytes.
+/// A record to write, with its headers as they will be in the log. Cloning shares the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExactRecord {
     /// The record's time, in milliseconds since 1970.
@@ -67,13 +67,13 @@ pub struct ExactWriter {
 }
 
 impl ExactWriter {
-    /// Names the cluster to write to; nothing is connected yet.
+    /// Returns a writer without connecting to the cluster.
     pub fn new(cluster: Cluster) -> Self {
         Self { cluster, leaders: BTreeMap::new(), connections: BTreeMap::new() }
     }
 
-    /// Sends `records` as one uncompressed batch to one partition, waits until all in-sync replicas have it, and returns
-    /// the offset of the first record; the others follow it without a gap.
+    /// Sends `records` as one uncompressed batch to one partition with acks=all and returns the offset of the first record; the
+    /// others follow it without a gap.
     ///
     /// # Errors
     /// As [`crate::writer::Writer::produce`]: [`ProduceError::Refused`] and [`ProduceError::NotSent`] have written
@@ -90,7 +90,7 @@ impl ExactWriter {
         let not_sent = |cause: String| ProduceError::NotSent { target: target.clone(), cause };
         let batch = batch(records).map_err(|error| not_sent(error.to_string()))?;
         let leader = self.leader(target).await.map_err(|error| not_sent(chain(&error)))?;
-        // Taken out while it is used: whatever leaves it in doubt drops it.
+        // Taken out while in use, so that an error or a dropped future drops it.
         let open = self.connections.remove(&leader).and_then(Connection::if_open);
         let connection = match open {
             Some(connection) => Ok(connection),
@@ -126,7 +126,7 @@ impl ExactWriter {
             .and_then(|topic| topic.leaders.get(&target.partition).copied().flatten())
             .ok_or_else(|| {
                 ClientError::refused(
-                    format!("name the leader of {target}"),
+                    format!("find the leader of {target}"),
                     ResponseError::LeaderNotAvailable,
                 )
             })?;
@@ -178,27 +178,27 @@ fn read(target: &TopicPartition, answer: &messages::ProduceResponse) -> Result<i
     };
     match ResponseError::try_from_code(partition.error_code) {
         None => Ok(partition.base_offset),
-        Some(error) => Err(refused(target, error, words(partition))),
+        Some(error) => Err(refused(target, error, message(partition))),
     }
 }
 
-/// Returns what the broker says about records that it did not write: about the batch, and about the first records.
-fn words(partition: &messages::produce_response::PartitionProduceResponse) -> String {
+/// Returns the broker's messages about a refused batch and its first refused records.
+fn message(partition: &messages::produce_response::PartitionProduceResponse) -> String {
     let batch = partition.error_message.iter().map(ToString::to_string);
     let records = partition.record_errors.iter().filter_map(|record| {
-        let words = record.batch_index_error_message.as_ref()?;
-        Some(format!("record {}: {words}", record.batch_index))
+        let message = record.batch_index_error_message.as_ref()?;
+        Some(format!("record {}: {message}", record.batch_index))
     });
     let all: Vec<String> = batch.chain(records.take(RECORD_ERRORS_MAX)).collect();
-    all.join("; ").chars().take(WORDS_CHARS_MAX).collect()
+    all.join("; ").chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
-/// Returns what a broker's error code means for the records.
+/// Returns the outcome of the records that an error code means.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "a foreign enum that grows: what is not named is an unknown outcome"
+    reason = "a foreign enum that grows: any other code is an unknown outcome"
 )]
-fn refused(target: &TopicPartition, error: ResponseError, words: String) -> ProduceError {
+fn refused(target: &TopicPartition, error: ResponseError, message: String) -> ProduceError {
     use ResponseError as E;
     let target = target.clone();
     match error {
@@ -209,14 +209,14 @@ fn refused(target: &TopicPartition, error: ResponseError, words: String) -> Prod
         | E::InvalidTopicException
         | E::TopicAuthorizationFailed
         | E::ClusterAuthorizationFailed
-        | E::PolicyViolation => ProduceError::Refused { target, error, words },
-        // Answered before the append only. A leader that moves, and a topic that goes, can be answered after it.
+        | E::PolicyViolation => ProduceError::Refused { target, error, message },
+        // The broker answers it only before the append. It can answer a change of leader, or a deleted topic, after it.
         E::NotEnoughReplicas => ProduceError::NotSent { target, cause: format!("{error:?}") },
         _ => ProduceError::Unknown { target, cause: format!("{error:?}") },
     }
 }
 
-/// Returns what a connection's failure after the records were handed to it means for them.
+/// Returns the outcome of the records if the connection fails after the request.
 fn failed(target: &TopicPartition, error: &ConnectionError) -> ProduceError {
     let (target, cause) = (target.clone(), chain(error));
     match error {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_tells_the_brokers_own_words() {
+    fn a_refusal_carries_the_brokers_messages() {
         let record = |index, words: &'static str| {
             messages::produce_response::BatchIndexAndErrorMessage::default()
                 .with_batch_index(index)

@@ -1,7 +1,7 @@
-//! A consumer group as its coordinator describes it: who is in it, from where, with which partitions.
+//! A consumer group as its coordinator describes it: its members, their hosts and their partitions.
 //!
-//! DescribeGroups: <https://kafka.apache.org/protocol#The_Messages_DescribeGroups>. It tells of groups of the classic
-//! protocol; one that does not exist is told to be `Dead`.
+//! DescribeGroups: <https://kafka.apache.org/protocol#The_Messages_DescribeGroups>. It describes groups of the classic
+//! protocol; a group that does not exist is `Dead`.
 
 use kafka_core::TopicPartition;
 use kafka_core::consumer_protocol::Assignment;
@@ -16,9 +16,9 @@ use crate::error::ClientError;
 /// A consumer group at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupDescription {
-    /// The state in Kafka's words: `Stable`, `PreparingRebalance`, `CompletingRebalance`, `Empty`, `Dead`.
+    /// The state by Kafka's name: `Stable`, `PreparingRebalance`, `CompletingRebalance`, `Empty`, `Dead`.
     pub state: String,
-    /// The assignor that the members have agreed on; `None` where the group is not stable.
+    /// The assignor of the generation; `None` if the group is not stable.
     pub assignor: Option<String>,
     /// The `host:port` of the group's coordinator.
     pub coordinator: String,
@@ -29,19 +29,19 @@ pub struct GroupDescription {
 /// One member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupMember {
-    /// The id that the coordinator gave it.
+    /// The member id.
     pub member_id: String,
-    /// The id of a static member.
+    /// `group.instance.id` of a static member.
     pub instance_id: Option<String>,
-    /// What the client calls itself.
+    /// The client id.
     pub client_id: String,
-    /// The address it connects from, as the broker writes it: `/127.0.0.1`.
+    /// The client's address in the broker's form: `/127.0.0.1`.
     pub host: String,
-    /// The partitions it holds, ascending; `None` where its assignment cannot be read, as that of other kinds of clients.
+    /// The assigned partitions, ascending; `None` if the assignment is not of the consumer protocol.
     pub partitions: Option<Vec<TopicPartition>>,
 }
 
-/// Asks the coordinator of `group_id` about the group.
+/// Describes a group, from its coordinator.
 ///
 /// # Errors
 /// A retriable [`ClientError`] while the coordinator is moving or cannot be reached: call again. Any other
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_told_with_the_partitions_they_hold() {
+    fn members_are_described_with_their_partitions() {
         let assignment = Assignment {
             partitions: BTreeMap::from([
                 ("orders".to_owned(), vec![0, 2]),

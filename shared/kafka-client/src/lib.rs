@@ -1,9 +1,10 @@
-//! Connections to Kafka: a group's coordinator, a reader, a writer, topics and offsets.
+//! Connections to Kafka: group membership, a reader, writers, topics and offsets.
 //!
-//! Reading order: [`config`] and [`api`] say how brokers are spoken to, [`connection`] speaks to one, [`cluster`] to
-//! all of them, and [`retry`] repeats calls. On these stand [`topics`], [`configs`], [`offsets`], [`groups`], [`membership`] (with the state
-//! machine of `kafka-core`), and [`reader`]. Writing goes through rskafka, which only the [`writer`] names; records that
-//! rskafka cannot say, and those whose refusal has to be explained, go through the [`exact_writer`].
+//! Reading order: [`config`] and [`api`] define how to reach brokers and which requests to send, [`connection`] sends them to
+//! one broker, [`cluster`] to any broker, and [`retry`] repeats calls. On these stand [`topics`], [`configs`],
+//! [`offsets`], [`groups`], [`membership`] (which drives the state machine of `kafka-core`) and [`reader`]. The [`writer`] uses
+//! rskafka. Records with headers that rskafka cannot represent, and records whose refusal the caller has to explain, go
+//! through the [`exact_writer`].
 
 pub mod api;
 pub mod cluster;

@@ -22,26 +22,26 @@ use crate::cluster::{Cluster, TopicMetadata};
 use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};
 
-/// Events that wait for the application; the member goes on heartbeating when it is full.
+/// Events that wait for the application. The member sends heartbeats even if the queue is full.
 const EVENTS_MAX: usize = 64;
-/// Commands that wait for the member's task.
+/// Commands that wait for the task of the member.
 const COMMANDS_MAX: usize = 64;
-/// How much longer than the rebalance timeout a JoinGroup may take to be answered.
+/// How much longer than the rebalance timeout a JoinGroup may take.
 const JOIN_GRACE: Duration = Duration::from_secs(5);
-/// How often the leader looks whether subscribed topics have appeared or grown.
+/// How often the group's leader checks for new topics and partitions.
 const METADATA_INTERVAL: Duration = Duration::from_secs(15);
-/// Pause before the leader asks again for metadata that it could not get, or cannot assign with.
+/// Pause before the leader requests metadata again that it could not get, or cannot assign with.
 const METADATA_RETRY: Duration = Duration::from_millis(200);
-/// Pause before the coordinator is looked up again, at first and at most.
+/// Pauses between lookups of the coordinator.
 const COORDINATOR_BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
-/// How often a coordinator that does not serve, or metadata that cannot be had, are reported.
+/// How often a failing coordinator and unavailable metadata are logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How a member stands with its group.
+/// The state of a membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembershipStatus {
-    /// Whether offsets may be committed, and as whom.
+    /// Whether the member may commit offsets, and with which identity.
     pub permission: CommitPermission,
     /// Whether the member is in the current generation with nothing left to drain.
     pub stable: bool,
@@ -84,7 +84,7 @@ impl Membership {
             status: status_tx,
             metadata: JoinSet::new(),
             metadata_due: Instant::now(),
-            metadata_reported: None,
+            metadata_reports: ReportLimit::every(REPORT_INTERVAL),
             undescribed: BTreeMap::new(),
             last_contact: None,
             setbacks: 0,
@@ -103,10 +103,10 @@ impl Membership {
         self.events.recv().await
     }
 
-    /// Tells the group that revoked partitions are drained and committed.
+    /// Notes that revoked partitions are drained and committed; the member may join again.
     ///
     /// # Cancel safety
-    /// A dropped future may not have told it.
+    /// A dropped future may not have noted it.
     pub async fn drained(&self, partitions: BTreeSet<TopicPartition>) {
         self.send(Command::Drained(partitions)).await;
     }
@@ -119,7 +119,7 @@ impl Membership {
         self.send(Command::CommitError { error, generation }).await;
     }
 
-    /// Returns how the member stands with its group; the receiver sees every change.
+    /// Returns the state of the membership; the receiver sees every change.
     pub fn status(&self) -> watch::Receiver<MembershipStatus> {
         self.status.clone()
     }
@@ -144,10 +144,10 @@ impl Membership {
     }
 }
 
-/// What the cluster says of each of the group's topics.
+/// The metadata of each of the group's topics.
 type Described = BTreeMap<String, Result<TopicMetadata, ResponseError>>;
 
-/// Whether the driver goes on after a command.
+/// Whether the driver continues after a command.
 #[derive(PartialEq, Eq)]
 enum Flow {
     Continue,
@@ -159,16 +159,15 @@ struct Driver {
     member: Member,
     events: mpsc::Sender<Event>,
     status: watch::Sender<MembershipStatus>,
-    /// The one metadata request under way, if any.
+    /// The metadata request in flight, if any.
     metadata: JoinSet<Result<Described, ClientError>>,
-    /// When the leader looks at its topics again.
+    /// When the leader requests metadata again.
     metadata_due: Instant,
-    /// When it was last reported that metadata cannot be had.
-    metadata_reported: Option<Instant>,
-    /// The topics that the cluster did not describe when it was last asked.
+    metadata_reports: ReportLimit,
+    /// The topics without metadata in the last response.
     undescribed: BTreeMap<String, ResponseError>,
     last_contact: Option<Instant>,
-    /// How often in a row the coordinator broke off or refused a request, for no reason that a rebalance has.
+    /// Requests in a row that the coordinator did not serve, other than for a rebalance.
     setbacks: u32,
     setback_reports: ReportLimit,
 }
@@ -235,7 +234,7 @@ impl Driver {
         }
     }
 
-    /// Waits for whatever comes first: a command, a timer, metadata.
+    /// Waits for the next command, timer or metadata.
     async fn wait(&mut self, commands: &mut mpsc::Receiver<Command>) -> Flow {
         let asks = self.metadata.is_empty() && self.member.watched_topics().is_some();
         let metadata_due = asks.then_some(self.metadata_due);
@@ -255,7 +254,7 @@ impl Driver {
         }
     }
 
-    /// Looks the coordinator up and connects to it, until it works; `None` when told to stop meanwhile.
+    /// Looks up the coordinator and connects to it, again until it succeeds; `None` after a command to stop.
     async fn connect(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<Connection> {
         let mut backoff = COORDINATOR_BACKOFF;
         let mut reports = ReportLimit::every(REPORT_INTERVAL);
@@ -322,7 +321,7 @@ impl Driver {
         }
     }
 
-    /// Notes that the coordinator did not serve a request. Once is what a restart costs.
+    /// Notes that the coordinator did not serve a request. A single one is usual when a broker restarts.
     fn set_back(&mut self, error: &str) {
         self.setbacks += 1;
         if self.setbacks > 1 && self.setback_reports.is_due() {
@@ -342,7 +341,7 @@ impl Driver {
                 self.leave().await;
                 self.publish();
                 if done.send(()).is_err() {
-                    tracing::debug!("nobody waits for the member to have left");
+                    tracing::debug!("the caller did not wait for the member to leave");
                 }
                 return Flow::Stop;
             }
@@ -367,7 +366,7 @@ impl Driver {
         }
     }
 
-    /// Starts a metadata request where the member leads its group and it is time to look at its topics.
+    /// Starts a metadata request if the member leads its group and the request is due.
     fn start_metadata(&mut self) {
         if !self.metadata.is_empty() || Instant::now() < self.metadata_due {
             return;
@@ -377,7 +376,7 @@ impl Driver {
         self.metadata.spawn(async move {
             let names: Vec<&str> = topics.iter().map(String::as_str).collect();
             let mut described = cluster.describe(&names).await?;
-            // A topic that the answer leaves out is as unknown as one that it calls unknown.
+            // A topic that the response leaves out counts as unknown.
             for topic in topics {
                 described.entry(topic).or_insert(Err(ResponseError::UnknownTopicOrPartition));
             }
@@ -388,13 +387,12 @@ impl Driver {
     fn on_metadata(&mut self, described: Result<Result<Described, ClientError>, JoinError>) {
         match described {
             Ok(Ok(described)) => {
-                self.metadata_reported = None;
+                self.metadata_reports.reset();
                 self.on_described(described);
             }
             Ok(Err(error)) => {
-                if self.metadata_reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                if self.metadata_reports.is_due() {
                     tracing::warn!(error = %chain(&error), "could not describe the group's topics, trying again");
-                    self.metadata_reported = Some(Instant::now());
                 }
                 self.metadata_due = Instant::now() + METADATA_RETRY;
                 return;

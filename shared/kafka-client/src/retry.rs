@@ -73,19 +73,20 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_time_heals_is_tried_again_and_told_each_time() {
+    async fn what_time_heals_is_tried_again_and_errors_each_time() {
         let mut answers = vec![
             Ok(7),
             Err(refused(ResponseError::NotController)),
             Err(refused(ResponseError::LeaderNotAvailable)),
         ];
-        let mut told = Vec::new();
+        let mut errors = Vec::new();
 
         let reached =
-            until_ok(|| ready(answers.pop().unwrap()), |error| told.push(error.to_string())).await;
+            until_ok(|| ready(answers.pop().unwrap()), |error| errors.push(error.to_string()))
+                .await;
 
         assert_eq!(reached.unwrap(), 7);
-        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(errors.len(), 2, "{errors:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Topics are created at start, with their configuration, and never by the broker's automatism.
+//! Creation of topics with their configuration, instead of the broker's automatic creation.
 //!
 //! CreateTopics: <https://kafka.apache.org/protocol#The_Messages_CreateTopics>.
 
@@ -59,7 +59,7 @@ pub async fn ensure_topics(
     let described = cluster.metadata(&names).await?;
     match topics.iter().find(|topic| !described.contains_key(topic.name.as_ref())) {
         None => Ok(described),
-        // The broker that answered has not heard of the new topic from the controller yet.
+        // The broker does not have the new topic in its metadata yet.
         Some(topic) => Err(ClientError::refused(
             format!("describe topic {}", topic.name),
             ResponseError::UnknownTopicOrPartition,
@@ -75,13 +75,13 @@ async fn create(cluster: &Cluster, topics: &[&NewTopic]) -> Result<(), ClientErr
     for result in response.topics {
         match ResponseError::try_from_code(result.error_code) {
             None => tracing::info!(topic = result.name.0.as_str(), "created topic"),
-            // Another process was faster.
+            // Another process has created it.
             Some(ResponseError::TopicAlreadyExists) => {}
             Some(error) => {
-                let said =
-                    result.error_message.map(|words| format!(" ({words})")).unwrap_or_default();
+                let message =
+                    result.error_message.map(|message| format!(" ({message})")).unwrap_or_default();
                 return Err(ClientError::refused(
-                    format!("create topic {}{said}", result.name.0.as_str()),
+                    format!("create topic {}{message}", result.name.0.as_str()),
                     error,
                 ));
             }

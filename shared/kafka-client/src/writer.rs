@@ -131,7 +131,7 @@ impl Writer {
         Arc::clone(&session)
     }
 
-    /// Replaces the session unless somebody else has done so already.
+    /// Replaces the session unless another task has replaced it already.
     ///
     /// Requests of other partitions that are on their way keep the old one alive until they are answered.
     fn replace(&self, doubtful: &Arc<Session>) {
@@ -153,7 +153,7 @@ impl Session {
         partition
     }
 
-    /// Returns the partition's client, after connecting to its leader if nobody has.
+    /// Returns the partition's client, connected to its leader.
     async fn connect<'a>(
         &self,
         config: &BrokerConfig,

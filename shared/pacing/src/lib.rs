@@ -1,4 +1,4 @@
-//! How often: [`Backoff`] spaces attempts, and [`ReportLimit`] spaces log lines about what goes on failing.
+//! [`Backoff`] spaces attempts, and [`ReportLimit`] spaces log lines about lasting failures.
 
 mod backoff;
 mod report_limit;

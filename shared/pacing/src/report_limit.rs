@@ -1,4 +1,4 @@
-//! Log lines about a failure that goes on: one at once, then one in each interval.
+//! Log lines about a lasting failure: one at once, then one in each interval.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

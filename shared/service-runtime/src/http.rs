@@ -48,7 +48,7 @@ fn router(context: Context) -> Router {
         .with_state(context)
 }
 
-/// Fails only where nothing but killing the process helps; whatever may pass by itself is for `/readyz`.
+/// Fails only if the process has to be killed. Failures that may pass show in `/readyz`.
 async fn liveness(State(context): State<Context>) -> Response {
     match context.health.why_stuck() {
         None => "alive\n".into_response(),

@@ -1,4 +1,4 @@
-//! What a process knows of its surroundings: the time, and the machine.
+//! The time and the host name of this process.
 
 use std::time::SystemTime;
 

@@ -80,7 +80,7 @@ where
 }
 
 /// Runs a command that prints its result on stdout: like [`run`], but without an HTTP server, with log lines on
-/// stderr, and those below WARN only when `RUST_LOG` asks for them.
+/// stderr, and lines below WARN only if `RUST_LOG` is set.
 pub fn run_tool<S, F, Fut>(name: &'static str, tool: F) -> ExitCode
 where
     S: FromSettings,
@@ -105,14 +105,14 @@ where
     block_on(None, context.clone(), tool(settings, context))
 }
 
-/// Asks the service that has the same settings whether it is ready, and returns 0 when it is, 1 when it is not.
+/// Requests `/readyz` of the service with the same settings and returns 0 if it is ready, 1 if not.
 pub fn healthcheck<S: FromSettings>(name: &'static str) -> ExitCode {
     let address = match read_settings::<S>(name) {
         Ok((_, runtime_settings, _)) => runtime_settings.http_addr,
         Err(exit_code) => return exit_code,
     };
     let Some(address) = address else {
-        complain(&format!("{name}: HTTP_ADDR is off, nobody can be asked"));
+        complain(&format!("{name}: HTTP_ADDR is off, so the service has no /readyz"));
         return ExitCode::from(EXIT_FAILED);
     };
     match probe::get(&address, "/readyz") {
@@ -128,7 +128,7 @@ pub fn healthcheck<S: FromSettings>(name: &'static str) -> ExitCode {
     }
 }
 
-/// Returns what the first signal from here on cancels; or says why signals cannot be handled.
+/// Returns the token that the next signal cancels, or prints why signals cannot be handled.
 fn stop_token(name: &str) -> Result<CancellationToken, ExitCode> {
     signals::stop_token().map_err(|error| {
         complain(&format!("{name}: handle signals: {error}"));
@@ -136,9 +136,9 @@ fn stop_token(name: &str) -> Result<CancellationToken, ExitCode> {
     })
 }
 
-/// Reads the settings from the process environment, or says everything that is wrong with them.
+/// Reads the settings from the environment, or prints all their errors.
 fn read_settings<S: FromSettings>(name: &str) -> Result<(S, RuntimeSettings, String), ExitCode> {
-    // They are heard already where `main` began with that.
+    // Usually `main` has called this already.
     hear_signals();
     // A name or value that is not UTF-8 keeps a mark where it is not, and is judged like any other.
     let environment: Environment = std::env::vars_os()
@@ -193,7 +193,7 @@ async fn surround(
 }
 
 fn complain(text: &str) {
-    // Nothing can be done about a closed stderr; the exit code says the same.
+    // A closed stderr is no further error; the exit code reports the failure.
     writeln!(io::stderr(), "{text}").unwrap_or_default();
 }
 

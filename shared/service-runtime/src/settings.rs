@@ -8,7 +8,7 @@
 //! environment, in which an empty variable counts as unset. Keys of the file are the same names in either case
 //! (`order_rate = 5`); a list may be a TOML array. A key that nothing declares is a violation.
 //!
-//! Reading never stops at the first violation: a setting that is not usable is noted and reading goes on with its
+//! Reading never stops at the first violation: a setting that is not usable is noted and reading continues with its
 //! default, so that [`load`] reports every violation in one go.
 //!
 //! Reading order: this file (the kinds of settings), `layers` (where a value comes from), `declaration` (what the
@@ -390,7 +390,7 @@ impl Settings {
     }
 }
 
-/// Tells whether the text is `host:port`, the host not empty and possibly an IPv6 address in brackets.
+/// Returns whether the text is `host:port`, the host not empty and possibly an IPv6 address in brackets.
 fn is_host_and_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;

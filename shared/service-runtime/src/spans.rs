@@ -1,4 +1,4 @@
-//! Spans: what a service tells of the traces that its work is part of.
+//! Spans of the traces that a service's work is part of.
 //!
 //! They are exported by builds with the feature `otlp`, where OpenTelemetry's variables say where to. Any other build
 //! drops them, and [`Spans::is_on`] is always false.
@@ -70,7 +70,7 @@ impl Spans {
         false
     }
 
-    /// Hands over a span that ends at this moment; it is dropped while too many wait.
+    /// Exports a span that ends at this moment. Drops it while too many wait.
     #[cfg_attr(
         not(feature = "otlp"),
         expect(unused_variables, clippy::needless_pass_by_value, reason = "they go nowhere")

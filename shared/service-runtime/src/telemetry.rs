@@ -63,10 +63,10 @@ pub(crate) fn start(filter: &str, format: LogFormat, console: Console) {
     }
 }
 
-/// Reads which lines are written; errors always are, unless it says otherwise of all or of their module.
+/// Parses the log filter. Errors pass it, unless it sets a level for all modules or for theirs.
 pub(crate) fn targets(filter: &str) -> Option<Targets> {
     let targets: Targets = filter.parse().ok()?;
-    // Whatever else is there would be a module that no line is of.
+    // Any other text would be a module without lines.
     let is_module = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "_-:".contains(c));
     targets.iter().all(|(target, _)| is_module(target)).then_some(())?;
     Some(match targets.default_level() {

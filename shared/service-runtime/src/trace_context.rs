@@ -34,7 +34,7 @@ pub struct TraceId(u128);
 pub struct Trace {
     /// The span.
     pub context: TraceContext,
-    /// What `tracestate` said.
+    /// The value of `tracestate`.
     pub state: Option<String>,
 }
 
@@ -50,7 +50,7 @@ impl TraceContext {
         let (known, rest) = text.split_at_checked(TRACEPARENT_BYTES)?;
         let [version, trace_id, span_id, flags] = fields(known)?;
         let version = u8::try_from(hex(version)?).ok()?;
-        // Later versions may go on after another hyphen.
+        // Later versions may have more fields after another hyphen.
         let is_whole = rest.is_empty() || ((version > 0) && (rest[0] == b'-'));
         if (version == VERSION_INVALID) || !is_whole {
             return None;
@@ -67,7 +67,7 @@ impl TraceContext {
         (span_id != 0).then_some(Self { span_id, ..self })
     }
 
-    /// Returns whether somebody keeps this trace.
+    /// Returns whether the trace is sampled.
     pub fn is_sampled(self) -> bool {
         self.flags & SAMPLED != 0
     }

@@ -123,7 +123,7 @@ impl Queue {
                 return Err(LetterError::Stopped);
             }
             let (target, words) = (self.target.clone(), words.clone());
-            let refusal = ProduceError::Refused { target, error, words };
+            let refusal = ProduceError::Refused { target, error, message: words };
             waiting.wait(&self.desk, &self.target, &refusal, 1).await;
         }
     }
@@ -154,7 +154,7 @@ impl Queue {
                 }) => return Err(Refusal::TooLarge),
                 Err(ProduceError::Refused {
                     error: error @ (E::InvalidRecord | E::InvalidTimestamp | E::PolicyViolation),
-                    words,
+                    message: words,
                     ..
                 }) => return Err(Refusal::Other { error, words }),
                 Err(error) => error,

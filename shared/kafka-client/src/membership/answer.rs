@@ -9,7 +9,7 @@ use kafka_protocol::messages;
 
 use crate::connection::{Connection, ConnectionError};
 
-/// What the coordinator said to a [`Request`].
+/// The coordinator's response to a [`Request`].
 pub(super) enum Answer {
     Join(messages::JoinGroupResponse),
     Sync(messages::SyncGroupResponse),

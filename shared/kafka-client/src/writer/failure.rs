@@ -13,21 +13,21 @@ use rskafka::{BackoffError, ConnectionError};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProduceError {
     /// The broker wrote none of the records and will not accept them: too large, invalid, not authorised.
-    #[error("the broker refused records for {target}: {error:?}{}", explained(.words))]
+    #[error("the broker refused records for {target}: {error:?}{}", explained(.message))]
     Refused {
         /// Where the records should have gone.
         target: TopicPartition,
         /// Kafka's error.
         error: ResponseError,
-        /// The broker's own words about it; empty where it has none.
-        words: String,
+        /// The broker's error message; empty if it has none.
+        message: String,
     },
     /// No broker to send the records to was reached: nothing was written; try again.
     #[error("no broker for {target}: {cause}")]
     NotSent {
         /// Where the records should have gone.
         target: TopicPartition,
-        /// What happened, in a few words.
+        /// The error, as text.
         cause: String,
     },
     /// The records may or may not have been written: send the identical ones again.
@@ -35,7 +35,7 @@ pub enum ProduceError {
     Unknown {
         /// Where the records should have gone.
         target: TopicPartition,
-        /// What happened, in a few words.
+        /// The error, as text.
         cause: String,
     },
 }
@@ -50,15 +50,15 @@ impl ProduceError {
         }
     }
 
-    /// Tells whether fewer or smaller records might be accepted.
+    /// Returns whether the broker may accept fewer or smaller records.
     pub fn is_too_large(&self) -> bool {
         use ResponseError::{MessageTooLarge, RecordListTooLarge};
         matches!(self, Self::Refused { error: MessageTooLarge | RecordListTooLarge, .. })
     }
 }
 
-fn explained(words: &str) -> String {
-    if words.is_empty() { String::new() } else { format!(" ({words})") }
+fn explained(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(" ({message})") }
 }
 
 /// What went wrong in one attempt.
@@ -77,7 +77,7 @@ impl Failure {
         Self::Doubtful(cause.into())
     }
 
-    /// Tells whether the next attempt needs new connections.
+    /// Returns whether the next attempt needs new connections.
     pub(super) fn is_session_doubtful(&self) -> bool {
         match self {
             Self::Refused(_) | Self::Postponed(_) => false,
@@ -89,7 +89,7 @@ impl Failure {
     pub(super) fn before_sending(self, target: &TopicPartition) -> ProduceError {
         let target = target.clone();
         match self {
-            Self::Refused(error) => ProduceError::Refused { target, error, words: String::new() },
+            Self::Refused(error) => ProduceError::Refused { target, error, message: String::new() },
             Self::Postponed(cause) | Self::Doubtful(cause) => {
                 ProduceError::NotSent { target, cause }
             }
@@ -100,7 +100,7 @@ impl Failure {
     pub(super) fn after_sending(self, target: &TopicPartition) -> ProduceError {
         let target = target.clone();
         match self {
-            Self::Refused(error) => ProduceError::Refused { target, error, words: String::new() },
+            Self::Refused(error) => ProduceError::Refused { target, error, message: String::new() },
             Self::Postponed(cause) | Self::Doubtful(cause) => {
                 ProduceError::Unknown { target, cause }
             }
@@ -188,8 +188,8 @@ mod tests {
             (ProtocolError::TopicAuthorizationFailed, ResponseError::TopicAuthorizationFailed),
             (ProtocolError::PolicyViolation, ResponseError::PolicyViolation),
         ] {
-            let words = String::new();
-            let expected = ProduceError::Refused { target: target(), error, words };
+            let message = String::new();
+            let expected = ProduceError::Refused { target: target(), error, message };
             assert_eq!(Failure::from(answered(answer)).after_sending(&target()), expected);
             assert_eq!(Failure::from(answered(answer)).before_sending(&target()), expected);
         }

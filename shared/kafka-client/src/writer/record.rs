@@ -60,7 +60,7 @@ impl OutgoingRecord {
             key: self.key.as_ref().map(|key| key.to_vec()),
             value: self.value.as_ref().map(|value| value.to_vec()),
             headers: self.headers.iter().map(header).collect::<BTreeMap<_, _>>(),
-            // A time beyond what chrono can hold, 262,000 years off, is nobody's.
+            // chrono holds times up to 262,000 years away.
             timestamp: DateTime::<Utc>::from_timestamp_millis(self.timestamp_ms)
                 .unwrap_or_default(),
         }

@@ -12,17 +12,17 @@ pub struct Health {
 
 type Checks = BTreeMap<&'static str, State>;
 
-/// What is known of a check.
+/// The state of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
-    /// Nothing is amiss; there may be something to know.
+    /// The service can work; a note may explain its state.
     Ready { note: Option<String> },
-    /// The service cannot do its work.
+    /// The service cannot work.
     NotReady { reason: String },
 }
 
 impl Health {
-    /// Returns the check of this name, which is not ready until it is told so.
+    /// Returns the check of this name. It is not ready until [`Check::ready`].
     pub fn check(&self, name: &'static str) -> Check {
         let check = Check { name, checks: Arc::clone(&self.checks) };
         check.not_ready("starting");
@@ -53,7 +53,7 @@ impl Health {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that the process cannot go on and should be killed, and why. There is no way back.
+    /// Declares that the process cannot recover and should be killed, and why. It cannot be taken back.
     pub fn stuck(&self, reason: impl Into<String>) {
         // The first reason is the cause.
         self.stuck.get_or_init(|| reason.into());
@@ -73,17 +73,17 @@ pub struct Check {
 }
 
 impl Check {
-    /// Says that nothing is amiss.
+    /// Sets the check to ready.
     pub fn ready(&self) {
         self.set(State::Ready { note: None });
     }
 
-    /// Says that nothing is amiss, and what there is to know, such as `paused by kim`.
+    /// Sets the check to ready, with a note such as `paused by kim`.
     pub fn ready_with(&self, note: impl Into<String>) {
         self.set(State::Ready { note: Some(note.into()) });
     }
 
-    /// Says why the service cannot do its work, such as `joining the group`.
+    /// Sets the check to not ready, with a reason such as `joining the group`.
     pub fn not_ready(&self, reason: impl Into<String>) {
         self.set(State::NotReady { reason: reason.into() });
     }

@@ -1,4 +1,4 @@
-//! A wait for something that is away: shown as not ready, and mentioned in the log now and then.
+//! A wait for a dependency: its check is not ready, and the log mentions it now and then.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tracing::{info, warn};
 
 use super::checks::Check;
 
-/// How long it is waited in silence: a leader that moves or a topic that is new is no outage.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a wait is not logged: a new leader or a new topic is no outage.
+const SILENCE: Duration = Duration::from_secs(1);
 
-/// How often it is said what is waited for.
+/// How often a wait is logged.
 const REMINDER: Duration = Duration::from_secs(10);
 
 /// One wait, from when it is made until it is over.
@@ -24,26 +24,25 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Begins to wait for `what`, such as `the schema registry`; nothing is said yet.
+    /// Begins a wait for `what`, such as `the schema registry`. Logs nothing yet.
     pub fn new(what: &'static str, check: &Check) -> Self {
         Self { what, check: check.clone(), begun: Instant::now(), mentioned: None }
     }
 
-    /// Says that an attempt was in vain: the check is not ready, and a wait of more than a second is logged, again
-    /// every ten seconds.
+    /// Notes a failed attempt: sets the check to not ready, and logs a wait of more than a second, every ten seconds.
     pub fn goes_on(&mut self, cause: impl Display) {
         let Self { what, check, begun, mentioned } = self;
         check.not_ready(format!("waiting for {what}: {cause}"));
         let now = Instant::now();
-        if now >= mentioned.map_or(*begun + PATIENCE, |mentioned| mentioned + REMINDER) {
+        if now >= mentioned.map_or(*begun + SILENCE, |mentioned| mentioned + REMINDER) {
             *mentioned = Some(now);
             let waiting_seconds = (now - *begun).as_secs();
             warn!(waiting_seconds, "waiting for {what}: {cause}");
         }
     }
 
-    /// Says that it is there, if it was said that it is not. The check is left to the caller, who may have more to do
-    /// before the service is ready.
+    /// Ends the wait and logs that, if the wait was logged. The caller sets the check to ready: the service may have more to
+    /// prepare.
     pub fn over(self) {
         if self.mentioned.is_some() {
             let waited_seconds = self.begun.elapsed().as_secs();
@@ -66,7 +65,7 @@ mod tests {
         let _subscriber = log.subscribe();
         let mut waiting = Waiting::new("Kafka", &health.check("kafka"));
 
-        advance(PATIENCE / 2).await;
+        advance(SILENCE / 2).await;
         waiting.goes_on("nobody listens");
 
         let reason = health.report().remove("kafka").unwrap();

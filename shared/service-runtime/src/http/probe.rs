@@ -22,7 +22,7 @@ pub(crate) struct Response {
 ///
 /// # Errors
 ///
-/// When nobody answers in time, or not in HTTP.
+/// If there is no answer in time, or none in HTTP.
 pub(crate) fn get(address: &str, path: &str) -> io::Result<Response> {
     let mut unreachable = io::Error::new(ErrorKind::NotFound, "the address has no host");
     for resolved in address.to_socket_addrs()? {

@@ -1,4 +1,4 @@
-//! Writing what is read at the moment it is asked for.
+//! Metrics whose values are read at each scrape.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -14,7 +14,7 @@ use super::{Durations, Metrics};
 pub struct Messaging {
     /// How long requests take.
     pub operations: Family<MessagingLabels, Durations>,
-    /// Records that were handed to a broker, also in vain.
+    /// Records sent to a broker, with or without success.
     pub sent: Family<MessagingLabels, Counter>,
 }
 

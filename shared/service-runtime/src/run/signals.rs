@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first asks the service to stop, the second exits at once.
+//! SIGINT and SIGTERM: the first stops the service, the second exits at once.
 //!
 //! Until the service runs there is nothing to stop, and the first exits at once. The signals have a thread of their own,
 //! so that neither reading the settings nor a runtime whose threads are blocked keeps them from being heard.

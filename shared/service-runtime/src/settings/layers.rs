@@ -38,7 +38,7 @@ impl Layers {
         (Self { given }, violations)
     }
 
-    /// Returns what the file or the environment says; `None` means the default.
+    /// Returns the value in the environment or the file; `None` means the default.
     pub(super) fn get(&self, name: &str) -> Option<&Given> {
         self.given.get(name)
     }
@@ -127,7 +127,7 @@ fn merge(
     file: FileLayer,
     environment: &Environment,
 ) -> Result<BTreeMap<&'static str, Given>, ConfigError> {
-    // Only declared variables are handed over: `config` would read a dot in any other name as a path.
+    // Only declared variables reach `config`, which would read a dot in another name as a path.
     let variables = declared.iter().filter_map(|declared| {
         let value = environment.get(declared.name)?;
         Some((declared.name.to_owned(), value.trim().to_owned()))
@@ -153,7 +153,7 @@ fn merge(
     Ok(given.collect())
 }
 
-/// Returns a setting's name as `config` knows it: it turns the environment's names into lower case.
+/// Returns a setting's name in lower case, as `config` stores it.
 fn key(name: &str) -> String {
     name.to_ascii_lowercase()
 }

@@ -12,7 +12,7 @@ const TOPICS_PREFIX_LENGTH_MAX: usize = 237;
 /// Where Kafka and the schema registry are.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
-    /// Brokers to ask first, as `host:port`.
+    /// Bootstrap brokers, as `host:port`.
     pub bootstrap_servers: Vec<String>,
     /// The registry's address.
     pub schema_registry_url: SecretUrl,
@@ -44,7 +44,7 @@ pub struct TopicSettings {
     pub topic_partitions: i32,
     /// Replicas of each partition of a topic that is created; −1 leaves it to the broker.
     pub replication_factor: i16,
-    /// The topic that tells services to stop and to start.
+    /// The topic through which operators pause and resume services.
     pub control_topic: String,
 }
 

@@ -18,7 +18,7 @@ pub(crate) enum Stream {
     Stderr,
 }
 
-/// Writes a line while whatever else is drawn on the terminal is out of the way.
+/// Calls its argument, which writes a line, while the terminal is free of other drawings.
 type Around = dyn Fn(&mut dyn FnMut()) + Send + Sync;
 
 /// The place of the log lines; cheap to clone.
@@ -90,7 +90,7 @@ impl HeldLines {
     /// Cancel safe.
     pub async fn next(&mut self) -> String {
         if self.latest.changed().await.is_err() {
-            // Somebody else has the lines now.
+            // Another holder has the lines.
             std::future::pending::<()>().await;
         }
         self.latest.borrow_and_update().trim_end().to_owned()

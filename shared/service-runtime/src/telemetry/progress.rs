@@ -41,7 +41,7 @@ impl Progress {
         self.bar.inc(done);
     }
 
-    /// Removes the bar: what is printed at the end says the same.
+    /// Removes the bar; the last log line has the same numbers.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }

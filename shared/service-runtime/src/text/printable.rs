@@ -1,7 +1,7 @@
 //! Text from records, brokers and operators as a terminal may show it.
 //!
 //! A terminal acts on control characters, and a line break or a change of the writing direction makes a text pass for
-//! another line or another text. This module is the one place that says which characters these are.
+//! another line or another text. Only this module decides which characters these are.
 
 use std::fmt::{self, Write as _};
 
