@@ -83,7 +83,7 @@ top: engine ## Show the group in this terminal, and steer it by keys
 	$(COMPOSE) run --rm --no-deps --env USER --env NO_COLOR dashboard top $(ARGS)
 
 .PHONY: control
-control: engine ## Stop or start services, or show what they do: make control ARGS='stop processor'
+control: engine ## Pause or resume services, or show their state: make control ARGS='pause processor'
 	$(COMPOSE) run --rm --no-deps dashboard control $(ARGS)
 
 .PHONY: topics

@@ -125,7 +125,7 @@ inWorld(
     },
 );
 
-inWorld("stop halts every replica and start resumes", {}, async ({ t, world, context }) => {
+inWorld("pause pauses every replica and resume resumes them", {}, async ({ t, world, context }) => {
     for (let replica = 0; replica < 3; replica += 1) {
         world.processor();
     }
@@ -135,15 +135,15 @@ inWorld("stop halts every replica and start resumes", {}, async ({ t, world, con
     await follow(tab, "processor", 3, "running");
     await until("orders flow", async () => (await number(tab, "orders")) > 400);
 
-    await tab.getByRole("button", { name: "Stop the processors" }).click();
+    await tab.getByRole("button", { name: "Pause the processors" }).click();
     await follow(tab, "processor", 3, "paused");
     const { processor } = await (await fetch(`${url}api/control`)).json();
     const slowest = Math.max(...processor.instances.map(({ since }) => Date.parse(since) - Date.parse(processor.at)));
-    t.diagnostic(`the last of three replicas had stopped ${slowest} ms after it was asked`);
+    t.diagnostic(`the last of three replicas had paused ${slowest} ms after it was asked`);
 
-    // What was under way when they stopped is committed within the time of a second's orders.
-    const stoppedAt = await number(tab, "produced");
-    await until("a second's orders", async () => (await number(tab, "produced")) > stoppedAt + 400);
+    // Work in flight at the pause is committed within the time of a second's orders.
+    const pausedAt = await number(tab, "produced");
+    await until("a second's orders", async () => (await number(tab, "produced")) > pausedAt + 400);
     const { orders } = await world.stats();
     await shows(tab, "orders", orders);
     world.processor();
@@ -151,12 +151,12 @@ inWorld("stop halts every replica and start resumes", {}, async ({ t, world, con
     await until("orders pile up", async () => (await number(tab, "lag")) > 1_200);
     assert.equal((await world.stats()).orders, orders, "somebody went on");
     assert.equal(await number(tab, "orders"), orders);
-    assert.match(await tab.locator(".attention").textContent(), /The processors are stopped/);
+    assert.match(await tab.locator(".attention").textContent(), /The processors are paused/);
 
-    await tab.getByRole("button", { name: "Start the processors" }).click();
+    await tab.getByRole("button", { name: "Resume the processors" }).click();
     await follow(tab, "processor", 4, "running");
     await until("orders flow again", async () => (await number(tab, "orders")) > orders + 1_200);
-    await tab.getByRole("button", { name: "Stop the generator" }).click();
+    await tab.getByRole("button", { name: "Pause the generator" }).click();
     await follow(tab, "generator", 1, "paused");
     await shows(tab, "lag", 0);
     await settled(tab, await world.counted());
@@ -357,7 +357,7 @@ inWorld(
             }
             assert.fail(`${name} is not reached`);
         };
-        await tabTo("Stop the processors");
+        await tabTo("Pause the processors");
         await tab.keyboard.press("Enter");
         await follow(tab, "processor", 1, "paused");
         await tab.keyboard.press("Enter");
@@ -398,13 +398,13 @@ inWorld("below a path of a proxy all of it works, and each token allows its own"
     await signIn(tokens.DASHBOARD_READ_TOKEN);
     await tab.getByText("read-only").waitFor();
     await follow(tab, "processor", 1, "running");
-    assert.equal(await tab.getByRole("button", { name: /Stop|Start/ }).count(), 0);
+    assert.equal(await tab.getByRole("button", { name: /Pause|Resume/ }).count(), 0);
     await go(tab, "#/dlq");
     await tab.getByRole("heading", { name: "Dead letters", level: 1 }).waitFor();
     await tab.getByRole("button", { name: "Sign out" }).click();
     await go(tab, "#/");
     await signIn(tokens.DASHBOARD_TOKEN);
-    await tab.getByRole("button", { name: /Stop/ }).first().waitFor();
+    await tab.getByRole("button", { name: /Pause/ }).first().waitFor();
     const [{ path }] = await context.cookies(mounted + "api/stats");
     assert.equal(path, "/some/orders/api");
 });
@@ -433,14 +433,14 @@ inWorld("without the token nothing is shown, and read-only changes nothing", {},
     const watched = await world.dashboard({ DASHBOARD_READ_ONLY: "true" });
     const other = await open(context, watched.url);
     await other.getByText("read-only").waitFor();
-    assert.equal(await other.getByRole("button", { name: /Stop|Start/ }).count(), 0);
+    assert.equal(await other.getByRole("button", { name: /Pause|Resume/ }).count(), 0);
     const refused = await other.evaluate(
         async () =>
             (
                 await fetch("/api/control", {
                     method: "POST",
                     headers: { "Content-Type": "application/json" },
-                    body: JSON.stringify({ target: "all", action: "stop" }),
+                    body: JSON.stringify({ target: "all", action: "pause" }),
                 })
             ).status,
     );

@@ -129,7 +129,7 @@ async fn a_commit_that_is_refused_again_and_again_is_reported_now_and_then() -> 
     topic::delete(scenario.platform().bootstrap_servers(), orders).await?;
 
     // A pause commits at once, which a topic that is gone does not allow.
-    let _control = scenario.console("control")?.args(["control", "stop"]).start()?;
+    let _control = scenario.console("control")?.args(["control", "pause"]).start()?;
     scenario.proxy()?.more_requests(ApiKey::OffsetCommit, REFUSALS).await;
     let line = processor.line("the coordinator refused to commit").await?;
     let (partitions, error) = (field(&line, "partitions")?, field(&line, "error")?);

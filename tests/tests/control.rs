@@ -1,4 +1,4 @@
-//! Stop and start through the control topic: everybody follows, nothing counts in between, and nothing is lost.
+//! Pause and resume through the control topic: every instance follows, nothing counts in between, and nothing is lost.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use serde_json::Value;
 const ORDERS: u64 = 6_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_stops_stays_stopped_through_a_kill_and_goes_on_without_a_loss() -> Result<()> {
-    let scenario = Scenario::open("stop-and-start")
+async fn all_services_pause_stay_paused_through_a_kill_and_resume_without_a_loss() -> Result<()> {
+    let scenario = Scenario::open("pause-and-resume")
         .await?
         .with("SESSION_TIMEOUT_MS", "6000")
         .with("ORDER_COUNT", &ORDERS.to_string())
@@ -27,14 +27,14 @@ async fn everybody_stops_stays_stopped_through_a_kill_and_goes_on_without_a_loss
     let mut generator = scenario.generator("generator")?.start()?;
     scenario.stats_when("the first orders", |stats| stats.orders > 200).await?;
 
-    control(&scenario, &["stop", "processor"]).await?;
-    scenario.stats_when("orders that nobody takes", |stats| stats.lag > Some(200)).await?;
-    let told = control(&scenario, &["stop", "all"]).await?;
-    let told_to = [(&generator, "generator", 1), (&first, "processor", 2)];
-    for (service, role, count) in told_to {
-        assert_eq!(told[role]["desired"], "paused", "{told}");
-        assert!(told[role]["by"].as_str().is_some_and(|by| by.starts_with("kim@")), "{told}");
-        assert_eq!(instances(&told, role)?, vec!["paused"; count], "{told}");
+    control(&scenario, &["pause", "processor"]).await?;
+    scenario.stats_when("orders that wait", |stats| stats.lag > Some(200)).await?;
+    let report = control(&scenario, &["pause", "all"]).await?;
+    let expected = [(&generator, "generator", 1), (&first, "processor", 2)];
+    for (service, role, count) in expected {
+        assert_eq!(report[role]["desired"], "paused", "{report}");
+        assert!(report[role]["by"].as_str().is_some_and(|by| by.starts_with("kim@")), "{report}");
+        assert_eq!(instances(&report, role)?, vec!["paused"; count], "{report}");
         let line = service.line("paused by kim@").await?;
         assert!(!line.contains("starting"), "{line}");
     }
@@ -47,32 +47,32 @@ async fn everybody_stops_stays_stopped_through_a_kill_and_goes_on_without_a_loss
     let third = scenario.processor("processor-3")?.start()?;
     third.line("starting paused: paused by kim@").await?;
     all_assigned(&scenario, &third).await?;
-    control(&scenario, &["stop", "processor"]).await?;
+    control(&scenario, &["pause", "processor"]).await?;
     let after = answered(&scenario).await?;
     assert_eq!((after.orders, after.lag), (before.orders, before.lag));
     assert!(!third.lines().iter().any(|line| line.contains("processed")));
 
-    let told = control(&scenario, &["start", "all"]).await?;
-    assert_eq!(told["generator"]["desired"], "running", "{told}");
+    let report = control(&scenario, &["resume", "all"]).await?;
+    assert_eq!(report["generator"]["desired"], "running", "{report}");
     third.line("resumed by kim@").await?;
     generator.expect_exit(0).await?;
     let (stats, _) = scenario.check_exact(ORDERS, Simulation::OFF).await?;
     assert_eq!((stats.orders, stats.dead_letters), (ORDERS, 0));
 
     third.drain().await?;
-    let told = control_json(&scenario, &[]).await?;
-    assert!(instances(&told, "generator")?.is_empty(), "it has said goodbye: {told}");
+    let report = control_json(&scenario, &[]).await?;
+    assert!(instances(&report, "generator")?.is_empty(), "it has said goodbye: {report}");
     let alive = |instance: &&Value| instance["alive"] == true;
-    let left = told["processor"]["instances"].as_array().context("read the instances")?;
-    assert_eq!(left.iter().filter(alive).count(), 0, "{told}");
+    let left = report["processor"]["instances"].as_array().context("read the instances")?;
+    assert_eq!(left.iter().filter(alive).count(), 0, "{report}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attempt_that_runs_when_the_stop_comes_ends_and_counts_once() -> Result<()> {
+async fn an_attempt_in_flight_at_a_pause_ends_and_counts_once() -> Result<()> {
     const ORDERS: u64 = 40;
     let webhook = Webhook::start(Answer::Late(Duration::from_secs(1)))?;
-    let scenario = Scenario::open("stop-within-an-attempt")
+    let scenario = Scenario::open("pause-within-an-attempt")
         .await?
         .with("HANDLER_URL", &webhook.url())
         .with("HANDLER_CONCURRENCY", "1")
@@ -82,14 +82,14 @@ async fn an_attempt_that_runs_when_the_stop_comes_ends_and_counts_once() -> Resu
     let processor = scenario.processor("processor")?.start()?;
     webhook.calls_when(|calls| !calls.is_empty()).await;
 
-    control(&scenario, &["stop", "processor"]).await?;
+    control(&scenario, &["pause", "processor"]).await?;
     let stats = answered(&scenario).await?;
     let calls = webhook.calls().len();
     assert_eq!(usize::try_from(stats.orders)?, calls, "what was begun has ended");
-    ensure!(stats.orders < ORDERS, "all was done before the stop");
+    ensure!(stats.orders < ORDERS, "all was done before the pause");
 
     webhook.answer(|_| Answer::DONE);
-    control(&scenario, &["start", "processor"]).await?;
+    control(&scenario, &["resume", "processor"]).await?;
     let (stats, _) = scenario.check_exact(ORDERS, Simulation::OFF).await?;
     assert_eq!((stats.orders, stats.retries), (ORDERS, 0));
     let done = webhook.done();
@@ -99,25 +99,25 @@ async fn an_attempt_that_runs_when_the_stop_comes_ends_and_counts_once() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_follow_is_named_and_a_paused_replica_is_ready() -> Result<()> {
+async fn an_instance_that_does_not_follow_is_named_and_a_paused_replica_is_ready() -> Result<()> {
     let scenario = Scenario::open("laggard")
         .await?
         .with("SESSION_TIMEOUT_MS", "30000")
         .with("HTTP_ADDR", "127.0.0.1:0");
     let processor = scenario.processor("processor")?.start()?;
     processor.line("partitions assigned").await?;
-    let told = control(&scenario, &["start", "all"]).await?;
-    let name = told["processor"]["instances"][0]["name"].as_str().context("read its name")?;
+    let report = control(&scenario, &["resume", "all"]).await?;
+    let name = report["processor"]["instances"][0]["name"].as_str().context("read its name")?;
 
     processor.freeze()?;
-    let stop = ["control", "stop", "--by", "kim", "--wait", "1", "--json"];
-    let failed = scenario.console("stop")?.args(stop).output().await;
+    let pause = ["control", "pause", "--by", "kim", "--wait", "1", "--json"];
+    let failed = scenario.console("pause")?.args(pause).output().await;
     let failed = format!("{:#}", failed.err().context("it has not followed")?);
     assert!(failed.contains(&format!("not paused after 1 s: processor {name}")), "{failed}");
     assert!(failed.contains("exit status: 1"), "{failed}");
 
     processor.thaw()?;
-    control(&scenario, &["stop", "all"]).await?;
+    control(&scenario, &["pause", "all"]).await?;
     let serving = processor.line("serving /healthz").await?;
     let address = field(&serving, "http_addr")?;
     let address = address.as_str().context("read the address")?;
@@ -131,13 +131,13 @@ async fn who_does_not_follow_is_named_and_a_paused_replica_is_ready() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_topic_nobody_is_stopped_and_a_new_one_is_heard() -> Result<()> {
+async fn without_its_topic_no_service_is_paused_and_a_new_topic_is_followed() -> Result<()> {
     const ORDERS: u64 = 200;
     let scenario =
         Scenario::open("control-topic-gone").await?.with("ORDER_COUNT", &ORDERS.to_string());
     let processor = scenario.processor("processor")?.start()?;
     processor.line("partitions assigned").await?;
-    control(&scenario, &["stop", "processor"]).await?;
+    control(&scenario, &["pause", "processor"]).await?;
     publish(&scenario).await?;
     assert_eq!(answered(&scenario).await?.orders, 0);
 
@@ -147,13 +147,13 @@ async fn without_its_topic_nobody_is_stopped_and_a_new_one_is_heard() -> Result<
     scenario.check_exact(ORDERS, Simulation::OFF).await?;
 
     let lines = processor.line_count();
-    control(&scenario, &["stop", "processor"]).await?;
+    control(&scenario, &["pause", "processor"]).await?;
     processor.line_after(lines, "paused by kim@").await?;
     processor.drain().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_restarts_takes_no_word_back() -> Result<()> {
+async fn a_command_survives_a_restart_of_the_broker() -> Result<()> {
     const ORDERS: u64 = 200;
     let mut scenario = Scenario::open_restartable("control-restart")
         .await?
@@ -161,25 +161,25 @@ async fn a_broker_that_restarts_takes_no_word_back() -> Result<()> {
         .with("ORDER_COUNT", &ORDERS.to_string());
     let processor = scenario.processor("processor")?.start()?;
     processor.line("partitions assigned").await?;
-    control(&scenario, &["stop", "all"]).await?;
+    control(&scenario, &["pause", "all"]).await?;
     scenario.restart_broker().await?;
     let generator = scenario.generator("generator")?.start()?;
     generator.line("starting paused").await?;
-    control(&scenario, &["start", "generator"]).await?;
-    scenario.stats_when("orders that nobody takes", |stats| stats.lag > Some(0)).await?;
+    control(&scenario, &["resume", "generator"]).await?;
+    scenario.stats_when("orders that wait", |stats| stats.lag > Some(0)).await?;
     let stats: Stats = answered(&scenario).await?;
     assert_eq!(stats.orders, 0);
     let words = |line: &String| line.contains("paused by") || line.contains("resumed by");
     assert_eq!(processor.lines().iter().filter(|line| words(line)).count(), 1);
 
-    control(&scenario, &["start", "all"]).await?;
+    control(&scenario, &["resume", "all"]).await?;
     scenario.check_exact(ORDERS, Simulation::OFF).await?;
     drop(generator);
     processor.drain().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_coordinator_tells_who_holds_what() -> Result<()> {
+async fn the_coordinator_describes_which_member_has_which_partitions() -> Result<()> {
     let scenario = Scenario::open("group-described").await?;
     let [first, second] = ["one", "two"].map(|name| {
         let instance_id = format!("{}-{name}", scenario.group());
@@ -219,16 +219,16 @@ async fn the_coordinator_tells_who_holds_what() -> Result<()> {
     Ok(())
 }
 
-/// Checks that Kafka's own tool tells the same members; only a real Kafka has it.
+/// Checks that Kafka's own tool lists the same members; only a real Kafka has it.
 #[cfg(feature = "outsiders")]
 async fn check_by_kafkas_tool(scenario: &Scenario, group: &GroupDescription) -> Result<()> {
     use end_to_end::outsiders::{CONSUMER_GROUPS, kafka_tool};
 
     let command = kafka_tool(scenario, CONSUMER_GROUPS).args(["--group", scenario.group()]);
-    let told = command.clone().args(["--describe", "--members"]).output().await?;
+    let report = command.clone().args(["--describe", "--members"]).output().await?;
     for member in &group.members {
-        let row = told.lines().find(|line| line.contains(&member.member_id));
-        let row = row.with_context(|| format!("{} is not in:\n{told}", member.member_id))?;
+        let row = report.lines().find(|line| line.contains(&member.member_id));
+        let row = row.with_context(|| format!("{} is not in:\n{report}", member.member_id))?;
         let partitions = member.partitions.as_ref().map_or(0, Vec::len).to_string();
         let instance_id = member.instance_id.as_deref().context("it is a static member")?;
         for expected in [&member.host, &member.client_id, &partitions, instance_id] {
@@ -236,10 +236,10 @@ async fn check_by_kafkas_tool(scenario: &Scenario, group: &GroupDescription) -> 
             assert!(columns.any(|column| column == expected), "{expected} is not in {row}");
         }
     }
-    let told = command.args(["--describe", "--state"]).output().await?;
+    let report = command.args(["--describe", "--state"]).output().await?;
     let (host, _port) = group.coordinator.rsplit_once(':').context("read the coordinator")?;
     for expected in [&group.state, host, "cooperative-sticky"] {
-        assert!(told.contains(expected), "{expected} is not in:\n{told}");
+        assert!(report.contains(expected), "{expected} is not in:\n{report}");
     }
     Ok(())
 }
@@ -273,7 +273,7 @@ async fn answered(scenario: &Scenario) -> Result<Stats> {
     scenario.stats_when("an answer", |_| true).await
 }
 
-/// Publishes all orders, whatever is stopped.
+/// Publishes all orders, whichever services are paused.
 async fn publish(scenario: &Scenario) -> Result<()> {
     let generator = scenario.generator("publisher")?.env("ORDER_RATE", "0");
     generator.start()?.expect_exit(0).await
@@ -289,10 +289,10 @@ async fn all_assigned(scenario: &Scenario, processor: &Service) -> Result<()> {
     Ok(())
 }
 
-/// Gives a word in kim's name and waits until everybody has followed; returns what was told then.
-async fn control(scenario: &Scenario, word: &[&str]) -> Result<Value> {
-    let word = [word, &["--by", "kim", "--wait", "60"]].concat();
-    control_json(scenario, &word).await
+/// Gives a command in kim's name and waits until every instance has followed; returns the report.
+async fn control(scenario: &Scenario, command: &[&str]) -> Result<Value> {
+    let command = [command, &["--by", "kim", "--wait", "60"]].concat();
+    control_json(scenario, &command).await
 }
 
 /// Runs `order-console control --json`, past any fault.
@@ -302,13 +302,13 @@ async fn control_json(scenario: &Scenario, arguments: &[&str]) -> Result<Value> 
         .env("BOOTSTRAP_SERVERS", scenario.platform().bootstrap_servers())
         .args(["control", "--json"])
         .args(arguments.iter().copied());
-    let told = command.output().await?;
-    serde_json::from_str(&told).with_context(|| format!("read what was told: {told}"))
+    let report = command.output().await?;
+    serde_json::from_str(&report).with_context(|| format!("read the report: {report}"))
 }
 
-/// Returns what the instances of a role that live say they do.
-fn instances<'a>(told: &'a Value, role: &str) -> Result<Vec<&'a str>> {
-    let instances = told[role]["instances"].as_array().context("read the instances")?;
+/// Returns the states that the live instances of a role report.
+fn instances<'a>(report: &'a Value, role: &str) -> Result<Vec<&'a str>> {
+    let instances = report[role]["instances"].as_array().context("read the instances")?;
     let alive = instances.iter().filter(|instance| instance["alive"] == true);
     alive.map(|instance| instance["state"].as_str().context("read a state")).collect()
 }

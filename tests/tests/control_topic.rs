@@ -62,13 +62,13 @@ async fn a_generator_that_nobody_has_seen_yet_begins_nothing() -> Result<()> {
     proxy.inject(ApiKey::Produce, Fault::Hold, 0, 2);
     let generator = scenario.generator("generator")?.start()?;
     proxy.hit(ApiKey::Produce, 1).await;
-    let told = control(&scenario, &["stop", "generator"]).await?;
+    let told = control(&scenario, &["pause", "generator"]).await?;
     assert_eq!(told["generator"]["instances"], Value::Array(Vec::new()), "{told}");
 
     proxy.heal();
     let line = generator.line("paused by kim@").await?;
     assert!(line.contains("starting paused"), "it had begun: {line}");
-    let told = control(&scenario, &["stop", "generator"]).await?;
+    let told = control(&scenario, &["pause", "generator"]).await?;
     assert_eq!(told["generator"]["instances"][0]["state"], "paused", "{told}");
     Ok(())
 }
@@ -85,11 +85,11 @@ async fn a_topic_with_one_partition_works_and_its_second_one_is_taken_up() -> Re
     let processor = scenario.processor("processor")?.start()?;
     generator.line("the control topic has one partition").await?;
     processor.line("partitions assigned").await?;
-    both_are(&scenario, "stop", "paused").await?;
+    both_are(&scenario, "pause", "paused").await?;
 
     topic::grow(servers, &scenario.control_topic(), 2).await?;
     until_reported_by(&scenario, 2).await?;
-    both_are(&scenario, "start", "running").await?;
+    both_are(&scenario, "resume", "running").await?;
     generator.line("resumed by kim@").await?;
     processor.drain().await
 }

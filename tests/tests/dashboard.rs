@@ -73,13 +73,13 @@ async fn every_path_answers_as_the_openapi_file_says() -> Result<()> {
     api.post("/api/dlq/replay", &json!({"dry_run": true}), StatusCode::BAD_REQUEST).await?;
 
     let paused = api
-        .post("/api/control", &json!({"target": "all", "action": "stop"}), StatusCode::OK)
+        .post("/api/control", &json!({"target": "all", "action": "pause"}), StatusCode::OK)
         .await?;
     assert_eq!(
         (&paused["generator"]["desired"], &paused["processor"]["desired"]),
         (&json!("paused"), &json!("paused"))
     );
-    api.post("/api/control", &json!({"target": "all", "action": "start"}), StatusCode::OK).await?;
+    api.post("/api/control", &json!({"target": "all", "action": "resume"}), StatusCode::OK).await?;
     api.post("/api/session", &json!({"token": "none is needed"}), StatusCode::NO_CONTENT).await?;
     api.call(&Method::DELETE, "/api/session", None, StatusCode::NO_CONTENT).await?;
     api.events(&["stats", "orders", "group", "control"]).await?;

@@ -90,7 +90,7 @@ async fn each_token_allows_what_it_is_for_and_actions_say_who() -> Result<()> {
             assert_eq!(session["signed_in"], json!(name == COOKIE));
             let seen = with(dashboard.get("/api/stats")).send().await?;
             assert_eq!(seen.status(), StatusCode::OK, "{token}");
-            let command = json!({"target": "processor", "action": "stop"});
+            let command = json!({"target": "processor", "action": "pause"});
             let told = with(dashboard.call(Method::POST, "/api/control").json(&command));
             let told = told.send().await?;
             assert_eq!(told.status(), changing, "{token}");
@@ -103,7 +103,7 @@ async fn each_token_allows_what_it_is_for_and_actions_say_who() -> Result<()> {
             }
         }
     }
-    let line = dashboard.service.line("told services").await?;
+    let line = dashboard.service.line("commanded services").await?;
     assert_eq!(field(&line, "by")?, "full-token@dashboard");
     ensure!(field(&line, "peer")?.as_str().is_some_and(|peer| peer.starts_with("127.")), "{line}");
     dashboard.stop().await
@@ -157,7 +157,7 @@ async fn the_cookie_is_of_one_dashboard_and_secure_only_by_the_word_of_a_trusted
     ensure!(names[0] != names[1], "two dashboards of one host share the cookie {}", names[0]);
 
     for (dashboard, by) in [(&plain, "full-token@dashboard"), (&proxied, "kim@dashboard")] {
-        let command = json!({"target": "generator", "action": "stop"});
+        let command = json!({"target": "generator", "action": "pause"});
         let request = dashboard.call(Method::POST, "/api/control").json(&command);
         let request = request.bearer_auth(FULL_TOKEN).header("x-forwarded-user", "kim");
         let shown: Value = request.send().await?.json().await?;

@@ -128,7 +128,7 @@ async fn a_signal_is_heard_before_the_settings_are_read() -> Result<()> {
         ("order-console", &["dashboard"]),
         ("order-console", &["stats", "--watch"]),
         ("order-console", &["dlq", "replay", "--all"]),
-        ("order-console", &["control", "stop"]),
+        ("order-console", &["control", "pause"]),
     ];
     for (number, (program, arguments)) in commands.into_iter().enumerate() {
         // Reading the settings takes for ever: nothing is written to the file that they come from.

@@ -1,4 +1,4 @@
-//! `order-console control`: stops and starts generators and processors, and shows which of them run.
+//! `order-console control`: pauses and resumes generators and processors, and shows the state of each.
 //!
 //! A command is written to the control topic, then the reports are read to their end, and watched until every instance that
 //! lives has followed: its report names the command and does what the command says. A processor lives as long as it is a
@@ -33,30 +33,30 @@ const READING_MAX: Duration = Duration::from_secs(15);
 /// Pause between two looks at the group while somebody has not followed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What is done; without a word, what holds is shown.
+/// The command; without one, the state is shown.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ControlCommand {
-    /// Lets nothing more be produced or processed; what is under way comes to its end.
-    Stop {
-        /// Who is told, and by whom.
+    /// Pauses services: they begin nothing, finish the work in flight and commit it.
+    Pause {
+        /// Which services, and the operator.
         #[command(flatten)]
-        told: ToldArguments,
+        arguments: TargetArguments,
     },
-    /// Lets them go on where they were.
-    Start {
-        /// Who is told, and by whom.
+    /// Resumes services where they were.
+    Resume {
+        /// Which services, and the operator.
         #[command(flatten)]
-        told: ToldArguments,
+        arguments: TargetArguments,
     },
 }
 
-/// Who is told, and by whom.
+/// Which services, and the operator.
 #[derive(Clone, Debug, Args)]
-pub struct ToldArguments {
+pub struct TargetArguments {
     /// Which services.
     #[arg(value_enum, default_value_t = Target::All)]
     target: Target,
-    /// How many seconds everybody may take to follow.
+    /// How many seconds the services may take to follow.
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     wait: u64,
     #[command(flatten)]
@@ -111,17 +111,17 @@ async fn execute(
     let topic = settings.topics.control_topic.as_str();
     let follower = Follower::start(cluster.clone(), topic);
     let mut view = follower.view();
-    let told = match asked {
+    let arguments = match asked {
         None => None,
-        Some(ControlCommand::Stop { told }) => Some((RunState::Paused, told)),
-        Some(ControlCommand::Start { told }) => Some((RunState::Running, told)),
+        Some(ControlCommand::Pause { arguments }) => Some((RunState::Paused, arguments)),
+        Some(ControlCommand::Resume { arguments }) => Some((RunState::Running, arguments)),
     };
-    let Some((state, told)) = told else {
+    let Some((state, arguments)) = arguments else {
         read(&mut view, &BTreeMap::new()).await?;
         let members = members(&cluster, settings).await;
         return print(&view.borrow(), members.as_ref(), is_json);
     };
-    let (roles, by) = (told.target.roles(), told.operator.name());
+    let (roles, by) = (arguments.target.roles(), arguments.operator.name());
     let replication_factor = settings.topics.replication_factor;
     command(&cluster, topic, replication_factor, roles, state, by)
         .await
@@ -130,7 +130,7 @@ async fn execute(
     let ends =
         while_retriable(|| ends(&cluster, topic)).await.context("find the end of the reports")?;
     read(&mut view, &ends).await?;
-    let waited = Duration::from_secs(told.wait);
+    let waited = Duration::from_secs(arguments.wait);
     let left = timeout(waited, followed(&cluster, settings, &mut view, roles, state)).await;
     let members = members(&cluster, settings).await;
     let seen = view.borrow().clone();
@@ -139,7 +139,7 @@ async fn execute(
     if left.is_err() {
         let names = laggards(&seen, members.as_ref(), roles, state);
         if !names.is_empty() {
-            bail!("not {state} after {} s: {}", told.wait, names.join(", "));
+            bail!("not {state} after {} s: {}", arguments.wait, names.join(", "));
         }
     }
     Ok(())
@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_does_something_else_or_says_nothing_has_not_followed() {
+    fn an_instance_in_another_state_or_without_a_report_has_not_followed() {
         let mut view = old_topic();
         for (role, name, state, member_id) in [
             (Role::Generator, "g", RunState::Running, None),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_before_a_start_and_a_stop_does_not_count_after_them() {
+    fn a_report_from_before_a_resume_and_a_pause_does_not_count_after_them() {
         let mut view = old_topic();
         let said = |state, command: &str| {
             let (command, member_id) = (Some(command.to_owned()), Some("m1".to_owned()));

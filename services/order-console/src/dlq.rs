@@ -10,29 +10,27 @@
 //! Reading order: [`dead_letter::cause`] says why a record is a dead letter, whoever wrote it; `letter` is such a record,
 //! `filter` says which are meant, `standing` what has become of them, [`dead_letter::actions`] what operators decided.
 //! `walk` reads them once each (over `reading`), and each command is a file. `replay` is the one that must not err; its
-//! picture is in `replay/sending`.
+//! picture is in its `sending`.
 //!
 //! Memory: of a letter only its identity is held, some 40 bytes, and as much for each that was replayed or dismissed;
 //! besides, a few fetches of 1 MiB, and in a replay up to 4 MiB of records on their way.
 
 mod arguments;
 pub(crate) mod board;
-mod decoded;
+pub(crate) mod decoded;
 mod dismiss;
 mod export;
-mod filter;
-mod identities;
-mod journal;
-mod letter;
+pub(crate) mod filter;
+pub(crate) mod identities;
+pub(crate) mod journal;
+pub(crate) mod letter;
 mod list;
-mod lock;
-mod reading;
+pub(crate) mod reading;
 pub(crate) mod render;
-mod replay;
 mod show;
-mod standing;
-mod topic_log;
-mod walk;
+pub(crate) mod standing;
+pub(crate) mod topic_log;
+pub(crate) mod walk;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -52,13 +50,14 @@ pub use self::filter::{Key, Moment, ParseMomentError};
 use self::journal::Journal;
 pub(crate) use self::letter::{Desk, Letter};
 pub use self::letter::{ParsePlaceError, Place};
-pub(crate) use self::lock::Busy;
+
 pub(crate) use self::render::bytes as bytes_for_people;
 use self::standing::{Sent, State};
 use self::topic_log::TopicLog;
 use self::walk::Walk;
 use self::watch::Watching;
 use crate::output::{Closed, Output};
+use crate::replay;
 use crate::settings::ConsoleSettings;
 use service_runtime::now_ms;
 
@@ -133,20 +132,20 @@ async fn release(settings: ConsoleSettings, context: Context, by: String) -> any
 }
 
 /// The dead-letter topic of a group, and what is known about its letters.
-struct Overview {
-    cluster: Cluster,
-    settings: ConsoleSettings,
-    stop: CancellationToken,
-    console: Console,
-    dlq: TopicLog,
-    desk: Desk,
-    journal: Journal,
-    sent: Sent,
+pub(crate) struct Overview {
+    pub(crate) cluster: Cluster,
+    pub(crate) settings: ConsoleSettings,
+    pub(crate) stop: CancellationToken,
+    pub(crate) console: Console,
+    pub(crate) dlq: TopicLog,
+    pub(crate) desk: Desk,
+    pub(crate) journal: Journal,
+    pub(crate) sent: Sent,
 }
 
 impl Overview {
     /// Looks at the dead-letter topic and at what operators decided.
-    async fn open(settings: ConsoleSettings, context: Context) -> anyhow::Result<Self> {
+    pub(crate) async fn open(settings: ConsoleSettings, context: Context) -> anyhow::Result<Self> {
         let cluster = settings.cluster();
         let stop = context.stop;
         let hint = "is ORDERS_DLQ_TOPIC right?";
@@ -159,14 +158,14 @@ impl Overview {
     }
 
     /// Looks at all that tells where letters stand.
-    async fn read(settings: ConsoleSettings, context: Context) -> anyhow::Result<Self> {
+    pub(crate) async fn read(settings: ConsoleSettings, context: Context) -> anyhow::Result<Self> {
         let mut overview = Self::open(settings, context).await?;
         overview.read_sent().await?;
         Ok(overview)
     }
 
     /// Reads what was replayed.
-    async fn read_sent(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn read_sent(&mut self) -> anyhow::Result<()> {
         let decisions = self.journal.decisions();
         self.sent = Sent::read(&self.cluster, &self.settings, decisions, &self.stop).await?;
         if self.sent.lost_before_ms.is_some() {
@@ -179,7 +178,7 @@ impl Overview {
     }
 
     /// Walks the letters that a filter may take: all, or where it names places, what is between those.
-    fn walk(&self, filter: &Filter) -> Walk {
+    pub(crate) fn walk(&self, filter: &Filter) -> Walk {
         let mut topic = self.dlq.clone();
         topic.ranges.retain(|partition, range| {
             *range = filter.narrow(*partition, range.clone());
@@ -189,23 +188,23 @@ impl Overview {
     }
 
     /// Returns where each partition of the dead-letter topic ends.
-    fn ends(&self) -> BTreeMap<i32, i64> {
+    pub(crate) fn ends(&self) -> BTreeMap<i32, i64> {
         self.dlq.ranges.iter().map(|(partition, range)| (*partition, range.end)).collect()
     }
 
-    fn state(&self, letter: &Letter<'_>) -> State {
+    pub(crate) fn state(&self, letter: &Letter<'_>) -> State {
         self.sent.state(letter, self.journal.decisions())
     }
 }
 
 /// Says something to the operator, beside the data on standard output.
-fn talk(words: &str) {
+pub(crate) fn talk(words: &str) {
     // Nothing can be done about a closed stderr.
     writeln!(std::io::stderr(), "{words}").unwrap_or_default();
 }
 
 /// Returns a count of dead letters in words.
-fn dead_letters(count: u64) -> String {
+pub(crate) fn dead_letters(count: u64) -> String {
     format!("{} dead letter{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 

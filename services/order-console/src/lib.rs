@@ -13,4 +13,5 @@ pub mod top;
 
 mod group_snapshot;
 mod output;
+mod replay;
 mod view;

@@ -1,4 +1,4 @@
-//! What operators look and steer with.
+//! The operators' console of a group of order-processors.
 
 use std::process::ExitCode;
 
@@ -31,7 +31,7 @@ enum Command {
         /// One JSON object instead of a table.
         #[arg(long)]
         json: bool,
-        /// Again every second until stopped.
+        /// Print again every second until interrupted.
         #[arg(long)]
         watch: bool,
     },
@@ -40,9 +40,9 @@ enum Command {
         #[command(subcommand)]
         command: Box<DlqCommand>,
     },
-    /// Serves a page that shows the group and steers it.
+    /// Serves a web page that shows the group, pauses and resumes it, and works on its dead letters.
     Dashboard,
-    /// Stops and starts generators and processors, and shows which of them run.
+    /// Pauses and resumes generators and processors, and shows the state of each.
     Control {
         /// One JSON object instead of tables.
         #[arg(long, global = true)]
@@ -50,7 +50,7 @@ enum Command {
         #[command(subcommand)]
         command: Option<ControlCommand>,
     },
-    /// Shows the group in this terminal, live, and steers it by keys; ? lists them.
+    /// Shows the group live in this terminal; keys pause and resume it (? lists them).
     Top(TopArguments),
     /// Asks the dashboard that runs with the same settings whether it is ready; the exit code is the answer.
     Healthcheck,

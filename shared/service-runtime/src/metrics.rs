@@ -34,7 +34,7 @@ impl Metrics {
         metrics.register(|registry| {
             let build = Info::new([("service", name), ("version", version)]);
             registry.register("build", "Which build this is", build);
-            let help = "1 while the control topic keeps this process stopped";
+            let help = "1 while the control topic keeps this process paused";
             registry.register("orders_control_paused", help, metrics.control_paused.clone());
         });
         metrics

@@ -17,8 +17,9 @@ use tokio::time::timeout;
 
 use super::App;
 use super::access::Visitor;
+use crate::dlq::Place;
 use crate::dlq::board::{self, Chosen, Looking, Unclear};
-use crate::dlq::{Busy, Place};
+use crate::replay::Busy;
 use crate::settings::ConsoleSettings;
 use crate::view::body::{Control, Group, History, Orders, Snapshot, Stats};
 
@@ -133,11 +134,11 @@ enum Target {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Action {
-    Start,
-    Stop,
+    Pause,
+    Resume,
 }
 
-/// Tells services to work or to wait, and answers once that can be seen.
+/// Pauses or resumes services, and answers once the control topic shows it.
 pub(super) async fn command(
     State(app): State<Arc<App>>,
     Extension(visitor): Extension<Visitor>,
@@ -150,8 +151,8 @@ pub(super) async fn command(
         Target::All => &Role::ALL,
     };
     let state = match action {
-        Action::Start => RunState::Running,
-        Action::Stop => RunState::Paused,
+        Action::Pause => RunState::Paused,
+        Action::Resume => RunState::Running,
     };
     let topics = &app.settings.topics;
     let cluster = app.settings.cluster();
@@ -166,7 +167,7 @@ pub(super) async fn command(
     .await
     .map_err(anyhow::Error::new)?;
     let (by, peer) = (visitor.name(), visitor.origin.peer);
-    tracing::info!(by, %peer, ?target, state = state.as_str(), "told services");
+    tracing::info!(by, %peer, ?target, state = state.as_str(), "commanded services");
     let mut snapshots = app.view.changes();
     app.view.look();
     let is_seen = |snapshot: &Arc<Snapshot>| {

@@ -7,10 +7,9 @@ use clap::{Args, Subcommand};
 use super::dismiss;
 use super::filter::{Filter, Key, Moment};
 use super::letter::Place;
-use super::lock::Others;
-use super::replay::{self, Destination, Mode};
 use super::standing::State;
 use super::watch;
+use crate::replay::{self, Destination, Mode, Others};
 
 /// Works on the dead letters of the group.
 #[derive(Clone, Debug, Subcommand)]
@@ -214,7 +213,7 @@ impl DlqCommand {
 
 impl FilterArguments {
     /// Returns the filter, with relative times counted back from `now_ms`.
-    pub(super) fn filter(&self, now_ms: i64) -> Filter {
+    pub(crate) fn filter(&self, now_ms: i64) -> Filter {
         Filter {
             types: self.types.clone(),
             key: self.key.clone(),
@@ -233,7 +232,7 @@ impl ChosenArguments {
     }
 
     /// Returns what is to be dismissed; without a reason, what is to be taken up again.
-    pub(super) fn dismissal(
+    pub(crate) fn dismissal(
         &self,
         reason: Option<String>,
         operator: &OperatorArguments,
@@ -256,7 +255,7 @@ impl OperatorArguments {
 }
 
 impl ReplayArguments {
-    pub(super) fn request(&self, now_ms: i64) -> replay::Request {
+    pub(crate) fn request(&self, now_ms: i64) -> replay::Request {
         replay::Request {
             filter: self.chosen.filter(now_ms),
             limit: self.chosen.limit.unwrap_or(u64::MAX),
@@ -301,7 +300,7 @@ fn parse_rate(text: &str) -> Result<Duration, String> {
 }
 
 /// Returns where watching begins.
-pub(super) fn watch_from(from_beginning: bool) -> watch::From {
+pub(crate) fn watch_from(from_beginning: bool) -> watch::From {
     if from_beginning { watch::From::Beginning } else { watch::From::End }
 }
 

@@ -17,10 +17,9 @@ use super::filter::{Filter, Key};
 use super::journal::Dismissal;
 use super::letter::{Letter, Place};
 use super::list::{self, Causes};
-use super::lock::Others;
 use super::render::{TEXT_BYTES_MAX, bytes, cut, dump};
-use super::replay;
 use super::standing::State;
+use crate::replay::{self, Others};
 use crate::settings::ConsoleSettings;
 
 /// The most letters that are shown one by one.
@@ -342,7 +341,7 @@ fn whole_text(text: &str) -> String {
 /// Sends the chosen letters again, or counts them. What ended it before everything was sent is told beside the counts.
 ///
 /// # Errors
-/// [`Unclear`], [`Busy`](super::lock::Busy) when another replay runs, or when the cluster does not answer before anything was sent.
+/// [`Unclear`], [`Busy`](replay::Busy) when another replay runs, or when the cluster does not answer before anything was sent.
 pub(crate) async fn replay(
     settings: &ConsoleSettings,
     context: &Context,

@@ -52,7 +52,7 @@ impl Decoder {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(super) async fn decode(&mut self, letter: &Letter<'_>) -> Decoded {
+    pub(crate) async fn decode(&mut self, letter: &Letter<'_>) -> Decoded {
         let Some(value) = letter.value else {
             let is_omitted = letter.text(names::VALUE) == Some(names::OMITTED);
             return if is_omitted { Decoded::Omitted } else { Decoded::Nothing };
@@ -123,7 +123,7 @@ impl Decoder {
 
 impl Decoded {
     /// Returns what the value is in a few words.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
             Self::Order(order, _) => {
                 let (id, product) = (render::short(&order.order_id), render::short(&order.product));

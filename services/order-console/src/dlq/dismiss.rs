@@ -11,27 +11,27 @@ use service_runtime::now_ms;
 
 /// What an operator asks for.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) filter: Filter,
-    pub(super) limit: u64,
+pub(crate) struct Request {
+    pub(crate) filter: Filter,
+    pub(crate) limit: u64,
     /// Why the letters are put aside; `None` takes them up again.
-    pub(super) reason: Option<String>,
-    pub(super) by: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) by: String,
 }
 
 /// How many letters were changed, and how many others were meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Changes {
-    pub(super) changed: u64,
+pub(crate) struct Changes {
+    pub(crate) changed: u64,
     /// What has become of them is something else already.
-    pub(super) others: u64,
+    pub(crate) others: u64,
 }
 
 /// Puts letters aside that are unresolved, or takes up again those that were put aside, and prints how many.
 ///
 /// # Errors
 /// As [`execute`].
-pub(super) async fn run(mut overview: Overview, request: &Request) -> anyhow::Result<()> {
+pub(crate) async fn run(mut overview: Overview, request: &Request) -> anyhow::Result<()> {
     let Changes { changed, others } = execute(&mut overview, request, Mode::Write).await?;
     let word = if request.reason.is_some() { "dismissed" } else { "taken up again" };
     let mut output = Output::new();
@@ -45,7 +45,7 @@ pub(super) async fn run(mut overview: Overview, request: &Request) -> anyhow::Re
 
 /// Whether letters are changed or only counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     Write,
     DryRun,
 }
@@ -61,7 +61,7 @@ impl Request {
 ///
 /// # Errors
 /// When the cluster does not answer for long, or when told to stop; what was written by then holds.
-pub(super) async fn execute(
+pub(crate) async fn execute(
     overview: &mut Overview,
     request: &Request,
     mode: Mode,

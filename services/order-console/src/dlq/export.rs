@@ -10,7 +10,7 @@ use crate::output::Output;
 ///
 /// # Errors
 /// When the cluster does not answer, when told to stop, or when nobody reads the output any more.
-pub(super) async fn run(
+pub(crate) async fn run(
     overview: &Overview,
     filter: &Filter,
     state: Option<State>,

@@ -29,39 +29,39 @@ pub struct Key(Vec<u8>);
 
 /// What letters have to be like; what is not named does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     /// One of these kinds of failure; a class may be named without its package.
-    pub(super) types: Vec<String>,
-    pub(super) key: Option<Key>,
+    pub(crate) types: Vec<String>,
+    pub(crate) key: Option<Key>,
     /// Failed at that time or later, in milliseconds since 1970.
-    pub(super) since_ms: Option<i64>,
+    pub(crate) since_ms: Option<i64>,
     /// Failed before that time.
-    pub(super) until_ms: Option<i64>,
+    pub(crate) until_ms: Option<i64>,
     /// The partition the record failed in.
-    pub(super) partition: Option<i32>,
+    pub(crate) partition: Option<i32>,
     /// The topic the record failed in.
-    pub(super) topic: Option<String>,
+    pub(crate) topic: Option<String>,
     /// Its offset there.
-    pub(super) offset: Option<i64>,
+    pub(crate) offset: Option<i64>,
     /// One of these.
-    pub(super) places: BTreeSet<Place>,
+    pub(crate) places: BTreeSet<Place>,
     /// Below these offsets of the dead-letter topic's partitions; where there are any, in none but these.
-    pub(super) before: Option<BTreeMap<i32, i64>>,
+    pub(crate) before: Option<BTreeMap<i32, i64>>,
 }
 
 impl Filter {
     /// Returns whether every letter is taken.
-    pub(super) fn takes_everything(&self) -> bool {
+    pub(crate) fn takes_everything(&self) -> bool {
         *self == Self::default()
     }
 
     /// Returns whether a letter is named by its place.
-    pub(super) fn names(&self, letter: &Letter<'_>) -> bool {
+    pub(crate) fn names(&self, letter: &Letter<'_>) -> bool {
         self.places.contains(&letter.place)
     }
 
     /// Returns which part of a partition of the dead-letter topic letters may lie in.
-    pub(super) fn narrow(&self, partition: i32, range: Range<i64>) -> Range<i64> {
+    pub(crate) fn narrow(&self, partition: i32, range: Range<i64>) -> Range<i64> {
         let mut range = range;
         if let Some(before) = &self.before {
             range.end = range.end.min(before.get(&partition).copied().unwrap_or(0));
@@ -77,7 +77,7 @@ impl Filter {
     }
 
     /// Returns whether a letter is meant, of those in that part.
-    pub(super) fn takes(&self, letter: &Letter<'_>) -> bool {
+    pub(crate) fn takes(&self, letter: &Letter<'_>) -> bool {
         let cause = &letter.cause;
         let failed_at_ms = letter.failed_at_ms();
         let is_or_unset = |wanted: bool, unset: bool| unset || wanted;
@@ -100,7 +100,7 @@ fn is_type(wanted: &str, letter: &Letter<'_>) -> bool {
 
 impl Moment {
     /// Returns the moment in milliseconds since 1970.
-    pub(super) fn ms(self, now_ms: i64) -> i64 {
+    pub(crate) fn ms(self, now_ms: i64) -> i64 {
         match self {
             Self::At(ms) => ms,
             Self::Ago(ago) => {

@@ -9,7 +9,7 @@ use dead_letter::Identity;
 /// A map from letters to what is known about them. An entry takes about 40 bytes besides its value: topics and groups,
 /// of which there are few, are held once.
 #[derive(Clone, Debug)]
-pub(super) struct IdentityMap<V> {
+pub(crate) struct IdentityMap<V> {
     spaces: BTreeMap<(Uuid, String), u32>,
     entries: BTreeMap<Compact, V>,
 }
@@ -30,7 +30,7 @@ impl<V> Default for IdentityMap<V> {
 
 impl<V> IdentityMap<V> {
     /// Notes something about a letter, and returns what was noted before.
-    pub(super) fn insert(&mut self, identity: &Identity, value: V) -> Option<V> {
+    pub(crate) fn insert(&mut self, identity: &Identity, value: V) -> Option<V> {
         let space = (identity.topic_id, identity.group.clone());
         let next = u32::try_from(self.spaces.len()).unwrap_or(u32::MAX);
         let space = *self.spaces.entry(space).or_insert(next);
@@ -38,17 +38,17 @@ impl<V> IdentityMap<V> {
     }
 
     /// Returns what is noted about a letter.
-    pub(super) fn get(&self, identity: &Identity) -> Option<&V> {
+    pub(crate) fn get(&self, identity: &Identity) -> Option<&V> {
         self.entries.get(&self.compact(identity)?)
     }
 
     /// Returns whether anything is noted about a letter.
-    pub(super) fn contains(&self, identity: &Identity) -> bool {
+    pub(crate) fn contains(&self, identity: &Identity) -> bool {
         self.get(identity).is_some()
     }
 
     /// Forgets a letter.
-    pub(super) fn remove(&mut self, identity: &Identity) {
+    pub(crate) fn remove(&mut self, identity: &Identity) {
         if let Some(compact) = self.compact(identity) {
             self.entries.remove(&compact);
         }

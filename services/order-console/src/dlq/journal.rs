@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::identities::IdentityMap;
-use super::lock::LockTable;
 use super::reading::Scan;
 use super::render::{TEXT_BYTES_MAX, cut};
 use super::topic_log::TopicLog;
 use crate::group_snapshot::refuse_earlier_topics;
+use crate::replay::lock::LockTable;
 use crate::settings::ConsoleSettings;
 use kafka_client::retry::while_retriable;
 use service_runtime::now_ms;
@@ -38,15 +38,15 @@ const PARTITION: i32 = 0;
 
 /// Why a letter was put aside, by whom and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Dismissal {
-    pub(super) reason: String,
-    pub(super) at_ms: i64,
-    pub(super) by: String,
+pub(crate) struct Dismissal {
+    pub(crate) reason: String,
+    pub(crate) at_ms: i64,
+    pub(crate) by: String,
 }
 
 /// What the actions that were read come to.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Decisions {
+pub(crate) struct Decisions {
     dismissed: IdentityMap<usize>,
     /// Letters that were dismissed together share one.
     dismissals: Vec<Dismissal>,
@@ -81,24 +81,24 @@ impl Decisions {
     }
 
     /// Returns why a letter was dismissed, if it was.
-    pub(super) fn dismissal(&self, identity: &Identity) -> Option<&Dismissal> {
+    pub(crate) fn dismissal(&self, identity: &Identity) -> Option<&Dismissal> {
         self.dismissals.get(*self.dismissed.get(identity)?)
     }
 
     /// Returns whether a letter is known to have been replayed to the orders' own topic.
-    pub(super) fn is_replayed_to_source(&self, identity: &Identity) -> bool {
+    pub(crate) fn is_replayed_to_source(&self, identity: &Identity) -> bool {
         self.replayed.contains(identity)
     }
 
     /// Returns from which offset on a partition of the orders' own topic may hold replays that are not known yet.
-    pub(super) fn to_source_from(&self, topic_id: Uuid, partition: i32) -> Option<i64> {
+    pub(crate) fn to_source_from(&self, topic_id: Uuid, partition: i32) -> Option<i64> {
         self.to_source.get(&(topic_id, partition)).copied()
     }
 }
 
 /// The actions topic of one group, read up to a position.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     cluster: Cluster,
     writer: ExactWriter,
     topic: String,
@@ -112,7 +112,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the cluster does not answer, or the group's topics are those of an earlier release.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         cluster: &Cluster,
         settings: &ConsoleSettings,
         stop: &CancellationToken,
@@ -134,7 +134,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the cluster does not answer or does not allow it.
-    pub(super) async fn create(&self, settings: &ConsoleSettings) -> anyhow::Result<()> {
+    pub(crate) async fn create(&self, settings: &ConsoleSettings) -> anyhow::Result<()> {
         let topics = [NewTopic::compacted(
             &settings.group_topics.actions.clone(),
             settings.topics.replication_factor,
@@ -145,15 +145,15 @@ impl Journal {
         Ok(())
     }
 
-    pub(super) fn decisions(&self) -> &Decisions {
+    pub(crate) fn decisions(&self) -> &Decisions {
         &self.decisions
     }
 
-    pub(super) fn locks(&self) -> &LockTable {
+    pub(crate) fn locks(&self) -> &LockTable {
         &self.decisions.locks
     }
 
-    pub(super) fn stop(&self) -> &CancellationToken {
+    pub(crate) fn stop(&self) -> &CancellationToken {
         &self.stop
     }
 
@@ -161,7 +161,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the cluster does not answer, or when told to stop.
-    pub(super) async fn catch_up(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn catch_up(&mut self) -> anyhow::Result<()> {
         let found = TopicLog::of(&self.cluster, &self.topic).await?;
         let Some(log) = found else { return Ok(()) };
         let Some(part) = log.ranges.get(&PARTITION) else { return Ok(()) };
@@ -184,7 +184,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub(super) async fn record_replayed(&mut self, letters: &[Identity]) -> anyhow::Result<()> {
+    pub(crate) async fn record_replayed(&mut self, letters: &[Identity]) -> anyhow::Result<()> {
         let at_ms = now_ms();
         let replayed =
             |identity: &Identity| Action::ReplayedToSource { identity: identity.clone(), at_ms };
@@ -195,7 +195,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub(super) async fn write_all(&mut self, actions: &[Action]) -> anyhow::Result<()> {
+    pub(crate) async fn write_all(&mut self, actions: &[Action]) -> anyhow::Result<()> {
         for batch in actions.chunks(BATCH_MAX) {
             self.write(batch).await?;
         }
@@ -207,7 +207,7 @@ impl Journal {
     ///
     /// # Errors
     /// When they are refused, or not acknowledged for long.
-    pub(super) async fn write(&mut self, actions: &[Action]) -> anyhow::Result<i64> {
+    pub(crate) async fn write(&mut self, actions: &[Action]) -> anyhow::Result<i64> {
         let records: Vec<ExactRecord> = actions.iter().map(record).collect();
         let target = TopicPartition::new(self.topic.as_str(), PARTITION);
         let give_up = Instant::now() + WRITE_MAX;

@@ -38,19 +38,19 @@ pub(crate) struct Desk {
 /// One record of the dead-letter topic, borrowed from its batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Letter<'a> {
-    pub(super) place: Place,
+    pub(crate) place: Place,
     /// When it was written, in milliseconds since 1970.
-    pub(super) timestamp_ms: i64,
+    pub(crate) timestamp_ms: i64,
     /// The key of the failed record.
-    pub(super) key: Option<&'a [u8]>,
-    pub(super) value: Option<&'a [u8]>,
-    pub(super) headers: Vec<RawHeader<'a>>,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: Vec<RawHeader<'a>>,
     pub(crate) cause: Cause,
     /// What tells it from other letters. One that is not of an order-processor is told by its own place, and belongs to
     /// whoever looks.
     pub(crate) identity: Identity,
     /// The coordinates that a replay of it carries.
-    pub(super) origin: ReplayOf,
+    pub(crate) origin: ReplayOf,
 }
 
 impl Desk {
@@ -96,25 +96,25 @@ impl Desk {
 
 impl Letter<'_> {
     /// Returns when the record failed, as far as it is known, in milliseconds since 1970.
-    pub(super) fn failed_at_ms(&self) -> i64 {
+    pub(crate) fn failed_at_ms(&self) -> i64 {
         self.cause.failed_at_ms.unwrap_or(self.timestamp_ms)
     }
 
     /// Returns the headers that the failed record had.
-    pub(super) fn original_headers(&self) -> Vec<OwnedHeader> {
+    pub(crate) fn original_headers(&self) -> Vec<OwnedHeader> {
         let mut headers = original_headers(&self.headers);
         headers.retain(|(name, _)| !self.cause.author.adds(name));
         headers
     }
 
     /// Returns what names the schema of the value beside it.
-    pub(super) fn schema_header(&self) -> Option<Vec<u8>> {
+    pub(crate) fn schema_header(&self) -> Option<Vec<u8>> {
         let headers = self.original_headers();
         headers.into_iter().rfind(|(name, _)| name == SCHEMA_ID_HEADER.as_bytes())?.1
     }
 
     /// Returns the last header of that name, where it is a text.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().rfind(|(other, _)| *other == name.as_bytes())?;
         str::from_utf8((*value)?).ok()
     }

@@ -54,7 +54,7 @@ struct Row {
 
 /// Letters by cause.
 #[derive(Debug, Default)]
-pub(super) struct Causes {
+pub(crate) struct Causes {
     rows: BTreeMap<Group, Row>,
     total: Counts,
 }
@@ -71,7 +71,7 @@ impl Counts {
 }
 
 impl Causes {
-    pub(super) fn add(&mut self, letter: &Letter<'_>, state: State) {
+    pub(crate) fn add(&mut self, letter: &Letter<'_>, state: State) {
         let cause = &letter.cause;
         let mut group = Group {
             error_type: cut(cause.type_or_words(), TEXT_BYTES_MAX),
@@ -116,7 +116,7 @@ fn kept(text: Option<&str>) -> Option<String> {
 ///
 /// # Errors
 /// When the cluster does not answer, or when told to stop.
-pub(super) async fn run(
+pub(crate) async fn run(
     overview: &Overview,
     filter: &Filter,
     state: Option<State>,
@@ -142,7 +142,7 @@ pub(super) async fn run(
 }
 
 /// Returns the causes for programs.
-pub(super) fn json(
+pub(crate) fn json(
     overview: &Overview,
     causes: &Causes,
     passed_over: PassedOver,

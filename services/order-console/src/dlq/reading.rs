@@ -28,21 +28,21 @@ const QUEUE_MAX: usize = 1;
 /// Somebody wants the command to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stopped before the end")]
-pub(super) struct Stopped;
+pub(crate) struct Stopped;
 
 /// The records of one fetch, within the part that is read.
 #[derive(Debug)]
-pub(super) struct Chunk {
-    pub(super) partition: i32,
+pub(crate) struct Chunk {
+    pub(crate) partition: i32,
     batches: Vec<RecordBatch>,
     part: Range<i64>,
     /// What could not be read, in words.
-    pub(super) unreadable: Vec<String>,
+    pub(crate) unreadable: Vec<String>,
 }
 
 impl Chunk {
     /// Opens what was fetched: of committed transactions only, and within `part`.
-    pub(super) fn open(partition: i32, fetched: FetchedBatches, part: Range<i64>) -> Self {
+    pub(crate) fn open(partition: i32, fetched: FetchedBatches, part: Range<i64>) -> Self {
         let mut aborted = AbortedTransactions::new(fetched.aborted);
         let mut chunk = Self { partition, batches: Vec::new(), part, unreadable: Vec::new() };
         for raw in fetched.batches {
@@ -56,7 +56,7 @@ impl Chunk {
     }
 
     /// Walks the records in offset order; what is no record is left out.
-    pub(super) fn records(&self) -> impl Iterator<Item = Record<'_>> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let part = self.part.clone();
         self.batches
             .iter()
@@ -66,7 +66,7 @@ impl Chunk {
     }
 
     /// Returns what is no record, in words.
-    pub(super) fn undecodable(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn undecodable(&self) -> impl Iterator<Item = String> {
         let words = |piece: UndecodableRecord<'_>| {
             format!("offset {}: {}", piece.first_offset, piece.fault.as_str())
         };
@@ -79,7 +79,7 @@ impl Chunk {
 
 /// Reads one partition from an offset to an end.
 #[derive(Debug)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     tp: TopicPartition,
     position: i64,
     end: i64,
@@ -92,7 +92,7 @@ pub(super) struct Scan {
 
 impl Scan {
     /// Starts reading `part` of a partition.
-    pub(super) fn start(
+    pub(crate) fn start(
         cluster: &Cluster,
         tp: TopicPartition,
         topic_id: Uuid,
@@ -116,7 +116,7 @@ impl Scan {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
         while self.position < self.end {
             let fetched = tokio::select! {
                 () = self.stop.cancelled() => return Err(Stopped.into()),
@@ -148,7 +148,7 @@ impl Scan {
 
 /// Reads all partitions of a topic, one after the other.
 #[derive(Debug)]
-pub(super) struct TopicScan {
+pub(crate) struct TopicScan {
     cluster: Cluster,
     topic: TopicLog,
     stop: CancellationToken,
@@ -157,7 +157,7 @@ pub(super) struct TopicScan {
 
 impl TopicScan {
     /// Reads what `topic` says is there.
-    pub(super) fn new(cluster: &Cluster, topic: TopicLog, stop: &CancellationToken) -> Self {
+    pub(crate) fn new(cluster: &Cluster, topic: TopicLog, stop: &CancellationToken) -> Self {
         Self { cluster: cluster.clone(), topic, stop: stop.clone(), current: None }
     }
 
@@ -168,7 +168,7 @@ impl TopicScan {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
         loop {
             if let Some(scan) = &mut self.current {
                 if let Some(chunk) = scan.next().await? {

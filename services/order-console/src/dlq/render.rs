@@ -16,7 +16,7 @@ const LINE_CHARS_MAX: usize = 60;
 /// Bytes in a line of a hex dump.
 const DUMP_BYTES: usize = 16;
 /// The most bytes that are kept of a text of a letter, where many are listed.
-pub(super) const TEXT_BYTES_MAX: usize = 1024;
+pub(crate) const TEXT_BYTES_MAX: usize = 1024;
 /// The most bytes that are dumped.
 const DUMP_BYTES_MAX: usize = 4 * 1024;
 
@@ -35,12 +35,12 @@ pub(crate) fn bytes(bytes: &[u8]) -> String {
 }
 
 /// Returns bytes that may be missing for people.
-pub(super) fn nullable(value: Option<&[u8]>) -> String {
+pub(crate) fn nullable(value: Option<&[u8]>) -> String {
     value.map_or_else(|| "null".to_owned(), bytes)
 }
 
 /// Returns a header's value for people; numbers that Spring wrote are read.
-pub(super) fn header_value(name: &[u8], value: Option<&[u8]>) -> String {
+pub(crate) fn header_value(name: &[u8], value: Option<&[u8]>) -> String {
     match value {
         Some(value) if is_spring_number(name) => spring_number(value)
             .map_or_else(|| format!("0x{}", hex(value)), |number| number.to_string()),
@@ -49,7 +49,7 @@ pub(super) fn header_value(name: &[u8], value: Option<&[u8]>) -> String {
 }
 
 /// Cuts a text to one short line.
-pub(super) fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     let mut line: String = printable(text).chars().take(LINE_CHARS_MAX + 1).collect();
     if line.chars().count() > LINE_CHARS_MAX {
         line.pop();
@@ -60,7 +60,7 @@ pub(super) fn short(text: &str) -> String {
 }
 
 /// Cuts a text that is kept or shown with many others: whoever wrote a letter chose its length.
-pub(super) fn cut(text: &str, bytes_max: usize) -> String {
+pub(crate) fn cut(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }
@@ -68,7 +68,7 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> String {
 }
 
 /// Returns bytes as lines of offset, hexadecimal digits and characters.
-pub(super) fn dump(bytes: &[u8]) -> Vec<String> {
+pub(crate) fn dump(bytes: &[u8]) -> Vec<String> {
     let mut lines: Vec<String> = bytes[..bytes.len().min(DUMP_BYTES_MAX)]
         .chunks(DUMP_BYTES)
         .enumerate()
@@ -118,7 +118,7 @@ pub(crate) fn table(columns: &[Align], rows: &[Vec<String>]) -> String {
 }
 
 /// Returns bytes for programs: a string if they are UTF-8, else `{"base64": "…"}`.
-pub(super) fn json_bytes(bytes: &[u8]) -> Value {
+pub(crate) fn json_bytes(bytes: &[u8]) -> Value {
     match str::from_utf8(bytes) {
         Ok(text) => Value::from(text),
         Err(_not_utf8) => json!({ "base64": BASE64.encode(bytes) }),
@@ -126,7 +126,7 @@ pub(super) fn json_bytes(bytes: &[u8]) -> Value {
 }
 
 /// Returns a letter for programs, with all that it has; the state is null where it was not looked up.
-pub(super) fn json_letter(topic: &str, letter: &Letter<'_>, state: Option<State>) -> Value {
+pub(crate) fn json_letter(topic: &str, letter: &Letter<'_>, state: Option<State>) -> Value {
     let headers: Vec<Value> = letter
         .headers
         .iter()

@@ -21,7 +21,7 @@ const LABEL_CHARS: usize = 12;
 ///
 /// # Errors
 /// When there is none, when the cluster does not answer, or when told to stop.
-pub(super) async fn run(
+pub(crate) async fn run(
     overview: &Overview,
     filter: &Filter,
     decoder: &mut Decoder,

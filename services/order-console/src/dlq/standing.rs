@@ -25,7 +25,7 @@ use crate::settings::ConsoleSettings;
 
 /// What has become of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum State {
+pub(crate) enum State {
     /// Nothing yet.
     Unresolved,
     /// It was sent again.
@@ -36,7 +36,7 @@ pub(super) enum State {
 
 impl State {
     /// Returns the word for it.
-    pub(super) const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Unresolved => "unresolved",
             Self::Replayed => "replayed",
@@ -47,18 +47,18 @@ impl State {
 
 /// Letters that were sent again.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sent {
+pub(crate) struct Sent {
     letters: IdentityMap<()>,
     /// Up to where the group's replay topic was read.
-    pub(super) replay_ends: BTreeMap<i32, i64>,
+    pub(crate) replay_ends: BTreeMap<i32, i64>,
     /// The id of the orders' own topic.
-    pub(super) source_id: Option<Uuid>,
+    pub(crate) source_id: Option<Uuid>,
     /// Up to where that was read, so far as it had to be.
-    pub(super) source_ends: BTreeMap<i32, i64>,
+    pub(crate) source_ends: BTreeMap<i32, i64>,
     /// Replays found there that the actions topic does not know of.
-    pub(super) unrecorded: Vec<Identity>,
+    pub(crate) unrecorded: Vec<Identity>,
     /// Replays from before this time may have been deleted from the replay topic, in milliseconds since 1970.
-    pub(super) lost_before_ms: Option<i64>,
+    pub(crate) lost_before_ms: Option<i64>,
 }
 
 impl Sent {
@@ -66,7 +66,7 @@ impl Sent {
     ///
     /// # Errors
     /// When the cluster does not answer, or when told to stop.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         cluster: &Cluster,
         settings: &ConsoleSettings,
         decisions: &Decisions,
@@ -148,7 +148,7 @@ impl Sent {
     }
 
     /// Returns what has become of a letter.
-    pub(super) fn state(&self, letter: &Letter<'_>, decisions: &Decisions) -> State {
+    pub(crate) fn state(&self, letter: &Letter<'_>, decisions: &Decisions) -> State {
         let identity = &letter.identity;
         if self.letters.contains(identity) || decisions.is_replayed_to_source(identity) {
             State::Replayed
@@ -160,13 +160,13 @@ impl Sent {
     }
 
     /// Returns whether a letter may have been replayed although there is no trace of it.
-    pub(super) fn may_have_lost(&self, letter: &Letter<'_>) -> bool {
+    pub(crate) fn may_have_lost(&self, letter: &Letter<'_>) -> bool {
         self.lost_before_ms.is_some_and(|lost| letter.failed_at_ms() < lost)
     }
 }
 
 /// Returns which letter a record is the replay of, if it is one.
-pub(super) fn replayed_letter(record: &Record<'_>, group: &str) -> Option<Identity> {
+pub(crate) fn replayed_letter(record: &Record<'_>, group: &str) -> Option<Identity> {
     let headers: Vec<RawHeader<'_>> =
         record.headers.iter().map(|header| (header.name, header.value)).collect();
     let (of, count) = replay_of(&headers)?;

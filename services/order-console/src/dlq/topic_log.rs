@@ -13,11 +13,11 @@ use kafka_client::retry::while_retriable;
 
 /// A topic's partitions with what can be read of each.
 #[derive(Clone, Debug)]
-pub(super) struct TopicLog {
-    pub(super) name: String,
-    pub(super) id: Uuid,
+pub(crate) struct TopicLog {
+    pub(crate) name: String,
+    pub(crate) id: Uuid,
     /// From the first offset that is still there to the end of what is committed.
-    pub(super) ranges: BTreeMap<i32, Range<i64>>,
+    pub(crate) ranges: BTreeMap<i32, Range<i64>>,
 }
 
 impl TopicLog {
@@ -25,7 +25,7 @@ impl TopicLog {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub(super) async fn of(cluster: &Cluster, name: &str) -> anyhow::Result<Option<Self>> {
+    pub(crate) async fn of(cluster: &Cluster, name: &str) -> anyhow::Result<Option<Self>> {
         let names = [name];
         let described = while_retriable(|| cluster.metadata(&names))
             .await
@@ -54,13 +54,13 @@ impl TopicLog {
     ///
     /// # Errors
     /// When the cluster does not answer, or has no such topic.
-    pub(super) async fn expect(cluster: &Cluster, name: &str, hint: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn expect(cluster: &Cluster, name: &str, hint: &str) -> anyhow::Result<Self> {
         let log = Self::of(cluster, name).await?;
         log.with_context(|| format!("there is no topic {name}: {hint}"))
     }
 
     /// Returns how many partitions the topic has.
-    pub(super) fn partition_count(&self) -> i32 {
+    pub(crate) fn partition_count(&self) -> i32 {
         i32::try_from(self.ranges.len()).unwrap_or(i32::MAX)
     }
 }

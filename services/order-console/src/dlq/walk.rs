@@ -10,28 +10,28 @@ use super::topic_log::TopicLog;
 
 /// Reads the dead-letter topic to the end it had at the start. Held are the identities of the letters seen.
 #[derive(Debug)]
-pub(super) struct Walk {
+pub(crate) struct Walk {
     desk: Desk,
     scan: TopicScan,
     seen: IdentityMap<()>,
     /// What was passed over so far.
-    pub(super) passed_over: PassedOver,
+    pub(crate) passed_over: PassedOver,
 }
 
 /// What is in the dead-letter topic and is no letter to work on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PassedOver {
+pub(crate) struct PassedOver {
     /// Letters that were written more than once.
-    pub(super) repeats: u64,
+    pub(crate) repeats: u64,
     /// Letters of other groups' order-processors.
-    pub(super) other_groups: u64,
+    pub(crate) other_groups: u64,
     /// Batches and records that cannot be read.
-    pub(super) unreadable: u64,
+    pub(crate) unreadable: u64,
 }
 
 impl Walk {
     /// Walks what `topic` says is there.
-    pub(super) fn new(
+    pub(crate) fn new(
         cluster: &Cluster,
         topic: TopicLog,
         desk: &Desk,
@@ -52,7 +52,7 @@ impl Walk {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
         let Some(chunk) = self.scan.next().await? else { return Ok(None) };
         for words in chunk.unreadable.iter().cloned().chain(chunk.undecodable()) {
             self.passed_over.unreadable += 1;
@@ -67,7 +67,7 @@ impl Walk {
 
     /// Returns the letters of a chunk that were not met before and are this group's, or of a program that is no
     /// order-processor.
-    pub(super) fn letters<'a>(&mut self, chunk: &'a Chunk) -> Vec<Letter<'a>> {
+    pub(crate) fn letters<'a>(&mut self, chunk: &'a Chunk) -> Vec<Letter<'a>> {
         let mut letters = Vec::new();
         for record in chunk.records() {
             let letter = self.desk.read(chunk.partition, &record);

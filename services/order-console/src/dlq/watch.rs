@@ -25,7 +25,7 @@ const REMEMBERED_MAX: usize = 10_000;
 
 /// Where watching begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(crate) enum From {
     /// At the first letter that is there.
     Beginning,
     /// After the last.
@@ -34,19 +34,19 @@ pub(super) enum From {
 
 /// What is shown, how, and how much of it.
 #[derive(Clone, Debug)]
-pub(super) struct Watching {
-    pub(super) filter: Filter,
-    pub(super) from: From,
+pub(crate) struct Watching {
+    pub(crate) filter: Filter,
+    pub(crate) from: From,
     /// How many letters; then it ends.
-    pub(super) limit: u64,
-    pub(super) is_json: bool,
+    pub(crate) limit: u64,
+    pub(crate) is_json: bool,
 }
 
 /// Prints letters until told to stop, or until there were as many as wanted.
 ///
 /// # Errors
 /// When the topic is deleted, or when nobody reads the output any more.
-pub(super) async fn run(
+pub(crate) async fn run(
     overview: &Overview,
     decoder: &mut Decoder,
     watching: &Watching,

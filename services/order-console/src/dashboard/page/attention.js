@@ -22,8 +22,8 @@ export function concerns({ stats, group, control, letters, stream, now }) {
         add("nobody", "bad", `Nobody processes: the group ${group.group} has no members (${group.state}).`);
     }
     if (control !== null) {
-        stopped("generator", control.generator, "The generator", add, now);
-        stopped("processor", control.processor, "The processors", add, now);
+        paused("generator", control.generator, "The generator", add, now);
+        paused("processor", control.processor, "The processors", add, now);
     }
     if (letters !== null && letters.unresolved > 0) {
         const text = `${format.countOf(letters.unresolved, "dead letter")} unresolved.`;
@@ -62,14 +62,14 @@ function connections({ connections: { broker, registry }, at }, add, now) {
     }
 }
 
-function stopped(id, role, name, add, now) {
+function paused(id, role, name, add, now) {
     const { following, all } = followers(role);
     const since = role.at === null ? "" : ` since ${format.time(role.at, now)}`;
     if (role.desired === "paused") {
         add(
-            `${id}-stopped`,
+            `${id}-paused`,
             "note",
-            `${name} ${id === "generator" ? "is" : "are"} stopped${since}${role.by === null ? "" : ` by ${role.by}`}.`,
+            `${name} ${id === "generator" ? "is" : "are"} paused${since}${role.by === null ? "" : ` by ${role.by}`}.`,
         );
     }
     if (following < all) {

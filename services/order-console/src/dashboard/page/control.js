@@ -1,4 +1,4 @@
-// START and STOP of a role: what is wanted, who follows, and the switch.
+// Pause and resume of a role: its desired state, the instances that have followed, and the switch.
 
 import { post } from "./client.js";
 import { Rows, badge, el, setAttribute, setShown, setText } from "./dom.js";
@@ -79,14 +79,15 @@ export class Switch {
         setText(this.more, `and ${format.count(all - INSTANCES_SHOWN)} more`);
         setShown(this.button, !isReadOnly);
         const action = this.action();
-        setText(this.button, action === "stop" ? "Stop" : "Start");
-        setAttribute(this.button, "aria-label", `${action === "stop" ? "Stop" : "Start"} the ${this.name}`);
+        const label = action === "pause" ? "Pause" : "Resume";
+        setText(this.button, label);
+        setAttribute(this.button, "aria-label", `${label} the ${this.name}`);
         setAttribute(this.button, "data-action", action);
         this.tellWhenAllFollow(following, all);
     }
 
     action() {
-        return this.role.desired === "running" ? "stop" : "start";
+        return this.role.desired === "running" ? "pause" : "resume";
     }
 
     async turn() {
@@ -98,14 +99,14 @@ export class Switch {
             await post("api/control", { target: this.target, action });
         } catch (error) {
             this.asked = null;
-            notice(`The ${this.name} could not be told to ${action}: ${error.message}`, "bad");
+            notice(`Could not ${action} the ${this.name}: ${error.message}`, "bad");
         } finally {
             setAttribute(this.button, "aria-busy", null);
         }
     }
 
     tellWhenAllFollow(following, all) {
-        const wanted = this.asked?.action === "stop" ? "paused" : "running";
+        const wanted = this.asked?.action === "pause" ? "paused" : "running";
         if (this.asked === null || this.role.desired !== wanted || following < all || all === 0) {
             return;
         }

@@ -25,10 +25,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Destination;
+use super::lock::{Ended, RunLock};
 use crate::dlq::dead_letters;
 use crate::dlq::journal::Journal;
 use crate::dlq::letter::Place;
-use crate::dlq::lock::{Ended, RunLock};
 use crate::dlq::reading::{Scan, Stopped};
 use crate::dlq::standing::replayed_letter;
 use crate::dlq::topic_log::TopicLog;

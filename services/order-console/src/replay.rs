@@ -6,6 +6,7 @@
 //! be held: only identities are.
 
 mod choice;
+pub(crate) mod lock;
 mod original;
 mod record;
 mod sending;
@@ -24,16 +25,17 @@ use service_runtime::Progress;
 use uuid::Uuid;
 
 use self::choice::{Choice, Trace, Verdict, partition_for};
+use self::lock::RunLock;
+pub(crate) use self::lock::{Busy, Others};
 use self::original::Found;
 use self::record::{Stamper, replay};
 use self::sending::{Courier, Delivered, Pace, Parcel};
 use self::summary::{Plan, Summary};
-use super::filter::Filter;
-use super::letter::Letter;
-use super::lock::{Others, RunLock};
-use super::reading::Stopped;
-use super::topic_log::TopicLog;
-use super::{Overview, dead_letters};
+use crate::dlq::filter::Filter;
+use crate::dlq::letter::Letter;
+use crate::dlq::reading::Stopped;
+use crate::dlq::topic_log::TopicLog;
+use crate::dlq::{Overview, dead_letters};
 use crate::output::Output;
 use kafka_client::retry::while_retriable;
 use service_runtime::now_ms;
@@ -45,7 +47,7 @@ const SOURCES_MAX: usize = 1_000;
 
 /// Where letters are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Destination {
+pub(crate) enum Destination {
     /// To the group's own replay topic.
     ReplayTopic,
     /// To the orders' topic, where every group sees them.
@@ -54,7 +56,7 @@ pub(super) enum Destination {
 
 /// Whether letters are sent or only counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     /// They are sent.
     Send,
     /// They are counted.
@@ -63,22 +65,22 @@ pub(super) enum Mode {
 
 /// What an operator asks for.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) filter: Filter,
-    pub(super) limit: u64,
-    pub(super) replays_max: u32,
-    pub(super) destination: Destination,
-    pub(super) dropped: Vec<String>,
+pub(crate) struct Request {
+    pub(crate) filter: Filter,
+    pub(crate) limit: u64,
+    pub(crate) replays_max: u32,
+    pub(crate) destination: Destination,
+    pub(crate) dropped: Vec<String>,
     /// Time between two letters.
-    pub(super) interval: Option<Duration>,
-    pub(super) mode: Mode,
-    pub(super) others: Others,
-    pub(super) by: String,
-    pub(super) is_json: bool,
+    pub(crate) interval: Option<Duration>,
+    pub(crate) mode: Mode,
+    pub(crate) others: Others,
+    pub(crate) by: String,
+    pub(crate) is_json: bool,
 }
 
 /// What a replay came to.
-pub(super) struct Report {
+pub(crate) struct Report {
     target: TopicLog,
     plan: Plan,
     /// Absent where nothing was to be sent.
@@ -89,7 +91,7 @@ pub(super) struct Report {
 
 /// The same in numbers of letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// Those that were meant.
     matching: u64,
     /// Those of them that were to be sent.
@@ -103,7 +105,7 @@ pub(super) struct Tally {
 
 impl Report {
     /// Counts what it came to, and tells why it ended before everything was sent, if it did.
-    pub(super) fn tally(self) -> (Tally, anyhow::Result<()>) {
+    pub(crate) fn tally(self) -> (Tally, anyhow::Result<()>) {
         let Plan { chosen, left, .. } = self.plan;
         let delivered = self.delivered.unwrap_or_default();
         let left_alone: BTreeMap<&str, u64> =
@@ -123,12 +125,12 @@ impl Report {
 ///
 /// # Errors
 /// When another run has the lock, when the cluster does not answer for long, or when letters could not be sent.
-pub(super) async fn run(mut overview: Overview, request: &Request) -> anyhow::Result<()> {
+pub(crate) async fn run(mut overview: Overview, request: &Request) -> anyhow::Result<()> {
     let Report { target, plan, delivered, outcome } = execute(&mut overview, request).await?;
     let failed = delivered.as_ref().map_or(0, Delivered::failed);
     print(&Summary { request, target: &target, plan, delivered })?;
     if outcome.as_ref().is_err_and(anyhow::Error::is::<Stopped>) {
-        super::talk("stopped; what was not sent is still a dead letter");
+        crate::dlq::talk("stopped; what was not sent is still a dead letter");
         return Ok(());
     }
     outcome?;
@@ -140,7 +142,7 @@ pub(super) async fn run(mut overview: Overview, request: &Request) -> anyhow::Re
 ///
 /// # Errors
 /// When another run has the lock, or when the cluster does not answer before anything was sent.
-pub(super) async fn execute(overview: &mut Overview, request: &Request) -> anyhow::Result<Report> {
+pub(crate) async fn execute(overview: &mut Overview, request: &Request) -> anyhow::Result<Report> {
     if request.mode == Mode::DryRun {
         overview.read_sent().await?;
         let mut run = Run::new(overview, request).await?;

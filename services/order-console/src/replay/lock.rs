@@ -29,10 +29,10 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use self::sign::{Moment, Sign, VALID};
-use super::journal::Journal;
-use super::reading::Stopped;
-use super::render::time;
-use super::talk;
+use crate::dlq::journal::Journal;
+use crate::dlq::reading::Stopped;
+use crate::dlq::render::time;
+use crate::dlq::talk;
 use service_runtime::now_ms;
 
 /// Somebody else replays.
@@ -51,7 +51,7 @@ const SLOW_SIGNS_MAX: usize = 5;
 
 /// What the actions topic says about runs.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LockTable {
+pub(crate) struct LockTable {
     runs: BTreeMap<Uuid, Run>,
     /// Runs that have ended, with the offset of their last sign.
     ended: BTreeMap<Uuid, i64>,
@@ -59,20 +59,20 @@ pub(super) struct LockTable {
 
 /// A run that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// The offset of its claim: its place in the queue.
-    pub(super) claim: i64,
+    pub(crate) claim: i64,
     /// The offset of its last sign of life.
-    pub(super) sign: i64,
+    pub(crate) sign: i64,
     /// When it wrote that, by its own clock.
-    pub(super) at_ms: i64,
+    pub(crate) at_ms: i64,
     /// Who runs it.
-    pub(super) by: String,
+    pub(crate) by: String,
 }
 
 impl LockTable {
     /// Takes in one record of the actions topic; they have to come in offset order.
-    pub(super) fn apply(&mut self, offset: i64, action: &Action) {
+    pub(crate) fn apply(&mut self, offset: i64, action: &Action) {
         match action {
             Action::Lock { run, claim, at_ms, by } if !self.ended.contains_key(run) => {
                 let first = self.runs.get(run).map(|known| known.claim);
@@ -97,7 +97,7 @@ impl LockTable {
     ///
     /// # Errors
     /// When `run` itself has ended: somebody took it for dead.
-    pub(super) fn ahead_of(&self, run: Uuid) -> Result<Option<(Uuid, &Run)>, Ended> {
+    pub(crate) fn ahead_of(&self, run: Uuid) -> Result<Option<(Uuid, &Run)>, Ended> {
         let own = self.runs.get(&run).ok_or(Ended)?;
         let ahead = self.runs.iter().filter(|(_, other)| other.claim < own.claim);
         Ok(ahead.min_by_key(|(_, other)| other.claim).map(|(id, other)| (*id, other)))
@@ -117,11 +117,11 @@ impl LockTable {
 /// Another run has declared this one dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("another run took this one for dead and has the lock: nothing more is sent")]
-pub(super) struct Ended;
+pub(crate) struct Ended;
 
 /// What to do about a lock that somebody else has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Others {
+pub(crate) enum Others {
     /// See whether they live.
     Respect,
     /// End them.
@@ -130,7 +130,7 @@ pub(super) enum Others {
 
 /// The right to replay.
 #[derive(Debug)]
-pub(super) struct RunLock {
+pub(crate) struct RunLock {
     run: Uuid,
     claim: i64,
     by: String,
@@ -143,7 +143,7 @@ impl RunLock {
     ///
     /// # Errors
     /// When another run has it and is alive, when told to stop, or when the actions topic cannot be used.
-    pub(super) async fn acquire(
+    pub(crate) async fn acquire(
         journal: &mut Journal,
         by: &str,
         others: Others,
@@ -174,7 +174,7 @@ impl RunLock {
     ///
     /// # Errors
     /// When the lock is lost, or cannot be seen to be held.
-    pub(super) async fn keep(&mut self, journal: &mut Journal) -> anyhow::Result<Instant> {
+    pub(crate) async fn keep(&mut self, journal: &mut Journal) -> anyhow::Result<Instant> {
         if self.sign.is_due(Moment::now()) {
             self.renew(journal).await?;
         }
@@ -189,12 +189,12 @@ impl RunLock {
     }
 
     /// Returns when the next sign of life is due.
-    pub(super) fn due(&self) -> Instant {
+    pub(crate) fn due(&self) -> Instant {
         self.sign.due()
     }
 
     /// Gives the lock back. What fails here only makes the next run wait.
-    pub(super) async fn release(self, journal: &mut Journal) {
+    pub(crate) async fn release(self, journal: &mut Journal) {
         if let Err(error) = journal.write(&[Action::Unlocked { run: self.run }]).await {
             tracing::warn!(
                 "the lock could not be given back, the next replay will wait: {error:#}"
