@@ -1,4 +1,4 @@
-# `make help` lists what can be made.
+# `make help` lists the targets.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -8,14 +8,14 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 CACHE_DIR := $(abspath $(or $(CACHE_DIR),.cache))
 export CACHE_DIR
 
-# The outside clients of the tests and the benchmark: librdkafka and fastavro, in an environment of their own.
+# Independent clients for the tests and the benchmark (librdkafka, fastavro), in a virtual environment.
 PYTHON := $(CACHE_DIR)/venv/bin/python
 PYTHON_READY := $(CACHE_DIR)/venv/ready
 
-# Starts a command with BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL: those that are set already, or a fresh broker and
+# Runs a command with BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL: those of the environment, or those of a fresh broker and
 # registry on loopback.
 WITH_KAFKA := $(if $(BOOTSTRAP_SERVERS),env,tests/kafka/kafka.py run)
-# The same for what drives release builds in a browser.
+# The same for browser runs on release builds.
 WITH_RELEASE := ORDER_CONSOLE=$(abspath $(TARGET_DIR))/release/order-console \
 	ORDER_PROCESSOR=$(abspath $(TARGET_DIR))/release/order-processor \
 	ORDER_GENERATOR=$(abspath $(TARGET_DIR))/release/order-generator CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) \
@@ -26,21 +26,21 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Run broker, registry, generator, two processors and the dashboard in this terminal; Ctrl-C stops them
+demo: ## Run a broker, a registry, a generator, two processors and the dashboard in this terminal
 	cargo build -p order-generator -p order-processor -p order-console -p embedded-kafka
 	exec $(TARGET_DIR)/debug/embedded-kafka demo \
 		--generator $(TARGET_DIR)/debug/order-generator --processor $(TARGET_DIR)/debug/order-processor \
 		--console $(TARGET_DIR)/debug/order-console
 
-# The container stack. Its settings are taken from the shell and from .env, as compose does: ORDER_RATE=100 make up
+# The container stack. Compose takes its settings from the shell and from .env: ORDER_RATE=100 make up
 COMPOSE := docker compose
 KAFKA_TOOL := $(COMPOSE) exec kafka /opt/kafka/bin
-# The group's name is looked up where compose takes it from.
+# The group's name comes from the same place as compose's.
 GROUP_TOOL = $(KAFKA_TOOL)/kafka-consumer-groups.sh --bootstrap-server localhost:9092 --group \
 	$(or $(shell $(COMPOSE) config --environment | sed -n 's/^CONSUMER_GROUP_ID=//p'),order-processor-group)
 
-# Whoever may steer the stack from its dashboard knows a token, which is made once, unless one is chosen or the dashboard
-# is to show only.
+# The stack's dashboard needs a token to change anything. `make up` creates it once, unless the environment sets a token or
+# makes the dashboard read-only.
 TOKEN_FILE := .dashboard-token
 CHOSEN := $(COMPOSE) config --environment | grep --quiet --extended-regexp '^DASHBOARD_(TOKEN|READ_TOKEN|READ_ONLY)=.'
 
@@ -52,17 +52,17 @@ up: engine ## Build and start the container stack and wait until it is ready
 	@$(CHOSEN) || export DASHBOARD_READ_ONLY=false DASHBOARD_TOKEN="$$(cat $(TOKEN_FILE))"; \
 		echo '$(COMPOSE) up --detach --build'; $(COMPOSE) up --detach --build
 	@deploy/wait.sh
-	@echo 'The averages: make logs. The numbers: make stats. More replicas: make scale N=3. The end: make down.'
+	@echo 'Next: make logs (averages), make stats (numbers), make scale N=3 (replicas), make down (stop).'
 	@echo "The dashboard: http://$$($(COMPOSE) port dashboard 8000)"
 	@$(CHOSEN) || echo "Its token is in $(TOKEN_FILE)."
 
 .PHONY: logs
-logs: engine ## Follow the logs of generator and processors
+logs: engine ## Follow the logs of the generator and the processors
 	$(COMPOSE) logs --follow --tail 20 generator processor
 
 .PHONY: scale
 scale: engine ## Run N processors: make scale N=3
-	@[[ '$(N)' =~ ^[0-9]+$$ ]] || { echo 'how many? make scale N=3' >&2; exit 1; }
+	@[[ '$(N)' =~ ^[0-9]+$$ ]] || { echo 'N is missing: make scale N=3' >&2; exit 1; }
 	$(COMPOSE) up --detach --no-recreate --scale processor=$(N) processor
 	@deploy/wait.sh
 
@@ -71,19 +71,19 @@ ps: engine ## List the containers of the stack
 	$(COMPOSE) ps --all
 
 .PHONY: stats
-stats: engine ## Print the group's numbers; make stats ARGS=--watch
+stats: engine ## Print the group's numbers: make stats ARGS=--watch
 	$(COMPOSE) run --rm --no-deps dashboard stats $(ARGS)
 
 .PHONY: dlq
-dlq: engine ## Work the dead-letter queue: make dlq ARGS=list
+dlq: engine ## Work on the dead-letter queue: make dlq ARGS=list
 	$(COMPOSE) run --rm --no-deps dashboard dlq $(ARGS)
 
 .PHONY: top
-top: engine ## Show the group in this terminal, and steer it by keys
+top: engine ## Show the group in this terminal, with keys to pause and resume it
 	$(COMPOSE) run --rm --no-deps --env USER --env NO_COLOR dashboard top $(ARGS)
 
 .PHONY: control
-control: engine ## Pause or resume services, or show their state: make control ARGS='pause processor'
+control: engine ## Show, pause or resume services: make control ARGS='pause processor'
 	$(COMPOSE) run --rm --no-deps dashboard control $(ARGS)
 
 .PHONY: topics
@@ -95,8 +95,8 @@ lag: engine ## Describe the consumer group: members, offsets, lag
 	$(GROUP_TOOL) --describe
 
 .PHONY: reset
-reset: engine ## Have the group count every order again, from the earliest; asks first
-	@read -r -p 'Stop the processors, forget the numbers, count all orders again? [y/N] ' answer; \
+reset: engine ## Count every order again from the earliest; asks first
+	@read -r -p 'Stop the processors, drop the numbers and count all orders again? [y/N] ' answer; \
 		if [[ $$answer != [yY]* ]]; then echo 'Nothing was changed.'; exit; fi; \
 		set -x; \
 		$(COMPOSE) stop processor; \
@@ -104,7 +104,7 @@ reset: engine ## Have the group count every order again, from the earliest; asks
 		$(COMPOSE) start processor
 
 .PHONY: down
-down: engine ## Stop and remove the containers; the broker's volume stays
+down: engine ## Stop and remove the containers; keep the broker's volume
 	$(COMPOSE) --profile '*' down
 
 .PHONY: clean
@@ -119,19 +119,19 @@ images: engine ## Build the images of the three binaries
 .PHONY: engine
 engine:
 	@docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 || { \
-		echo 'This needs a running Docker engine with Compose v2; `docker info` says what is missing.'; \
-		echo '`make demo` runs the whole thing with nothing but cargo.'; exit 1; } >&2
+		echo 'This needs a running Docker engine with Compose v2; `docker info` reports the problem.'; \
+		echo '`make demo` runs everything and needs only cargo.'; exit 1; } >&2
 
-# Most tests of the suites wait for something: more of them at once than there are processors.
+# Most tests of the suites wait, so more of them run at once than there are CPUs.
 TEST_THREADS := $(shell n=$$(nproc); echo $$((n < 4 ? 4 : n)))
 test test-kafka: export RUST_TEST_THREADS ?= $(TEST_THREADS)
 
 .PHONY: test
-test: ## Run every test that needs nothing but cargo
+test: ## Run every test that needs only cargo
 	cargo build --workspace
 	TEST_PLATFORM=embedded cargo test --workspace
 
-# Suites of a broker that is damaged, or has other properties than the rest of the suites expect.
+# Suites that damage the broker or need other broker properties than the rest.
 WITH_BROKER = KAFKA_PROPERTIES='$(1)' TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) \
 	tests/kafka/kafka.py run cargo test --package end-to-end
 
@@ -141,13 +141,13 @@ test-kafka: $(PYTHON_READY) ## Run the suites on a real Kafka and registry: BOOT
 	$(PYTHON) tests/outsiders/oracle.py self-check
 	TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) $(WITH_KAFKA) \
 		cargo test --workspace --features end-to-end/outsiders --test '*'
-	$(if $(BOOTSTRAP_SERVERS),@echo 'not run: suites that need a broker of their own (disk fetch_limits metadata_limits idle_connections)',\
+	$(if $(BOOTSTRAP_SERVERS),@echo 'not run: suites that need their own broker (disk fetch_limits metadata_limits idle_connections)',\
 		$(call WITH_BROKER,fetch.max.bytes=1000000 offset.metadata.max.bytes=2048) \
 			--features own-broker --test disk --test fetch_limits --test metadata_limits && \
 		$(call WITH_BROKER,connections.max.idle.ms=2000) --test idle_connections)
 
 .PHONY: test-otlp
-test-otlp: ## Run the suite of exported spans, on services that are built with the feature otlp
+test-otlp: ## Run the suite of exported spans, on services built with the feature otlp
 	cargo build --workspace --features end-to-end/otlp
 	TEST_PLATFORM=embedded cargo test --workspace --features end-to-end/otlp --test otlp
 
@@ -155,7 +155,7 @@ test-otlp: ## Run the suite of exported spans, on services that are built with t
 FUZZ := cargo test --quiet --package fuzz --test fuzz --
 
 .PHONY: fuzz
-fuzz: ## Feed every decoder of bytes from outside with mutated ones, two decoders at a time: SECONDS=600 for each
+fuzz: ## Feed mutated bytes to every decoder of foreign bytes, two at a time, SECONDS=600 for each
 	$(FUZZ) --list --format terse | sed -n 's/: test$$//p' | FUZZ_SECONDS=$(or $(SECONDS),60) \
 		xargs --max-procs=2 --replace $(FUZZ) --exact {} --nocapture
 
@@ -172,13 +172,13 @@ test-browser: $(PYTHON_READY) ## Drive the dashboard in Chromium on a real Kafka
 		npm test --prefix tests/browser
 
 .PHONY: screenshots
-screenshots: $(PYTHON_READY) ## Make docs/screenshots of the real dashboard; needs what test-browser needs
+screenshots: $(PYTHON_READY) ## Write docs/screenshots; needs what test-browser needs
 	cargo build --release -p order-generator -p order-processor -p order-console
 	npm ci --prefix tests/browser --no-audit --no-fund
 	$(WITH_RELEASE) npm run screenshots --prefix tests/browser
 
 .PHONY: bench
-bench: $(PYTHON_READY) ## Measure both services and their peers on a real Kafka: ORDERS=10000000 RUNS=5 IMAGE=order-processor
+bench: $(PYTHON_READY) ## Measure the services and their peers on a real Kafka: ORDERS=10000000 RUNS=5 IMAGE=order-processor
 	cargo build --release -p order-generator -p order-processor
 	cargo build --release --manifest-path bench/peers/rdkafka/Cargo.toml --target-dir $(TARGET_DIR)/peers
 	$(if $(IMAGE),container=$$(docker create $(IMAGE)) && \
@@ -187,23 +187,28 @@ bench: $(PYTHON_READY) ## Measure both services and their peers on a real Kafka:
 		$(if $(IMAGE),--image-binary $(TARGET_DIR)/image-processor)
 
 .PHONY: bench-failures
-bench-failures: $(PYTHON_READY) ## Measure what failures cost the orders that do not fail
+bench-failures: $(PYTHON_READY) ## Measure the cost of failures for orders that do not fail
 	cargo build --release -p order-generator -p order-processor
 	$(WITH_KAFKA) $(PYTHON) bench/failures.py --target-dir $(TARGET_DIR)
 
 .PHONY: bench-page
-bench-page: $(PYTHON_READY) ## Measure what an open page of the dashboard costs a processor; needs what test-browser needs
+bench-page: $(PYTHON_READY) ## Measure the cost of an open dashboard page; needs what test-browser needs
 	cargo build --release -p order-generator -p order-processor -p order-console
 	npm ci --prefix tests/browser --no-audit --no-fund
 	$(WITH_RELEASE) npm run cost --prefix tests/browser
 
 .PHONY: check
-check: ## Check format, lints and documentation
+check: ## Check format, lints, documentation and words
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
+	tests/words.py
 
-# The one that is installed, or one of our own, which is built once without much optimisation.
+.PHONY: documents
+documents: ## Write the generated tables of docs/configuration.md
+	UPDATE_DOCUMENTS=1 cargo test --package end-to-end --test documents the_configuration_page_lists_every_setting
+
+# The installed cargo-deny, or one that is built once with little optimisation.
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(or $(shell command -v cargo-deny),$(CACHE_DIR)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny)
 
@@ -221,16 +226,26 @@ check-dependencies: $(CARGO_DENY) ## Check the licences, sources and bans of den
 check-advisories: $(CARGO_DENY) ## Check the dependencies against RustSec's advisories; needs GitHub
 	$(CARGO_DENY) check advisories
 
+ACTIONLINT_VERSION := 1.7.12
+ACTIONLINT := $(CACHE_DIR)/actionlint-$(ACTIONLINT_VERSION)/actionlint
+
+$(ACTIONLINT):
+	GOBIN=$(@D) go install github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION)
+
+.PHONY: check-workflows
+check-workflows: $(ACTIONLINT) ## Check .github/workflows with actionlint; needs Go
+	$(ACTIONLINT)
+
 .PHONY: check-kubernetes
-check-kubernetes: ## Check deploy/kubernetes against schemas and binaries, without a cluster; needs Go
+check-kubernetes: ## Check deploy/kubernetes against schemas and binaries; needs Go
 	cargo build -p order-generator -p order-processor
 	tests/kubernetes/check.py --binaries $(TARGET_DIR)/debug
 
-# What the services of a real run expose: they are asked for it, once it is all there.
+# The metrics of a real run.
 METRICS := $(CACHE_DIR)/metrics
 
 .PHONY: check-observability
-check-observability: ## Check deploy/observability with Prometheus' tools and against what the binaries expose; needs Go
+check-observability: ## Check deploy/observability with Prometheus' tools and the binaries' metrics; needs Go
 	cargo build -p order-generator -p order-processor -p order-console
 	$(WITH_KAFKA) tests/observability/scrape.py --binaries $(TARGET_DIR)/debug --out $(METRICS)
 	tests/observability/check.py --metrics \

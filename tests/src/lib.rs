@@ -33,3 +33,8 @@ pub use stats::Stats;
 pub use terminal::Terminal;
 pub use verdict::Verdict;
 pub use webhook::Webhook;
+
+/// Compiles the handler that the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

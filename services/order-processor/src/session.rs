@@ -296,7 +296,7 @@ impl<H: Handler> Session<H> {
                     self.forget(tp);
                 }
             }
-            Event::OtherClients(members) => tracing::warn!(
+            Event::Guests(members) => tracing::warn!(
                 members = %members.join(", "),
                 "members of another kind are in the group: the numbers of the partitions they hold start over"
             ),

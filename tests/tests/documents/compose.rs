@@ -1,40 +1,20 @@
-//! The README and the compose file say what the code declares.
+//! The compose file takes every setting, bounds every container, and its variables are documented.
 
 use order_console::settings::ConsoleSettings;
 use order_generator::GeneratorSettings;
-use order_ledger::checkpoint::Capacity;
-use order_ledger::completion::SPAN_MAX;
 use order_processor::settings::ProcessorSettings;
-use service_runtime::settings::{Declaration, RuntimeSettings, declarations, markdown_table};
+use service_runtime::settings::{Declaration, RuntimeSettings, declarations};
 
-const README: &str = include_str!("../../README.md");
-const COMPOSE: &str = include_str!("../../deploy/compose.yaml");
+use crate::pages::Page;
+
+const COMPOSE: &str = include_str!("../../../deploy/compose.yaml");
 /// Replicas of one configuration would share it, and thereby fence each other.
 const LEFT_OUT: &str = "GROUP_INSTANCE_ID";
 
-#[test]
-fn the_readme_lists_every_setting_as_declared() {
-    for table in [
-        markdown_table::<GeneratorSettings>(),
-        markdown_table::<ProcessorSettings>(),
-        markdown_table::<ConsoleSettings>(),
-        markdown_table::<RuntimeSettings>(),
-    ] {
-        assert!(README.contains(&table), "README.md should contain:\n{table}");
-    }
-}
-
-#[test]
-fn the_readme_says_how_much_may_be_incomplete() {
-    let window = Capacity::DEFAULT.window();
-    let (few, dense) = (window.incomplete_max(), window.dense_max());
-    for limit in [
-        format!("{few} incomplete records within {SPAN_MAX} offsets"),
-        format!("offsets and incomplete records come to {dense} together"),
-        format!("{} incomplete records in a row", dense / 2),
-    ] {
-        assert!(README.contains(&limit), "README.md should contain: {limit}");
-    }
+/// Returns the variables that the compose file reads, with their defaults.
+pub(crate) fn variables() -> Vec<(&'static str, &'static str)> {
+    let variables = COMPOSE.split("${").skip(1).filter_map(|text| text.split_once('}'));
+    variables.map(|(variable, _)| variable.split_once(":-").unwrap()).collect()
 }
 
 #[test]
@@ -80,13 +60,12 @@ fn every_container_is_bounded_and_every_port_of_the_host_is_on_loopback() {
 }
 
 #[test]
-fn the_readme_lists_every_variable_of_the_compose_file_with_its_default() {
-    let variables = COMPOSE.split("${").skip(1);
-    let variables: Vec<_> = variables.filter_map(|text| text.split_once('}')).collect();
+fn the_configuration_page_lists_every_variable_of_the_compose_file_with_its_default() {
+    let variables = variables();
     assert!(!variables.is_empty());
-    for (variable, _) in variables {
-        let (name, default) = variable.split_once(":-").unwrap();
+    let text = Page::of("docs/configuration.md").text;
+    for (name, default) in variables {
         let row = format!("| `{name}` | `{default}` |");
-        assert!(README.contains(&row), "README.md should list {row}");
+        assert!(text.contains(&row), "docs/configuration.md should list {row}");
     }
 }
