@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use order_ledger::aggregate::Aggregate;
 use order_ledger::checkpoint::{Admission, Capacity, CompletedOrder, Origin, PartitionState};
 use order_ledger::producer_table::{ProducerTable, Stamp};
-use order_processor::simulation::Simulation;
+use order_processor::handler::simulation::Simulation;
 use uuid::Uuid;
 
 const ROUNDS: u32 = 20;

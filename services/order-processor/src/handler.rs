@@ -41,7 +41,10 @@ use order_avro::Order;
 use service_runtime::trace_context::Trace;
 use uuid::Uuid;
 
-use crate::simulation::SimulatedFailure;
+use simulation::SimulatedFailure;
+
+pub mod simulation;
+pub mod webhook;
 
 /// What became of one attempt at one order.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +54,7 @@ pub enum Outcome {
     /// It may succeed later: it is tried again after a delay, at most `MAX_RETRIES` times, and then dead-lettered.
     ///
     /// So is an attempt that takes longer than `HANDLER_TIMEOUT_MS`. When nothing but such failures comes back, the
-    /// dependency counts as down ([`crate::circuit`]).
+    /// dependency counts as down (see `flow::circuit_breaker`).
     Transient {
         /// What went wrong, for people.
         reason: Cow<'static, str>,

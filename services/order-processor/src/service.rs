@@ -24,22 +24,25 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::gate::Gate;
-use crate::halt::{self, Halt};
+use crate::dlq_writer::{Desk, Letters};
+use crate::flow::limiter::Gate;
+use crate::flow::pause_reasons::Pauses;
+use crate::flow::pause_switch::{self, Halt};
+use crate::flow::releases::Releases;
+use crate::flow::retry::{Jitter, RetryPolicy};
+use crate::flow::watchdog::Watch;
+use crate::handler::simulation::{Simulated, Simulation};
+use crate::handler::webhook::Webhook;
 use crate::handler::{CountOnly, Handler};
-use crate::letters::{Desk, Letters};
-use crate::metrics::{self, Instruments};
-use crate::pauses::Pauses;
-use crate::readiness::Checks;
-use crate::release::Releases;
-use crate::report::Reporter;
-use crate::retry::{Jitter, RetryPolicy};
-use crate::session::{self, Session, Standing};
+use crate::member::announcing::Standing;
+use crate::member::session::{self, Session};
+use crate::member::{budget, loading};
+use crate::partition;
 use crate::settings::{HandlerSettings, ProcessorSettings, RetrySettings};
-use crate::simulation::{Simulated, Simulation};
-use crate::watch::Watch;
-use crate::webhook::Webhook;
-use crate::worker;
+use crate::telemetry::metrics::Instruments;
+use crate::telemetry::readiness::Checks;
+use crate::telemetry::report::Reporter;
+use crate::telemetry::scrape;
 
 /// How long a process in which something is stuck may take to leave the group, beyond what draining may take.
 const STUCK_GRACE: Duration = Duration::from_secs(5);
@@ -113,7 +116,7 @@ pub async fn run_with<H: Handler>(
     let grace = settings.member.drain_timeout + session::FINAL_COMMIT + STUCK_GRACE;
     let stuck = Watch::keep(&watch, context.health.clone(), pauses.clone(), grace)
         .context("start the watch's thread")?;
-    let shared = Arc::new(worker::Shared {
+    let shared = Arc::new(partition::Shared {
         handler,
         attempt_timeout: settings.handler.timeout,
         gate,
@@ -140,7 +143,7 @@ pub async fn run_with<H: Handler>(
         held_bytes: AtomicUsize::new(0),
         held_bytes_max: settings.retry.in_flight_bytes_max,
     });
-    metrics::register_scrape(&context.metrics, &shared);
+    scrape::register(&context.metrics, &shared);
     let standing = Standing::new(participant, &halt);
     let checks = Checks::new(kafka, registry, context.health.check("progress"));
     let session =
@@ -173,7 +176,7 @@ fn halted(participant: &Participant, context: &Context, tasks: &mut JoinSet<()>)
     let halt = Halt::on();
     let check = context.health.check("control");
     let gauge = context.metrics.control_paused().clone();
-    tasks.spawn(halt::obey(participant.instruction(), Arc::clone(&halt), check, gauge));
+    tasks.spawn(pause_switch::obey(participant.instruction(), Arc::clone(&halt), check, gauge));
     halt
 }
 
@@ -298,7 +301,7 @@ async fn prepare(
     let partitions = create_topics(cluster, settings, check).await?;
     let dlq_partitions = partitions.get(&settings.group.dlq_topic).copied().unwrap_or(1);
     let older_partitions = older_partitions(cluster, settings, partitions, check).await?;
-    let capacity = session::budget::ask(cluster, settings, check).await;
+    let capacity = budget::ask(cluster, settings, check).await;
     let capacity = capacity.context("keep checkpoints beside the group's offsets")?;
     Ok(Findings { dlq_partitions, older_partitions, capacity })
 }
@@ -316,7 +319,7 @@ async fn older_partitions(
     {
         let mut waiting = Waiting::new("Kafka", check);
         let asked = *count;
-        let ask = || session::older_than_group(cluster, group, orders, asked);
+        let ask = || loading::older_than_group(cluster, group, orders, asked);
         *count = until_ok(ask, |error| waiting.goes_on(chain(error)))
             .await
             .context("find out whether the group is new to the topic")?;

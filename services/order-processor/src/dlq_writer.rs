@@ -1,0 +1,151 @@
+//! The way to the dead-letter topic: one queue a partition, whose batch grows while one is on its way.
+//!
+//! A letter is written when the broker has acknowledged it; until then its record is incomplete and nothing is
+//! committed past it. A dead-letter topic that cannot be written is waited for: letters are resent until they are
+//! taken, and a worker stops waiting for one by dropping its future. Until then a partition works on within its
+//! window, as behind any record that waits; then it stops reading. What the topic refuses is changed until it takes it:
+//! [`refused`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_client::cluster::Cluster;
+use kafka_client::exact_writer::ExactRecord;
+use kafka_core::TopicPartition;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+mod queue;
+mod refused;
+
+use dead_letter::DeadLetter;
+
+use crate::flow::pause_reasons::Pauses;
+use crate::flow::watchdog::Watch;
+use crate::telemetry::metrics::Instruments;
+
+/// Letters that wait in a queue; a worker that has one more waits too.
+const QUEUE_MAX: usize = 1_000;
+/// How often a topic that cannot be written is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why a letter was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LetterError {
+    /// The topic takes no record of this size.
+    TooLarge,
+    /// The queue has ended: the process is stopping.
+    Stopped,
+}
+
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) record: ExactRecord,
+    pub(crate) answer: oneshot::Sender<Result<(), LetterError>>,
+}
+
+/// What letters are written with.
+#[derive(Clone, Debug)]
+pub(crate) struct Desk {
+    pub(crate) cluster: Cluster,
+    /// Where a request is entered that is on its way.
+    pub(crate) watch: Arc<Watch>,
+    /// Where a topic that cannot be written is shown.
+    pub(crate) pauses: Pauses,
+    pub(crate) instruments: Arc<Instruments>,
+}
+
+/// The dead-letter topic, ready to be written. Cloning shares the queues.
+#[derive(Clone, Debug)]
+pub(crate) struct Letters {
+    queues: Arc<[mpsc::Sender<Letter>]>,
+}
+
+impl Letters {
+    /// Starts one queue for each of the topic's `partitions`, in tasks that `tasks` owns.
+    pub(crate) fn start(
+        desk: &Desk,
+        topic: &str,
+        partitions: i32,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
+        desk.instruments.letterboxes(partitions);
+        let queues = (0..partitions)
+            .map(|partition| {
+                let (sender, letters) = mpsc::channel(QUEUE_MAX);
+                let target = TopicPartition::new(topic, partition);
+                tasks.spawn(queue::run(desk.clone(), target, letters));
+                sender
+            })
+            .collect();
+        Self { queues }
+    }
+
+    /// Hands letters to a test instead of a broker.
+    #[cfg(test)]
+    pub(crate) fn captured() -> (Self, mpsc::Receiver<Letter>) {
+        let (sender, letters) = mpsc::channel(QUEUE_MAX);
+        (Self { queues: Arc::new([sender]) }, letters)
+    }
+
+    /// Writes one letter about a record of `source_partition`, however long it takes. Where it is too large for the
+    /// topic, it goes without the record's value, and if need be without anything of the record.
+    ///
+    /// # Errors
+    /// [`LetterError::Stopped`] when the process is stopping.
+    ///
+    /// # Cancel safety
+    /// After a dropped future the letter may still be written, once more than known.
+    pub(crate) async fn write(
+        &self,
+        source_partition: i32,
+        letter: DeadLetter,
+        timestamp_ms: i64,
+    ) -> Result<(), LetterError> {
+        match self.send(source_partition, outgoing(&letter, timestamp_ms)).await {
+            Err(LetterError::TooLarge) => {}
+            outcome => return outcome,
+        }
+        let letter = letter.without_value();
+        match self.send(source_partition, outgoing(&letter, timestamp_ms)).await {
+            Err(LetterError::TooLarge) => {}
+            outcome => return outcome,
+        }
+        let smallest = outgoing(&letter.without_record(), timestamp_ms);
+        loop {
+            match self.send(source_partition, smallest.clone()).await {
+                Err(LetterError::TooLarge) => {}
+                outcome => return outcome,
+            }
+            let bytes = smallest.encoded_bytes_max();
+            tracing::warn!(
+                bytes,
+                "the dead-letter topic takes no record of this size: max.message.bytes"
+            );
+            sleep(REPORT_INTERVAL).await;
+        }
+    }
+
+    async fn send(&self, source_partition: i32, record: ExactRecord) -> Result<(), LetterError> {
+        let index = usize::try_from(source_partition).unwrap_or(0) % self.queues.len().max(1);
+        let (answer, written) = oneshot::channel();
+        let queue = self.queues.get(index).ok_or(LetterError::Stopped)?;
+        queue.send(Letter { record, answer }).await.map_err(|_closed| LetterError::Stopped)?;
+        written.await.unwrap_or(Err(LetterError::Stopped))
+    }
+}
+
+fn outgoing(letter: &DeadLetter, timestamp_ms: i64) -> ExactRecord {
+    let bytes = |bytes: &Vec<u8>| Bytes::copy_from_slice(bytes);
+    let header = |(name, value): &(String, Vec<u8>)| {
+        (Bytes::copy_from_slice(name.as_bytes()), Some(bytes(value)))
+    };
+    ExactRecord {
+        key: letter.key.as_ref().map(bytes),
+        value: letter.value.as_ref().map(bytes),
+        headers: letter.headers.iter().map(header).collect(),
+        timestamp_ms,
+    }
+}

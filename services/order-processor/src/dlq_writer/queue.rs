@@ -1,0 +1,212 @@
+//! The queue of one partition of the dead-letter topic.
+
+use std::time::Duration;
+
+use kafka_client::exact_writer::{ExactRecord, ExactWriter};
+use kafka_client::writer::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, ProduceError};
+use kafka_core::TopicPartition;
+use kafka_protocol::ResponseError;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use super::refused::Refused;
+use super::{Desk, Letter, LetterError, REPORT_INTERVAL};
+use crate::flow::pause_reasons::Pause;
+
+/// How long the broker may take to acknowledge letters.
+const PRODUCE_DEADLINE: Duration = Duration::from_secs(10);
+/// Pause before letters are sent again, at first and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Why the topic will not take records, however often they are sent.
+enum Refusal {
+    TooLarge,
+    /// It may take other ones.
+    Other {
+        error: ResponseError,
+        words: String,
+    },
+}
+
+/// One partition of the dead-letter topic, and the way there.
+struct Queue {
+    desk: Desk,
+    target: TopicPartition,
+    writer: ExactWriter,
+    /// When it was said last that letters are changed.
+    reported: Option<Instant>,
+}
+
+/// Letters that wait for their topic.
+struct Waiting {
+    backoff: Duration,
+    pause: Option<Pause>,
+    reported: Option<Instant>,
+}
+
+/// Writes what arrives, in batches, until every sender is gone.
+pub(super) async fn run(desk: Desk, target: TopicPartition, mut letters: mpsc::Receiver<Letter>) {
+    let writer = ExactWriter::new(desk.cluster.clone());
+    let mut queue = Queue { desk, target, writer, reported: None };
+    let mut batch = Vec::new();
+    let mut next = None;
+    loop {
+        let first = match next.take() {
+            Some(letter) => letter,
+            None => match letters.recv().await {
+                Some(letter) => letter,
+                None => return,
+            },
+        };
+        let mut bytes = BATCH_OVERHEAD_BYTES + first.record.encoded_bytes_max();
+        batch.push(first);
+        while let Ok(letter) = letters.try_recv() {
+            bytes += letter.record.encoded_bytes_max();
+            if bytes > BATCH_BYTES_MAX {
+                next = Some(letter);
+                break;
+            }
+            batch.push(letter);
+        }
+        // The letter of a partition that was given up is written by the partition's next owner.
+        batch.retain(|letter| !letter.answer.is_closed());
+        if !batch.is_empty() {
+            queue.write(std::mem::take(&mut batch)).await;
+        }
+    }
+}
+
+impl Queue {
+    /// Writes one batch; letter by letter where the topic refuses the batch.
+    async fn write(&mut self, batch: Vec<Letter>) {
+        let records: Vec<ExactRecord> = batch.iter().map(|letter| letter.record.clone()).collect();
+        let Err(refusal) = self.resend(&records).await else {
+            return answer(batch, Ok(()));
+        };
+        let mut refusal = (batch.len() == 1).then_some(refusal);
+        for (letter, record) in batch.into_iter().zip(records) {
+            let refused = match refusal.take() {
+                Some(refusal) => Err(refusal),
+                None => self.resend(std::slice::from_ref(&record)).await,
+            };
+            let outcome = match refused {
+                Ok(()) => Ok(()),
+                Err(Refusal::TooLarge) => Err(LetterError::TooLarge),
+                Err(Refusal::Other { error, words }) => {
+                    self.write_changed(&letter, (error, words)).await
+                }
+            };
+            answer(vec![letter], outcome);
+        }
+    }
+
+    /// Changes a letter that was refused until the topic takes it.
+    async fn write_changed(
+        &mut self,
+        letter: &Letter,
+        (mut error, mut words): (ResponseError, String),
+    ) -> Result<(), LetterError> {
+        let mut waiting = Waiting::new();
+        loop {
+            let mut refused = Refused::new(letter.record.clone());
+            while let Some(record) = refused.next(error) {
+                self.report_change(error, &words);
+                match self.resend(std::slice::from_ref(&record)).await {
+                    Ok(()) => return Ok(()),
+                    Err(Refusal::TooLarge) => return Err(LetterError::TooLarge),
+                    Err(Refusal::Other { error: next, words: more }) => {
+                        (error, words) = (next, more);
+                    }
+                }
+            }
+            if letter.answer.is_closed() {
+                return Err(LetterError::Stopped);
+            }
+            let (target, words) = (self.target.clone(), words.clone());
+            let refusal = ProduceError::Refused { target, error, message: words };
+            waiting.wait(&self.desk, &self.target, &refusal, 1).await;
+        }
+    }
+
+    /// Sends records until they are taken, or refused for what they are.
+    async fn resend(&mut self, records: &[ExactRecord]) -> Result<(), Refusal> {
+        use ResponseError as E;
+        let Self { desk, target, writer, .. } = self;
+        let mut waiting = Waiting::new();
+        let first = Instant::now();
+        loop {
+            let begun = Instant::now();
+            let produced = {
+                let _call = desk.watch.begin("a produce request", PRODUCE_DEADLINE);
+                writer.produce(target, records, Instant::now() + PRODUCE_DEADLINE).await
+            };
+            let error = produced.as_ref().err();
+            desk.instruments.wrote(target, records.len(), begun.elapsed(), error);
+            let error = match produced {
+                Ok(_offset) => {
+                    desk.instruments.published(first.elapsed());
+                    waiting.end(target);
+                    return Ok(());
+                }
+                Err(ProduceError::Refused {
+                    error: E::MessageTooLarge | E::RecordListTooLarge,
+                    ..
+                }) => return Err(Refusal::TooLarge),
+                Err(ProduceError::Refused {
+                    error: error @ (E::InvalidRecord | E::InvalidTimestamp | E::PolicyViolation),
+                    message: words,
+                    ..
+                }) => return Err(Refusal::Other { error, words }),
+                Err(error) => error,
+            };
+            waiting.wait(desk, target, &error, records.len()).await;
+        }
+    }
+
+    fn report_change(&mut self, error: ResponseError, words: &str) {
+        if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            tracing::warn!(
+                target = %self.target, ?error, words,
+                "the dead-letter topic refuses a letter as it is: sending it changed"
+            );
+            self.reported = Some(Instant::now());
+        }
+    }
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { backoff: BACKOFF.0, pause: None, reported: None }
+    }
+
+    /// Waits before letters are sent again, and says why.
+    async fn wait(
+        &mut self,
+        desk: &Desk,
+        target: &TopicPartition,
+        error: &ProduceError,
+        letters: usize,
+    ) {
+        self.pause = Some(desk.pauses.begin(format!("waiting to write {target}: {error}")));
+        if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            tracing::warn!(%target, %error, letters, "waiting for the dead-letter topic");
+            self.reported = Some(Instant::now());
+        }
+        sleep(self.backoff).await;
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+    }
+
+    fn end(&self, target: &TopicPartition) {
+        if self.pause.is_some() {
+            tracing::info!(%target, "the dead-letter topic takes letters again");
+        }
+    }
+}
+
+fn answer(batch: Vec<Letter>, outcome: Result<(), LetterError>) {
+    for letter in batch {
+        if letter.answer.send(outcome).is_err() {
+            tracing::debug!("the partition of this dead letter was given up");
+        }
+    }
+}

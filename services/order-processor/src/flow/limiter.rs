@@ -1,0 +1,437 @@
+//! Lets attempts begin: so many at once in this process, and none but a probe while the handler's dependency is down.
+//!
+//! An attempt needs a [`Permit`]. Workers wait for permits in the order they came, so a partition with a backlog does
+//! not starve another. While the dependency is down, permits that come back are withheld, and [`Gate::keep`] gives one
+//! out when a probe is due; an answer gives back all of them. So does the last worker that has an order to probe with, when
+//! it has none any more, or is stopped: an outage that nobody can find the end of would last for ever.
+
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use service_runtime::LineLimit;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::PollSemaphore;
+
+use crate::flow::circuit_breaker::{Circuit, Fault, Outage, Probe, TransientFailure};
+use crate::flow::pause_reasons::{Pause, Pauses};
+use crate::flow::retry::RETRY_AFTER_MAX;
+
+/// Lines a second about outages that begin or end.
+const LINES: usize = 2;
+/// How often an outage that lasts is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What [`Gate::mood`] says.
+const FINE: u8 = 0;
+const SUSPECT: u8 = 1;
+const DOWN: u8 = 2;
+
+/// The way to the handler.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    permits: Arc<Semaphore>,
+    /// A copy of what the circuit knows, for those who ask at every record.
+    mood: AtomicU8,
+    /// How many workers have an order to probe with.
+    probers: AtomicUsize,
+    state: Mutex<State>,
+    /// When the next probe is due has changed.
+    changed: Notify,
+    pauses: Pauses,
+    lines: LineLimit,
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    circuit: Circuit,
+    /// Permits that nobody can have while the dependency is down.
+    withheld: usize,
+    pause: Option<Pause>,
+    reported: Option<Instant>,
+    /// How long the dependency was down in all outages that have ended.
+    down: Duration,
+}
+
+/// The right to begin an attempt. Dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    gate: Arc<Gate>,
+    inner: Option<OwnedSemaphorePermit>,
+    /// The probe that it is for; others are for attempts one after the other.
+    probe: Option<Probe>,
+}
+
+impl Gate {
+    /// Lets `attempts_max` attempts run at once, while fewer than `down_after` different orders fail in a row.
+    pub(crate) fn new(attempts_max: usize, down_after: usize, pauses: Pauses) -> Arc<Self> {
+        let state = State {
+            circuit: Circuit::new(down_after),
+            withheld: 0,
+            pause: None,
+            reported: None,
+            down: Duration::ZERO,
+        };
+        Arc::new(Self {
+            permits: Arc::new(Semaphore::new(attempts_max)),
+            mood: AtomicU8::new(FINE),
+            probers: AtomicUsize::new(0),
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            pauses,
+            lines: LineLimit::new("outages of what the handler needs", LINES),
+            started: Instant::now(),
+        })
+    }
+
+    /// Gives out probes while the dependency is down; runs for as long as the gate is used.
+    pub(crate) async fn keep(self: Arc<Self>) {
+        loop {
+            let changed = self.changed.notified();
+            let probe_at = self.state().circuit.probe_at();
+            match probe_at {
+                None => changed.await,
+                Some(probe_at) if Instant::now() < probe_at => tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(probe_at) => {}
+                },
+                // Otherwise all permits are with attempts that began before the outage: one will come back.
+                Some(_) if !self.begin_probe() => changed.await,
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn begin_probe(&self) -> bool {
+        let mut state = self.state();
+        let can_probe = state.circuit.probe_at().is_some() && state.withheld > 0;
+        if can_probe {
+            state.circuit.begin_probe();
+            state.withheld -= 1;
+            self.permits.add_permits(1);
+        }
+        can_probe
+    }
+
+    /// Returns a permit if one is free.
+    pub(crate) fn try_permit(self: &Arc<Self>) -> Option<Permit> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        Some(self.permit(permit))
+    }
+
+    /// Returns a place in the queue of those who wait for permits.
+    pub(crate) fn queue(&self) -> PollSemaphore {
+        PollSemaphore::new(Arc::clone(&self.permits))
+    }
+
+    /// Makes a permit of what the queue gave.
+    pub(crate) fn permit(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Permit {
+        // Only probes are given out while the dependency is down.
+        let probe = if self.is_down() { self.state().circuit.probe() } else { None };
+        Permit { gate: Arc::clone(self), inner: Some(permit), probe }
+    }
+
+    /// Returns whether the dependency is down.
+    #[inline]
+    pub(crate) fn is_down(&self) -> bool {
+        self.mood.load(Ordering::Relaxed) == DOWN
+    }
+
+    /// Takes note that an attempt was answered: done, or refused for good.
+    #[inline]
+    pub(crate) fn answered(&self) {
+        if self.mood.load(Ordering::Relaxed) != FINE {
+            self.end_streak();
+        }
+    }
+
+    fn end_streak(&self) {
+        let mut state = self.state();
+        if let Some(outage) = state.circuit.answered() {
+            self.open(&mut state, outage, "resumed: the handler's dependency answers again");
+        }
+        self.note(&state);
+    }
+
+    /// Takes note that one more worker has an order to probe with.
+    pub(crate) fn add_prober(&self) {
+        self.probers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes note that a worker has no order to probe with any more.
+    pub(crate) fn remove_prober(&self) {
+        if self.probers.fetch_sub(1, Ordering::Relaxed) > 1 || !self.is_down() {
+            return;
+        }
+        let mut state = self.state();
+        // A worker that has one since then may still come too late: it only finds out once more.
+        let is_left = self.probers.load(Ordering::Relaxed) == 0;
+        if let Some(outage) = is_left.then(|| state.circuit.leave()).flatten() {
+            self.open(
+                &mut state,
+                outage,
+                "nothing here waits any more for the handler's dependency, which was down",
+            );
+        }
+        self.note(&state);
+    }
+
+    /// Lets attempts begin again after an outage.
+    fn open(&self, state: &mut State, outage: Outage, why: &str) {
+        let Outage { since } = outage;
+        self.permits.add_permits(std::mem::take(&mut state.withheld));
+        state.down += since.elapsed();
+        state.pause = None;
+        if self.lines.admit(1) > 0 {
+            let paused_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(paused_ms, "{why}");
+        }
+    }
+
+    /// Takes note of a transient failure, and returns whose fault it is.
+    pub(crate) fn failed(&self, failure: &TransientFailure, reason: &str) -> Fault {
+        let mut state = self.state();
+        let fault = state.circuit.failed(failure, Instant::now());
+        match fault {
+            Fault::Order(_) => self.note(&state),
+            Fault::Dependency => self.close(&mut state, reason),
+        }
+        fault
+    }
+
+    /// Takes note that the dependency is down, as the handler says.
+    pub(crate) fn down(&self, reason: &str, retry_after: Option<Duration>) {
+        let mut state = self.state();
+        let retry_after = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+        state.circuit.down(retry_after, Instant::now());
+        self.close(&mut state, reason);
+    }
+
+    fn close(&self, state: &mut State, reason: &str) {
+        let is_new = state.pause.is_none();
+        state.withheld += self.permits.forget_permits(usize::MAX);
+        if is_new {
+            state.pause =
+                Some(self.pauses.begin(format!("the handler's dependency is down: {reason}")));
+            state.reported = None;
+        }
+        let is_due = state.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
+        if is_due && self.lines.admit(1) > 0 {
+            tracing::warn!(
+                reason,
+                "paused: the handler's dependency is down; nothing is dead-lettered, probing until it answers"
+            );
+            state.reported = Some(Instant::now());
+        }
+        self.note(state);
+    }
+
+    fn give_back(&self, permit: OwnedSemaphorePermit, probe: Option<Probe>) {
+        if self.mood.load(Ordering::Relaxed) == FINE {
+            return;
+        }
+        let mut state = self.state();
+        if state.circuit.outage().is_some() {
+            permit.forget();
+            state.withheld += 1;
+            if let Some(probe) = probe {
+                state.circuit.end_probe(probe);
+            }
+            self.changed.notify_one();
+        }
+    }
+
+    fn note(&self, state: &State) {
+        let mood = match (state.circuit.outage(), state.circuit.is_suspect()) {
+            (Some(_), _) => DOWN,
+            (None, true) => SUSPECT,
+            (None, false) => FINE,
+        };
+        self.mood.store(mood, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// Returns how long this gate has been there, less the time in which the dependency was down.
+    pub(crate) fn uptime(&self) -> Duration {
+        let state = self.state();
+        let outage = state.circuit.outage().map(|outage| outage.since.elapsed());
+        self.started.elapsed().saturating_sub(state.down + outage.unwrap_or_default())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// Returns whether it is for one attempt only, to find out whether the dependency is back.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(permit) = self.inner.take() {
+            self.gate.give_back(permit, self.probe);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use service_runtime::Health;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    const ATTEMPTS_MAX: usize = 3;
+    const DOWN_AFTER: usize = 2;
+
+    fn gate() -> Arc<Gate> {
+        Gate::new(ATTEMPTS_MAX, DOWN_AFTER, Pauses::new(Health::default().check("work")))
+    }
+
+    fn kept(gate: &Arc<Gate>) -> JoinSet<()> {
+        let mut keeper = JoinSet::new();
+        keeper.spawn(Arc::clone(gate).keep());
+        keeper
+    }
+
+    async fn next(gate: &Arc<Gate>) -> Permit {
+        let mut queue = gate.queue();
+        let permit = std::future::poll_fn(|cx| queue.poll_acquire(cx)).await.unwrap();
+        gate.permit(permit)
+    }
+
+    fn fail(gate: &Gate, offset: i64) -> Fault {
+        let retry_after = Duration::ZERO;
+        let failure =
+            TransientFailure { record: (1, offset), first: None, is_last: false, retry_after };
+        gate.failed(&failure, "no")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_dependency_is_down_there_is_one_probe_at_a_time() {
+        let gate = gate();
+        let _keeper = kept(&gate);
+        let early = gate.try_permit().unwrap();
+        gate.down("nobody is there", None);
+        assert!(gate.is_down() && gate.try_permit().is_none());
+        drop(early);
+        assert!(gate.try_permit().is_none(), "what comes back is withheld");
+
+        let start = Instant::now();
+        let probe = next(&gate).await;
+        assert_eq!((probe.is_probe(), start.elapsed()), (true, Duration::from_secs(1)));
+        assert!(gate.try_permit().is_none());
+        gate.down("nobody is there", None);
+        drop(probe);
+        let probe = next(&gate).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
+        gate.down("work that began earlier says so", None);
+        tokio::time::advance(Duration::from_mins(1)).await;
+        assert!(gate.try_permit().is_none(), "the probe is under way");
+        gate.answered();
+        drop(probe);
+        let all: Vec<_> = std::iter::from_fn(|| gate.try_permit()).collect();
+        assert_eq!(all.len(), ATTEMPTS_MAX);
+        assert!(!all.iter().any(Permit::is_probe));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_not_made_goes_to_the_next_who_waits() {
+        let gate = gate();
+        let _keeper = kept(&gate);
+        gate.down("nobody is there", None);
+        drop(next(&gate).await);
+        let start = Instant::now();
+        assert!(next(&gate).await.is_probe());
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_began_before_an_outage_ends_it_when_it_succeeds() {
+        let gate = gate();
+        let permits: Vec<_> = std::iter::from_fn(|| gate.try_permit()).collect();
+        assert_eq!(permits.len(), ATTEMPTS_MAX);
+        gate.down("nobody is there", None);
+        gate.answered();
+        assert!(!gate.is_down());
+        drop(permits);
+        let all: Vec<_> = std::iter::from_fn(|| gate.try_permit()).collect();
+        assert_eq!(all.len(), ATTEMPTS_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_outages_is_no_uptime() {
+        let gate = gate();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        gate.down("nobody is there", None);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert_eq!(gate.uptime(), Duration::from_secs(10));
+        gate.answered();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(gate.uptime(), Duration::from_secs(15));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_ends_when_nobody_has_an_order_to_probe_with() {
+        let gate = gate();
+        let _keeper = kept(&gate);
+        gate.add_prober();
+        gate.add_prober();
+        gate.down("nobody is there", None);
+        gate.remove_prober();
+        assert!(gate.is_down(), "another one has an order");
+        let probe = next(&gate).await;
+        assert!(probe.is_probe());
+        gate.remove_prober();
+        assert!(!gate.is_down());
+        assert_eq!(gate.uptime(), Duration::ZERO);
+        drop(probe);
+        let all: Vec<_> = std::iter::from_fn(|| gate.try_permit()).collect();
+        assert_eq!(all.len(), ATTEMPTS_MAX);
+
+        gate.add_prober();
+        gate.down("nobody is there", None);
+        assert!(gate.is_down(), "whoever comes next finds out");
+    }
+
+    proptest! {
+        #[test]
+        fn no_permit_is_lost_or_made_whatever_happens(events in proptest::collection::vec(0_u8..9, 0..200)) {
+            let gate = gate();
+            let mut held = Vec::new();
+            let mut probers = 0;
+            for (event, offset) in events.into_iter().zip(0..) {
+                match event {
+                    0 | 1 => held.extend(gate.try_permit()),
+                    2 => drop(held.pop()),
+                    3 => drop(fail(&gate, offset)),
+                    4 => gate.down("nobody is there", None),
+                    5 => drop(gate.begin_probe()),
+                    6 => {
+                        gate.add_prober();
+                        probers += 1;
+                    }
+                    7 if probers > 0 => {
+                        gate.remove_prober();
+                        probers -= 1;
+                        prop_assert!(probers > 0 || !gate.is_down());
+                    }
+                    _ => gate.answered(),
+                }
+                let free = gate.permits.available_permits();
+                prop_assert_eq!(free + held.len() + gate.state().withheld, ATTEMPTS_MAX);
+                prop_assert!(free == 0 || !gate.is_down() || gate.state().circuit.probe_at().is_none());
+            }
+            gate.answered();
+            drop(held);
+            prop_assert_eq!(gate.permits.available_permits(), ATTEMPTS_MAX);
+        }
+    }
+}

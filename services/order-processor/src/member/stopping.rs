@@ -1,0 +1,83 @@
+//! Giving partitions up: those that go to another member, and all of them at the end.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use kafka_core::TopicPartition;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::session::{ANSWER_MAX, FINAL_COMMIT, Session, list};
+use crate::handler::Handler;
+use crate::partition::Request;
+
+impl<H: Handler> Session<H> {
+    /// Drains, commits and leaves the group.
+    pub(super) async fn end(mut self, since: Instant) -> anyhow::Result<()> {
+        let drained = self.drain_everything(since).await;
+        let keeps_membership =
+            self.settings.member.instance_id.is_some() && !self.settings.member.leave_on_stop;
+        if keeps_membership {
+            tracing::info!("a static member keeps its membership until the session times out");
+        } else {
+            self.membership.leave().await;
+        }
+        self.standing.end().await;
+        drained
+    }
+
+    /// Drains `partitions` and commits where they stand, by deadlines that count from `since`.
+    pub(super) async fn revoke(
+        &mut self,
+        partitions: &BTreeSet<TopicPartition>,
+        since: Instant,
+    ) -> anyhow::Result<()> {
+        let deadline = since + self.settings.member.drain_timeout;
+        let mut answers = Vec::new();
+        for tp in partitions {
+            self.assigned.remove(tp);
+            self.reader.remove(tp);
+            if let Some(working) = self.working.get(tp) {
+                let (answer, answered) = oneshot::channel();
+                if working.requests.send(Request::Drain { deadline, answer }).await.is_ok() {
+                    answers.push((tp.clone(), answered));
+                }
+            }
+        }
+        let mut commits = Vec::new();
+        for (tp, answered) in answers {
+            // A worker that cannot answer is one whose thread the handler blocks.
+            let Ok(Ok(snapshot)) = timeout_at(deadline + ANSWER_MAX, answered).await else {
+                tracing::warn!(partition = %tp, "no answer from the work on this partition");
+                continue;
+            };
+            let is_news =
+                self.working.get(&tp).is_some_and(|w| w.committed < Some(snapshot.revision));
+            commits.extend(snapshot.commit.filter(|_| is_news));
+        }
+        let until = deadline + FINAL_COMMIT;
+        self.finish_committing(until).await;
+        self.commit_finally(commits, until).await;
+        for tp in partitions {
+            self.stop_showing(tp);
+        }
+        self.reap_workers()
+    }
+
+    /// Takes note of workers that have ended.
+    fn reap_workers(&mut self) -> anyhow::Result<()> {
+        while let Some(ended) = self.workers.try_join_next() {
+            ended.context("work on a partition")??;
+        }
+        Ok(())
+    }
+
+    async fn drain_everything(&mut self, since: Instant) -> anyhow::Result<()> {
+        self.checks.kafka.not_ready("stopping");
+        let partitions: BTreeSet<TopicPartition> = self.assigned.keys().cloned().collect();
+        if !partitions.is_empty() {
+            tracing::info!(partitions = %list(&partitions), "stopping: draining");
+        }
+        self.revoke(&partitions, since).await
+    }
+}

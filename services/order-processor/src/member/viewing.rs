@@ -1,0 +1,79 @@
+//! What a member reads while it works: the numbers of partitions that other members have, and where its own logs end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kafka_client::error::{ClientError, chain};
+use kafka_client::offsets::{Found, OffsetAt, list_offsets};
+use kafka_core::TopicPartition;
+
+use super::session::Session;
+use crate::handler::Handler;
+use crate::telemetry::group_snapshot::GroupNumbers;
+
+/// How often the numbers of partitions of other replicas are read, at least; more partitions, less often.
+const VIEW_INTERVAL: Duration = Duration::from_secs(1);
+/// What each partition adds to that.
+const VIEW_INTERVAL_PER_PARTITION: Duration = Duration::from_millis(10);
+
+/// What was read.
+pub(super) struct Viewed {
+    group: Result<GroupNumbers, ClientError>,
+    /// Where the logs of this member's partitions end.
+    log_ends: Result<Found<i64>, ClientError>,
+}
+
+impl<H: Handler> Session<H> {
+    /// Begins to read what the group has committed, for the group-wide average, and where the logs end: a partition that
+    /// is held up is not fetched, and its lag grows all the same.
+    pub(super) fn start_viewing(&mut self) {
+        let own: Vec<TopicPartition> = self.working.keys().cloned().collect();
+        let cluster = self.cluster.clone();
+        let settings = self.settings.clone();
+        self.viewing.spawn(async move {
+            let (group, log_ends) = tokio::join!(
+                GroupNumbers::read(&cluster, &settings),
+                list_offsets(&cluster, &own, OffsetAt::LastStable),
+            );
+            Viewed { group, log_ends }
+        });
+    }
+
+    /// Takes note of what was read, and returns the pause before the next reading.
+    pub(super) fn on_viewed(&mut self, viewed: Viewed) -> Duration {
+        match viewed.log_ends {
+            Ok(found) => self.on_log_ends(found),
+            Err(error) => tracing::debug!(error = %chain(&error), "could not read the logs' ends"),
+        }
+        match viewed.group {
+            Ok(group) => {
+                let partitions = u32::try_from(group.len()).unwrap_or(u32::MAX);
+                self.shared.reporter.committed(group);
+                VIEW_INTERVAL.max(VIEW_INTERVAL_PER_PARTITION.saturating_mul(partitions))
+            }
+            Err(error) => {
+                tracing::debug!(error = %chain(&error), "could not read the group's numbers");
+                VIEW_INTERVAL
+            }
+        }
+    }
+
+    /// Takes note of where logs end. A leader that does not tell that cannot be read from either.
+    fn on_log_ends(&mut self, found: Found<i64>) {
+        let (mut log_ends, mut failed) = (BTreeMap::new(), BTreeMap::new());
+        for (tp, found) in found {
+            match found {
+                Ok(log_end) => {
+                    self.is_available(&tp);
+                    log_ends.insert(tp, log_end);
+                }
+                // Given up meanwhile.
+                Err(_error) if !self.working.contains_key(&tp) => {}
+                Err(error) => drop(failed.insert(tp, chain(&error))),
+            }
+        }
+        self.unavailable.note(failed);
+        self.shared.instruments.log_ends(log_ends);
+        self.judge_health();
+    }
+}

@@ -1,0 +1,9 @@
+//! What a replica shows of its work: log lines, metrics and readiness.
+
+pub(crate) mod group_snapshot;
+pub(crate) mod labels;
+pub(crate) mod metrics;
+pub(crate) mod partition_status;
+pub(crate) mod readiness;
+pub(crate) mod report;
+pub(crate) mod scrape;

@@ -1,0 +1,84 @@
+//! The closed sets of words that labels named `error_type` have.
+
+use kafka_client::error::ClientError;
+use kafka_protocol::ResponseError;
+
+use crate::handler::Outcome;
+use crate::handler::simulation::SimulatedFailure;
+use crate::partition::{Attempted, Broken};
+
+/// No broker answered.
+pub(super) const UNREACHABLE: &str = "unreachable";
+const OTHER: &str = "other";
+
+/// What a coordinator says to a member that the group has gone on without.
+pub(super) const FENCED: [&str; 3] =
+    ["unknown_member_id", "illegal_generation", "fenced_instance_id"];
+
+/// What coordinators say about commits, as far as it has a word of its own; Kafka has more codes than labels should have.
+const COMMIT_ERRORS: [(ResponseError, &str); 8] = [
+    (ResponseError::UnknownMemberId, FENCED[0]),
+    (ResponseError::IllegalGeneration, FENCED[1]),
+    (ResponseError::FencedInstanceId, FENCED[2]),
+    (ResponseError::RebalanceInProgress, "rebalance_in_progress"),
+    (ResponseError::NotCoordinator, "not_coordinator"),
+    (ResponseError::CoordinatorNotAvailable, "coordinator_not_available"),
+    (ResponseError::CoordinatorLoadInProgress, "coordinator_load_in_progress"),
+    (ResponseError::OffsetMetadataTooLarge, "offset_metadata_too_large"),
+];
+
+/// Why an order is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RetryCause {
+    /// The handler said that it may succeed later.
+    Transient,
+    /// The handler did not answer in time.
+    Timeout,
+    /// It was made to fail.
+    Simulated,
+}
+
+impl RetryCause {
+    pub(crate) const ALL: [Self; 3] = [Self::Transient, Self::Timeout, Self::Simulated];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Timeout => "timeout",
+            Self::Simulated => "simulated",
+        }
+    }
+}
+
+/// Returns how an attempt failed, if it did.
+pub(crate) fn of_attempt(outcome: &Attempted) -> Option<&'static str> {
+    Some(match outcome {
+        Ok(Outcome::Done) => return None,
+        Ok(Outcome::Transient { .. }) => RetryCause::Transient.as_str(),
+        Ok(Outcome::Permanent { .. }) => "rejected",
+        Ok(Outcome::DependencyDown { .. }) => "dependency-down",
+        Ok(Outcome::Simulated(SimulatedFailure::Transient(_) | SimulatedFailure::Permanent(_))) => {
+            RetryCause::Simulated.as_str()
+        }
+        Err(Broken::Panic(_)) => "panic",
+        Err(Broken::Timeout(_)) => RetryCause::Timeout.as_str(),
+    })
+}
+
+pub(super) fn of_client_error(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::Unreachable(_) => UNREACHABLE,
+        ClientError::Refused { .. } | ClientError::Partition { .. } => "refused",
+        ClientError::Incompatible(_) => "incompatible",
+    }
+}
+
+pub(super) fn of_commit_error(error: ResponseError) -> &'static str {
+    let known = COMMIT_ERRORS.iter().find(|(known, _)| *known == error);
+    known.map_or(OTHER, |(_, word)| *word)
+}
+
+/// Returns everything that a commit may fail with.
+pub(super) fn commit_failures() -> impl Iterator<Item = &'static str> {
+    COMMIT_ERRORS.iter().map(|(_, word)| *word).chain([UNREACHABLE, OTHER])
+}
