@@ -112,9 +112,33 @@ clean: engine ## Stop and remove the containers and the broker's volume
 	$(COMPOSE) --profile '*' down --volumes
 
 .PHONY: images
-images: engine ## Build the images of the three binaries
+images: build-images sbom ## Build the three images and write their bills of materials; needs cargo
+
+.PHONY: build-images
+build-images: engine
 	$(COMPOSE) build
 	@docker images --filter dangling=false --filter label=org.opencontainers.image.title --format 'table {{.Repository}}:{{.Tag}}\t{{.Size}}'
+
+CYCLONEDX_VERSION := 0.5.9
+CYCLONEDX := $(CACHE_DIR)/cargo-cyclonedx-$(CYCLONEDX_VERSION)/bin/cargo-cyclonedx
+
+# Built without much optimisation, as are all tools that run once.
+INSTALL_TOOL := cargo install --locked --config profile.release.opt-level=1 --config profile.release.codegen-units=16 \
+	--config profile.release.lto=false
+
+$(CYCLONEDX):
+	$(INSTALL_TOOL) cargo-cyclonedx --version $(CYCLONEDX_VERSION) --root $(CACHE_DIR)/cargo-cyclonedx-$(CYCLONEDX_VERSION)
+
+# The tool writes a file beside each manifest of the workspace, with this folder's path in it.
+.PHONY: sbom
+sbom: $(CYCLONEDX) ## Write the bill of materials of each image, in CycloneDX, to target/sbom
+	$(CYCLONEDX) cyclonedx --quiet --format json --spec-version 1.5 --describe binaries --no-build-deps \
+		--target "$$(uname -m)-unknown-linux-musl"
+	@mkdir -p $(TARGET_DIR)/sbom
+	@for binary in order-generator order-processor order-console; do \
+		sed 's|$(CURDIR)/||g' services/$$binary/$${binary}_bin.cdx.json >$(TARGET_DIR)/sbom/$$binary.cdx.json; done
+	@find services shared tests -name '*_bin.cdx.json' -delete
+	@ls $(TARGET_DIR)/sbom/*
 
 .PHONY: engine
 engine:
@@ -160,7 +184,7 @@ fuzz: ## Feed mutated bytes to every decoder of foreign bytes, two at a time, SE
 		xargs --max-procs=2 --replace $(FUZZ) --exact {} --nocapture
 
 .PHONY: test-stack
-test-stack: engine images $(PYTHON_READY) ## Run the suite of the container stack on a Docker engine
+test-stack: build-images $(PYTHON_READY) ## Run the suite of the container stack on a Docker engine
 	cargo build --package order-processor --package order-console
 	TEST_PYTHON=$(abspath $(PYTHON)) cargo test --package end-to-end --features engine --test stack -- --test-threads=1
 
@@ -213,10 +237,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(or $(shell command -v cargo-deny),$(CACHE_DIR)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny)
 
 $(CACHE_DIR)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny:
-	cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION) \
-		--root $(CACHE_DIR)/cargo-deny-$(CARGO_DENY_VERSION) \
-		--config profile.release.opt-level=1 --config profile.release.codegen-units=16 \
-		--config profile.release.lto=false
+	$(INSTALL_TOOL) cargo-deny --version $(CARGO_DENY_VERSION) --root $(CACHE_DIR)/cargo-deny-$(CARGO_DENY_VERSION)
 
 .PHONY: check-dependencies
 check-dependencies: $(CARGO_DENY) ## Check the licences, sources and bans of deny.toml
