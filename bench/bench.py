@@ -1,24 +1,25 @@
 #!/usr/bin/env python3
-"""Measures both services, and what else could read the orders, on the broker that BOOTSTRAP_SERVERS names.
+"""Measures both services and the peers of the processor on the broker that BOOTSTRAP_SERVERS names.
 
-The generator writes ORDERS orders (10 million unless set) with its headers, uncompressed, to 3 partitions. Then every
-reader reads them all, in turn, RUNS times (5), each time as a new consumer group:
+The generator writes ORDERS orders (10 million unless set) with its headers, uncompressed, to 3 partitions. Then the readers
+take turns. Each reads all orders RUNS times (5), each time as a new consumer group:
 
     order-processor         decodes, adds up exactly, checkpoints; with --image-binary, the image's static one as well
     ConsumerPerformance     Kafka's own tool: counts bytes, decodes nothing, commits every 5 s
     rdkafka + apache-avro   decodes, adds up, commits (peers/rdkafka)
     confluent + fastavro    decodes, adds up, commits, in batches (peers/confluent_fastavro.py)
 
-The last two, on librdkafka, run twice: as they come, where librdkafka does not fetch for a second whenever its queue is
-full, and tuned, with fetch.queue.backoff.ms=10.
+The last two use librdkafka and run twice: with its defaults, where librdkafka stops fetching for a second whenever its
+queue is full, and tuned with fetch.queue.backoff.ms=10.
 
 A reader's rate is the orders over the time from the assignment of its partitions to the commit of the last order
-(ConsumerPerformance: its own figure without the rebalance). CPU seconds, user and system, and the peak of the resident
-memory are those of the whole process.
+(ConsumerPerformance: its own figure without the rebalance). CPU seconds (user and system) and peak resident memory
+are those of the whole process.
 
-Latency is measured at 1,000 orders a second: from a record's timestamp, which the generator sets when it makes the order, to
-the processor's log line about it. Of each second only the first few orders have one. At the same rate one of two replicas
-is killed, and it is measured when the other one has its partitions. The result is Markdown on standard output; progress goes to standard error.
+Latency is measured at 1,000 orders a second, from the record's timestamp, which the generator sets when it makes the order,
+to the processor's log line about it. Only the first few orders of each second have a line. At the same rate the benchmark
+kills one of two replicas, and measures when the other one has its partitions. The result is Markdown on standard output;
+progress goes to standard error.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def say(text):
 
 @dataclass
 class Usage:
-    """What a process has used: CPU seconds, and the peak of its resident memory in MiB."""
+    """Usage of a process: CPU seconds, and peak resident memory in MiB."""
 
     cpu_seconds: float
     rss_mib: float
@@ -70,7 +71,7 @@ class Usage:
 
 @dataclass
 class Reading:
-    """One run of one program: orders per second, CPU seconds per million orders, peak of the resident memory in MiB."""
+    """One run of one program: orders per second, CPU seconds per million orders, peak resident memory in MiB."""
 
     rate: float
     cpu_per_million: float
@@ -95,7 +96,7 @@ class Process:
         return Path(self.log.name).read_text(errors="replace")
 
     def wait(self):
-        """Waits for the end and returns what was used, with the output; a failure ends the benchmark."""
+        """Waits for the end and returns usage and output; a failure ends the benchmark."""
         _pid, status, used = os.wait4(self.child.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         if self.child.returncode != 0:
@@ -107,7 +108,7 @@ class Process:
         self.child.send_signal(signal.SIGTERM)
 
     def resident_mib(self):
-        """Returns the memory that is resident at the moment, where the system tells."""
+        """Returns the resident memory, if the system reports it."""
         try:
             status = Path(f"/proc/{self.child.pid}/status").read_text()
         except OSError:
@@ -139,7 +140,7 @@ class Bench:
         self.topic = f"bench-{uuid.uuid4().hex[:8]}"
 
     def service(self, binary, topic=None, path=None, **environment):
-        """Starts one of the services as it is, its log for machines; `path` names another build of it."""
+        """Starts a service with a JSON log; `path` names another build of it."""
         shared = {
             "ORDERS_TOPIC": topic or self.topic,
             "ORDERS_DLQ_TOPIC": f"{self.topic}-dlq",
@@ -160,7 +161,7 @@ class Bench:
         return self.reading(float(fields["orders_per_second"]), usage)
 
     def committed(self, group):
-        """Returns a function that tells how many orders of the topic the group has committed."""
+        """Returns a function that counts the orders of the topic that the group has committed."""
         partitions = [confluent_kafka.TopicPartition(self.topic, partition) for partition in range(PARTITIONS)]
         observer = confluent_kafka.Consumer({"bootstrap.servers": self.servers, "group.id": group})
 
@@ -168,7 +169,7 @@ class Bench:
             try:
                 return sum(max(0, place.offset) for place in observer.committed(partitions, timeout=30))
             except confluent_kafka.KafkaException as exception:
-                # A group that is just being made has no coordinator for a moment.
+                # A new group has no coordinator for a moment.
                 if exception.args[0].code() in COORDINATOR_IS_COMING:
                     return 0
                 raise
@@ -204,7 +205,7 @@ class Bench:
         return self.reading(self.orders / json.loads(output.strip().splitlines()[-1])["seconds"], usage)
 
     def readers(self):
-        """Returns what reads the topic as a given group, by name."""
+        """Returns the readers of the topic by name; each takes a group."""
         rdkafka = [self.target / "peers" / "release" / "rdkafka-peer"]
         fastavro = [sys.executable, ROOT / "bench" / "peers" / "confluent_fastavro.py"]
         image = {"order-processor of the image": lambda group: self.processor(group, self.image_binary)}
@@ -219,7 +220,7 @@ class Bench:
         }
 
     def idle_memory(self):
-        """Returns what a processor holds in memory that has nothing to do, in MiB."""
+        """Returns the resident memory of an idle processor in MiB."""
         process = self.service("order-processor", CONSUMER_GROUP_ID=f"{self.topic}-idle", AUTO_OFFSET_RESET="latest")
         wait_for_line(process, "partitions assigned")
         time.sleep(IDLE_SECONDS)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Measures what failures cost those orders that do not fail, on the broker and registry of the environment.
+"""Measures the cost of failures for orders that do not fail, on the broker and registry of the environment.
 
-    webhook     calls and orders per second with a webhook that takes 20 ms: as it should be, and failing one call in five
-    outage      a webhook that answers every call with 503 for 20 s: dead letters, and how soon work goes on afterwards
-    registry    a registry that is away for 30 s while an order of an unknown schema comes, without and with a restart of
-                the processor meanwhile: dead letters, and how soon work goes on afterwards
+    webhook     calls and orders per second with a webhook that takes 20 ms, undisturbed and failing one call in five
+    outage      a webhook that answers every call with 503 for 20 s: dead letters, and the time until work resumes
+    registry    a registry that is away for 30 s while an order of an unknown schema arrives, without and with a restart of
+                the processor meanwhile: dead letters, and the time until work resumes
     waiting     from making an order to its webhook, at 500 orders a second, without and with one that waits 30 s
 
-BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL say where. The result is Markdown on standard output.
+BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL name broker and registry. The result is Markdown on standard output.
 """
 
 import argparse
@@ -43,7 +43,7 @@ NEW_FIELD = {"name": "note", "type": "string", "default": ""}
 
 
 class Webhook:
-    """An HTTP server that answers every POST after `delay` seconds with what `judge` says of it."""
+    """An HTTP server that answers every POST after `delay` seconds with the status from `judge`."""
 
     def __init__(self, judge=lambda _order: 200, delay=CALL_SECONDS):
         self.judge = judge
@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
 
 
 class Gate:
-    """A way to the registry that can be shut."""
+    """A proxy to the registry that can be shut."""
 
     def __init__(self, url):
         target = urllib.parse.urlsplit(url)
@@ -125,7 +125,7 @@ class Gate:
 
 
 def fails(share):
-    """Returns what answers that share of the calls with 503, the same ones in every run."""
+    """Returns a judge that answers that share of the calls with 503, the same ones in every run."""
     draw = random.Random(1)
     return lambda _order: 503 if draw.random() < share else 200
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the benchmark measures the processor against: confluent-kafka with fastavro, consuming in batches.
+"""A peer of the processor: confluent-kafka with fastavro, consuming in batches.
 
     confluent_fastavro.py BOOTSTRAP_SERVERS TOPIC GROUP ORDERS [SETTING=VALUE...]
 
