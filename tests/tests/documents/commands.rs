@@ -42,7 +42,8 @@ fn every_command_line_that_is_shown_is_accepted() {
     assert!(refused.is_empty(), "{refused:#?}");
 }
 
-/// Returns the command lines of all pages, with whether they are whole: those of the text may only name a command.
+/// Returns the command lines of all pages and alerts, with whether they are whole: those of the text may only name a
+/// command.
 fn shown() -> Vec<(String, String, bool)> {
     let of_page = |page: Page| {
         let whole = page.code("sh").into_iter().map(|line| (line, true));
@@ -50,7 +51,12 @@ fn shown() -> Vec<(String, String, bool)> {
         let lines: Vec<_> = whole.chain(named).collect();
         lines.into_iter().map(move |(line, is_whole)| (page.name.clone(), line, is_whole))
     };
-    Page::all().into_iter().flat_map(of_page).collect()
+    let alerts = Page::of("deploy/observability/prometheus/alerts.yaml");
+    let text = alerts.text.replace("PARTITION:OFFSET", "0:343");
+    let text = text.replace("{{ $labels.error_type }}", "simulated");
+    let text = text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let alerts = Page { text, ..alerts };
+    Page::all().into_iter().chain([alerts]).flat_map(of_page).collect()
 }
 
 /// Returns a program of ours and its arguments, also behind the target of the Makefile that runs it.

@@ -81,6 +81,18 @@ fn every_file_that_is_named_exists() {
 }
 
 #[test]
+fn the_architecture_maps_every_crate() {
+    let map = Page::of("ARCHITECTURE.md").text;
+    for folder in ["shared", "services"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let row = format!("| `{folder}/{name}` |");
+            assert!(map.contains(&row), "ARCHITECTURE.md should map {row}");
+        }
+    }
+}
+
+#[test]
 fn every_setting_that_is_named_exists() {
     let declared = [
         declarations::<GeneratorSettings>(),
@@ -124,6 +136,32 @@ fn every_test_that_is_named_exists() {
         }
     }
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn the_log_lines_that_are_shown_or_awaited_exist() {
+    let mut lines = Vec::new();
+    for line in Page::of("README.md").code("text") {
+        let level = [" INFO ", " WARN "].into_iter().find_map(|level| line.split_once(level));
+        let Some((_, text)) = level.filter(|(_, text)| !text.starts_with('…')) else { continue };
+        let before_fields = text.split('=').next().unwrap();
+        lines.push(before_fields.rsplit_once(' ').unwrap().0.to_owned());
+    }
+    for script in ["bench/bench.py", "bench/failures.py"] {
+        let text = fs::read_to_string(root().join(script)).unwrap();
+        let calls = text.split("log_line(").chain(text.split("wait_for_line("));
+        let arguments = calls.filter_map(|call| call.split(')').next().unwrap().split_once('"'));
+        lines.extend(
+            arguments.filter_map(|(_, text)| text.split_once('"')).map(|(line, _)| line.to_owned()),
+        );
+    }
+    let sources = sources(&root().join("services"));
+    let is_missing = |line: &&String| {
+        let literal = format!("\"{line}\"");
+        !sources.iter().any(|text| text.contains(&literal))
+    };
+    let missing: Vec<_> = lines.iter().filter(is_missing).collect();
+    assert!(lines.len() > 8 && missing.is_empty(), "no service writes {missing:#?} of {lines:#?}");
 }
 
 /// What the metrics' names begin with.
