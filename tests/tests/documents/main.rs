@@ -57,6 +57,7 @@ fn the_guarantees_name_the_limits_of_incomplete_records() {
     let window = Capacity::DEFAULT.window();
     let (few, dense) = (window.incomplete_max(), window.dense_max());
     let text = Page::of("docs/guarantees.md").text;
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for limit in [
         format!("{few} incomplete records within {SPAN_MAX} offsets"),
         format!("offsets and incomplete records come to {dense} together"),
