@@ -15,7 +15,7 @@ use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::offsets::{CommittedOffset, GroupOffsets};
 use kafka_core::TopicPartition;
-use order_ledger::checkpoint::{Capacity, PartitionState, Standing};
+use order_ledger::checkpoint::{Capacity, PartitionState, RecordState};
 use tokio::time::{Instant, sleep};
 
 const ORDERS: u64 = 3_000;
@@ -239,7 +239,7 @@ async fn until_doomed(scenario: &Scenario, order: &PostedOrder) -> Result<()> {
         let committed = offsets.committed(std::slice::from_ref(&tp)).await?;
         if let Some(Ok(Some(CommittedOffset { offset, metadata, .. }))) = committed.get(&tp) {
             let restored = PartitionState::restore(metadata, topic_id, *offset, Capacity::DEFAULT)?;
-            if let Standing::Doomed { .. } = restored.state.standing(order.offset) {
+            if let RecordState::Doomed { .. } = restored.state.record_state(order.offset) {
                 return Ok(());
             }
         }

@@ -13,7 +13,7 @@ use kafka_client::offsets::{
 use kafka_client::retry::while_retriable;
 use kafka_core::TopicPartition;
 use order_ledger::checkpoint::PartitionState;
-use order_ledger::resume::{Committed, stored};
+use order_ledger::resume::{Committed, read_committed};
 use serde::Serialize;
 
 use crate::settings::ConsoleSettings;
@@ -93,7 +93,7 @@ impl GroupSnapshot {
                 continue;
             };
             let CommittedOffset { offset, metadata } = committed;
-            match stored(topic.topic_id, Committed { offset: *offset, metadata }) {
+            match read_committed(topic.topic_id, Committed { offset: *offset, metadata }) {
                 Ok(state) => drop(states.insert(tp.clone(), state)),
                 Err(error) => miss(tp, chain(&error)),
             }

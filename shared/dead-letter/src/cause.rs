@@ -152,7 +152,7 @@ impl Cause {
     }
 
     /// Returns the kind of failure, in words where there is none.
-    pub fn type_or_words(&self) -> &str {
+    pub fn type_or_label(&self) -> &str {
         match (&self.error_type, self.author) {
             (Some(error_type), _) => error_type,
             (None, Author::Unknown) => "no cause in its headers",

@@ -198,7 +198,7 @@ pub fn replay_of(headers: &[RawHeader<'_>]) -> Option<(ReplayOf, u32)> {
 }
 
 /// Returns whether a letter's key is one that its record did not have, from the letter's headers.
-pub fn has_made_up_key(headers: &[RawHeader<'_>]) -> bool {
+pub fn has_generated_key(headers: &[RawHeader<'_>]) -> bool {
     identity::text_of(headers, names::KEY) == Some(names::NO_KEY)
 }
 

@@ -82,7 +82,7 @@ pub enum Event {
     Lost(BTreeSet<TopicPartition>),
     /// Members of the group that do not keep this product's state with their commits, by member id (which begins
     /// with the client id). Reported by the leader.
-    Guests(Vec<String>),
+    OtherClients(Vec<String>),
     /// The leader cannot read what this member subscribes to, and assigns nothing to it.
     UnreadableSubscription {
         /// The member's id, which begins with its client id.

@@ -357,7 +357,7 @@ pub struct BatchError {
 
 impl BatchError {
     /// Returns the batch that could not be opened, as a damaged one.
-    pub fn of(self, raw: &RawBatch) -> DamagedBatch {
+    pub fn into_damaged(self, raw: &RawBatch) -> DamagedBatch {
         let (first_offset, last_offset) = (self.base_offset, self.last_offset);
         DamagedBatch { first_offset, last_offset, bytes: raw.bytes().clone(), fault: self.kind }
     }

@@ -46,7 +46,7 @@ mod contents;
 mod partition_state;
 
 pub use self::partition_state::{
-    Admission, CompletedOrder, Discarded, Origin, PartitionState, Restored, Standing,
+    Admission, CompletedOrder, Discarded, Origin, PartitionState, RecordState, Restored,
 };
 
 /// The most characters that brokers store beside an offset unless they are configured otherwise.

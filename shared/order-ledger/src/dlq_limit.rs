@@ -89,14 +89,14 @@ mod tests {
 
     const LIMIT: u32 = 3;
 
-    fn count(guard: &mut DlqLimit, error_type: ErrorType, letters: usize) -> Option<ErrorType> {
-        (0..letters).for_each(|_| guard.count(error_type));
-        guard.exceeded(LIMIT)
+    fn count(dlq_limit: &mut DlqLimit, error_type: ErrorType, letters: usize) -> Option<ErrorType> {
+        (0..letters).for_each(|_| dlq_limit.count(error_type));
+        dlq_limit.exceeded(LIMIT)
     }
 
-    fn restart(guard: &DlqLimit) -> DlqLimit {
+    fn restart(dlq_limit: &DlqLimit) -> DlqLimit {
         let mut bytes = Vec::new();
-        guard.write(&mut bytes);
+        dlq_limit.write(&mut bytes);
         assert!(bytes.len() <= DlqLimit::BYTES_MAX, "{bytes:?}");
         let mut unpacker = Unpacker::new(&bytes);
         let read = DlqLimit::read(&mut unpacker).unwrap();
@@ -106,47 +106,51 @@ mod tests {
 
     #[test]
     fn so_many_of_one_type_with_no_order_between_them_are_too_many() {
-        let mut guard = DlqLimit::default();
-        assert_eq!(count(&mut guard, ErrorType::BadMagic, 2), None);
-        assert_eq!(count(&mut guard, ErrorType::Rejected, 2), None, "another type, another cause");
+        let mut dlq_limit = DlqLimit::default();
+        assert_eq!(count(&mut dlq_limit, ErrorType::BadMagic, 2), None);
+        assert_eq!(
+            count(&mut dlq_limit, ErrorType::Rejected, 2),
+            None,
+            "another type, another cause"
+        );
         let too_many = Some(ErrorType::BadMagic);
-        assert_eq!(count(&mut guard, ErrorType::BadMagic, 1), too_many);
+        assert_eq!(count(&mut dlq_limit, ErrorType::BadMagic, 1), too_many);
     }
 
     #[test]
     fn an_order_in_between_begins_a_new_count() {
-        let mut guard = DlqLimit::default();
-        assert!(!guard.clear());
+        let mut dlq_limit = DlqLimit::default();
+        assert!(!dlq_limit.clear());
         for _ in 0..5 {
-            assert_eq!(count(&mut guard, ErrorType::Rejected, 2), None);
-            assert!(guard.clear());
+            assert_eq!(count(&mut dlq_limit, ErrorType::Rejected, 2), None);
+            assert!(dlq_limit.clear());
         }
     }
 
     #[test]
     fn without_a_limit_nothing_is_too_many() {
-        let mut guard = DlqLimit::default();
-        count(&mut guard, ErrorType::Rejected, 10_000);
-        assert_eq!(guard.exceeded(0), None);
+        let mut dlq_limit = DlqLimit::default();
+        count(&mut dlq_limit, ErrorType::Rejected, 10_000);
+        assert_eq!(dlq_limit.exceeded(0), None);
     }
 
     #[test]
     fn the_count_goes_on_after_a_restart() {
         assert_eq!(restart(&DlqLimit::default()), DlqLimit::default());
         for error_type in ErrorType::ALL {
-            let mut guard = DlqLimit::default();
-            assert_eq!(count(&mut guard, error_type, 2), None);
-            let mut guard = restart(&guard);
-            assert_eq!(guard.release_from(), None);
-            assert_eq!(count(&mut guard, error_type, 1), Some(error_type));
+            let mut dlq_limit = DlqLimit::default();
+            assert_eq!(count(&mut dlq_limit, error_type, 2), None);
+            let mut dlq_limit = restart(&dlq_limit);
+            assert_eq!(dlq_limit.release_from(), None);
+            assert_eq!(count(&mut dlq_limit, error_type, 1), Some(error_type));
         }
-        let mut guard = restart(&DlqLimit {
+        let mut dlq_limit = restart(&DlqLimit {
             counts: BTreeMap::from([(ErrorType::GivenUp, u32::MAX)]),
             release_from: Some(i64::MAX - 1),
         });
-        guard.count(ErrorType::GivenUp);
-        assert_eq!(guard.exceeded(u32::MAX), Some(ErrorType::GivenUp));
-        assert_eq!(guard.release_from(), Some(i64::MAX - 1));
+        dlq_limit.count(ErrorType::GivenUp);
+        assert_eq!(dlq_limit.exceeded(u32::MAX), Some(ErrorType::GivenUp));
+        assert_eq!(dlq_limit.release_from(), Some(i64::MAX - 1));
     }
 
     #[test]

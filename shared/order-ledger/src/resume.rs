@@ -10,7 +10,7 @@ use crate::checkpoint::{Discarded, PartitionState, Restored};
 
 /// What the cluster says about a partition.
 #[derive(Debug)]
-pub struct Found<'a> {
+pub struct PartitionInfo<'a> {
     /// The id of its topic.
     pub topic_id: Uuid,
     /// What the group has committed, if anything.
@@ -76,7 +76,7 @@ impl fmt::Display for OnMismatch {
 
 /// What the settings say about starting.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub struct ResumePolicy {
     /// Where to start without a committed offset.
     pub offset_reset: OffsetReset,
     /// What to do about a checkpoint that cannot be used.
@@ -87,7 +87,7 @@ pub struct Policy {
 
 /// Where a partition starts, and with what.
 #[derive(Debug)]
-pub struct Start {
+pub struct ResumePoint {
     /// The offset that reading begins at.
     pub position: i64,
     /// The numbers to go on with.
@@ -104,7 +104,7 @@ pub struct Start {
 
 /// Why a partition cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum ResumeError {
     /// There is nothing to go on from, and the settings forbid to choose.
     #[error("the group has no committed offset in the topic, and AUTO_OFFSET_RESET is none")]
     NoOffset,
@@ -140,14 +140,17 @@ pub enum StartError {
 ///
 /// # Errors
 /// When it cannot be used: its numbers are another topic's, or cannot be read.
-pub fn stored(topic_id: Uuid, committed: Committed<'_>) -> Result<PartitionState, StartError> {
+pub fn read_committed(
+    topic_id: Uuid,
+    committed: Committed<'_>,
+) -> Result<PartitionState, ResumeError> {
     let Committed { offset, metadata } = committed;
     match PartitionState::restore(metadata, topic_id, offset, Capacity::DEFAULT) {
         Ok(Restored { discarded: Some(Discarded::OtherTopic { found, assigned }), .. }) => {
-            Err(StartError::OtherTopic { offset, found, assigned })
+            Err(ResumeError::OtherTopic { offset, found, assigned })
         }
         Ok(restored) => Ok(restored.state),
-        Err(source) => Err(StartError::Checkpoint { offset, source }),
+        Err(source) => Err(ResumeError::Checkpoint { offset, source }),
     }
 }
 
@@ -156,7 +159,10 @@ pub fn stored(topic_id: Uuid, committed: Committed<'_>) -> Result<PartitionState
 ///
 /// # Errors
 /// Where going on would give up numbers that the settings do not allow to be given up.
-pub fn resolve(found: &Found<'_>, policy: &Policy) -> Result<Start, StartError> {
+pub fn resolve(
+    found: &PartitionInfo<'_>,
+    policy: &ResumePolicy,
+) -> Result<ResumePoint, ResumeError> {
     let Some(committed) = found.committed else { return fresh(found, policy, None) };
     let restored = PartitionState::restore(
         committed.metadata,
@@ -167,11 +173,11 @@ pub fn resolve(found: &Found<'_>, policy: &Policy) -> Result<Start, StartError> 
     let (mut state, discarded) = match restored {
         Ok(restored) => (restored.state, restored.discarded),
         Err(source) if policy.on_mismatch != OnMismatch::Reset => {
-            return Err(StartError::Checkpoint { offset: committed.offset, source });
+            return Err(ResumeError::Checkpoint { offset: committed.offset, source });
         }
         Err(error) => {
             let state = PartitionState::empty(found.topic_id, committed.offset, policy.capacity);
-            return Ok(Start {
+            return Ok(ResumePoint {
                 position: committed.offset,
                 state,
                 commit_at_once: true,
@@ -186,7 +192,7 @@ pub fn resolve(found: &Found<'_>, policy: &Policy) -> Result<Start, StartError> 
     if let Some(Discarded::OtherTopic { found: id, assigned }) = discarded {
         let is_known = found.deleted_ids.contains(&id) || policy.on_mismatch == OnMismatch::Reset;
         if !is_known {
-            return Err(StartError::OtherTopic { offset: committed.offset, found: id, assigned });
+            return Err(ResumeError::OtherTopic { offset: committed.offset, found: id, assigned });
         }
         return fresh(found, policy, discarded.map(|discarded| discarded.to_string()));
     }
@@ -209,18 +215,29 @@ pub fn resolve(found: &Found<'_>, policy: &Policy) -> Result<Start, StartError> 
         state.advance_to(found.log_start);
         commit_at_once = true;
     }
-    Ok(Start { position: state.committable(), state, commit_at_once, remark, is_reset, skipped })
+    Ok(ResumePoint {
+        position: state.committable(),
+        state,
+        commit_at_once,
+        remark,
+        is_reset,
+        skipped,
+    })
 }
 
-fn fresh(found: &Found<'_>, policy: &Policy, remark: Option<String>) -> Result<Start, StartError> {
+fn fresh(
+    found: &PartitionInfo<'_>,
+    policy: &ResumePolicy,
+    remark: Option<String>,
+) -> Result<ResumePoint, ResumeError> {
     let position = match policy.offset_reset {
         OffsetReset::Earliest => found.log_start,
         OffsetReset::Latest => found.log_end,
-        OffsetReset::None => return Err(StartError::NoOffset),
+        OffsetReset::None => return Err(ResumeError::NoOffset),
     };
     let state = PartitionState::empty(found.topic_id, position, policy.capacity);
     let is_reset = remark.is_some();
-    Ok(Start { position, state, commit_at_once: true, remark, is_reset, skipped: 0 })
+    Ok(ResumePoint { position, state, commit_at_once: true, remark, is_reset, skipped: 0 })
 }
 
 #[cfg(test)]
@@ -229,7 +246,7 @@ mod tests {
     use crate::checkpoint::{Admission, Checkpoint, CompletedOrder, Origin};
 
     const TOPIC: Uuid = Uuid::from_u128(7);
-    const POLICY: Policy = Policy {
+    const POLICY: ResumePolicy = ResumePolicy {
         offset_reset: OffsetReset::Earliest,
         on_mismatch: OnMismatch::Stop,
         capacity: Capacity::DEFAULT,
@@ -256,22 +273,23 @@ mod tests {
         state.checkpoint().unwrap()
     }
 
-    fn found(committed: Option<&Checkpoint>, log_start: i64, log_end: i64) -> Found<'_> {
+    fn found(committed: Option<&Checkpoint>, log_start: i64, log_end: i64) -> PartitionInfo<'_> {
         static NONE: BTreeSet<Uuid> = BTreeSet::new();
         let committed = committed
             .map(|Checkpoint { offset, metadata }| Committed { offset: *offset, metadata });
-        Found { topic_id: TOPIC, committed, deleted_ids: &NONE, log_start, log_end }
+        PartitionInfo { topic_id: TOPIC, committed, deleted_ids: &NONE, log_start, log_end }
     }
 
     #[test]
     fn a_group_without_an_offset_starts_where_the_settings_say_and_commits_that_at_once() {
         for (offset_reset, position) in [(OffsetReset::Earliest, 10), (OffsetReset::Latest, 20)] {
-            let start = resolve(&found(None, 10, 20), &Policy { offset_reset, ..POLICY }).unwrap();
+            let start =
+                resolve(&found(None, 10, 20), &ResumePolicy { offset_reset, ..POLICY }).unwrap();
             assert_eq!((start.position, start.state.since()), (position, position));
             assert!(start.commit_at_once);
         }
-        let none = Policy { offset_reset: OffsetReset::None, ..POLICY };
-        assert!(matches!(resolve(&found(None, 10, 20), &none), Err(StartError::NoOffset)));
+        let none = ResumePolicy { offset_reset: OffsetReset::None, ..POLICY };
+        assert!(matches!(resolve(&found(None, 10, 20), &none), Err(ResumeError::NoOffset)));
     }
 
     #[test]
@@ -314,7 +332,7 @@ mod tests {
     fn numbers_and_offset_of_a_deleted_topic_say_nothing_about_its_successor() {
         let deleted_ids = BTreeSet::from([Uuid::from_u128(1)]);
         let committed = commit(&worked(Uuid::from_u128(1), 15));
-        let found = Found { deleted_ids: &deleted_ids, ..found(Some(&committed), 0, 20) };
+        let found = PartitionInfo { deleted_ids: &deleted_ids, ..found(Some(&committed), 0, 20) };
         let start = resolve(&found, &POLICY).unwrap();
         assert_eq!((start.position, start.state.aggregate().orders()), (0, 0));
         assert!(start.remark.is_some() && start.commit_at_once);
@@ -325,13 +343,13 @@ mod tests {
         let committed = commit(&worked(Uuid::from_u128(1), 15));
         let found = found(Some(&committed), 0, 20);
         for on_mismatch in [OnMismatch::Stop, OnMismatch::Fail] {
-            let refused = resolve(&found, &Policy { on_mismatch, ..POLICY });
+            let refused = resolve(&found, &ResumePolicy { on_mismatch, ..POLICY });
             assert!(
-                matches!(refused, Err(StartError::OtherTopic { offset: 15, .. })),
+                matches!(refused, Err(ResumeError::OtherTopic { offset: 15, .. })),
                 "{refused:?}"
             );
         }
-        let reset = Policy { on_mismatch: OnMismatch::Reset, ..POLICY };
+        let reset = ResumePolicy { on_mismatch: OnMismatch::Reset, ..POLICY };
         let start = resolve(&found, &reset).unwrap();
         assert_eq!((start.position, start.state.aggregate().orders()), (0, 0));
         assert!(start.is_reset && start.remark.is_some() && start.commit_at_once);
@@ -343,12 +361,12 @@ mod tests {
         let last = committed.metadata.pop().unwrap();
         committed.metadata.push(if last == 'A' { 'E' } else { 'A' });
         for on_mismatch in [OnMismatch::Stop, OnMismatch::Fail] {
-            let policy = Policy { on_mismatch, ..POLICY };
+            let policy = ResumePolicy { on_mismatch, ..POLICY };
             let refused = resolve(&found(Some(&committed), 0, 20), &policy);
-            let is_refused = matches!(refused, Err(StartError::Checkpoint { offset: 15, .. }));
+            let is_refused = matches!(refused, Err(ResumeError::Checkpoint { offset: 15, .. }));
             assert!(is_refused, "{refused:?}");
         }
-        let reset = Policy { on_mismatch: OnMismatch::Reset, ..POLICY };
+        let reset = ResumePolicy { on_mismatch: OnMismatch::Reset, ..POLICY };
         let start = resolve(&found(Some(&committed), 0, 20), &reset).unwrap();
         assert_eq!((start.position, start.state.aggregate().orders()), (15, 0));
         assert!(start.remark.is_some());

@@ -190,7 +190,7 @@ fn line(letter: &Letter<'_>, standing: State) -> Line {
         "partition": letter.place.partition,
         "offset": letter.place.offset,
         "state": standing.as_str(),
-        "type": listed_text(cause.type_or_words()),
+        "type": listed_text(cause.type_or_label()),
         "class": cause.class.as_deref().map(listed_text),
         "message": cause.message.as_deref().map(listed_text),
         "topic": cause.topic.as_deref().map(listed_text),
@@ -293,7 +293,7 @@ fn whole(
     };
     let cause = &letter.cause;
     for (name, value) in [
-        ("type", json!(whole_text(cause.type_or_words()))),
+        ("type", json!(whole_text(cause.type_or_label()))),
         ("message", json!(cause.message.as_deref().map(whole_text))),
         ("author", json!(cause.author.as_str())),
         ("stage", json!(cause.stage.as_deref().map(listed_text))),

@@ -93,7 +93,7 @@ impl Filter {
 }
 
 fn is_type(wanted: &str, letter: &Letter<'_>) -> bool {
-    let found = letter.cause.type_or_words();
+    let found = letter.cause.type_or_label();
     let without_package = found.rsplit('.').next().unwrap_or(found);
     wanted == found || wanted == without_package
 }

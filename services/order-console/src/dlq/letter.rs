@@ -8,7 +8,9 @@ use order_avro::SCHEMA_ID_HEADER;
 use uuid::Uuid;
 
 use dead_letter::cause::{Author, Cause};
-use dead_letter::{Identity, OwnedHeader, RawHeader, ReplayOf, has_made_up_key, original_headers};
+use dead_letter::{
+    Identity, OwnedHeader, RawHeader, ReplayOf, has_generated_key, original_headers,
+};
 
 /// Where a letter is in the dead-letter topic; as a text `<partition>:<offset>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,7 +76,7 @@ impl Desk {
         Letter {
             place,
             timestamp_ms: record.timestamp_ms,
-            key: record.key.filter(|_| !has_made_up_key(&headers)),
+            key: record.key.filter(|_| !has_generated_key(&headers)),
             value: record.value,
             headers,
             cause,

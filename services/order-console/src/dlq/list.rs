@@ -74,7 +74,7 @@ impl Causes {
     pub(crate) fn add(&mut self, letter: &Letter<'_>, state: State) {
         let cause = &letter.cause;
         let mut group = Group {
-            error_type: cut(cause.type_or_words(), TEXT_BYTES_MAX),
+            error_type: cut(cause.type_or_label(), TEXT_BYTES_MAX),
             topic: kept(cause.topic.as_deref()),
             author: cause.author.as_str(),
         };

@@ -91,7 +91,7 @@ fn text(
     let cause = &letter.cause;
     let mut page = Page(format!("{topic} {}: {}\n", letter.place, state.as_str()));
     let class = cause.class.as_deref().map(|class| format!(" ({class})")).unwrap_or_default();
-    page.line("type", &printable(&format!("{}{class}", cause.type_or_words())));
+    page.line("type", &printable(&format!("{}{class}", cause.type_or_label())));
     page.some("message", cause.message.as_ref());
     page.some("stage", cause.stage.as_ref());
     page.line("written by", cause.author.as_str());

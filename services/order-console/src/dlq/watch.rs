@@ -157,7 +157,7 @@ async fn line(desk: &Desk, letter: &Letter<'_>, decoder: &mut Decoder, is_json: 
         "{} {} {} from {} {key}{} ({})",
         time(letter.failed_at_ms()),
         letter.place,
-        printable(cause.type_or_words()),
+        printable(cause.type_or_label()),
         printable(&place),
         value.words(),
         cause.message.as_deref().map_or_else(|| "no message".to_owned(), short),

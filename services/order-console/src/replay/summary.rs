@@ -33,7 +33,7 @@ impl Plan {
     pub(super) fn add(&mut self, letter: &Letter<'_>, partition: i32) {
         self.chosen += 1;
         let topic = letter.cause.topic.clone().unwrap_or_else(|| "-".to_owned());
-        let mut cause = (letter.cause.type_or_words().to_owned(), topic);
+        let mut cause = (letter.cause.type_or_label().to_owned(), topic);
         if self.by_cause.len() >= CAUSES_MAX && !self.by_cause.contains_key(&cause) {
             cause = ("other causes".to_owned(), "-".to_owned());
         }

@@ -13,7 +13,7 @@ use kafka_client::offsets::{OffsetAt, list_offsets};
 use kafka_core::TopicPartition;
 use kafka_core::record_batch::Record;
 use order_avro::SCHEMA_ID_HEADER;
-use order_ledger::checkpoint::{PartitionState, Standing};
+use order_ledger::checkpoint::{PartitionState, RecordState};
 use uuid::Uuid;
 
 use super::body::{Orders, RecentOrder, Status};
@@ -132,7 +132,7 @@ impl Recent {
         let desk = &self.desk;
         let make = |tp: &TopicPartition, record: &Record<'_>| {
             let letter = desk.read(tp.partition, record);
-            let error_type = shown(letter.cause.type_or_words());
+            let error_type = shown(letter.cause.type_or_label());
             (letter.identity, error_type)
         };
         Ok(self.letters.catch_up(cluster, topic, ends, LETTERS_OF_PARTITION, make).await?)
@@ -148,7 +148,7 @@ impl Recent {
         latest.sort_by_key(|seen| std::cmp::Reverse((seen.timestamp_ms, seen.offset)));
         latest.truncate(ORDERS_MAX);
         let orders = latest.into_iter().map(|seen| {
-            let standing = states.get(&seen.tp).map(|state| state.standing(seen.offset));
+            let standing = states.get(&seen.tp).map(|state| state.record_state(seen.offset));
             let error_type = failed.get(&seen.identity).copied();
             seen.order(standing, error_type, resent.contains(&seen.identity))
         });
@@ -214,21 +214,24 @@ impl Seen {
 
     fn order(
         &self,
-        standing: Option<Standing>,
+        standing: Option<RecordState>,
         error_type: Option<&str>,
         is_resent: bool,
     ) -> RecentOrder {
         let (status, attempts) = match standing {
-            Some(Standing::Complete) if is_resent => (Status::Replayed, None),
-            Some(Standing::Complete | Standing::Doomed { .. }) if error_type.is_some() => {
+            Some(RecordState::Complete) if is_resent => (Status::Replayed, None),
+            Some(RecordState::Complete | RecordState::Doomed { .. }) if error_type.is_some() => {
                 (Status::DeadLettered, None)
             }
-            Some(Standing::Complete) if self.letter.is_some() => (Status::Replayed, None),
-            Some(Standing::Complete) => (Status::Processed, None),
-            Some(Standing::Open { attempts }) if attempts > 0 => (Status::Retrying, Some(attempts)),
-            Some(Standing::Open { .. } | Standing::Doomed { .. } | Standing::Ahead) | None => {
-                (Status::Waiting, None)
+            Some(RecordState::Complete) if self.letter.is_some() => (Status::Replayed, None),
+            Some(RecordState::Complete) => (Status::Processed, None),
+            Some(RecordState::Incomplete { attempts }) if attempts > 0 => {
+                (Status::Retrying, Some(attempts))
             }
+            Some(
+                RecordState::Incomplete { .. } | RecordState::Doomed { .. } | RecordState::NotRead,
+            )
+            | None => (Status::Waiting, None),
         };
         let (order_id, product, price, note) = match &self.content {
             Content::Order { order_id, product, price } => {
@@ -289,10 +292,11 @@ mod tests {
             let order = order.order(standing, error_type, is_resent);
             (order.status, order.attempts, order.error_type)
         };
-        let (complete, open) = (Some(Standing::Complete), |attempts| Standing::Open { attempts });
+        let (complete, open) =
+            (Some(RecordState::Complete), |attempts| RecordState::Incomplete { attempts });
         let dead = || Some("simulated".to_owned());
         assert_eq!(status(None, None, false), (Status::Waiting, None, None));
-        assert_eq!(status(Some(Standing::Ahead), None, false), (Status::Waiting, None, None));
+        assert_eq!(status(Some(RecordState::NotRead), None, false), (Status::Waiting, None, None));
         assert_eq!(status(Some(open(0)), None, false), (Status::Waiting, None, None));
         assert_eq!(status(Some(open(2)), None, false), (Status::Retrying, Some(2), None));
         assert_eq!(status(complete, None, false), (Status::Processed, None, None));
@@ -302,7 +306,7 @@ mod tests {
         );
         assert_eq!(status(complete, Some("simulated"), true), (Status::Replayed, None, dead()));
         // The letter is written before its record counts as done.
-        let doomed = Some(Standing::Doomed { attempts: 3, reason: None });
+        let doomed = Some(RecordState::Doomed { attempts: 3, reason: None });
         assert_eq!(status(doomed, Some("simulated"), false).0, Status::DeadLettered);
         assert_eq!(status(doomed, None, false).0, Status::Waiting);
         assert_eq!(status(Some(open(3)), Some("simulated"), false).0, Status::Retrying);
@@ -320,7 +324,8 @@ mod tests {
         );
         assert_eq!(replay.letter, Some(read("orders", &[]).identity));
         assert_eq!(replay.identity.to_string(), format!("{ORDERS}/3/7/1/night"));
-        let status = |error_type| replay.order(Some(Standing::Complete), error_type, false).status;
+        let status =
+            |error_type| replay.order(Some(RecordState::Complete), error_type, false).status;
         assert_eq!(status(None), Status::Replayed);
         assert_eq!(status(Some("simulated")), Status::DeadLettered, "it has failed again");
     }

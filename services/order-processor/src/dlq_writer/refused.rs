@@ -64,7 +64,7 @@ fn make_up_key(record: &mut ExactRecord) {
 
 #[cfg(test)]
 mod tests {
-    use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, has_made_up_key};
+    use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, has_generated_key};
     use uuid::Uuid;
 
     use super::*;
@@ -134,7 +134,7 @@ mod tests {
         let is_made_up = |record: &ExactRecord| {
             let headers: Vec<RawHeader<'_>> =
                 record.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
-            has_made_up_key(&headers)
+            has_generated_key(&headers)
         };
         assert!(!is_made_up(&letter(None, 1)) && !is_made_up(&letter(Some(b"k"), 1)));
         let changed = Refused::new(letter(None, 1)).next(ResponseError::InvalidRecord).unwrap();

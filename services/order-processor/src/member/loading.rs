@@ -10,7 +10,7 @@ use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use order_ledger::checkpoint::Capacity;
 use order_ledger::checkpoint::PartitionState;
-use order_ledger::resume::{self, Committed, OffsetReset, OnMismatch, Policy, StartError};
+use order_ledger::resume::{self, Committed, OffsetReset, OnMismatch, ResumeError, ResumePolicy};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -169,10 +169,10 @@ impl Loader {
     }
 
     /// Returns whether a partition that cannot start for this reason stops without ending the process.
-    fn may_stop(&self, error: &StartError) -> bool {
+    fn may_stop(&self, error: &ResumeError) -> bool {
         match error {
-            StartError::NoOffset => false,
-            StartError::Checkpoint { .. } | StartError::OtherTopic { .. } => {
+            ResumeError::NoOffset => false,
+            ResumeError::Checkpoint { .. } | ResumeError::OtherTopic { .. } => {
                 self.on_mismatch != OnMismatch::Fail
             }
         }
@@ -182,15 +182,15 @@ impl Loader {
         &self,
         tp: &TopicPartition,
         epoch: u64,
-        found: &resume::Found<'_>,
+        found: &resume::PartitionInfo<'_>,
         capacity: Capacity,
-    ) -> Result<Loaded, StartError> {
+    ) -> Result<Loaded, ResumeError> {
         let older = self.older_partitions.get(tp.topic.as_ref());
         let is_older = older.is_some_and(|count| tp.partition < *count);
         // All of the replay topic is meant for this group: only its operators write there.
         let is_replay = tp.topic.as_ref() == self.replay_topic;
         let keeps_policy = is_older && !is_replay;
-        let policy = Policy {
+        let policy = ResumePolicy {
             offset_reset: if keeps_policy { self.offset_reset } else { OffsetReset::Earliest },
             on_mismatch: self.on_mismatch,
             capacity,
@@ -234,11 +234,11 @@ impl Survey {
         &'a self,
         tp: &TopicPartition,
         deleted_ids: &'a BTreeSet<Uuid>,
-    ) -> Result<resume::Found<'a>, PartitionError> {
+    ) -> Result<resume::PartitionInfo<'a>, PartitionError> {
         let log_start = *of(&self.log_starts, tp)?;
         let committed = of(&self.committed, tp)?.as_ref();
         let topic = self.topics.get(tp.topic.as_ref()).ok_or(UNKNOWN)?;
-        Ok(resume::Found {
+        Ok(resume::PartitionInfo {
             topic_id: topic.topic_id,
             committed: committed.map(|committed| Committed {
                 offset: committed.offset,
@@ -287,7 +287,7 @@ mod tests {
 
     /// Returns where a partition begins whose log has the offsets from 10 to 20.
     fn begin(loader: &Loader, topic: &str, partition: i32) -> Option<i64> {
-        let found = resume::Found {
+        let found = resume::PartitionInfo {
             topic_id: Uuid::nil(),
             committed: None,
             deleted_ids: &BTreeSet::new(),

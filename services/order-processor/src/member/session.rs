@@ -286,7 +286,7 @@ impl<H: Handler> Session<H> {
                     self.forget(tp);
                 }
             }
-            Event::Guests(members) => tracing::warn!(
+            Event::OtherClients(members) => tracing::warn!(
                 members = %members.join(", "),
                 "members of another kind are in the group: the numbers of the partitions they hold start over"
             ),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dead_letter::ErrorType;
 use kafka_core::record_batch::{Record, RecordBatch};
 use order_avro::{DecodeError, Order, Payload, SCHEMA_ID_HEADER, SchemaId};
-use order_ledger::checkpoint::{Admission, CompletedOrder, Origin, Standing};
+use order_ledger::checkpoint::{Admission, CompletedOrder, Origin, RecordState};
 use order_ledger::producer_table::Stamp;
 use schema_registry::{RegistryError, SchemaStatus};
 use tokio::time::Instant;
@@ -100,15 +100,17 @@ impl<H: Handler> Worker<'_, H> {
         let headers = || record.headers.iter().map(|header| (header.name, header.value));
         let may_be_replay = record.headers.len() >= Origin::REPLAY_HEADERS_MIN;
         let origin = if may_be_replay { Origin::of(headers()) } else { Origin::Produced };
-        let delay = match self.state.standing(record.offset) {
-            Standing::Doomed { reason, .. } => {
+        let delay = match self.state.record_state(record.offset) {
+            RecordState::Doomed { reason, .. } => {
                 return self.dispatch_doomed(record, reason, origin);
             }
             // It has failed before a restart.
-            Standing::Open { attempts: attempts @ 1.. } => {
+            RecordState::Incomplete { attempts: attempts @ 1.. } => {
                 self.shared.retry.delay_after(attempts, Duration::ZERO, None, rand::random)
             }
-            Standing::Open { attempts: 0 } | Standing::Complete | Standing::Ahead => None,
+            RecordState::Incomplete { attempts: 0 }
+            | RecordState::Complete
+            | RecordState::NotRead => None,
         };
         let decoded = match self.decode(record.value, schema_header(record)) {
             Err(Undecoded::NeedsSchema(id)) => return Dispatch::Blocked(Block::Schema(id)),
@@ -293,8 +295,8 @@ impl<H: Handler> Worker<'_, H> {
     /// Returns what the first incomplete record waits for.
     fn first_waits(&self) -> FirstWaits {
         let Some(first) = self.held.oldest() else { return FirstWaits::Attempt };
-        match (self.state.standing(first.record.offset), first.work.due) {
-            (Standing::Doomed { .. }, _) => FirstWaits::Letter,
+        match (self.state.record_state(first.record.offset), first.work.due) {
+            (RecordState::Doomed { .. }, _) => FirstWaits::Letter,
             (_, Some(due)) => FirstWaits::Retry { due, attempts: first.work.attempts },
             (_, None) => FirstWaits::Attempt,
         }

@@ -35,7 +35,7 @@ impl<H: Handler> Worker<'_, H> {
     /// Stops the partition if there were too many dead letters, here or before a restart.
     pub(super) fn stop_if_too_many(&mut self) {
         let limit = self.shared.dlq_guard;
-        let guard = self.state.guard();
+        let guard = self.state.dlq_limit();
         let Some(error_type) = guard.exceeded(limit).filter(|_| self.guarded.is_none()) else {
             return;
         };
@@ -53,13 +53,13 @@ impl<H: Handler> Worker<'_, H> {
 
     pub(super) fn on_release(&mut self, release: Release) {
         if let Some(from) = release.counts_from
-            && self.state.guard().release_from() != Some(from)
+            && self.state.dlq_limit().release_from() != Some(from)
         {
             self.state.set_release_from(from);
         }
         let Some(by) = release.by else { return };
         tracing::info!(topic = %self.tp.topic, partition = self.tp.partition, by, "released: going on");
         self.guarded = None;
-        self.state.clear_guard();
+        self.state.clear_dlq_limit();
     }
 }

@@ -92,14 +92,14 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     pub(super) fn dispatch_piece(&mut self, piece: &Piece<'_>) -> Dispatch {
-        if self.state.is_piece_open(piece.first_offset..=piece.last_offset) {
+        if self.state.is_range_incomplete(piece.first_offset..=piece.last_offset) {
             return Dispatch::Blocked(Block::Letter);
         }
         if let Some(block) = self.block(piece.last_offset) {
             return Dispatch::Blocked(block);
         }
         let offsets = piece.first_offset..=piece.last_offset;
-        let Some((offset, attempts)) = self.state.admit_piece(offsets) else {
+        let Some((offset, attempts)) = self.state.admit_range(offsets) else {
             return Dispatch::Taken;
         };
         let record = Record {

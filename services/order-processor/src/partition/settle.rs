@@ -48,7 +48,7 @@ impl<H: Handler> Worker<'_, H> {
                 if let Some((held, next)) = self.held.release(offset) {
                     let Work { attempts, origin, .. } = held.work;
                     let is_counted = match last_offset {
-                        Some(last) => self.state.complete_piece(offset, last, attempts),
+                        Some(last) => self.state.complete_range(offset, last, attempts),
                         None => self.state.complete_dead_letter(offset, attempts, origin),
                     };
                     if is_counted {
@@ -174,7 +174,7 @@ impl<H: Handler> Worker<'_, H> {
         self.shared.gate.answered();
         // What ends after a stop was begun before it.
         if self.guarded.is_none() {
-            self.state.clear_guard();
+            self.state.clear_dlq_limit();
         }
     }
 

@@ -7,7 +7,7 @@ use kafka_client::error::ClientError;
 use kafka_client::offsets::{CommittedOffset, GroupOffsets};
 use kafka_core::TopicPartition;
 use order_ledger::aggregate::Aggregate;
-use order_ledger::resume::{Committed, stored};
+use order_ledger::resume::{Committed, read_committed};
 
 use crate::settings::ProcessorSettings;
 
@@ -37,7 +37,8 @@ impl GroupNumbers {
             let numbers = match committed {
                 Ok(None) => continue,
                 Ok(Some(CommittedOffset { offset, metadata })) => {
-                    let state = stored(topic.topic_id, Committed { offset, metadata: &metadata });
+                    let state =
+                        read_committed(topic.topic_id, Committed { offset, metadata: &metadata });
                     // One that cannot be used is no more known than one that was not answered.
                     state.ok().map(|state| state.aggregate().clone())
                 }

@@ -226,7 +226,7 @@ fn a_record_without_such_headers_has_no_cause() {
     for headers in [&[][..], &[(&b"timestamp"[..], Some(&b"noon"[..])), (b"\xff", None)]] {
         let cause = Cause::of(headers);
         assert_eq!(cause, Cause::unknown(Author::Unknown));
-        assert_eq!(cause.type_or_words(), "no cause in its headers");
+        assert_eq!(cause.type_or_label(), "no cause in its headers");
     }
 }
 

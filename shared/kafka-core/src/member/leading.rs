@@ -101,7 +101,7 @@ impl Member {
         let topics = members.iter().flat_map(|member| member.subscription.topics.iter().cloned());
         self.subscribed = topics.collect();
         if !guests.is_empty() {
-            self.events.push_back(Event::Guests(guests));
+            self.events.push_back(Event::OtherClients(guests));
         }
         members
     }

@@ -30,7 +30,7 @@ pub(super) struct Contents {
     pub(super) aggregate: Aggregate,
     /// As of the dispatch frontier.
     pub(super) producers: ProducerTable,
-    pub(super) guard: DlqLimit,
+    pub(super) dlq_limit: DlqLimit,
     /// Its marks are the doomed records: those that are to get a dead letter and no further attempt.
     pub(super) tracker: CompletionTracker,
     /// Attempts made at incomplete records, where there were any.
@@ -57,7 +57,7 @@ impl Contents {
             since: offset,
             aggregate: Aggregate::default(),
             producers: ProducerTable::default(),
-            guard: DlqLimit::default(),
+            dlq_limit: DlqLimit::default(),
             tracker: CompletionTracker::new(offset),
             attempts: BTreeMap::new(),
             reasons: BTreeMap::new(),
@@ -75,7 +75,7 @@ impl Contents {
         write_varint(offset.saturating_sub(self.since).cast_unsigned(), &mut bytes);
         self.aggregate.write(&mut bytes);
         self.producers.write(&mut bytes);
-        self.guard.write(&mut bytes);
+        self.dlq_limit.write(&mut bytes);
         self.tracker.write_map(&mut bytes);
         let room = bytes_max.saturating_sub(bytes.len() + CHECKSUM_BYTES);
         let room = room.saturating_sub(self.write_attempts(room, &mut bytes));
@@ -120,7 +120,7 @@ impl Contents {
         let since = offset.checked_sub(from.varint()?)?;
         let aggregate = Aggregate::read(from)?;
         let producers = ProducerTable::read(from)?;
-        let guard = DlqLimit::read(from)?;
+        let dlq_limit = DlqLimit::read(from)?;
         let tracker = CompletionTracker::read_map(offset, from)?;
         let mut attempts = BTreeMap::new();
         for (offset, count) in tracker.incomplete_offsets().into_iter().zip(read_list(from)?) {
@@ -135,7 +135,7 @@ impl Contents {
             }
         }
         let contents =
-            Self { topic_id, since, aggregate, producers, guard, tracker, attempts, reasons };
+            Self { topic_id, since, aggregate, producers, dlq_limit, tracker, attempts, reasons };
         Some((contents, offset))
     }
 }

@@ -54,11 +54,11 @@ pub enum Admission {
 
 /// Where a record stands, seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum RecordState {
     /// It is counted.
     Complete,
     /// It is being processed, waits, or is to be done again after a restart.
-    Open {
+    Incomplete {
         /// The attempts that were made at it.
         attempts: u32,
     },
@@ -70,7 +70,7 @@ pub enum Standing {
         reason: Option<ErrorType>,
     },
     /// Nothing has come to it yet.
-    Ahead,
+    NotRead,
 }
 
 /// Where a record came from.
@@ -201,14 +201,14 @@ impl PartitionState {
             }
             // It was judged when it was dispatched for the first time.
             Observed::Incomplete => {
-                let standing = self.standing(offset);
+                let standing = self.record_state(offset);
                 self.contents.tracker.begin(offset);
                 match standing {
-                    Standing::Doomed { attempts, reason } => {
+                    RecordState::Doomed { attempts, reason } => {
                         return Admission::Doomed { attempts, reason };
                     }
-                    Standing::Open { attempts } => attempts,
-                    Standing::Complete | Standing::Ahead => 0,
+                    RecordState::Incomplete { attempts } => attempts,
+                    RecordState::Complete | RecordState::NotRead => 0,
                 }
             }
             Observed::Dispatched | Observed::Complete => return Admission::Skip,
@@ -220,9 +220,9 @@ impl PartitionState {
     /// Takes up a piece of the log that is no record, in offset order, and returns the offset at which it counts as one,
     /// with the attempts that were made there; `None` if all of it is complete already.
     ///
-    /// Nothing behind it may be taken up before [`Self::complete_piece`]: its other offsets are complete only then, because
+    /// Nothing behind it may be taken up before [`Self::complete_range`]: its other offsets are complete only then, because
     /// there may be records to be read after a restart. There has to be room for the last one.
-    pub fn admit_piece(&mut self, offsets: RangeInclusive<i64>) -> Option<(i64, u32)> {
+    pub fn admit_range(&mut self, offsets: RangeInclusive<i64>) -> Option<(i64, u32)> {
         let contents = &mut self.contents;
         let offset = contents.tracker.first_open(offsets)?;
         contents.tracker.begin(offset);
@@ -231,12 +231,12 @@ impl PartitionState {
     }
 
     /// Returns whether a piece of these offsets was admitted and is not complete.
-    pub fn is_piece_open(&self, offsets: RangeInclusive<i64>) -> bool {
+    pub fn is_range_incomplete(&self, offsets: RangeInclusive<i64>) -> bool {
         self.contents.tracker.is_dispatched_within(offsets)
     }
 
     /// Counts an admitted piece up to `last_offset` as one dead letter, as [`Self::complete_dead_letter`] does a record.
-    pub fn complete_piece(&mut self, offset: i64, last_offset: i64, attempts: u32) -> bool {
+    pub fn complete_range(&mut self, offset: i64, last_offset: i64, attempts: u32) -> bool {
         let is_complete = self.complete_dead_letter(offset, attempts, Origin::Produced);
         if is_complete {
             self.contents.tracker.skip_to(last_offset.saturating_add(1));
@@ -300,27 +300,27 @@ impl PartitionState {
     }
 
     /// Returns what is counted of the dead letters since the last processed order.
-    pub fn guard(&self) -> &DlqLimit {
-        &self.contents.guard
+    pub fn dlq_limit(&self) -> &DlqLimit {
+        &self.contents.dlq_limit
     }
 
-    /// Counts a dead letter for [`Self::guard`]; to be called before the record is doomed, so that one commit has both.
+    /// Counts a dead letter for [`Self::dlq_limit`]; to be called before the record is doomed, so that one commit has both.
     pub fn count_dead_letter(&mut self, error_type: ErrorType) {
-        self.contents.guard.count(error_type);
+        self.contents.dlq_limit.count(error_type);
         self.revision += 1;
     }
 
     /// Begins the count of dead letters anew, after a processed order or a release.
     #[inline]
-    pub fn clear_guard(&mut self) {
-        if self.contents.guard.clear() {
+    pub fn clear_dlq_limit(&mut self) {
+        if self.contents.dlq_limit.clear() {
             self.revision += 1;
         }
     }
 
     /// Notes the offset of the actions topic from which a release of the partition counts.
     pub fn set_release_from(&mut self, offset: i64) {
-        self.contents.guard.set_release_from(offset);
+        self.contents.dlq_limit.set_release_from(offset);
         self.revision += 1;
     }
 
@@ -353,19 +353,19 @@ impl PartitionState {
 
     /// Returns where the record at `offset` stands.
     #[inline]
-    pub fn standing(&self, offset: i64) -> Standing {
+    pub fn record_state(&self, offset: i64) -> RecordState {
         let contents = &self.contents;
         match contents.tracker.observe(offset) {
-            Observed::New => Standing::Ahead,
+            Observed::New => RecordState::NotRead,
             Observed::Incomplete | Observed::Dispatched => {
                 let attempts = contents.attempts.get(&offset).copied().unwrap_or(0);
                 if contents.tracker.is_marked(offset) {
                     let reason = contents.reasons.get(&offset).copied();
-                    return Standing::Doomed { attempts, reason };
+                    return RecordState::Doomed { attempts, reason };
                 }
-                Standing::Open { attempts }
+                RecordState::Incomplete { attempts }
             }
-            Observed::Complete => Standing::Complete,
+            Observed::Complete => RecordState::Complete,
         }
     }
 

@@ -3,7 +3,7 @@ use dead_letter::cause::Cause;
 use dead_letter::stamp::{PRODUCER_ID_HEADER, SEQUENCE_HEADER};
 use dead_letter::{
     DeadLetter, ErrorType, FailedRecord, Failure, Identity, OwnedHeader, RawHeader, ReplayOf,
-    has_made_up_key, original_headers, replay_of,
+    has_generated_key, original_headers, replay_of,
 };
 use fuzz::{Outcome, Target};
 use order_ledger::producer_table::Stamp;
@@ -20,7 +20,7 @@ struct Letter {
     replay: Option<(ReplayOf, u32)>,
     cause: Cause,
     originals: Vec<OwnedHeader>,
-    has_made_up_key: bool,
+    has_generated_key: bool,
     action: Option<Action>,
     texts: (Option<Identity>, Option<ReplayOf>),
     is_stamped: bool,
@@ -171,7 +171,7 @@ fn read(input: &[u8]) -> Letter {
         replay: replay_of(&headers),
         cause: Cause::of(&headers),
         originals: original_headers(&headers),
-        has_made_up_key: has_made_up_key(&headers),
+        has_generated_key: has_generated_key(&headers),
         action: Action::parse(key, value),
         texts: (text.parse().ok(), text.parse().ok()),
         is_stamped: Stamp::of(headers.iter().copied()).is_some(),
@@ -199,7 +199,7 @@ fn check(input: &[u8], read: &Letter) -> Outcome {
         cause.author,
         read.identity.is_some(),
         read.replay.is_some(),
-        read.has_made_up_key,
+        read.has_generated_key,
         read.is_stamped,
         cause.offset.is_some(),
         cause.failed_at_ms.is_some(),

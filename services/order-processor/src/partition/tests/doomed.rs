@@ -1,6 +1,6 @@
 //! When letters are written, and what becomes of a record that is killed between its doom and its letter.
 
-use order_ledger::checkpoint::Standing;
+use order_ledger::checkpoint::RecordState;
 
 use super::*;
 
@@ -35,7 +35,11 @@ async fn a_letter_is_written_only_after_a_commit_that_dooms_its_record() {
         bench.read(&[("a", value), ("b", None)]).await;
         bench.has_no_letter().await;
         let state = bench.checkpoint().await;
-        assert!(matches!(state.standing(0), Standing::Doomed { .. }), "{:?}", state.standing(0));
+        assert!(
+            matches!(state.record_state(0), RecordState::Doomed { .. }),
+            "{:?}",
+            state.record_state(0)
+        );
         assert_eq!(state.aggregate().orders(), 1, "nothing else waits");
         bench.has_no_letter().await;
 

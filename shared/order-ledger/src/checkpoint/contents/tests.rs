@@ -40,8 +40,8 @@ fn known_contents() -> Contents {
     contents.tracker.mark(1_009);
     contents.tracker.mark(1_010);
     contents.reasons = BTreeMap::from([(1_009, ErrorType::Truncated), (1_010, ErrorType::Panic)]);
-    (0..3).for_each(|_| contents.guard.count(ErrorType::Panic));
-    contents.guard.set_release_from(41);
+    (0..3).for_each(|_| contents.dlq_limit.count(ErrorType::Panic));
+    contents.dlq_limit.set_release_from(41);
     contents
 }
 
@@ -69,7 +69,7 @@ fn the_present_version_is_read_and_written_as_ever() {
     assert_eq!((read.topic_id, read.since), (TOPIC_ID, 1_000));
     assert_eq!(read.aggregate, known.aggregate);
     assert_eq!(read.producers, known.producers);
-    assert_eq!(read.guard, known.guard);
+    assert_eq!(read.dlq_limit, known.dlq_limit);
     assert_eq!(read.tracker.incomplete_offsets(), [1_005, 1_009, 1_010, 1_037]);
     assert_eq!(read.tracker.frontier(), 1_040);
     assert_eq!(read.attempts, known.attempts);
@@ -207,8 +207,8 @@ fn restored(tracker: &CompletionTracker) -> CompletionTracker {
     CompletionTracker::read_map(tracker.committable(), &mut Unpacker::new(&map)).unwrap()
 }
 
-/// Returns the guard that takes most room.
-fn full_guard() -> DlqLimit {
+/// Returns the dead-letter limit that takes the most room.
+fn full_dlq_limit() -> DlqLimit {
     let mut bytes = vec![1];
     write_varint(u32::MAX, &mut bytes);
     write_varint(i64::MAX.cast_unsigned(), &mut bytes);
@@ -234,7 +234,7 @@ fn full_contents(capacity: Capacity, spread: Spread) -> Contents {
         contents.producers.judge(&stamp.unwrap());
     }
     contents.since = 0;
-    contents.guard = full_guard();
+    contents.dlq_limit = full_dlq_limit();
     let step = match spread {
         Spread::Dense => 1,
         Spread::Wide => i64::try_from((1 << 21) / capacity.window().incomplete_max()).unwrap(),
@@ -269,7 +269,7 @@ fn the_worst_that_can_be_fits_whatever_the_limit_is() {
             let Ok(Found::Checkpoint(read, _)) = read(&metadata) else { panic!("{metadata}") };
             assert_eq!(read.tracker, restored(&contents.tracker));
             assert_eq!((read.aggregate, read.producers), (contents.aggregate, contents.producers));
-            assert_eq!(read.guard, contents.guard);
+            assert_eq!(read.dlq_limit, contents.dlq_limit);
         }
     }
 }

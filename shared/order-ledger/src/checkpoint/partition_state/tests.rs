@@ -111,9 +111,9 @@ fn the_revision_changes_with_whatever_a_checkpoint_holds() {
     assert!(changed(&state));
     state.complete_order(100, order(1.0));
     assert!(changed(&state));
-    state.clear_guard();
+    state.clear_dlq_limit();
     assert!(changed(&state));
-    state.clear_guard();
+    state.clear_dlq_limit();
     assert!(!changed(&state));
     state.admit(101, Stamp::new(b"p", 1));
     assert!(changed(&state));
@@ -281,7 +281,9 @@ impl<'a> Worker<'a> {
     fn read(&mut self, records: usize) {
         for _ in 0..records {
             let Some(plan) = self.log.get(self.next_read) else { break };
-            if plan.fate == Fate::Piece && self.state.is_piece_open(plan.offset..=plan.next - 1) {
+            if plan.fate == Fate::Piece
+                && self.state.is_range_incomplete(plan.offset..=plan.next - 1)
+            {
                 return;
             }
             if !self.state.has_room_for(plan.next - 1) {
@@ -290,7 +292,7 @@ impl<'a> Worker<'a> {
             self.next_read += 1;
             if plan.fate == Fate::Piece {
                 if let Some((offset, attempts)) =
-                    self.state.admit_piece(plan.offset..=plan.next - 1)
+                    self.state.admit_range(plan.offset..=plan.next - 1)
                 {
                     assert_eq!((offset, attempts), (plan.offset, 0));
                     self.held.insert(offset, 0);
@@ -333,7 +335,7 @@ impl<'a> Worker<'a> {
                 },
             ),
             Fate::DeadLetter => self.state.complete_dead_letter(offset, attempts, plan.origin),
-            Fate::Piece => self.state.complete_piece(offset, plan.next - 1, attempts),
+            Fate::Piece => self.state.complete_range(offset, plan.next - 1, attempts),
         };
         assert!(is_complete);
     }
