@@ -4,8 +4,8 @@
 //! The reader leaves a partition with a full channel out of the next request, so it delays no other partition. The
 //! position advances only past delivered batches, so an interrupted request loses nothing.
 //!
-//! Every delivered batch was verified (`kafka_core::record_batch::Answer`). A damaged batch is delivered as damaged after a
-//! second fetch has returned the same bytes.
+//! Every delivered batch was verified (`kafka_core::record_batch::FetchedPartition`). A damaged batch is delivered as
+//! damaged after a second fetch has returned the same bytes.
 //!
 //! Reading is `read_committed`: the broker answers up to the last stable offset and lists aborted
 //! transactions; the receiver filters them (`kafka_core::record_batch::AbortedTransactions`).

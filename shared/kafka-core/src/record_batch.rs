@@ -4,7 +4,7 @@
 //! [`RecordBatch::records`] walks its records: slices of the response, no allocation and no copy for each. What cannot
 //! be decoded is handed on as raw bytes with its offsets, so that nothing stops a partition. A consumer goes on at
 //! [`RawBatch::next_offset`], never at its last record + 1: compaction removes records, and control batches have none
-//! to deliver. A consumer that has to survive damage of the log itself reads by [`Answer`].
+//! to deliver. A consumer that has to survive damage of the log itself reads by [`FetchedPartition`].
 //!
 //! ```
 //! # use kafka_core::record_batch::{batches, AbortedTransactions, BatchBuilder};
@@ -30,8 +30,8 @@
 //! The format: <https://kafka.apache.org/documentation/#messageformat>.
 
 mod aborted;
-mod answer;
 mod builder;
+mod fetched_partition;
 mod headers;
 mod records;
 mod varint;
@@ -41,8 +41,8 @@ use std::iter::FusedIterator;
 use bytes::Bytes;
 
 pub use self::aborted::AbortedTransactions;
-pub use self::answer::{Answer, DamagedBatch, Reading};
 pub use self::builder::BatchBuilder;
+pub use self::fetched_partition::{DamagedBatch, FetchedPartition, VerifiedBatches};
 pub use self::headers::{Header, HeaderIter, Headers};
 pub use self::records::{
     ControlMarker, Record, RecordBatch, RecordFault, Records, UndecodableRecord,
@@ -283,7 +283,7 @@ impl RawBatch {
     /// `unpacked_bytes_max` bytes. The bytes of a batch that is not packed are shared, not copied.
     ///
     /// # Errors
-    /// With the batch's offsets. What [`Answer::read`] handed out fails only for what is in it, and its offsets are
+    /// With the batch's offsets. What [`FetchedPartition::read`] handed out fails only for what is in it, and its offsets are
     /// true; of any other batch all of it may be damaged.
     pub fn open(&self, unpacked_bytes_max: usize) -> Result<RecordBatch, BatchError> {
         self.unpack(unpacked_bytes_max)

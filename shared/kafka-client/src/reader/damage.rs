@@ -6,7 +6,7 @@
 //! A broker finds an offset by walking over its batches from the nearest entry of its index. It cannot pass a batch
 //! whose length field is damaged, and answers with an error or, always, with nothing (observed with Kafka 4.3). But it
 //! returns all bytes after an earlier offset that it does find. So the reader steps back, further each time, and reads
-//! over the damage; [`Answer`](kafka_core::record_batch::Answer) finds where the damage ends.
+//! over the damage; [`FetchedPartition`](kafka_core::record_batch::FetchedPartition) finds where the damage ends.
 //!
 //! An answer without a whole batch is no sign of damage while there is another explanation. The response may have had no
 //! room left after other partitions, so the partition is the first of the next request. The broker may need longer than
@@ -25,7 +25,7 @@
 
 use std::time::Duration;
 
-use kafka_core::record_batch::{DamagedBatch, Reading};
+use kafka_core::record_batch::{DamagedBatch, VerifiedBatches};
 
 /// Pause before damage is fetched again: first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -130,7 +130,7 @@ impl Place {
     }
 
     /// Advances over what can be delivered of `reading`, and removes damage from it that one fetch has shown only once.
-    pub(super) fn advance(&mut self, reading: &mut Reading, found: AnswerContext) -> Next {
+    pub(super) fn advance(&mut self, reading: &mut VerifiedBatches, found: AnswerContext) -> Next {
         if self.must_check_gap(reading) {
             return Next::GoOn;
         }
@@ -169,7 +169,7 @@ impl Place {
 
     /// Returns whether a gap at the position has to be fetched again from further back. A broker that is asked for a batch
     /// with a damaged base offset answers with the next one; the damage shows in a fetch from an earlier batch.
-    fn must_check_gap(&mut self, reading: &mut Reading) -> bool {
+    fn must_check_gap(&mut self, reading: &mut VerifiedBatches) -> bool {
         let first = reading.batches.first().map(|batch| batch.header().base_offset);
         if first.is_none_or(|first| first <= self.position) {
             return false;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_core::TopicPartition;
-use kafka_core::record_batch::{Answer, Reading};
+use kafka_core::record_batch::{FetchedPartition, VerifiedBatches};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{self, fetch_response::PartitionData};
 use uuid::Uuid;
@@ -41,7 +41,7 @@ pub(super) enum Outcome {
 /// The batches of one partition, and where its log ends.
 #[derive(Debug)]
 pub(super) struct Read {
-    pub(super) reading: Reading,
+    pub(super) reading: VerifiedBatches,
     pub(super) found: AnswerContext,
     pub(super) aborted: Vec<(i64, i64)>,
     pub(super) high_watermark: i64,
@@ -147,7 +147,7 @@ fn read_partition(source: &Wanted, partition: PartitionData, found: AnswerContex
         ..found
     };
     let is_own = found.was_first && source.asked == source.position;
-    let answer = Answer {
+    let answer = FetchedPartition {
         records,
         asked: source.asked,
         position: source.position,

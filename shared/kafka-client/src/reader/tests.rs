@@ -1,7 +1,7 @@
 //! A reader and a broker with a few batches, on real sockets.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_core::record_batch::{BatchBuilder, Reading};
+use kafka_core::record_batch::{BatchBuilder, VerifiedBatches};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
@@ -174,7 +174,8 @@ fn nothing_new() -> Outcome {
         wait: Duration::ZERO,
         end: 0,
     };
-    let reading = Reading { batches: vec![], damaged: None, next_offset: 0, is_unclear: false };
+    let reading =
+        VerifiedBatches { batches: vec![], damaged: None, next_offset: 0, is_unclear: false };
     let (aborted, high_watermark, log_start_offset) = (vec![], 0, 0);
     Outcome::Read(Read { reading, found, aborted, high_watermark, log_start_offset })
 }

@@ -2,7 +2,8 @@ use bytes::Bytes;
 use fuzz::{Outcome, Target};
 use kafka_core::compression::Compression;
 use kafka_core::record_batch::{
-    AbortedTransactions, Answer, BatchBuilder, ControlMarker, Record, RecordBatch, batches,
+    AbortedTransactions, BatchBuilder, ControlMarker, FetchedPartition, Record, RecordBatch,
+    batches,
 };
 
 const UNPACKED_MAX: usize = 1 << 16;
@@ -99,7 +100,7 @@ fn read(input: &[u8]) -> Read {
     let position = ASKED + i64::from(a % 8);
     let end = if b % 4 == 0 { i64::MAX } else { position + i64::from(b % 64) };
     let aborted: &[(i64, i64)] = if c % 2 == 0 { &[(1, ASKED)] } else { &[] };
-    let answer = Answer {
+    let answer = FetchedPartition {
         records: records.clone(),
         asked: ASKED,
         position,

@@ -1,7 +1,7 @@
 //! A place in a log with damage, against a broker that finds its way as Kafka's does.
 
 use bytes::Bytes;
-use kafka_core::record_batch::{Answer, BatchBuilder, RawBatch, batches};
+use kafka_core::record_batch::{BatchBuilder, FetchedPartition, RawBatch, batches};
 
 use super::*;
 
@@ -104,8 +104,15 @@ fn read(segment: &Segment, mut position: i64) -> (Taken, Option<Next>) {
                 let is_full = usize::try_from(room).unwrap() <= bytes;
                 let (asked, end) = (place.asked(), segment.end);
                 let may_be_cut_off = place.is_findable() && asked != position;
-                let answer =
-                    Answer { records, asked, position, end, is_full, may_be_cut_off, aborted: &[] };
+                let answer = FetchedPartition {
+                    records,
+                    asked,
+                    position,
+                    end,
+                    is_full,
+                    may_be_cut_off,
+                    aborted: &[],
+                };
                 let mut reading = answer.read();
                 let wait = place.wait().unwrap_or_default();
                 let found = AnswerContext { room, bytes, is_full, was_first: true, wait, end };
@@ -243,7 +250,7 @@ fn a_batch_that_is_cut_off_beside_other_partitions_is_asked_for_first_in_the_nex
         wait: Duration::ZERO,
         end,
     };
-    let answer = Answer {
+    let answer = FetchedPartition {
         records,
         asked,
         position,
@@ -264,7 +271,7 @@ fn damage_is_believed_only_when_the_same_bytes_come_twice() {
     let damaged_at = |at: usize| {
         let mut bytes = segment.bytes.clone();
         bytes[whole[0].bytes().len() + at] ^= 1;
-        let answer = Answer {
+        let answer = FetchedPartition {
             records: bytes.into(),
             asked: START,
             position: START,
@@ -309,8 +316,12 @@ fn a_log_whose_very_beginning_cannot_be_found_waits_for_a_person() {
 fn an_empty_answer_means_nothing_unless_the_broker_had_room_and_time() {
     let mut place = Place::new(START);
     let empty = |was_first| {
-        let reading =
-            Reading { batches: vec![], damaged: None, next_offset: START, is_unclear: false };
+        let reading = VerifiedBatches {
+            batches: vec![],
+            damaged: None,
+            next_offset: START,
+            is_unclear: false,
+        };
         let (room, wait, end) = (USUAL_ROOM, Duration::from_millis(500), START + 5);
         (reading, AnswerContext { room, bytes: 0, is_full: false, was_first, wait, end })
     };

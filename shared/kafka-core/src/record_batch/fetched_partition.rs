@@ -12,7 +12,7 @@
 //!                             damaged: 110 to 119, all bytes up to the next whole batch
 //! ```
 //!
-//! A [`Reading`] ends with its first damaged batch: markers of transactions may have been in it, so what follows has to
+//! A [`VerifiedBatches`] ends with its first damaged batch: markers of transactions may have been in it, so what follows has to
 //! be fetched anew, with a list of aborted transactions of its own.
 //!
 //! A batch whose end is missing is no damage. Brokers end an answer inside a batch where its size reaches a limit that
@@ -28,7 +28,7 @@ const CANDIDATES_MAX: usize = 64;
 
 /// One partition's part of a fetch response, and what had been asked.
 #[derive(Clone, Debug)]
-pub struct Answer<'a> {
+pub struct FetchedPartition<'a> {
     /// The batches back to back, as stored; the last one may be cut off.
     pub records: Bytes,
     /// The offset that was asked for.
@@ -47,9 +47,9 @@ pub struct Answer<'a> {
     pub aborted: &'a [(i64, i64)],
 }
 
-/// What can be taken from an [`Answer`].
+/// What can be taken from a [`FetchedPartition`].
 #[derive(Debug)]
-pub struct Reading {
+pub struct VerifiedBatches {
     /// Whole batches in offset order. The first ones may lie below the position.
     pub batches: Vec<RawBatch>,
     /// The damaged batch that follows them.
@@ -81,9 +81,9 @@ impl DamagedBatch {
     }
 }
 
-impl Answer<'_> {
+impl FetchedPartition<'_> {
     /// Takes what is there, as far as it can be told.
-    pub fn read(&self) -> Reading {
+    pub fn read(&self) -> VerifiedBatches {
         let mut walk = Walk {
             answer: self,
             rest: self.records.clone(),
@@ -98,7 +98,7 @@ impl Answer<'_> {
             Stop::Unclear => (None, true),
         };
         let last = damaged.as_ref().map(DamagedBatch::next_offset);
-        Reading {
+        VerifiedBatches {
             next_offset: last.unwrap_or(walk.cursor).max(self.position),
             batches: walk.batches,
             damaged,
@@ -117,7 +117,7 @@ enum Stop {
 
 /// The way through one answer.
 struct Walk<'a> {
-    answer: &'a Answer<'a>,
+    answer: &'a FetchedPartition<'a>,
     rest: Bytes,
     /// The offset after the last whole batch.
     cursor: i64,

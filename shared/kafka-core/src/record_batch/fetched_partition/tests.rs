@@ -18,8 +18,8 @@ fn batch(base_offset: i64, records: u8) -> Vec<u8> {
     batch.build().unwrap().to_vec()
 }
 
-fn answer(batches: &[Vec<u8>]) -> Answer<'static> {
-    Answer {
+fn answer(batches: &[Vec<u8>]) -> FetchedPartition<'static> {
+    FetchedPartition {
         records: batches.concat().into(),
         asked: 100,
         position: 100,
@@ -33,7 +33,7 @@ fn answer(batches: &[Vec<u8>]) -> Answer<'static> {
 /// What a reading says: base offsets of whole batches; first, last, length and fault of the damaged one; where to go on.
 type Told = (Vec<i64>, Option<(i64, i64, usize, &'static str)>, i64);
 
-fn told(reading: &Reading) -> Told {
+fn told(reading: &VerifiedBatches) -> Told {
     let bases = reading.batches.iter().map(|batch| batch.header().base_offset).collect();
     let damaged = reading.damaged.as_ref().map(|damaged| {
         let fault = damaged.fault.as_str();
@@ -48,7 +48,7 @@ fn whole_batches_are_taken_and_a_tail_that_was_cut_off_is_left_for_the_next_fetc
     let whole = Bytes::from(batches.concat());
     // A broker's own limits end an answer that the request left room in.
     for is_full in [true, false] {
-        let mut full = Answer { is_full, ..answer(&batches) };
+        let mut full = FetchedPartition { is_full, ..answer(&batches) };
         assert_eq!(told(&full.read()), (vec![100, 103, 106], None, 109));
         for length in 2 * batches[0].len()..whole.len() {
             full.records = whole.slice(..length);
@@ -68,7 +68,7 @@ fn a_batch_that_an_answer_cuts_short_is_never_damage() {
         for may_be_cut_off in [true, false] {
             for length in 1..batches[0].len() {
                 let records = whole.slice(..length);
-                let cut = Answer { records, is_full, may_be_cut_off, ..answer(&batches) };
+                let cut = FetchedPartition { records, is_full, may_be_cut_off, ..answer(&batches) };
                 let reading = cut.read();
                 assert_eq!(told(&reading), (vec![], None, 100), "{length}");
                 assert_eq!(reading.is_unclear, !may_be_cut_off, "{length}");
@@ -119,7 +119,7 @@ fn no_field_of_a_damaged_batch_is_believed_about_where_it_ends() {
             // It may have been cut off, until it is asked for by its own offset.
             assert_eq!((reading.next_offset, reading.is_unclear), (106, false), "{lie}");
             let own = answer(&batches[2..]);
-            reading = Answer { asked: 106, position: 106, end: 115, ..own }.read();
+            reading = FetchedPartition { asked: 106, position: 106, end: 115, ..own }.read();
         }
         let (_, damaged, next) = told(&reading);
         assert_eq!((bases, next), (vec![100, 103], 109), "{lie}");
@@ -135,7 +135,7 @@ fn damage_that_nothing_follows_is_believed_only_where_its_header_agrees_with_its
         let length = batches[1].len();
         batches[1][at..at + bytes.len()].copy_from_slice(&bytes);
         // The log goes on, but not in this answer: as at the end of a segment.
-        let reading = Answer { end: 200, ..answer(&batches) }.read();
+        let reading = FetchedPartition { end: 200, ..answer(&batches) }.read();
         // A length beyond the answer may be true: the broker may have cut the batch off.
         let is_longer = lie.contains("longer");
         if (8..MAGIC_AT).contains(&at) && !is_longer {
@@ -146,7 +146,7 @@ fn damage_that_nothing_follows_is_believed_only_where_its_header_agrees_with_its
             assert_eq!(told(&reading), (vec![100], None, 103), "{lie}");
             assert_eq!(reading.is_unclear, !is_longer, "{lie}");
         }
-        let full = Answer { end: 200, is_full: true, ..answer(&batches[1..]) }.read();
+        let full = FetchedPartition { end: 200, is_full: true, ..answer(&batches[1..]) }.read();
         assert!(full.is_unclear && full.batches.is_empty(), "{lie}");
     }
 }
@@ -164,7 +164,7 @@ fn two_damaged_batches_in_a_row_are_two() {
 fn damage_below_the_position_is_passed_over() {
     let mut batches = log(5);
     batches[1][8] = 1;
-    let mut asked_again = Answer { position: 106, ..answer(&batches) };
+    let mut asked_again = FetchedPartition { position: 106, ..answer(&batches) };
     assert_eq!(told(&asked_again.read()), (vec![100, 106, 109, 112], None, 115));
     asked_again.position = 104;
     let length = batches[1].len();
@@ -182,9 +182,9 @@ fn damage_below_the_position_is_passed_over() {
 #[test]
 fn a_position_in_the_middle_of_a_batch_and_a_gap_are_no_damage() {
     let batches = [batch(100, 3), batch(110, 3)];
-    let middle = Answer { asked: 102, position: 102, end: 113, ..answer(&batches) };
+    let middle = FetchedPartition { asked: 102, position: 102, end: 113, ..answer(&batches) };
     assert_eq!(told(&middle.read()), (vec![100, 110], None, 113));
-    let before = Answer { asked: 90, position: 90, end: 113, ..answer(&batches) };
+    let before = FetchedPartition { asked: 90, position: 90, end: 113, ..answer(&batches) };
     assert_eq!(told(&before.read()), (vec![100, 110], None, 113));
 }
 
@@ -192,7 +192,7 @@ fn a_position_in_the_middle_of_a_batch_and_a_gap_are_no_damage() {
 fn a_batch_that_lies_below_what_was_asked_for_is_damaged() {
     let batches = [batch(40, 3), batch(103, 3)];
     let length = batches[0].len();
-    let reading = Answer { end: 106, ..answer(&batches) }.read();
+    let reading = FetchedPartition { end: 106, ..answer(&batches) }.read();
     assert_eq!(told(&reading), (vec![], Some((100, 102, length, "offsets")), 103));
 }
 
@@ -207,14 +207,14 @@ fn a_message_of_an_old_format_is_whole_if_its_checksum_is_right() {
         let message =
             [&100_i64.to_be_bytes()[..], &size, &checksum.sum().to_be_bytes(), &fields].concat();
         let mut batches = vec![message, batch(101, 2)];
-        let old = Answer { end: 103, ..answer(&batches) };
+        let old = FetchedPartition { end: 103, ..answer(&batches) };
         assert_eq!(told(&old.read()), (vec![100, 101], None, 103));
         let error = old.read().batches[0].open(1 << 20).unwrap_err();
         assert_eq!(error.kind.as_str(), "magic");
 
         let length = batches[0].len();
         *batches[0].last_mut().unwrap() ^= 1;
-        let old = Answer { end: 103, ..answer(&batches) };
+        let old = FetchedPartition { end: 103, ..answer(&batches) };
         assert_eq!(told(&old.read()), (vec![], Some((100, 100, length, "crc")), 101));
     }
 }
@@ -228,7 +228,8 @@ fn records_of_which_damage_hides_whether_they_were_aborted_are_not_taken() {
     let marker = BatchBuilder::marker(101, 1, 0, ControlMarker::Abort).unwrap().to_vec();
     let mut batches = vec![data(100, 1), marker, data(102, 2), data(103, 1), data(104, 2)];
     batches[1][8] = 1;
-    let again = Answer { position: 102, end: 105, aborted: &[(1, 90)], ..answer(&batches) };
+    let again =
+        FetchedPartition { position: 102, end: 105, aborted: &[(1, 90)], ..answer(&batches) };
     let reading = again.read();
     let length = batches[3].len();
     assert_eq!(told(&reading), (vec![100, 102], Some((103, 103, length, "transaction")), 104));
@@ -237,7 +238,7 @@ fn records_of_which_damage_hides_whether_they_were_aborted_are_not_taken() {
     let delivered: Vec<_> = delivered.map(|batch| aborted.delivers(&batch)).collect();
     assert_eq!(delivered, [false, true]);
 
-    let committed = Answer { aborted: &[(3, 90)], ..again };
+    let committed = FetchedPartition { aborted: &[(3, 90)], ..again };
     assert_eq!(told(&committed.read()), (vec![100, 102, 103, 104], None, 105));
 }
 
@@ -316,7 +317,7 @@ proptest! {
         for _ in 0..200 {
             let (records, is_full) = fetch(&log, position, room_now, limit);
             let may_be_cut_off = false;
-            let answer = Answer {
+            let answer = FetchedPartition {
                 records, asked: position, position, end, is_full, may_be_cut_off, aborted: &[],
             };
             let reading = answer.read();
@@ -379,7 +380,7 @@ proptest! {
     ) {
         let position = asked + known;
         let end = asked + length;
-        let answer = Answer {
+        let answer = FetchedPartition {
             records: bytes.into(), asked, position, end, is_full, may_be_cut_off, aborted: &[],
         };
         let reading = answer.read();
@@ -398,6 +399,6 @@ fn a_search_among_many_batches_that_only_look_like_the_next_one_ends() {
     let mut damaged = batch(100, 3);
     damaged[8] = 1;
     let batches = [damaged, decoy.repeat(10 * CANDIDATES_MAX), batch(103, 3)];
-    let reading = Answer { is_full: true, ..answer(&batches) }.read();
+    let reading = FetchedPartition { is_full: true, ..answer(&batches) }.read();
     assert!(reading.is_unclear && reading.batches.is_empty());
 }
