@@ -419,7 +419,7 @@ impl<H: Handler> Worker<'_, H> {
                     self.take_batch(&batch).await;
                 }
                 Err(error) if aborted.delivers_unopened(raw.header()) => {
-                    self.take_damaged(&error.into_damaged(raw)).await?;
+                    self.take_damaged(&error.into_damaged(raw.bytes().clone())).await?;
                 }
                 Ok(_) | Err(_) => {}
             }

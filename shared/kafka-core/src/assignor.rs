@@ -1,8 +1,7 @@
-//! Dividing the partitions of a group's topics among its members: what the group's leader does.
+//! Assignors: how the group's leader divides the partitions of the subscribed topics among the members.
 //!
-//! Assignors are known to the group by the name under which a member offers them, and any client's member may be the
-//! leader, so names and semantics are those of Kafka's own assignors. Members may subscribe to different topics. The
-//! result depends on nothing but the arguments.
+//! A member offers an assignor by its name, and a member of any client may be the leader. So names and semantics are
+//! those of Kafka's own assignors. Members may subscribe to different topics. The result depends only on the arguments.
 //!
 //! `cooperative-sticky` follows
 //! [KIP-429](https://cwiki.apache.org/confluence/display/KAFKA/KIP-429%3A+Kafka+Consumer+Incremental+Rebalance+Protocol).
@@ -15,32 +14,22 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::consumer_protocol::{Subscription, TopicPartitions};
+use crate::consumer_protocol::{MemberSubscription, TopicPartitions};
 
 /// A way to divide partitions among members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Assignor {
-    /// Members keep what they have as far as the balance allows, and go on with it while the group rebalances. A
-    /// partition that moves is first given to nobody, so that its owner can finish, commit and join again.
+    /// Members keep their partitions where the balance allows it, and process them while the group rebalances. A
+    /// partition that moves is assigned to no member for one rebalance: its owner drains, commits and joins again.
     CooperativeSticky,
-    /// Members give everything up at each rebalance. Each topic's partitions are dealt in ranges, in the order of the
-    /// members' names; with equal partition counts, a member gets the same partitions of all topics.
+    /// Members revoke all partitions at each rebalance. Each topic's partitions are assigned in ranges: to static
+    /// members in the order of their `group.instance.id`s, then to dynamic ones in the order of their member ids.
+    /// Members with equal subscriptions get the same partitions of topics with equal partition counts.
     Range,
 }
 
-/// What the leader knows about one member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberSubscription {
-    /// The id that the coordinator gave it.
-    pub member_id: String,
-    /// Its own lasting name, for a static member.
-    pub group_instance_id: Option<String>,
-    /// What it wants and has.
-    pub subscription: Subscription,
-}
-
 impl Assignor {
-    /// Returns the name under which members offer the assignor to the group.
+    /// Returns the protocol name under which members offer the assignor in `JoinGroup`.
     pub fn name(self) -> &'static str {
         match self {
             Self::CooperativeSticky => "cooperative-sticky",
@@ -56,8 +45,10 @@ impl Assignor {
         }
     }
 
-    /// Divides the topics that `members` subscribe to; `partitions` tells how many each has. Topics that are not in
-    /// there do not exist yet and are left out. Every member is in the result, with nothing if need be.
+    /// Divides the partitions of the topics that `members` subscribe to.
+    ///
+    /// `partitions` maps each existing topic to its partition count; other topics are left out. The result has an
+    /// entry for every member, by member id.
     pub fn assign(
         self,
         members: &[MemberSubscription],
@@ -76,9 +67,9 @@ impl fmt::Display for Assignor {
     }
 }
 
-/// The name is none of the assignors'.
+/// No assignor has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no assignor; there are cooperative-sticky and range")]
+#[error("{0:?} is not an assignor: use cooperative-sticky or range")]
 pub struct UnknownAssignor(String);
 
 impl FromStr for Assignor {

@@ -1,19 +1,19 @@
-//! What members of a consumer group tell each other through the coordinator: subscriptions and assignments.
+//! The consumer protocol: the subscriptions and assignments that members exchange through the group coordinator.
 //!
-//! The broker passes both on without looking at them, so their bytes are a contract between clients. A version of two
-//! bytes stands before each; later versions only append fields, so that a reader takes what it knows. Subscriptions are
-//! written in version 3 and assignments in version 0, as every client reads them.
+//! The broker forwards both without reading them, so their bytes are a contract between clients. Each begins with a
+//! version of two bytes. Later versions only append fields, so a reader ignores what follows the fields that it knows.
+//! Subscriptions are written in version 3 and assignments in version 0, which every client reads.
 //!
-//! A subscription's user data belongs to the assignor. Ours is the generation, four bytes, and a marker by which members
-//! of this implementation know each other. Java's cooperative-sticky leader reads four bytes as the generation (if the
-//! generation's own field is −1) and ignores what follows; librdkafka's does not read user data. Both take the owned
-//! partitions and the generation from their own fields since versions 1 and 2.
+//! A subscription's user data belongs to the assignor. Members of this implementation write their generation in four
+//! bytes and a marker by which they recognise one another. Java's cooperative-sticky leader reads the first four bytes
+//! as the generation if the generation field is −1, and ignores the rest. librdkafka's leader does not read the user
+//! data. Both read the owned partitions (since version 1) and the generation (since version 2) from their own fields.
 //!
-//! An assignment's user data, for members of this implementation, are the marker and the partition counts that the leader
-//! assigned with. A static leader that restarts is given its last assignment and assigns nothing; it knows by the counts
-//! whether a topic has grown since.
+//! The user data of an assignment for a member of this implementation is the marker and the partition counts that the
+//! leader assigned with. A static leader that restarts gets its last assignment back and does not assign. By the counts
+//! it knows whether a topic has grown since.
 //!
-//! The bytes come from other processes, whoever they are: nothing is allocated by a count that they claim.
+//! The bytes come from other processes, so no count in them decides how much is allocated.
 //!
 //! Schemas: `ConsumerProtocolSubscription.json` and `ConsumerProtocolAssignment.json` in
 //! <https://github.com/apache/kafka/tree/trunk/clients/src/main/resources/common/message>;
@@ -28,66 +28,59 @@ use bytes::Bytes;
 
 use self::wire::{Reader, Writer};
 
-/// Partitions of topics, ascending and each once.
-pub type TopicPartitions = BTreeMap<String, Vec<i32>>;
+pub use self::wire::{ConsumerProtocolError, TopicPartitions};
 
 const SUBSCRIPTION_VERSION: i16 = 3;
 const ASSIGNMENT_VERSION: i16 = 0;
-/// What stands for "no generation" in the field of version 2 and in Java's user data.
+/// Stands for "no generation" in the generation field and in Java's user data.
 const NO_GENERATION: i32 = -1;
-/// Marks the user data of this implementation: behind the generation in subscriptions, first in assignments.
+/// Marks the user data of this implementation: after the generation in subscriptions, first in assignments.
 const MARKER: &[u8] = b"kafka-group/1";
 
-/// What a member wants and has, as it tells the group's leader when it joins.
+/// A member's metadata in `JoinGroup`: what it subscribes to and what it owns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscription {
-    /// The topics that the member reads.
+    /// The topics that the member subscribes to.
     pub topics: Vec<String>,
-    /// The partitions that it holds while it joins; none for an eager assignor.
+    /// The partitions that the member owns while it joins; empty with an eager assignor.
     pub owned: TopicPartitions,
-    /// The generation in which it got them; `None` for a member that was in none.
+    /// The generation in which the member got them; `None` if it has not been in one.
     pub generation: Option<i32>,
-    /// The rack of the member, for assignors that place by rack.
+    /// The member's rack, for rack-aware assignors.
     pub rack_id: Option<String>,
-    /// Whose member it is. Written subscriptions are always this implementation's.
+    /// Which client wrote the subscription. [`Subscription::encode`] always marks it as this implementation's.
     pub implementation: Implementation,
+}
+
+/// A member and its subscription, as the coordinator passes them to the group's leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberSubscription {
+    /// The id that the coordinator gave the member.
+    pub member_id: String,
+    /// The `group.instance.id` of a static member (KIP-345); `None` for a dynamic one.
+    pub group_instance_id: Option<String>,
+    /// What the member subscribes to and owns.
+    pub subscription: Subscription,
 }
 
 /// Which client a member runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Implementation {
-    /// This one: it commits offsets as this one does.
+    /// This one: it writes a checkpoint as the metadata of its commits.
     This,
-    /// Any other: its commits carry no metadata of ours.
+    /// Any other: its commits have no checkpoint.
     #[default]
     Other,
 }
 
-/// What the leader gives to one member.
+/// What the leader assigns to one member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assignment {
     /// The partitions that the member is to read.
     pub partitions: TopicPartitions,
-    /// How many partitions each topic of the group had when it was assigned; known only from leaders of this
-    /// implementation, and meant only for its members.
+    /// How many partitions each topic of the group had when the leader assigned. Only leaders of this implementation
+    /// write it, and only for members of this implementation.
     pub partition_counts: BTreeMap<String, i32>,
-}
-
-/// Why bytes of the consumer protocol could not be read or written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConsumerProtocolError {
-    /// The bytes end in the middle of a field.
-    #[error("the bytes end within a field")]
-    Truncated,
-    /// A field has a value that it cannot have.
-    #[error("a field is malformed")]
-    Malformed,
-    /// The version is negative.
-    #[error("version {0} of the consumer protocol")]
-    Version(i16),
-    /// A name or list is longer than the protocol can say.
-    #[error("a name or list is too long for the consumer protocol")]
-    TooLong,
 }
 
 impl Subscription {
@@ -113,10 +106,10 @@ impl Subscription {
         Ok(writer.finish())
     }
 
-    /// Reads the metadata of a member from a `JoinGroup` response.
+    /// Reads a member's metadata from a `JoinGroup` response.
     ///
     /// # Errors
-    /// When it is no subscription.
+    /// When the bytes are not a subscription.
     pub fn decode(bytes: &[u8]) -> Result<Self, ConsumerProtocolError> {
         let mut reader = Reader::new(bytes);
         let version = reader.version()?;
@@ -131,7 +124,7 @@ impl Subscription {
             topics,
             owned,
             generation: known_generation(field).or(user_data.generation),
-            // librdkafka writes an empty name where it has none.
+            // librdkafka writes an empty rack id for none.
             rack_id: rack_id.filter(|rack| !rack.is_empty()),
             implementation: user_data.implementation,
         })
@@ -156,11 +149,12 @@ impl Assignment {
         Ok(writer.finish())
     }
 
-    /// Reads a member's assignment from a `SyncGroup` response. No bytes at all are an empty assignment: that is what a
-    /// coordinator answers to a member whom the leader left out.
+    /// Reads a member's assignment from a `SyncGroup` response.
+    ///
+    /// No bytes are an empty assignment: the coordinator answers so to a member that the leader left out.
     ///
     /// # Errors
-    /// When it is no assignment.
+    /// When the bytes are not an assignment.
     pub fn decode(bytes: &[u8]) -> Result<Self, ConsumerProtocolError> {
         if bytes.is_empty() {
             return Ok(Self::default());
@@ -170,13 +164,13 @@ impl Assignment {
         let partitions = reader.topic_partitions()?;
         let user_data = reader.nullable_bytes().ok().flatten().unwrap_or_default();
         let counts = user_data.strip_prefix(MARKER).map(|counts| Reader::new(counts).counts());
-        // The user data of other leaders say nothing about counts.
+        // Other leaders' user data has no counts.
         let partition_counts = counts.and_then(Result::ok).unwrap_or_default();
         Ok(Self { partitions, partition_counts })
     }
 }
 
-/// What the user data of a sticky assignor say.
+/// What the user data of a subscription holds.
 #[derive(Default)]
 struct UserData {
     owned: TopicPartitions,
@@ -185,7 +179,7 @@ struct UserData {
 }
 
 impl UserData {
-    /// Reads any of the layouts in use; what is none of them says nothing.
+    /// Reads any of the known layouts; others count as empty.
     fn read(bytes: &[u8]) -> Self {
         if let Some((generation, rest)) = bytes.split_first_chunk::<4>()
             && (rest.is_empty() || (rest == MARKER))
@@ -203,7 +197,7 @@ impl UserData {
         Self::read_sticky(bytes).unwrap_or_default()
     }
 
-    /// Reads what librdkafka and Java's eager sticky assignor write: the partitions, then the generation.
+    /// Reads the layout of librdkafka and of Java's eager sticky assignor: the partitions, then the generation.
     fn read_sticky(bytes: &[u8]) -> Result<Self, ConsumerProtocolError> {
         let mut reader = Reader::new(bytes);
         let owned = reader.topic_partitions()?;

@@ -1,16 +1,17 @@
 //! The `cooperative-sticky` assignor.
 //!
-//! Members tell what they own, so the leader needs no memory. A partition has an owner if one member claims it in a
-//! higher generation than all others who claim it; the claims of members that were cut off and have come back are older
-//! than those of their successors. From there the balance is found with as few moves as possible, and then every
-//! partition that somebody still claims is withheld from anybody else: its claimant reads in its assignment that it is
-//! to give it up, does so and joins again, and in the next round it is free.
+//! Each member's subscription lists the partitions that it owns (a claim), so the leader needs no memory. A partition's
+//! owner is the member that claims it in a higher generation than all other claimants. A member that was disconnected
+//! claims with an older generation than the member that got its partitions.
+//!
+//! From these owners the leader finds an even division with few moves. It withholds every partition that another member
+//! still claims. The claimant's assignment lacks the partition, so the claimant revokes it and joins again. In that
+//! rebalance the partition has no owner and can be assigned.
 
 use std::collections::BTreeMap;
 
-use super::MemberSubscription;
 use super::balance::{Balance, Topic};
-use crate::consumer_protocol::TopicPartitions;
+use crate::consumer_protocol::{MemberSubscription, TopicPartitions};
 
 pub(super) fn assign(
     members: &[MemberSubscription],
@@ -25,36 +26,37 @@ pub(super) fn assign(
     let balance = Balance::new(
         order.len(),
         topics.iter().map(|&(topic, count)| {
-            let wants = |member: usize| order[member].subscription.topics.contains(topic);
-            let owner = |partition| claims.owner(topic, partition).filter(|&owner| wants(owner));
+            let subscribes = |member: usize| order[member].subscription.topics.contains(topic);
+            let owner =
+                |partition| claims.owner(topic, partition).filter(|&owner| subscribes(owner));
             Topic {
-                subscribers: (0..order.len()).filter(|&member| wants(member)).collect(),
+                subscribers: (0..order.len()).filter(|&member| subscribes(member)).collect(),
                 owners: (0..count).map(owner).collect(),
             }
         }),
     );
 
     let mut assigned: Vec<TopicPartitions> = vec![TopicPartitions::new(); order.len()];
-    for ((topic, _), holders) in topics.into_iter().zip(balance.settle()) {
-        for (partition, holder) in (0..).zip(holders) {
-            if let Some(holder) = holder
-                && claims.allow(topic, partition, holder)
+    for ((topic, _), assignees) in topics.into_iter().zip(balance.solve()) {
+        for (partition, assignee) in (0..).zip(assignees) {
+            if let Some(assignee) = assignee
+                && claims.allow(topic, partition, assignee)
             {
-                assigned[holder].entry(topic.clone()).or_default().push(partition);
+                assigned[assignee].entry(topic.clone()).or_default().push(partition);
             }
         }
     }
     order.iter().map(|member| member.member_id.clone()).zip(assigned).collect()
 }
 
-/// Who says that it owns what, by the member's place in the order.
+/// Which members claim which partitions. Members are numbered by their place in the order.
 struct Claims<'a> {
     by_topic: BTreeMap<&'a str, BTreeMap<i32, Vec<Claim>>>,
 }
 
 #[derive(Clone, Copy)]
 struct Claim {
-    /// A member without a generation has the lowest.
+    /// `None` is lower than any generation.
     generation: Option<i32>,
     member: usize,
 }
@@ -79,8 +81,8 @@ impl<'a> Claims<'a> {
         of_topic.and_then(|claims| claims.get(&partition)).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns who owns the partition: nobody where two members claim it in the same, highest generation, because one
-    /// of them is wrong.
+    /// Returns the partition's owner. It has none where two members claim it in the same, highest generation: one of
+    /// them is wrong.
     fn owner(&self, topic: &str, partition: i32) -> Option<usize> {
         let claims = self.of_partition(topic, partition);
         let newest = claims.iter().map(|claim| claim.generation).max()?;
@@ -91,9 +93,9 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Returns whether `holder` may have the partition in this round: it owns it, or nobody else claims it.
-    fn allow(&self, topic: &str, partition: i32, holder: usize) -> bool {
-        (self.owner(topic, partition) == Some(holder))
-            || self.of_partition(topic, partition).iter().all(|claim| claim.member == holder)
+    /// Returns whether `assignee` may have the partition in this rebalance: it owns it, or no other member claims it.
+    fn allow(&self, topic: &str, partition: i32, assignee: usize) -> bool {
+        (self.owner(topic, partition) == Some(assignee))
+            || self.of_partition(topic, partition).iter().all(|claim| claim.member == assignee)
     }
 }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::MemberSubscription;
-use crate::consumer_protocol::TopicPartitions;
+use crate::consumer_protocol::{MemberSubscription, TopicPartitions};
 
 pub(super) fn assign(
     members: &[MemberSubscription],
@@ -21,7 +20,7 @@ pub(super) fn assign(
             .map(|member| &member.member_id)
             .collect();
         let mut rest = 0..count;
-        // Each takes its share of what is left, rounded up: the first ones get one more where it does not divide.
+        // Each share is rounded up: the first members get one more where the partitions do not divide evenly.
         for (index, member) in subscribers.iter().enumerate() {
             let share = rest.len().div_ceil(subscribers.len() - index);
             let range: Vec<i32> = rest.by_ref().take(share).collect();
@@ -35,8 +34,8 @@ pub(super) fn assign(
     assigned
 }
 
-/// Orders static members by their names, before dynamic members by their ids: a static member that comes back with a
-/// new id gets the same ranges.
+/// Orders static members by `group.instance.id` and then dynamic ones by member id. A static member that restarts gets
+/// a new member id and keeps its ranges.
 fn rank(member: &MemberSubscription) -> (bool, &str) {
     match &member.group_instance_id {
         Some(name) => (false, name),

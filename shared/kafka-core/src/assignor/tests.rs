@@ -1,6 +1,7 @@
 mod properties;
 
 use super::*;
+use crate::consumer_protocol::Subscription;
 
 type Assigned = BTreeMap<String, TopicPartitions>;
 /// Topics and their partitions.
@@ -55,7 +56,7 @@ fn names_are_those_of_the_protocol() {
     assert_eq!(Assignor::CooperativeSticky.name(), "cooperative-sticky");
     assert_eq!(Assignor::Range.name(), "range");
     let unknown = "sticky".parse::<Assignor>().unwrap_err().to_string();
-    assert_eq!(unknown, "\"sticky\" is no assignor; there are cooperative-sticky and range");
+    assert_eq!(unknown, "\"sticky\" is not an assignor: use cooperative-sticky or range");
 }
 
 mod range {
@@ -72,7 +73,7 @@ mod range {
     }
 
     #[test]
-    fn only_subscribers_of_a_topic_share_it_and_nobody_is_left_out_of_the_result() {
+    fn only_subscribers_share_a_topic_and_every_member_is_in_the_result() {
         check(
             Assignor::Range,
             &[member("a", &["t"]), member("b", &["t", "u"]), member("c", &["u"]), member("d", &[])],
@@ -133,7 +134,7 @@ mod cooperative_sticky {
     }
 
     #[test]
-    fn what_a_dead_member_leaves_behind_keeps_each_topic_spread() {
+    fn partitions_of_a_dead_member_are_spread_by_topic() {
         let two: &[i32] = &[2, 4];
         check(
             STICKY,
@@ -147,7 +148,7 @@ mod cooperative_sticky {
     }
 
     #[test]
-    fn what_moves_is_given_to_nobody_until_its_owner_has_given_it_up() {
+    fn a_partition_that_moves_is_withheld_until_its_owner_has_revoked_it() {
         let all: &[i32] = &[0, 1, 2];
         check(
             STICKY,
@@ -183,7 +184,7 @@ mod cooperative_sticky {
     }
 
     #[test]
-    fn a_partition_claimed_twice_in_one_generation_is_given_to_nobody_for_a_round() {
+    fn a_partition_claimed_twice_in_one_generation_is_withheld_for_a_round() {
         check(
             STICKY,
             &[owning("a", 4, &[("t", &[0, 1])]), owning("b", 4, &[("t", &[0])])],
@@ -193,7 +194,7 @@ mod cooperative_sticky {
     }
 
     #[test]
-    fn a_partition_that_its_owner_no_longer_wants_is_withheld_until_it_is_given_up() {
+    fn a_partition_of_a_topic_that_its_owner_left_is_withheld_until_it_is_revoked() {
         let mut other = owning("a", 4, &[("t", &[0])]);
         other.subscription.topics = vec!["u".to_owned()];
         check(
@@ -245,7 +246,7 @@ mod cooperative_sticky {
             member.subscription.topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
             member
         };
-        // Placed one after the other, t-0 and u-0 both end up at a. It must pass t-0 on to b, not o-0, which is its own.
+        // One after the other, t-0 and u-0 are both assigned to a. It must pass t-0 on to b, not o-0, which it owns.
         check(
             STICKY,
             &[

@@ -54,7 +54,7 @@ mod java {
     }
 
     #[test]
-    fn a_later_version_is_read_as_far_as_it_is_known() {
+    fn the_known_fields_of_a_later_version_are_read() {
         let owned: &[(&str, &[i32])] = &[("alpha", &[1]), ("orders", &[0, 2])];
         let later = ["0009", TOPICS, USER_DATA, OWNED, GENERATION, RACK, "ffff0102"];
         check(&later, owned, Some(7), Some("rack-1"));
@@ -73,7 +73,7 @@ mod java {
     }
 
     #[test]
-    fn the_eager_sticky_assignors_user_data_tell_what_is_owned() {
+    fn the_eager_sticky_assignors_user_data_hold_the_owned_partitions() {
         let owned: &[(&str, &[i32])] = &[("alpha", &[1]), ("orders", &[0, 2])];
         check(&["0000", TOPICS, "0000002b", OWNED, GENERATION], owned, Some(7), None);
     }
@@ -122,7 +122,7 @@ mod librdkafka {
     }
 
     #[test]
-    fn assignments_are_read_and_what_its_assignor_adds_is_ignored() {
+    fn assignments_are_read_and_its_assignors_user_data_are_ignored() {
         let hex =
             "0000 00000001 0005616c706861 00000002 00000001 00000000 00000008 00000000 00000002";
         let expected = topic_partitions(&[("alpha", &[0, 1])]);
@@ -186,13 +186,13 @@ fn user_data_without_our_counts_leave_the_partitions_readable() {
 }
 
 #[test]
-fn no_bytes_are_an_empty_assignment_but_no_subscription() {
+fn no_bytes_are_an_empty_assignment_but_not_a_subscription() {
     assert_eq!(Assignment::decode(&[]), Ok(Assignment::default()));
     assert_eq!(Subscription::decode(&[]), Err(ConsumerProtocolError::Truncated));
 }
 
 #[test]
-fn claims_of_billions_of_elements_are_refused_without_memory_for_them() {
+fn counts_of_billions_are_refused_without_allocating_for_them() {
     for hex in ["0003 7fffffff", "0001 00000000 ffffffff 7fffffff 0000 7fffffff"] {
         assert_eq!(Subscription::decode(&bytes(hex)), Err(ConsumerProtocolError::Truncated));
     }
@@ -217,7 +217,7 @@ fn any_topic_partitions() -> impl Strategy<Value = TopicPartitions> {
 
 proptest! {
     #[test]
-    fn what_was_written_is_read_back(
+    fn written_subscriptions_and_assignments_are_read_back(
         topics in btree_set("[a-zé.]{1,20}", 0..5),
         owned in any_topic_partitions(),
         generation in option::of(0..i32::MAX),
@@ -234,7 +234,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_survived(version in 0..5_u8, rest in vec(any::<u8>(), 0..80), zeros in 0..8_usize) {
+    fn any_bytes_are_read_without_a_panic(version in 0..5_u8, rest in vec(any::<u8>(), 0..80), zeros in 0..8_usize) {
         let mut bytes = vec![0, version];
         bytes.resize(2 + zeros, 0);
         bytes.extend_from_slice(&rest);

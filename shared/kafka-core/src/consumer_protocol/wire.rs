@@ -1,10 +1,28 @@
-//! The primitive types of the consumer protocol.
+//! The consumer protocol's primitive types, as in Kafka's [protocol guide](https://kafka.apache.org/protocol#protocol_types).
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{ConsumerProtocolError, TopicPartitions};
+/// Partition indexes by topic, ascending, each once.
+pub type TopicPartitions = BTreeMap<String, Vec<i32>>;
+
+/// Why bytes of the consumer protocol could not be read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConsumerProtocolError {
+    /// The bytes end in the middle of a field.
+    #[error("the bytes end within a field")]
+    Truncated,
+    /// A field has an invalid value.
+    #[error("a field is malformed")]
+    Malformed,
+    /// The version is negative.
+    #[error("version {0} of the consumer protocol")]
+    Version(i16),
+    /// A name or list is longer than its length field can express.
+    #[error("a name or list is too long for the consumer protocol")]
+    TooLong,
+}
 
 /// Reads big-endian fields off the front of a slice.
 pub(super) struct Reader<'a> {
@@ -43,8 +61,8 @@ impl<'a> Reader<'a> {
         Ok(i32::from_be_bytes(self.array()?))
     }
 
-    /// Reads how many elements follow. It is only ever counted down: each element takes bytes, so a false count ends
-    /// with the bytes.
+    /// Reads how many elements follow. Callers only count it down and allocate nothing by it. Each element takes bytes,
+    /// so a false count ends with the bytes.
     pub(super) fn count(&mut self) -> Result<usize, ConsumerProtocolError> {
         usize::try_from(self.i32()?).map_err(|_negative| ConsumerProtocolError::Malformed)
     }
@@ -68,12 +86,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a number for each of some names.
+    /// Reads a count for each name.
     pub(super) fn counts(&mut self) -> Result<BTreeMap<String, i32>, ConsumerProtocolError> {
         (0..self.count()?).map(|_| Ok((self.string()?, self.i32()?))).collect()
     }
 
-    /// Reads partitions by topic; a topic may come more than once.
+    /// Reads partitions by topic; a topic may occur more than once.
     pub(super) fn topic_partitions(&mut self) -> Result<TopicPartitions, ConsumerProtocolError> {
         let mut all = TopicPartitions::new();
         for _ in 0..self.count()? {

@@ -1,25 +1,29 @@
-//! What the member does that leads its group: it reads the subscriptions, assigns, and watches the topics.
+//! The leader's part: it reads the subscriptions, assigns the partitions and watches their counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages;
 
-use super::{Event, Member, MemberError, State, requests};
-use crate::assignor::MemberSubscription;
-use crate::consumer_protocol::{Implementation, Subscription};
+use super::event::{Event, MemberError};
+use super::requests;
+use super::state::{Member, State};
+use crate::consumer_protocol::{Implementation, MemberSubscription, Subscription};
 
-/// How long the leader asks again for a topic of its own that the cluster does not know, before it assigns without it.
+/// How long the leader waits for the count of a topic of its own that the cluster does not know, before it assigns
+/// without the topic.
 pub(super) const UNKNOWN_TOPIC_MAX: Duration = Duration::from_secs(5);
-/// Claims on partitions from this index on are not counted: a claim must not decide how much is allocated.
+/// Claims on partitions from this index on are ignored: a claim must not decide how much is allocated.
 const CLAIMED_PARTITIONS_MAX: i32 = 1 << 16;
 
-/// How many partitions each topic has, as the cluster says; `None` where it does not describe the topic.
+/// The number of partitions of each topic; `None` where the cluster does not describe the topic.
 pub type PartitionCounts = BTreeMap<String, Option<i32>>;
 
 impl Member {
-    /// Returns the topics whose partition counts this member needs as the group's leader: at once while it assigns, and
-    /// now and then afterwards, because the group rebalances when they change.
+    /// Returns the topics whose partition counts this member needs as the group's leader; `None` if it does not lead.
+    ///
+    /// It needs them at once while [`Member::is_assigning`], and periodically afterwards: the group rebalances when a
+    /// count changes.
     pub fn watched_topics(&self) -> Option<BTreeSet<String>> {
         match &self.state {
             State::Assigning { .. } | State::Stable { .. } if self.is_leader => {
@@ -35,29 +39,29 @@ impl Member {
         }
     }
 
-    /// Returns whether the group waits for this member to assign.
+    /// Returns whether the group waits for this member's assignments.
     pub fn is_assigning(&self) -> bool {
         matches!(self.state, State::Assigning { .. })
     }
 
-    /// Takes the partition counts of [`Member::watched_topics`]. Counts of other topics answer an earlier question, and
-    /// are ignored.
+    /// Acts on the partition counts of [`Member::watched_topics`]; counts of any other set of topics are outdated and
+    /// ignored.
     ///
-    /// The leader assigns with them after a JoinGroup, and joins again when they have changed since.
+    /// After a JoinGroup the leader assigns with them. Later it joins again when they have changed.
     pub fn on_partition_counts(&mut self, counts: PartitionCounts, now: Instant) {
         if !self.watched_topics().is_some_and(|topics| topics.iter().eq(counts.keys())) {
             return;
         }
         match &self.state {
             State::Assigning { members, unknown_until, .. } => {
-                let counts = self.believe(counts, members);
+                let counts = self.known_counts(counts, members);
                 let knows_own = self.config.topics.iter().all(|own| counts.contains_key(&**own));
                 if knows_own || *unknown_until <= now {
                     self.assign(counts, now);
                 }
             }
             State::Stable { .. } => {
-                if self.believe(counts, &[]) != self.assigned_counts {
+                if self.known_counts(counts, &[]) != self.assigned_counts {
                     self.rejoin();
                 }
             }
@@ -69,20 +73,20 @@ impl Member {
         }
     }
 
-    /// Reads what the members subscribe to. One that cannot be read counts as empty: it ends neither this leader nor
-    /// the next.
+    /// Reads the members' subscriptions. An unreadable one counts as empty, because an error would end this leader and
+    /// then the next.
     pub(super) fn read_subscriptions(
         &mut self,
         response: &messages::JoinGroupResponse,
     ) -> Vec<MemberSubscription> {
-        let mut guests = Vec::new();
+        let mut others = Vec::new();
         let mut members = Vec::new();
         for member in &response.members {
             let member_id = member.member_id.to_string();
             let subscription = match Subscription::decode(&member.metadata) {
                 Ok(subscription) => {
                     if subscription.implementation == Implementation::Other {
-                        guests.push(member_id.clone());
+                        others.push(member_id.clone());
                     }
                     subscription
                 }
@@ -100,8 +104,8 @@ impl Member {
         }
         let topics = members.iter().flat_map(|member| member.subscription.topics.iter().cloned());
         self.subscribed = topics.collect();
-        if !guests.is_empty() {
-            self.events.push_back(Event::OtherClients(guests));
+        if !others.is_empty() {
+            self.events.push_back(Event::OtherClients(others));
         }
         members
     }
@@ -118,8 +122,8 @@ impl Member {
     }
 
     /// Returns the counts to assign with. A topic that the cluster does not describe keeps the count of its last
-    /// assignment, because metadata can lag behind or fail for a moment. Topics without any count are left out.
-    fn believe(
+    /// assignment, because metadata can be briefly outdated or missing. Topics without any count are left out.
+    fn known_counts(
         &self,
         counts: PartitionCounts,
         members: &[MemberSubscription],

@@ -1,89 +1,104 @@
-//! The requests a member sends, built from its present state.
+//! The requests that a member sends to the group coordinator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::messages;
 use kafka_protocol::protocol::StrBytes;
 
-use super::Member;
+use super::config::MemberConfig;
 use crate::TopicPartition;
-use crate::assignor::MemberSubscription;
 use crate::consumer_protocol::{
-    Assignment, ConsumerProtocolError, Implementation, Subscription, TopicPartitions,
+    Assignment, ConsumerProtocolError, Implementation, MemberSubscription, TopicPartitions,
 };
 
-/// The protocol type of consumers, as opposed to Connect workers and others.
+/// The protocol type of consumers; Connect workers have another.
 const PROTOCOL_TYPE: StrBytes = StrBytes::from_static_str("consumer");
 
 /// A request to the group coordinator.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    /// Joins the group, or joins it again. Its answer may take the whole rebalance timeout.
+    /// Joins the group. The response may take the whole rebalance timeout.
     Join(messages::JoinGroupRequest),
-    /// Fetches this member's assignment; the leader's brings everybody's.
+    /// Asks for this member's assignment. The leader's request carries all assignments.
     Sync(messages::SyncGroupRequest),
-    /// Keeps the session alive and asks whether a rebalance has begun.
+    /// Keeps the session alive. The response says whether a rebalance has begun.
     Heartbeat(messages::HeartbeatRequest),
-    /// Gives up the membership at once instead of after the session timeout.
+    /// Ends the membership without waiting for the session timeout.
     Leave(messages::LeaveGroupRequest),
 }
 
-pub(super) fn join(member: &Member) -> Result<messages::JoinGroupRequest, ConsumerProtocolError> {
-    let config = &member.config;
-    let subscription = Subscription {
-        topics: config.topics.iter().map(ToString::to_string).collect(),
-        owned: by_topic(&member.owned),
-        generation: (member.generation >= 0).then_some(member.generation),
-        ..Subscription::default()
-    };
+/// Who sends a request.
+pub(super) struct Identity<'a> {
+    pub(super) config: &'a MemberConfig,
+    pub(super) member_id: &'a str,
+    pub(super) generation: i32,
+}
+
+impl Identity<'_> {
+    fn group_id(&self) -> messages::GroupId {
+        StrBytes::from_string(self.config.group_id.clone()).into()
+    }
+
+    fn member_id(&self) -> StrBytes {
+        StrBytes::from_string(self.member_id.to_owned())
+    }
+
+    fn instance_id(&self) -> Option<StrBytes> {
+        self.config.instance_id.clone().map(StrBytes::from_string)
+    }
+}
+
+pub(super) fn join(member: &Identity<'_>, subscription: Bytes) -> messages::JoinGroupRequest {
+    let config = member.config;
     let protocol = messages::join_group_request::JoinGroupRequestProtocol::default()
         .with_name(StrBytes::from_static_str(config.assignor.name()))
-        .with_metadata(subscription.encode()?);
-    Ok(messages::JoinGroupRequest::default()
-        .with_group_id(StrBytes::from_string(config.group_id.clone()).into())
+        .with_metadata(subscription);
+    messages::JoinGroupRequest::default()
+        .with_group_id(member.group_id())
         .with_session_timeout_ms(milliseconds(config.session_timeout))
         .with_rebalance_timeout_ms(milliseconds(config.rebalance_timeout))
-        .with_member_id(StrBytes::from_string(member.member_id.clone()))
-        .with_group_instance_id(instance_id(member))
+        .with_member_id(member.member_id())
+        .with_group_instance_id(member.instance_id())
         .with_protocol_type(PROTOCOL_TYPE)
-        .with_protocols(vec![protocol]))
+        .with_protocols(vec![protocol])
 }
 
 pub(super) fn sync(
-    member: &Member,
+    member: &Identity<'_>,
     assignments: Vec<messages::sync_group_request::SyncGroupRequestAssignment>,
 ) -> messages::SyncGroupRequest {
     messages::SyncGroupRequest::default()
-        .with_group_id(StrBytes::from_string(member.config.group_id.clone()).into())
+        .with_group_id(member.group_id())
         .with_generation_id(member.generation)
-        .with_member_id(StrBytes::from_string(member.member_id.clone()))
-        .with_group_instance_id(instance_id(member))
+        .with_member_id(member.member_id())
+        .with_group_instance_id(member.instance_id())
         .with_protocol_type(Some(PROTOCOL_TYPE))
         .with_protocol_name(Some(StrBytes::from_static_str(member.config.assignor.name())))
         .with_assignments(assignments)
 }
 
-pub(super) fn heartbeat(member: &Member) -> messages::HeartbeatRequest {
+pub(super) fn heartbeat(member: &Identity<'_>) -> messages::HeartbeatRequest {
     messages::HeartbeatRequest::default()
-        .with_group_id(StrBytes::from_string(member.config.group_id.clone()).into())
+        .with_group_id(member.group_id())
         .with_generation_id(member.generation)
-        .with_member_id(StrBytes::from_string(member.member_id.clone()))
-        .with_group_instance_id(instance_id(member))
+        .with_member_id(member.member_id())
+        .with_group_instance_id(member.instance_id())
 }
 
-pub(super) fn leave(member: &Member) -> messages::LeaveGroupRequest {
+pub(super) fn leave(member: &Identity<'_>) -> messages::LeaveGroupRequest {
     let identity = messages::leave_group_request::MemberIdentity::default()
-        .with_member_id(StrBytes::from_string(member.member_id.clone()))
-        .with_group_instance_id(instance_id(member));
+        .with_member_id(member.member_id())
+        .with_group_instance_id(member.instance_id());
     messages::LeaveGroupRequest::default()
-        .with_group_id(StrBytes::from_string(member.config.group_id.clone()).into())
+        .with_group_id(member.group_id())
         .with_members(vec![identity])
 }
 
-/// Encodes what the leader hands out, one blob a member. Members of this implementation also learn the counts that it
-/// was assigned with.
+/// Encodes the leader's assignments. Those of members of this implementation also carry the partition counts that the
+/// leader assigned with.
 pub(super) fn assignments(
     members: &[MemberSubscription],
     mut assigned: BTreeMap<String, TopicPartitions>,
@@ -105,7 +120,6 @@ pub(super) fn assignments(
         .collect()
 }
 
-/// Lists the partitions of an assignment.
 pub(super) fn partitions(assigned: TopicPartitions) -> BTreeSet<TopicPartition> {
     assigned
         .into_iter()
@@ -116,16 +130,12 @@ pub(super) fn partitions(assigned: TopicPartitions) -> BTreeSet<TopicPartition> 
         .collect()
 }
 
-fn by_topic(partitions: &BTreeSet<TopicPartition>) -> TopicPartitions {
+pub(super) fn by_topic(partitions: &BTreeSet<TopicPartition>) -> TopicPartitions {
     let mut topics = TopicPartitions::new();
     for tp in partitions {
         topics.entry(tp.topic.to_string()).or_default().push(tp.partition);
     }
     topics
-}
-
-fn instance_id(member: &Member) -> Option<StrBytes> {
-    member.config.instance_id.clone().map(StrBytes::from_string)
 }
 
 fn milliseconds(duration: Duration) -> i32 {

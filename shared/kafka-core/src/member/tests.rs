@@ -8,7 +8,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 use kafka_protocol::protocol::StrBytes;
 
-use super::answers::UNEXPLAINED_MAX;
+use super::responses::UNEXPLAINED_MAX;
 use super::{CommitIdentity, CommitPermission, Event, Member, MemberConfig, MemberError, Request};
 use crate::TopicPartition;
 use crate::assignor::Assignor;
@@ -18,7 +18,7 @@ const ME: &str = "processor-1";
 const LEADER: &str = "processor-0";
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A member with a clock, spoken to as the coordinator would.
+/// A member and its clock; the test answers as the coordinator.
 struct Bench {
     member: Member,
     now: Instant,
@@ -28,7 +28,6 @@ fn partitions(indexes: &[i32]) -> BTreeSet<TopicPartition> {
     indexes.iter().map(|index| TopicPartition::new("orders", *index)).collect()
 }
 
-/// What a member's side of an exchange names, by topic.
 fn by_topic(indexes: &[i32]) -> BTreeMap<String, Vec<i32>> {
     if indexes.is_empty() {
         BTreeMap::new()
@@ -105,7 +104,7 @@ impl Bench {
         self.member.on_join(&response, self.now);
     }
 
-    /// Answers a JoinGroup of this member as the leader, beside `others` with the metadata they joined with.
+    /// Answers this member's JoinGroup: it leads, and `others` joined with their metadata.
     fn lead(&mut self, others: &[(&str, &[u8])], generation: i32) {
         let response = self.expect_join_as_leader(others).with_generation_id(generation);
         self.member.on_join(&response, self.now);
@@ -126,14 +125,13 @@ impl Bench {
             .with_members(others.chain([member(ME, mine)]).collect())
     }
 
-    /// Tells the member how many partitions the topic of orders has; `None` where the cluster does not know it.
+    /// Passes the partition count of the topic of orders; `None` if the cluster does not know the topic.
     fn count(&mut self, partitions: Option<i32>) {
         let counts = BTreeMap::from([("orders".to_owned(), partitions)]);
         self.member.on_partition_counts(counts, self.now);
     }
 
-    /// What the leader hands out, by member.
-    fn handed_out(
+    fn assigned_by_member(
         sync: &messages::SyncGroupRequest,
     ) -> BTreeMap<String, BTreeMap<String, Vec<i32>>> {
         sync.assignments
@@ -152,7 +150,7 @@ impl Bench {
         self.member.on_sync(&response, self.now);
     }
 
-    /// One whole rebalance that ends with `indexes` assigned.
+    /// Runs a rebalance that assigns `indexes`.
     fn rebalance(&mut self, generation: i32, indexes: &[i32]) {
         self.expect_join();
         self.answer_join(generation, LEADER);
@@ -190,7 +188,7 @@ impl Bench {
 }
 
 #[test]
-fn a_new_member_takes_the_id_it_is_given_and_joins_again() {
+fn a_new_member_joins_again_with_the_id_it_was_given() {
     let mut bench = Bench::new(Assignor::CooperativeSticky);
     assert_eq!(bench.expect_join().member_id.as_str(), "");
     bench.refuse_join(ResponseError::MemberIdRequired);
@@ -325,7 +323,7 @@ fn a_lost_connection_costs_no_partition_in_any_state() {
 }
 
 #[test]
-fn an_error_without_a_meaning_is_retried_for_30_s_with_growing_pauses() {
+fn an_unexplained_error_is_retried_for_30_s_with_growing_pauses() {
     let mut bench = Bench::stable(Assignor::CooperativeSticky);
     bench.request();
     let begun = bench.now;
@@ -345,7 +343,7 @@ fn an_error_without_a_meaning_is_retried_for_30_s_with_growing_pauses() {
 }
 
 #[test]
-fn an_error_without_a_meaning_ends_the_membership_whichever_request_meets_it() {
+fn an_unexplained_error_ends_the_membership_whichever_request_it_answers() {
     let refused = |request| {
         Event::Fatal(MemberError::Refused { request, error: ResponseError::UnknownServerError })
     };
@@ -359,7 +357,7 @@ fn an_error_without_a_meaning_ends_the_membership_whichever_request_meets_it() {
     }
     assert_eq!(events, [refused("JoinGroup")]);
 
-    // Each JoinGroup is answered well and each SyncGroup is not.
+    // Each JoinGroup succeeds and each SyncGroup fails.
     let mut bench = Bench::new(Assignor::CooperativeSticky);
     let begun = bench.now;
     let mut events = Vec::new();
@@ -376,7 +374,7 @@ fn an_error_without_a_meaning_ends_the_membership_whichever_request_meets_it() {
 }
 
 #[test]
-fn an_error_without_a_meaning_is_forgotten_once_the_coordinator_answers_well() {
+fn an_unexplained_error_is_forgotten_after_a_success() {
     let mut bench = Bench::stable(Assignor::CooperativeSticky);
     let begun = bench.now;
     while bench.now < begun + 3 * UNEXPLAINED_MAX {
@@ -387,7 +385,7 @@ fn an_error_without_a_meaning_is_forgotten_once_the_coordinator_answers_well() {
 }
 
 #[test]
-fn a_second_member_with_the_same_static_identity_is_named() {
+fn a_second_member_with_the_same_instance_id_is_named_in_the_error() {
     let mut bench = Bench::stable(Assignor::CooperativeSticky);
     bench.member.config.instance_id = Some("replica-7".to_owned());
     bench.heartbeat(ResponseError::FencedInstanceId.code());

@@ -1,42 +1,45 @@
-//! Leaving out what aborted transactions wrote, as a consumer with `isolation.level=read_committed` does.
+//! Filtering the records of aborted transactions, as a consumer with `isolation.level=read_committed` does.
 //!
-//! A response lists the aborted transactions that touch it: each producer with the first offset of its transaction.
-//! From that offset on, that producer's transactional batches are left out, up to its ABORT marker. A list belongs to
-//! its response: the next response repeats what still applies.
+//! A fetch response lists the aborted transactions in its range: each producer id with the first offset of its
+//! transaction. The consumer skips that producer's transactional batches from this offset up to its ABORT marker. A list
+//! belongs to its response; the next response lists again what still applies.
+//!
+//! Fetch: <https://kafka.apache.org/protocol#The_Messages_Fetch>, transactions:
+//! [KIP-98](https://cwiki.apache.org/confluence/display/KAFKA/KIP-98+-+Exactly+Once+Delivery+and+Transactional+Messaging).
 
 use std::collections::BTreeSet;
 
-use super::BatchHeader;
+use super::header::BatchHeader;
 use super::records::{ControlMarker, RecordBatch};
 
 /// The aborted transactions of one partition in one fetch response.
 #[derive(Clone, Debug, Default)]
 pub struct AbortedTransactions {
-    /// First offset and producer id of transactions that begin after the batches seen so far.
+    /// First offset and producer id of transactions that begin after the batches read so far.
     ahead: BTreeSet<(i64, i64)>,
-    /// Producers in the middle of an aborted transaction.
+    /// Ids of producers with an aborted transaction at the current batch.
     producers: BTreeSet<i64>,
 }
 
 impl AbortedTransactions {
-    /// Takes the response's list of (producer id, first offset), in any order.
+    /// Creates the filter from the response's list of `(producer id, first offset)`, in any order.
     pub fn new(listed: impl IntoIterator<Item = (i64, i64)>) -> Self {
         let ahead = listed.into_iter().map(|(producer, first)| (first, producer)).collect();
         Self { ahead, producers: BTreeSet::new() }
     }
 
-    /// Returns whether the records of `batch` are to be delivered: not if an aborted transaction wrote them, nor if
-    /// they are markers. Has to be asked about every batch of the response, once each and in order.
+    /// Returns whether the records of `batch` are to be delivered: they are not if the batch is a control batch or
+    /// belongs to an aborted transaction. Call it once for every batch of the response, in order.
     pub fn delivers(&mut self, batch: &RecordBatch) -> bool {
-        self.judge(batch.header(), || batch.marker())
+        self.is_delivered(batch.header(), || batch.marker())
     }
 
-    /// Returns the same about a batch that cannot be opened.
+    /// Returns the same for a batch that cannot be opened.
     pub fn delivers_unopened(&mut self, header: &BatchHeader) -> bool {
-        self.judge(header, || None)
+        self.is_delivered(header, || None)
     }
 
-    fn judge(
+    fn is_delivered(
         &mut self,
         header: &BatchHeader,
         marker: impl FnOnce() -> Option<ControlMarker>,

@@ -1,20 +1,21 @@
-//! Building batches: for records that have to be written exactly, for brokers in tests, and for tests of what reads batches.
+//! Building batches: for records that must be written byte for byte, for brokers in tests, and for tests of readers.
 
 use std::io;
 
 use bytes::Bytes;
 
+use super::header::{CONTROL, HEADER_BYTES, LOG_APPEND_TIME, TRANSACTIONAL};
+use super::records::ControlMarker;
 use super::varint::write_varlong;
-use super::{CONTROL, ControlMarker, HEADER_BYTES, LOG_APPEND_TIME, TRANSACTIONAL};
 use crate::compression::Compression;
 
 const MAGIC: u8 = 2;
-/// Leader epoch, magic and checksum: what the length counts besides the bytes under the checksum.
+/// Leader epoch, magic and checksum, which the length counts besides the bytes under the checksum.
 const BEFORE_CHECKED_BYTES: usize = 9;
 
 /// Builds one batch of format 2, record by record.
 ///
-/// It can say what no client's library would: null, repeated and binary headers, gaps in the offsets, markers.
+/// It can write what client libraries do not: binary header names, gaps in the offsets, transaction markers, damage.
 #[derive(Clone, Debug)]
 pub struct BatchBuilder {
     base_offset: i64,
@@ -32,7 +33,7 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// Begins an uncompressed batch whose first record has the offset `base_offset`.
+    /// Creates an uncompressed batch whose first record has the offset `base_offset`.
     pub fn new(base_offset: i64) -> Self {
         Self {
             base_offset,
@@ -50,7 +51,7 @@ impl BatchBuilder {
         }
     }
 
-    /// Returns the batch by which a coordinator ends a producer's transaction.
+    /// Returns the control batch that ends a producer's transaction.
     ///
     /// # Errors
     /// As [`BatchBuilder::build`].
@@ -69,21 +70,21 @@ impl BatchBuilder {
         batch.record(0, Some(&[0, 0, high, low]), Some(&value), &[]).build()
     }
 
-    /// Packs the records by `compression`.
+    /// Compresses the records.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
         self
     }
 
-    /// Names the epoch of the leader that appends the batch.
+    /// Sets the epoch of the partition leader that appends the batch.
     #[must_use]
     pub fn leader_epoch(mut self, leader_epoch: i32) -> Self {
         self.leader_epoch = leader_epoch;
         self
     }
 
-    /// Names the idempotent producer and the sequence number of the first record.
+    /// Sets the idempotent producer, its epoch and the sequence number of the first record.
     #[must_use]
     pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
         self.producer_id = id;
@@ -92,14 +93,14 @@ impl BatchBuilder {
         self
     }
 
-    /// Makes the batch part of a transaction of this producer.
+    /// Makes the batch a part of a transaction of this producer.
     #[must_use]
     pub fn transaction(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
         self.attributes |= TRANSACTIONAL;
         self.producer(id, epoch, base_sequence)
     }
 
-    /// Gives all records the time at which the broker appended them.
+    /// Gives all records the time of the append, in milliseconds since 1970.
     #[must_use]
     pub fn log_append_time(mut self, appended_ms: i64) -> Self {
         self.attributes |= LOG_APPEND_TIME;
@@ -107,7 +108,7 @@ impl BatchBuilder {
         self
     }
 
-    /// Appends a record; headers are names and values in their order.
+    /// Appends a record. The timestamp is in milliseconds since 1970; the headers keep their order.
     #[must_use]
     pub fn record(
         mut self,
@@ -133,7 +134,7 @@ impl BatchBuilder {
         self.raw_record(&body)
     }
 
-    /// Appends `body` as if it were a record: its length prefix is right, whatever it contains.
+    /// Appends any bytes as a record, with the right length prefix.
     #[must_use]
     pub fn raw_record(mut self, body: &[u8]) -> Self {
         write_nullable(Some(body), &mut self.records);
@@ -142,31 +143,31 @@ impl BatchBuilder {
         self
     }
 
-    /// Appends bytes that are no record and not counted as one.
+    /// Appends bytes that are not counted as a record.
     #[must_use]
     pub fn raw_bytes(mut self, bytes: &[u8]) -> Self {
         self.records.extend_from_slice(bytes);
         self
     }
 
-    /// Claims another number of records than there are.
+    /// Declares another number of records than there are.
     #[must_use]
     pub fn claim_records(mut self, count: i32) -> Self {
         self.record_count = count;
         self
     }
 
-    /// Leaves out offsets, as compaction does; also after the last record.
+    /// Leaves a gap in the offsets, as compaction does, also after the last record.
     #[must_use]
     pub fn skip_offsets(mut self, count: u32) -> Self {
         self.next_offset += i64::from(count);
         self
     }
 
-    /// Returns the batch as it goes over the wire.
+    /// Returns the encoded batch.
     ///
     /// # Errors
-    /// When records cannot be packed, or the batch is too long for its own fields.
+    /// When the codec fails, or the batch is too long for its length fields.
     pub fn build(self) -> io::Result<Bytes> {
         let packed = self.compression.compress(&self.records)?;
         let last_delta = (self.next_offset - self.base_offset - 1).max(0);
@@ -207,6 +208,6 @@ fn write_nullable(bytes: Option<&[u8]>, into: &mut Vec<u8>) {
 }
 
 fn write_length(length: usize, into: &mut Vec<u8>) {
-    // No slice is longer than an i64 can count.
+    // Every slice's length fits in an i64.
     write_varlong(i64::try_from(length).unwrap_or(i64::MAX), into);
 }

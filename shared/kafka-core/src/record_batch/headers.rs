@@ -8,16 +8,16 @@ use super::varint::Cursor;
 /// One header of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<'a> {
-    /// The name: UTF-8 by convention only.
+    /// The name, UTF-8 by convention only.
     pub name: &'a [u8],
-    /// The value; null and empty are different values.
+    /// The value; null and empty differ.
     pub value: Option<&'a [u8]>,
 }
 
-/// The headers of one record, in their order, repeated names included. Copying copies a pointer.
+/// The headers of one record in their order, including repeated names. Copying copies a pointer.
 ///
-/// Their structure was checked when the record was decoded, so reading them cannot fail; names and values are found
-/// anew by each iteration, and a record whose headers nobody reads costs nothing more.
+/// Their structure was checked when the record was decoded, so reading them cannot fail. Each iteration parses names and
+/// values again, so headers that are not read cost nothing more.
 #[derive(Clone, Copy)]
 pub struct Headers<'a> {
     count: usize,
@@ -28,7 +28,7 @@ impl<'a> Headers<'a> {
     /// The headers of a record that has none.
     pub const EMPTY: Headers<'static> = Headers { count: 0, bytes: &[] };
 
-    /// Checks and takes the headers that end a record: all of `cursor`, or `None`.
+    /// Reads the headers that end a record; `None` unless they take all of `cursor`.
     #[inline]
     pub(super) fn read_all(cursor: &mut Cursor<'a>) -> Option<Self> {
         let count = usize::try_from(cursor.varint()?).ok()?;
@@ -56,7 +56,7 @@ impl<'a> Headers<'a> {
         HeaderIter { left: self.count, cursor: Cursor::new(self.bytes) }
     }
 
-    /// Returns the last header called `name`, the one that counts by Kafka's convention.
+    /// Returns the last header called `name`, as `Headers.lastHeader` of Kafka's Java client does.
     pub fn last(&self, name: &[u8]) -> Option<Header<'a>> {
         self.iter().filter(|header| header.name == name).last()
     }

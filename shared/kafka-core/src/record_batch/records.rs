@@ -1,14 +1,16 @@
 //! The records of one opened batch.
+//!
+//! Layout: <https://kafka.apache.org/documentation/#record>.
 
 use std::iter::FusedIterator;
 
 use bytes::Bytes;
 
-use super::BatchHeader;
+use super::header::BatchHeader;
 use super::headers::Headers;
 use super::varint::Cursor;
 
-/// A batch whose checksum was right and whose records are unpacked. Cloning copies pointers.
+/// A batch with a verified checksum and decompressed records. Cloning copies pointers.
 #[derive(Clone, Debug)]
 pub struct RecordBatch {
     header: BatchHeader,
@@ -17,54 +19,53 @@ pub struct RecordBatch {
 
 /// One record, borrowed from its batch.
 ///
-/// Whatever is to outlive the batch has to be copied out of it: a slice of a few bytes would keep a whole fetch
-/// response in memory.
+/// Copy what has to outlive the batch: a slice of a few bytes would keep a whole fetch response in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// The record's offset.
+    /// The record's offset in its partition.
     pub offset: i64,
-    /// Milliseconds since 1970: when the producer made the record, or, where the topic says so, when the broker
-    /// appended it.
+    /// In milliseconds since 1970: when the producer created the record, or with `message.timestamp.type=LogAppendTime`
+    /// when the broker appended it. −1 stands for no timestamp.
     pub timestamp_ms: i64,
-    /// The key; null and empty are different keys.
+    /// The key; null and empty differ.
     pub key: Option<&'a [u8]>,
     /// The value; null is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// The headers in their order.
+    /// The headers in the order of the record.
     pub headers: Headers<'a>,
 }
 
-/// A piece of a batch that is no record.
+/// A range of a batch that cannot be decoded as a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UndecodableRecord<'a> {
-    /// The piece's offset. Where the piece does not tell its own, the lowest that it can have, which is the right one
-    /// in every batch that was not compacted.
+    /// The first offset of the range. If the bytes do not tell it, it is the lowest possible one, which is right in
+    /// every batch that was not compacted.
     pub first_offset: i64,
-    /// The last offset for which the piece stands: that of the batch when nothing after it can be told apart.
+    /// The last offset of the range: the last one of the batch if no later record can be found.
     pub last_offset: i64,
-    /// The bytes, without their length prefix where they had a usable one.
+    /// The bytes, without their length prefix if that was usable.
     pub raw: &'a [u8],
-    /// What is wrong with it.
+    /// What is wrong with the bytes.
     pub fault: RecordFault,
 }
 
 /// What is wrong with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordFault {
-    /// The length is no number or reaches beyond the batch: the rest of the batch is one piece.
+    /// The length is malformed or reaches beyond the batch. The rest of the batch is one range.
     Length,
-    /// A field reaches beyond the record, or bytes are left after the last one.
+    /// A field reaches beyond the record, or bytes follow the last field.
     Fields,
-    /// The offset does not lie between the record before it and the end of the batch.
+    /// The offset does not lie between the record before and the end of the batch.
     Offset,
-    /// The batch ends before its last record; the piece has no bytes.
+    /// The batch ends before its last record. The range has no bytes.
     Missing,
     /// Bytes follow the last record that the batch declares.
     Surplus,
 }
 
 impl RecordFault {
-    /// Returns what is wrong in a few words.
+    /// Returns a description for dead letters and log lines.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Length => "record length reaches beyond its batch",
@@ -76,19 +77,19 @@ impl RecordFault {
     }
 }
 
-/// What a control record says about its producer's transaction.
+/// The type of a control record: how its producer's transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlMarker {
     /// The transaction was aborted.
     Abort,
     /// The transaction was committed.
     Commit,
-    /// A kind of control record that does not concern consumers.
+    /// A control record that does not concern consumers, with its type.
     Other(i16),
 }
 
 impl ControlMarker {
-    /// Returns the marker's number on the wire.
+    /// Returns the type in the control record's key.
     pub fn code(self) -> i16 {
         match self {
             Self::Abort => 0,
@@ -103,13 +104,13 @@ impl RecordBatch {
         Self { header, records }
     }
 
-    /// Returns what the batch says about itself.
+    /// Returns the batch's header.
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }
 
-    /// Walks the records in order. Offsets rise strictly and lie within the batch, whatever the batch contains; what
-    /// has no offset left to take (bytes after a record with the batch's last offset) is left out.
+    /// Iterates over the records in order. The offsets are strictly ascending and within the batch, whatever it
+    /// contains. Bytes after a record with the batch's last offset are left out, because no offset is left for them.
     pub fn records(&self) -> Records<'_> {
         let header = &self.header;
         let timestamps = if header.is_log_append_time() {
@@ -128,8 +129,8 @@ impl RecordBatch {
         }
     }
 
-    /// Walks the records from the offset `position` on: a broker answers with whole batches, also where the position
-    /// lies in the middle of one.
+    /// Iterates over the records from the offset `position` on. A broker returns complete batches even if the fetch
+    /// offset lies inside one.
     pub fn records_from(&self, position: i64) -> Records<'_> {
         let mut records = self.records();
         if self.header.base_offset < position {
@@ -138,7 +139,7 @@ impl RecordBatch {
         records
     }
 
-    /// Returns what the first record of a control batch says; `None` where it has none or says nothing.
+    /// Returns the type of a control batch's first record; `None` if there is none or its key is too short.
     pub fn marker(&self) -> Option<ControlMarker> {
         let first = self.records().next()?.ok()?;
         let [_, _, high, low, ..] = *first.key? else {
@@ -156,12 +157,12 @@ impl RecordBatch {
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     cursor: Cursor<'a>,
-    /// How many more records the batch declares.
+    /// The number of declared records that follow.
     left: i32,
     base_offset: i64,
     /// The lowest offset that the next record can have.
     lowest_offset: i64,
-    /// The highest one that leaves an offset for each record after it: a wrong offset must not cost the others theirs.
+    /// The highest offset that leaves one for each record after it: a wrong offset must not use up those of the others.
     highest_offset: i64,
     last_offset: i64,
     timestamps: Timestamps,
@@ -169,7 +170,7 @@ pub struct Records<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum Timestamps {
-    /// Each record adds its own to this one.
+    /// Each record adds its delta to this one.
     From(i64),
     /// All have this one.
     All(i64),
@@ -236,27 +237,27 @@ impl<'a> Records<'a> {
         })
     }
 
-    /// Hands on one piece whose length was usable, so that the records after it can be read.
+    /// Returns one undecodable range whose length was usable, so that the records after it can be read.
     #[cold]
     fn single(&mut self, body: &'a [u8], fault: RecordFault) -> Option<<Self as Iterator>::Item> {
         if self.last_offset < self.lowest_offset {
             return self.rest(fault);
         }
         let possible = self.lowest_offset..=self.highest_offset;
-        let told = self.told_offset(body).filter(|told| possible.contains(told));
-        let offset = told.unwrap_or(self.lowest_offset);
+        let stated = self.stated_offset(body).filter(|stated| possible.contains(stated));
+        let offset = stated.unwrap_or(self.lowest_offset);
         self.advance_past(offset);
         Some(Err(UndecodableRecord { first_offset: offset, last_offset: offset, raw: body, fault }))
     }
 
-    fn told_offset(&self, body: &[u8]) -> Option<i64> {
+    fn stated_offset(&self, body: &[u8]) -> Option<i64> {
         let mut cursor = Cursor::new(body);
         cursor.byte()?;
         cursor.varlong()?;
         self.base_offset.checked_add(i64::from(cursor.varint()?))
     }
 
-    /// Ends the walk, with a last piece where declared records are missing or undeclared bytes are left.
+    /// Ends the iteration, with a last range if declared records are missing or undeclared bytes are left.
     #[cold]
     fn end(&mut self) -> Option<<Self as Iterator>::Item> {
         if self.left > 0 {
@@ -268,7 +269,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Hands on everything that is left as one piece for all offsets that are left.
+    /// Returns all remaining bytes as one range of all remaining offsets.
     #[cold]
     fn rest(&mut self, fault: RecordFault) -> Option<<Self as Iterator>::Item> {
         let raw = self.cursor.rest();
@@ -289,7 +290,7 @@ impl<'a> Records<'a> {
         while let Some(item) = ahead.next() {
             let last = match item {
                 Ok(record) => record.offset,
-                Err(piece) => piece.last_offset,
+                Err(range) => range.last_offset,
             };
             if position <= last {
                 return;
@@ -300,7 +301,7 @@ impl<'a> Records<'a> {
     }
 }
 
-/// Returns the highest offset that the first record can have; all offsets of the batch where its count is no guide.
+/// Returns the highest possible offset of the first record: the batch's last offset if its record count is implausible.
 fn highest_first_offset(header: &BatchHeader) -> i64 {
     let others = i64::from(header.record_count) - 1;
     let highest = header.last_offset - others.max(0);

@@ -1,6 +1,10 @@
 mod properties;
 
+use bytes::Bytes;
+
+use super::raw::{ATTRIBUTES_AT, CRC_AT};
 use super::*;
+use crate::compression::Compression;
 
 const MAX: usize = 1 << 20;
 const CODECS: [Compression; 5] = [
@@ -11,7 +15,7 @@ const CODECS: [Compression; 5] = [
     Compression::Zstd,
 ];
 
-/// What came out of a batch, owned: offset and value of records, offsets and bytes of pieces.
+/// An owned item of a batch: offset and value of a record, or offsets and bytes of an undecodable range.
 #[derive(Debug, PartialEq)]
 enum Item {
     Record(i64, Option<Vec<u8>>),
@@ -76,7 +80,7 @@ mod splitting {
     }
 
     #[test]
-    fn a_length_that_cannot_be_one_ends_the_split_with_the_rest_as_one_malformed_batch() {
+    fn an_impossible_length_makes_the_rest_one_malformed_batch() {
         for length in [i32::MIN, -1, 0, 13] {
             let mut bytes = three(7).build().unwrap().to_vec();
             bytes[8..12].copy_from_slice(&length.to_be_bytes());
@@ -108,7 +112,7 @@ mod opening {
         for at in CRC_AT..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x10;
-            // A last offset or count that contradicts itself is found before the checksum is looked at.
+            // A last offset or count that contradicts itself is found before the checksum is verified.
             assert!(["crc", "malformed"].contains(&kind(damaged)), "byte {at}");
         }
     }
@@ -124,7 +128,7 @@ mod opening {
     }
 
     #[test]
-    fn each_fault_has_its_name() {
+    fn each_fault_has_its_label() {
         let bytes = three(7).build().unwrap().to_vec();
 
         let mut unknown = bytes.clone();
@@ -153,7 +157,7 @@ mod opening {
     }
 
     #[test]
-    fn an_error_tells_the_offsets_and_its_cause() {
+    fn an_error_names_the_offsets_and_its_cause() {
         let mut bytes = three(7).build().unwrap().to_vec();
         *bytes.last_mut().unwrap() ^= 1;
         let raw = batches(bytes.into()).next().unwrap();
@@ -164,7 +168,7 @@ mod opening {
     }
 
     #[test]
-    fn records_that_unpack_to_more_than_allowed_are_an_error() {
+    fn records_that_decompress_to_more_than_allowed_are_an_error() {
         for codec in CODECS {
             let batch = BatchBuilder::new(0).record(0, None, Some(&[0; 10_000]), &[]);
             let raw = batches(batch.compression(codec).build().unwrap()).next().unwrap();
@@ -176,7 +180,7 @@ mod opening {
 
     /// Message formats 0 and 1: offset, size, CRC-32, magic, attributes, timestamp in format 1, key, value.
     #[test]
-    fn messages_of_the_old_formats_are_reported_with_their_offset_and_passed_over() {
+    fn messages_of_the_old_formats_are_reported_with_their_offset_and_skipped() {
         for magic in [0_u8, 1] {
             let timestamp: &[u8] = if magic == 1 { &[0; 8] } else { &[] };
             let fields =
@@ -196,7 +200,7 @@ mod reading {
     use super::*;
 
     #[test]
-    fn keys_values_timestamps_and_headers_come_out_as_they_went_in() {
+    fn keys_values_timestamps_and_headers_are_read_as_they_were_written() {
         for codec in CODECS {
             let batch = open_one(three(7).compression(codec).build().unwrap());
             let records: Vec<_> = batch.records().map(Result::unwrap).collect();
@@ -248,7 +252,7 @@ mod reading {
     }
 
     #[test]
-    fn a_position_inside_a_batch_skips_what_lies_below_it() {
+    fn a_position_inside_a_batch_skips_the_records_below_it() {
         let batch = BatchBuilder::new(10)
             .record(0, None, Some(b"a"), &[])
             .raw_record(b"\0")
@@ -278,7 +282,7 @@ mod undecodable {
 
     /// Bodies are attributes, timestamp, offset (as zigzag: 2 is 1), key, value, headers.
     #[test]
-    fn every_way_in_which_fields_can_be_wrong_is_found() {
+    fn every_malformed_field_is_found() {
         let wrong: [(&[u8], RecordFault); 9] = [
             (b"", RecordFault::Fields),
             (b"\0\0", RecordFault::Fields),
@@ -301,7 +305,7 @@ mod undecodable {
     }
 
     #[test]
-    fn a_piece_of_a_compacted_batch_has_the_offset_that_it_tells_if_that_is_possible() {
+    fn a_range_of_a_compacted_batch_has_its_stated_offset_if_that_is_possible() {
         let compacted = |body: &[u8]| {
             let batch = BatchBuilder::new(0).raw_record(body).skip_offsets(8);
             items(batch.record(0, None, Some(b"b"), &[]))
@@ -314,7 +318,7 @@ mod undecodable {
     }
 
     #[test]
-    fn broken_framing_makes_one_piece_of_the_rest_of_the_batch() {
+    fn broken_framing_makes_the_rest_of_the_batch_one_range() {
         for length in [&b"\x01"[..], b"\xfe\xff\xff\xff\x0f", b"\x80\x80\x80\x80\x80\x80", b"\x7e"]
         {
             let batch = BatchBuilder::new(5)
@@ -328,7 +332,7 @@ mod undecodable {
     }
 
     #[test]
-    fn records_that_were_claimed_and_are_not_there_are_one_piece() {
+    fn declared_records_that_are_missing_are_one_range() {
         for claimed in [2, i32::MAX] {
             let batch = BatchBuilder::new(5).record(0, None, Some(b"a"), &[]);
             let batch = batch.skip_offsets(2).claim_records(claimed);
@@ -338,14 +342,14 @@ mod undecodable {
     }
 
     #[test]
-    fn a_piece_that_no_offset_is_left_for_is_left_out() {
+    fn a_range_without_an_offset_is_left_out() {
         let batch = BatchBuilder::new(5).record(0, None, Some(b"a"), &[]);
         let batch = batch.raw_bytes(b"\x04\0\0").claim_records(3);
         assert_eq!(items(batch), [record(5, b"a")]);
     }
 
     #[test]
-    fn bytes_that_no_record_claims_are_one_piece_while_offsets_are_left() {
+    fn surplus_bytes_are_one_range_while_offsets_are_left() {
         let batch = BatchBuilder::new(5).record(0, None, Some(b"a"), &[]).raw_bytes(b"more");
         let piece = Item::Piece(6, 7, b"more".to_vec(), RecordFault::Surplus);
         assert_eq!(items(batch.clone().skip_offsets(2)), [record(5, b"a"), piece]);
@@ -435,7 +439,7 @@ mod transactions {
     }
 
     #[test]
-    fn markers_say_what_they_are_and_others_say_nothing() {
+    fn control_records_have_their_type_and_others_have_none() {
         for kind in [ControlMarker::Abort, ControlMarker::Commit, ControlMarker::Other(4)] {
             assert_eq!(open_one(marker(0, 1, kind)).marker(), Some(kind));
         }

@@ -1,4 +1,6 @@
-//! Reading and writing the variable-length integers of records: zigzag, seven bits a byte, lowest first.
+//! The variable-length integers of records: zigzag, seven bits a byte, lowest first.
+//!
+//! Encoding: `VARINT` and `VARLONG` in <https://kafka.apache.org/protocol#protocol_types>.
 
 /// The unread rest of a slice. Every read either takes all of its bytes or returns `None`.
 #[derive(Clone, Copy, Debug)]
@@ -75,14 +77,14 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// Reads a length and that many bytes.
+    /// Reads a length and as many bytes.
     #[inline]
     pub(super) fn sized_bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.varint()?).ok()?;
         self.bytes(length)
     }
 
-    /// Reads a length and that many bytes; a negative length stands for null.
+    /// Reads a length and as many bytes; a negative length stands for null.
     #[expect(clippy::option_option, reason = "outside: whether it could be read; inside: null")]
     #[inline]
     pub(super) fn nullable_bytes(&mut self) -> Option<Option<&'a [u8]>> {
@@ -93,7 +95,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Appends `value`, in as few bytes as it needs.
+/// Appends `value` in as few bytes as possible.
 pub(super) fn write_varlong(value: i64, into: &mut Vec<u8>) {
     let mut raw = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while raw >= 0x80 {
@@ -111,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read_back(long: i64, int: i32) {
+        fn written_integers_are_read_back(long: i64, int: i32) {
             let mut bytes = Vec::new();
             write_varlong(long, &mut bytes);
             write_varlong(i64::from(int), &mut bytes);

@@ -12,7 +12,7 @@ fn the_leader_assigns_with_the_partition_counts_it_asked_for() {
     assert_eq!(bench.member.watched_topics(), Some(BTreeSet::from(["orders".to_owned()])));
     bench.count(Some(3));
     assert_eq!(
-        Bench::handed_out(&bench.expect_sync()),
+        Bench::assigned_by_member(&bench.expect_sync()),
         BTreeMap::from([
             ("processor-0".to_owned(), by_topic(&[0, 1])),
             (ME.to_owned(), by_topic(&[2]))
@@ -39,7 +39,7 @@ fn a_member_whose_subscription_is_unreadable_is_named_and_gets_nothing() {
             };
             assert_eq!(member_id, "other-1");
             bench.count(Some(3));
-            let handed_out = Bench::handed_out(&bench.expect_sync());
+            let handed_out = Bench::assigned_by_member(&bench.expect_sync());
             let expected =
                 [("other-1".to_owned(), by_topic(&[])), (ME.to_owned(), by_topic(&[0, 1, 2]))];
             assert_eq!(handed_out, BTreeMap::from(expected), "{assignor}");
@@ -110,7 +110,7 @@ fn a_topic_that_the_cluster_does_not_know_for_a_moment_keeps_its_assignment() {
         bench.member.drained(&partitions(&[0, 1, 2]));
         bench.lead(&[], 2);
         bench.count(None);
-        let handed_out = Bench::handed_out(&bench.expect_sync());
+        let handed_out = Bench::assigned_by_member(&bench.expect_sync());
         assert_eq!(handed_out, BTreeMap::from([(ME.to_owned(), by_topic(&[0, 1, 2]))]));
     }
 }
@@ -126,7 +126,7 @@ fn a_new_leader_takes_the_count_of_an_unknown_topic_from_what_members_own() {
     let mut bench = Bench::new(Assignor::CooperativeSticky);
     bench.lead(&[("other-1", &owner(&[0, 2])), ("other-2", &owner(&[i32::MAX, -1, 3]))], 2);
     bench.count(None);
-    let handed_out = Bench::handed_out(&bench.expect_sync());
+    let handed_out = Bench::assigned_by_member(&bench.expect_sync());
     assert_eq!(handed_out["other-1"], by_topic(&[0, 2]));
     assert_eq!(handed_out["other-2"], by_topic(&[3]));
     assert_eq!(handed_out[ME], by_topic(&[1]), "its last owner has left");
@@ -145,7 +145,7 @@ fn a_topic_of_its_own_that_was_never_known_is_asked_for_again_before_the_leader_
         }
     }
     assert_eq!(bench.now - begun, UNKNOWN_TOPIC_MAX);
-    assert_eq!(Bench::handed_out(&bench.expect_sync())[ME], by_topic(&[]));
+    assert_eq!(Bench::assigned_by_member(&bench.expect_sync())[ME], by_topic(&[]));
     bench.answer_sync(&[]);
     bench.count(Some(1));
     bench.expect_join();
@@ -158,7 +158,7 @@ fn an_unknown_topic_of_another_member_is_not_waited_for() {
     bench.lead(&[("other-1", &other.encode().unwrap())], 1);
     let counts = BTreeMap::from([("nowhere".to_owned(), None), ("orders".to_owned(), Some(2))]);
     bench.member.on_partition_counts(counts.clone(), bench.now);
-    assert_eq!(Bench::handed_out(&bench.expect_sync())[ME], by_topic(&[0, 1]));
+    assert_eq!(Bench::assigned_by_member(&bench.expect_sync())[ME], by_topic(&[0, 1]));
     bench.answer_sync(&[0, 1]);
     bench.member.on_partition_counts(counts, bench.now);
     assert!(bench.member.is_stable());
@@ -189,7 +189,7 @@ fn a_static_leader_that_restarts_assigns_nothing_and_has_the_group_rebalance_whe
         bench.member.drained(&partitions(&[0, 1]));
         bench.lead(&[], 2);
         bench.count(Some(3));
-        let handed_out = Bench::handed_out(&bench.expect_sync());
+        let handed_out = Bench::assigned_by_member(&bench.expect_sync());
         assert_eq!(handed_out[ME], by_topic(&[0, 1, 2]), "{assignor}");
     }
 }

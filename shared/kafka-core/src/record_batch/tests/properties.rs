@@ -28,7 +28,7 @@ fn codec() -> impl Strategy<Value = Compression> {
     prop::sample::select(CODECS.to_vec())
 }
 
-/// Reads everything there is and checks what holds for any input.
+/// Reads all bytes and checks the properties that hold for any input.
 fn walk(bytes: Bytes) -> Result<(), TestCaseError> {
     let length = bytes.len();
     let mut aborted = AbortedTransactions::new([(1, 0)]);
@@ -85,12 +85,12 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_are_survived(bytes in vec(any::<u8>(), 0..400)) {
+    fn random_bytes_do_not_panic(bytes in vec(any::<u8>(), 0..400)) {
         walk(bytes.into())?;
     }
 
     #[test]
-    fn damaged_batches_with_a_matching_checksum_are_survived(
+    fn damaged_batches_with_a_matching_checksum_do_not_panic(
         records in vec(owned_record(), 1..6),
         codec in codec(),
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
@@ -106,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_records_never_cost_a_readable_record_its_place(
+    fn damaged_records_hide_no_readable_record(
         bodies in vec(prop_oneof![
             vec(any::<u8>(), 0..12).prop_map(Some),
             Just(None),

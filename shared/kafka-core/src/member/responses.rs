@@ -1,4 +1,4 @@
-//! What the coordinator's answers do to a member.
+//! How a member acts on the coordinator's responses.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -6,18 +6,20 @@ use std::time::{Duration, Instant};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 
+use super::event::{Event, MemberError};
 use super::leading::UNKNOWN_TOPIC_MAX;
-use super::{Event, Member, MemberError, RETRY_BACKOFF, State, Unexplained, requests};
+use super::requests;
+use super::state::{Member, RETRY_BACKOFF, State, Unexplained};
 use crate::consumer_protocol::Assignment;
 use crate::error_code::{Disposition, disposition};
 
-/// How long errors without a meaning are retried before they are fatal.
+/// How long unexplained errors are retried before they end the membership.
 pub(super) const UNEXPLAINED_MAX: Duration = Duration::from_secs(30);
-/// The longest pause between two such tries.
+/// The longest backoff between two such tries.
 const UNEXPLAINED_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 impl Member {
-    /// Takes the answer to a JoinGroup.
+    /// Acts on the response to a JoinGroup.
     pub fn on_join(&mut self, response: &messages::JoinGroupResponse, now: Instant) {
         if !matches!(self.state, State::Joining) {
             return;
@@ -35,7 +37,7 @@ impl Member {
         self.generation = response.generation_id;
         self.is_leader = response.leader == response.member_id;
         let members = self.read_subscriptions(response);
-        // A static leader that has restarted need not assign, and watches the topics all the same (KIP-814).
+        // A static leader that has restarted must not assign, but still watches the topics (KIP-814).
         if !self.is_leader || response.skip_assignment {
             self.state = State::ReadyToSync { not_before: now, assignments: Vec::new() };
             return;
@@ -47,7 +49,7 @@ impl Member {
         };
     }
 
-    /// Takes the answer to a SyncGroup.
+    /// Acts on the response to a SyncGroup.
     pub fn on_sync(&mut self, response: &messages::SyncGroupResponse, now: Instant) {
         if !matches!(self.state, State::Syncing) {
             return;
@@ -84,14 +86,14 @@ impl Member {
         if !added.is_empty() {
             self.events.push_back(Event::Assigned(added));
         }
-        // After a revocation the member joins again, so that the next generation can hand on what it gave up.
+        // After a revocation the member joins again, so that the leader can assign the revoked partitions.
         self.state = State::Stable {
             next_heartbeat: now + self.config.heartbeat_interval,
             rejoin: !revoked.is_empty(),
         };
     }
 
-    /// Takes the answer to a Heartbeat.
+    /// Acts on the response to a Heartbeat.
     pub fn on_heartbeat(&mut self, response: &messages::HeartbeatResponse, now: Instant) {
         self.heartbeat_in_flight = false;
         let Some(error) = ResponseError::try_from_code(response.error_code) else {
@@ -103,14 +105,14 @@ impl Member {
             (_, State::Stable { .. } | State::Assigning { .. }) => {
                 self.on_error("Heartbeat", error, now);
             }
-            // An answer to a heartbeat of a state that has passed says nothing about the present one.
+            // A heartbeat of an earlier state says nothing about the current one.
             _ => {}
         }
     }
 
-    /// Takes an error that the coordinator answered to an OffsetCommit sent in `generation`.
+    /// Acts on the error code of an OffsetCommit that was sent in `generation`.
     ///
-    /// An error about an earlier generation is stale: the commit is repeated with the present identity.
+    /// An error about an earlier generation is ignored: the caller repeats the commit with the current identity.
     pub fn on_commit_error(&mut self, error: ResponseError, generation: i32, now: Instant) {
         if disposition(error) == Disposition::FindCoordinator {
             self.needs_coordinator = true;
@@ -172,11 +174,11 @@ impl Member {
         }
     }
 
-    /// Schedules the request that failed once more.
+    /// Schedules the failed request again.
     fn retry(&mut self, not_before: Instant) {
         match &mut self.state {
             State::Stable { next_heartbeat, .. } => *next_heartbeat = not_before,
-            // The group may have moved on while SyncGroup was under way, so the way back leads through JoinGroup.
+            // The generation may have changed while SyncGroup was in flight, so the member joins again.
             State::Unjoined { .. }
             | State::Joining
             | State::Assigning { .. }
