@@ -1,8 +1,8 @@
-//! The five ways in which a batch's records can be packed.
+//! Compression of a batch's records.
 //!
-//! Every reader is bounded: what unpacks to more than the caller allows is an error before it is memory.
-//! Snappy comes in two forms: the block format itself (librdkafka) and the stream of blocks that snappy-java writes
-//! (`SnappyOutputStream`, which is what the Java producer uses).
+//! Decompression is bounded: what exceeds the caller's limit is refused before memory is allocated for it. Snappy has
+//! two forms: a single block (librdkafka), and the stream of blocks of snappy-java's `SnappyOutputStream` (Java
+//! producer).
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -12,45 +12,47 @@ use ruzstd::decoding::StreamingDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::encoding::CompressionLevel;
 
-/// The start of a stream as snappy-java writes it, before two version numbers of four bytes.
+/// The first bytes of snappy-java's stream; two version numbers of four bytes follow.
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
 /// snappy-java's block size.
 const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
-/// How much larger than its packed form a buffer for unpacked records is made at first.
+/// Initial size of the buffer for decompressed records, as a multiple of the compressed size.
 const EXPECTED_RATIO: usize = 4;
 
-/// How the records of a batch are packed: the lowest three bits of its attributes.
+/// The codec of a batch's records: the lowest three bits of the batch's attributes.
+///
+/// Numbers: <https://kafka.apache.org/documentation/#recordbatch>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     None,
-    /// RFC 1952.
+    /// Members of RFC 1952, one or more.
     Gzip,
-    /// Snappy blocks, written as snappy-java's stream.
+    /// Snappy: a block or snappy-java's stream is read, the stream is written.
     Snappy,
-    /// An LZ4 frame.
+    /// LZ4 frames, one or more.
     Lz4,
-    /// A Zstandard frame.
+    /// Zstandard frames of RFC 8878, one or more.
     Zstd,
 }
 
-/// Why packed records could not be unpacked.
+/// Why records could not be decompressed.
 #[derive(Debug, thiserror::Error)]
 pub enum DecompressionError {
-    /// The records are larger than the caller allows.
-    #[error("the records unpack to more than {max} bytes")]
+    /// The records exceed the caller's limit.
+    #[error("the records decompress to more than {max} bytes")]
     TooLarge {
-        /// The caller's bound in bytes.
+        /// The caller's limit in bytes.
         max: usize,
     },
-    /// The packed bytes are not what the codec writes.
-    #[error("the packed bytes are damaged")]
+    /// The bytes are not valid for the codec.
+    #[error("the compressed bytes are damaged")]
     Damaged(#[source] io::Error),
 }
 
 impl Compression {
-    /// Returns the codec with this number in a batch's attributes, if there is one.
+    /// Returns the codec with this number in a batch's attributes; `None` for an unknown number.
     pub fn from_code(code: u8) -> Option<Self> {
         match code {
             0 => Some(Self::None),
@@ -73,10 +75,10 @@ impl Compression {
         }
     }
 
-    /// Returns `packed` unpacked, at most `max` bytes of it.
+    /// Decompresses `packed` to at most `max` bytes.
     ///
     /// # Errors
-    /// When it unpacks to more than `max` bytes, or is not what the codec writes.
+    /// When the result exceeds `max` bytes, or the input is not valid for the codec.
     pub fn decompress(self, packed: &[u8], max: usize) -> Result<Vec<u8>, DecompressionError> {
         let mut unpacked = Unpacked::new(packed.len(), max);
         match self {
@@ -92,10 +94,10 @@ impl Compression {
         Ok(unpacked.bytes)
     }
 
-    /// Returns `bytes` packed, for batches that are built here.
+    /// Compresses `bytes`.
     ///
     /// # Errors
-    /// When the codec cannot pack them, which no input in memory is known to cause.
+    /// When the codec fails; no input is known to cause that.
     pub fn compress(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         match self {
             Self::None => Ok(bytes.to_vec()),
@@ -125,7 +127,7 @@ impl Compression {
     }
 }
 
-/// What has been unpacked so far, and how much it may become.
+/// Decompressed bytes and their limit.
 struct Unpacked {
     bytes: Vec<u8>,
     max: usize,
@@ -141,7 +143,7 @@ impl Unpacked {
         self.max.saturating_sub(self.bytes.len())
     }
 
-    /// Takes all that `source` yields, reading one byte beyond what is allowed to see whether there is more.
+    /// Appends all of `source`. One byte beyond the limit is read to find out whether there is more.
     fn read(&mut self, source: impl Read) -> Result<(), DecompressionError> {
         let mut source = source.take(u64::try_from(self.left()).unwrap_or(u64::MAX));
         source.read_to_end(&mut self.bytes).map_err(DecompressionError::Damaged)?;
@@ -166,8 +168,8 @@ impl Unpacked {
         Ok(())
     }
 
-    /// Reads what follows the magic of a snappy-java stream: versions, then blocks behind their lengths. Streams may
-    /// have been appended to each other, magic included.
+    /// Reads snappy-java's stream after its magic: two versions, then blocks with their lengths. Other streams, each
+    /// with its magic, may follow.
     fn xerial(&mut self, stream: &[u8]) -> Result<(), DecompressionError> {
         let too_short = || damaged("a snappy stream ends early");
         let mut rest = stream.get(XERIAL_VERSIONS.len()..).ok_or_else(too_short)?;
@@ -185,7 +187,7 @@ impl Unpacked {
         Ok(())
     }
 
-    /// Reads each frame with a decoder of its own: a decoder's buffers are sized by its first frame.
+    /// Reads each frame with its own decoder, because a decoder's buffers are sized by its first frame.
     fn lz4_frames(&mut self, mut packed: &[u8]) -> Result<(), DecompressionError> {
         while !packed.is_empty() {
             self.read(lz4_flex::frame::FrameDecoder::new(&mut packed))?;
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_exact() {
+    fn the_limit_is_exact() {
         let bytes = vec![7; 100_000];
         for codec in ALL {
             let packed = codec.compress(&bytes).unwrap();
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_packs_to_nothing() {
+    fn no_bytes_are_read_back_as_no_bytes() {
         for codec in PACKED {
             let packed = codec.compress(&[]).unwrap();
             assert_eq!(codec.decompress(&packed, 10).unwrap(), Vec::<u8>::new(), "{codec:?}");
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_follow_each_other_are_one_text() {
+    fn concatenated_frames_are_one_text() {
         for codec in PACKED {
             let packed = [codec.compress(b"one ").unwrap(), codec.compress(b"two").unwrap()];
             let unpacked = codec.decompress(&packed.concat(), 100).unwrap();
@@ -287,21 +289,21 @@ mod tests {
     }
 
     #[test]
-    fn a_zstd_frame_to_skip_is_skipped() {
+    fn a_skippable_zstd_frame_is_skipped() {
         let frame = Compression::Zstd.compress(b"text").unwrap();
         let packed = [b"\x50\x2a\x4d\x18\x03\0\0\0abc", &frame[..]].concat();
         assert_eq!(Compression::Zstd.decompress(&packed, 100).unwrap(), b"text");
     }
 
     #[test]
-    fn a_snappy_block_that_claims_gigabytes_is_refused_before_it_is_memory() {
+    fn a_snappy_block_that_declares_gigabytes_is_refused_before_it_is_allocated() {
         let claim = b"\xff\xff\xff\xff\x0f rest";
         assert!(is_too_large(&Compression::Snappy.decompress(claim, 1 << 20)));
     }
 
     proptest! {
         #[test]
-        fn packing_and_unpacking_gives_the_same(bytes in proptest::collection::vec(0_u8..4, 0..5_000)) {
+        fn compressed_bytes_are_read_back(bytes in proptest::collection::vec(0_u8..4, 0..5_000)) {
             for codec in ALL {
                 let packed = codec.compress(&bytes).unwrap();
                 prop_assert_eq!(&codec.decompress(&packed, bytes.len()).unwrap(), &bytes);
@@ -309,7 +311,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_input_is_an_error_or_text_within_the_bound(
+        fn damaged_input_is_an_error_or_text_within_the_limit(
             bytes in proptest::collection::vec(any::<u8>(), 0..300),
             flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
             cut in any::<prop::sample::Index>(),

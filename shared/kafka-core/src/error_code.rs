@@ -1,32 +1,34 @@
-//! What a group member does about each of Kafka's error codes: the one table.
+//! The table of what a group member does about each error code of the group coordinator.
 //!
-//! Codes and their meaning: <https://kafka.apache.org/protocol#protocol_error_codes>.
+//! Error codes: <https://kafka.apache.org/protocol#protocol_error_codes>.
 
 use kafka_protocol::ResponseError;
 
 /// What to do about an error code that the group coordinator answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// Send the request again after a pause; nothing else has changed.
+    /// Send the request again after a backoff.
     Retry,
-    /// Ask for the group's coordinator again, then retry.
+    /// Look up the group's coordinator, then retry.
     FindCoordinator,
-    /// The group is rebalancing: join it again; what is owned stays owned until the group says otherwise.
+    /// The group is rebalancing: join it again. The member keeps its partitions until its next assignment.
     Rejoin,
-    /// The group does not know this member in this generation: everything owned is lost, nothing may be committed.
+    /// The coordinator does not know this member in this generation: all its partitions are lost, and it must not
+    /// commit.
     Fenced,
-    /// Join again with the member id that came with the answer (KIP-394).
+    /// Join again with the member id of the response (KIP-394).
     MemberIdAssigned,
-    /// Retry a few times, then give up: the code is unknown, or the broker failed in a way it cannot name.
+    /// Retry for a limited time, then end the membership: the code is unknown, or the broker failed unexpectedly.
     RetryBounded,
-    /// No retry can help: configuration, authorisation, or another process with the same static identity.
+    /// End the membership: no retry helps against wrong configuration, missing authorisation or another process with
+    /// the same `group.instance.id`.
     Fatal,
 }
 
 /// Returns what a member does about `error`, for every request it sends to the group coordinator.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "a foreign enum of all of Kafka's codes: the rest is one class"
+    reason = "a foreign enum of all of Kafka's codes: the rest is treated alike"
 )]
 pub fn disposition(error: ResponseError) -> Disposition {
     use ResponseError as E;

@@ -1,7 +1,7 @@
-//! Kafka's murmur2, the hash by which clients place keyed records on partitions.
+//! Kafka's murmur2, the hash by which clients choose the partition of a record with a key.
 //!
-//! The same as `org.apache.kafka.common.utils.Utils.murmur2`, so that a key lands on the partition on which every Java
-//! client puts it. It is no general murmur2: the seed is Kafka's, and the input is read little-endian.
+//! It equals `org.apache.kafka.common.utils.Utils.murmur2`, so a key gets the partition that Java's default partitioner
+//! gives it. The seed is Kafka's, and the input is read in little-endian words of 32 bits.
 
 use std::num::NonZeroU32;
 
@@ -10,9 +10,9 @@ const MULTIPLIER: u32 = 0x5bd1_e995;
 const SHIFT: u32 = 24;
 const POSITIVE: u32 = 0x7fff_ffff;
 
-/// Returns the hash of `data`: the bits of Java's (signed) result.
-pub fn murmur2(data: &[u8]) -> u32 {
-    // Java hashes an `int` length; no key or order id comes near where the two differ.
+/// Returns the hash of `data`: the bits of Java's signed result.
+fn murmur2(data: &[u8]) -> u32 {
+    // Java's length is an `int`; no record has a key that long.
     let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
     let (words, tail) = data.as_chunks::<4>();
 
@@ -32,12 +32,12 @@ pub fn murmur2(data: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// Returns the hash of `data` without its sign bit, which is what partitioners divide.
+/// Returns the hash of `data` without its sign bit, as Java's `Utils.toPositive`: partitioners divide this number.
 pub fn positive_murmur2(data: &[u8]) -> u32 {
     murmur2(data) & POSITIVE
 }
 
-/// Returns the partition, below `partitions`, on which Java's default partitioner puts `key`.
+/// Returns the partition, from 0 and below `partitions`, that Java's default partitioner chooses for `key`.
 pub fn partition_for_key(key: &[u8], partitions: NonZeroU32) -> i32 {
     (positive_murmur2(key) % partitions).cast_signed()
 }

@@ -1,4 +1,4 @@
-//! The name of one partition, the unit of assignment, reading and committing.
+//! A partition's name: the unit of assignment, fetching and committing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +7,8 @@ use std::sync::Arc;
 pub type NodeId = i32;
 
 /// One partition of one topic. Cloning copies a pointer to the topic's name.
+///
+/// Displays as `<topic>-<partition>`, as Kafka's own tools write it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
     /// The topic's name.

@@ -1,18 +1,21 @@
 //! The most even division of partitions that subscriptions allow, with few moves.
 //!
-//! A division is as even as it can be if and only if no member can get rid of a partition to a member that has at least
-//! two fewer, directly or along a chain of members each of which passes one partition on to the next (a cost-reducing
-//! path of a semi-matching: Harvey, Ladner, Lovász, Tamir, *Semi-matchings for bipartite graphs and load balancing*,
-//! 2006). So: owners keep theirs; the partitions without an owner go to the members with the least; then chains are
-//! found and applied until there is none, at first chains of partitions without an owner, which cost nothing.
+//! A chain moves one partition from each member to the next. A division is as even as possible if and only if no chain
+//! leads from a member to one with at least two fewer partitions (such a chain is a cost-reducing path of a
+//! semi-matching: Harvey, Ladner, Lovász, Tamir, *Semi-matchings for bipartite graphs and load balancing*, 2006).
 //!
-//! After a round of withheld partitions has been given up, the even division of that round is still within reach by
-//! placing partitions without an owner alone, so that the next round moves nothing more.
+//! 1. Owners keep their partitions.
+//! 2. Each partition without an owner goes to the subscriber with the fewest.
+//! 3. Chains are applied until there is none: first chains of partitions without an owner, which nobody has to revoke,
+//!    then chains of any partitions.
+//!
+//! When the owners have revoked the withheld partitions, step 2 alone can reach the same even division. So the next
+//! rebalance moves nothing more.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 
-/// A topic whose partitions are divided; members are numbered.
+/// A topic whose partitions are divided. Members are numbered from 0.
 pub(super) struct Topic {
     /// The members that subscribe to it, ascending.
     pub(super) subscribers: Vec<usize>,
@@ -20,27 +23,26 @@ pub(super) struct Topic {
     pub(super) owners: Vec<Option<usize>>,
 }
 
-/// Which partitions a chain may consist of.
+/// The partitions that a chain may move.
 #[derive(Clone, Copy)]
 enum Chains {
     OfFreePartitions,
     OfAnyPartitions,
 }
 
-/// A division that is being evened out.
 pub(super) struct Balance {
     topics: Vec<Topic>,
-    /// For each topic and partition, the member that has it.
-    holders: Vec<Vec<Option<usize>>>,
-    /// For each member, how many partitions of each topic it has.
+    /// By topic and partition: the member to which it is assigned.
+    assignees: Vec<Vec<Option<usize>>>,
+    /// By member and topic: the number of assigned partitions.
     counts: Vec<Vec<usize>>,
-    /// How many of these have no owner.
+    /// By member and topic: the number of assigned partitions without an owner.
     free_counts: Vec<Vec<usize>>,
-    /// For each member, how many partitions it has.
+    /// By member: the number of assigned partitions.
     loads: Vec<usize>,
 }
 
-/// One step of a chain: `from` passes a partition of `topic` on to `to`.
+/// One step of a chain: a partition of `topic` moves.
 struct Step {
     from: usize,
     to: usize,
@@ -48,11 +50,11 @@ struct Step {
 }
 
 impl Balance {
-    /// Begins with every partition at its owner.
+    /// Assigns every partition to its owner.
     pub(super) fn new(members: usize, topics: impl Iterator<Item = Topic>) -> Self {
         let topics: Vec<Topic> = topics.collect();
         let mut balance = Self {
-            holders: topics.iter().map(|topic| vec![None; topic.owners.len()]).collect(),
+            assignees: topics.iter().map(|topic| vec![None; topic.owners.len()]).collect(),
             counts: vec![vec![0; topics.len()]; members],
             free_counts: vec![vec![0; topics.len()]; members],
             loads: vec![0; members],
@@ -61,24 +63,24 @@ impl Balance {
         for topic in 0..balance.topics.len() {
             for partition in 0..balance.topics[topic].owners.len() {
                 if let Some(owner) = balance.topics[topic].owners[partition] {
-                    balance.give(topic, partition, owner);
+                    balance.assign(topic, partition, owner);
                 }
             }
         }
         balance
     }
 
-    /// Returns the holder of each partition of each topic; none where nobody subscribes.
-    pub(super) fn settle(mut self) -> Vec<Vec<Option<usize>>> {
+    /// Returns the assignee of each partition by topic; `None` for a topic without subscribers.
+    pub(super) fn solve(mut self) -> Vec<Vec<Option<usize>>> {
         self.place_free_partitions();
         self.apply(Chains::OfFreePartitions);
         self.apply(Chains::OfAnyPartitions);
-        self.holders
+        self.assignees
     }
 
-    fn give(&mut self, topic: usize, partition: usize, to: usize) {
+    fn assign(&mut self, topic: usize, partition: usize, to: usize) {
         let free = usize::from(self.topics[topic].owners[partition].is_none());
-        if let Some(from) = self.holders[topic][partition].replace(to) {
+        if let Some(from) = self.assignees[topic][partition].replace(to) {
             self.loads[from] -= 1;
             self.counts[from][topic] -= 1;
             self.free_counts[from][topic] -= free;
@@ -88,13 +90,13 @@ impl Balance {
         self.free_counts[to][topic] += free;
     }
 
-    /// Gives each partition without an owner to the subscriber with the least, and of these to the one with the least of
-    /// its topic. Topics take turns, so that a busy and an idle one end up spread alike.
+    /// Assigns each partition without an owner to the subscriber with the fewest partitions; among equals, to the one
+    /// with the fewest of this topic. The loop alternates between topics, so that each of them spreads over all members.
     fn place_free_partitions(&mut self) {
         let longest = self.topics.iter().map(|topic| topic.owners.len()).max().unwrap_or(0);
         for partition in 0..longest {
             for topic in 0..self.topics.len() {
-                if self.holders[topic].get(partition) != Some(&None) {
+                if self.assignees[topic].get(partition) != Some(&None) {
                     continue;
                 }
                 let least = self.topics[topic]
@@ -102,19 +104,18 @@ impl Balance {
                     .iter()
                     .min_by_key(|&&member| (self.loads[member], self.counts[member][topic]));
                 if let Some(&least) = least {
-                    self.give(topic, partition, least);
+                    self.assign(topic, partition, least);
                 }
             }
         }
     }
 
-    /// Applies chains until no member can get rid of a partition to one that has at least two fewer. Each chain makes
-    /// the division more even, so there is an end.
+    /// Applies chains until there is none. Each makes the division more even, so the loop ends.
     fn apply(&mut self, chains: Chains) {
         while let Some(chain) = self.find_chain(chains) {
             for step in chain {
                 if let Some(partition) = self.choose(&step, chains) {
-                    self.give(step.topic, partition, step.to);
+                    self.assign(step.topic, partition, step.to);
                 }
             }
         }
@@ -128,7 +129,8 @@ impl Balance {
         fullest.into_iter().find_map(|member| self.find_chain_from(member, chains))
     }
 
-    /// Returns a shortest chain from `start` to a member with at least two fewer, and of these the one with the least.
+    /// Returns a shortest chain from `start` to a member with at least two fewer partitions; among equally short ones,
+    /// the chain to the member with the fewest.
     fn find_chain_from(&self, start: usize, chains: Chains) -> Option<Vec<Step>> {
         let members = self.loads.len();
         let mut reached_by: Vec<Option<Step>> = (0..members).map(|_| None).collect();
@@ -158,8 +160,8 @@ impl Balance {
         None
     }
 
-    /// Returns the topic of which `from` can best pass a partition on to `to`: the one of which it has most in
-    /// comparison, so that the partitions of each topic spread as well.
+    /// Returns the topic of which a partition should move from `from` to `to`. It is the one that `from` has most of
+    /// compared to `to`, so that the partitions of each topic spread, too.
     fn best_topic(&self, from: usize, to: usize, chains: Chains) -> Option<usize> {
         let movable = match chains {
             Chains::OfFreePartitions => &self.free_counts[from],
@@ -174,11 +176,11 @@ impl Balance {
             .min_by_key(|&topic| Reverse(self.counts[from][topic] + others_of_receiver(topic)))
     }
 
-    /// Returns the partition for a step: one that `from` does not own, else the last.
+    /// Returns the partition for a step: preferably one that `from` does not own, then the last.
     fn choose(&self, step: &Step, chains: Chains) -> Option<usize> {
         let owners = &self.topics[step.topic].owners;
         (0..owners.len())
-            .filter(|&partition| self.holders[step.topic][partition] == Some(step.from))
+            .filter(|&partition| self.assignees[step.topic][partition] == Some(step.from))
             .filter(|&partition| match chains {
                 Chains::OfFreePartitions => owners[partition].is_none(),
                 Chains::OfAnyPartitions => true,
@@ -187,8 +189,8 @@ impl Balance {
     }
 }
 
-/// Returns the steps that lead to `end`, the last one first: each member receives only after it has passed on, so that
-/// no partition travels twice.
+/// Returns the steps that lead to `end`, the last one first. So each member passes a partition on before it receives
+/// one, and no partition moves twice.
 fn trace(mut reached_by: Vec<Option<Step>>, end: usize) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut at = end;
