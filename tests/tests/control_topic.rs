@@ -128,7 +128,7 @@ async fn running(servers: &str, scenario: &Scenario) -> Result<Participant> {
     let participant = Participant::start(&cluster(servers), &topic, 1, Role::Generator, "host");
     let mut instruction = participant.instruction();
     instruction.wait_for(Instruction::is_run).await.context("read the commands")?;
-    participant.say(RunState::Running, None, None);
+    participant.announce(RunState::Running, None, None);
     Ok(participant)
 }
 

@@ -1,19 +1,25 @@
-//! `order-console dashboard`: a page, and the API that it uses, over what `view` sees.
+//! `order-console dashboard`: a page, and the API that it uses, over the view.
 //!
 //! ```text
 //!  browser ──► access ──┬─► page      files of the binary
-//!                       ├─► api       what is seen; starting and stopping; dead letters
-//!                       └─► events    what is seen, as it changes
+//!                       ├─► api       the view; pause and resume; dead letters
+//!                       └─► events    the view, as it changes
 //! ```
 //!
-//! It is a process of its own: it takes nothing from the processors, and needs nothing of them. What it changes, it changes
-//! as the command line does: through the control topic, the replay topic and the actions topic.
+//! It is a process of its own: it takes nothing from the processors, and needs nothing of them. It changes things as the
+//! command line does: through the control topic, the replay topic and the actions topic.
 
 mod access;
 mod api;
+mod app;
+mod dead_letters;
 mod events;
 mod metrics;
+mod openapi;
 mod page;
+mod problem;
+mod responses;
+mod session;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,46 +28,26 @@ use anyhow::{Context as _, bail};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use http_server::{Limits, Places};
+use http_server::Limits;
 use service_runtime::{Check, Context};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use self::access::Access;
-use self::api::Jobs;
-use self::events::StreamOwner;
+use self::app::App;
 use crate::settings::ConsoleSettings;
 use crate::view::View;
 use crate::view::body::{ConnectionState, Snapshot};
 
 /// Connections at once: each page has some.
 const LIMITS: Limits = Limits::of_connections(256);
-/// Streams of events at once: browser tabs.
-const STREAMS_MAX: usize = 64;
-/// Streams of one session, or of one client without a session.
-const OWN_STREAMS_MAX: usize = 16;
-/// Requests at once that read the dead-letter topic.
-const READS_MAX: usize = 2;
-/// Replays and dismissals that wait for the one under way.
+/// Replays and dismissals that may wait for the one in progress.
 const JOBS_MAX: usize = 4;
-
 /// How long connections may stay open at the end.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
-/// What all requests share.
-struct App {
-    settings: ConsoleSettings,
-    context: Context,
-    view: View,
-    access: Access,
-    jobs: mpsc::Sender<api::Job>,
-    streams: Places<StreamOwner>,
-    reads: Semaphore,
-}
-
-/// Serves the dashboard until it is told to stop.
+/// Serves the dashboard until a signal.
 ///
 /// # Errors
 /// When there is no address to listen at, or it cannot be used.
@@ -74,10 +60,10 @@ pub async fn run(settings: ConsoleSettings, context: Context) -> anyhow::Result<
 
     let mut tasks = JoinSet::new();
     let view = View::start(&settings, &mut tasks)?;
-    tasks.spawn(tell_health(view.changes(), context.health.check("kafka")));
+    tasks.spawn(report_health(view.changes(), context.health.check("kafka")));
     tasks.spawn(metrics::keep(settings.clone(), context.clone(), view.clone()));
     let (jobs, waiting) = mpsc::channel(JOBS_MAX);
-    tasks.spawn(Jobs { settings: settings.clone(), context: context.clone() }.work(waiting));
+    tasks.spawn(dead_letters::work(settings.clone(), context.clone(), waiting));
     tracing::info!(
         url = %format!("http://{local}"),
         read_only = settings.dashboard.read_only,
@@ -86,31 +72,23 @@ pub async fn run(settings: ConsoleSettings, context: Context) -> anyhow::Result<
         "serving the dashboard"
     );
     let stop = context.stop.clone();
-    let app = App {
-        access: Access::of(&settings.dashboard)?,
-        view,
-        jobs,
-        streams: Places::new(STREAMS_MAX, OWN_STREAMS_MAX),
-        reads: Semaphore::new(READS_MAX),
-        settings,
-        context,
-    };
+    let app = App::new(settings, context, view, jobs)?;
     let stopped = stop.clone().cancelled_owned();
     tokio::select! {
         () = http_server::serve(listener, router(Arc::new(app)), LIMITS, stopped) => Ok(()),
-        // A page that does not read any more keeps its connection for as long as the network lets it.
+        // A client that has stopped reading would keep its connection open.
         () = async { stop.cancelled().await; sleep(STOP_MAX).await } => Ok(()),
         Some(ended) = tasks.join_next() => {
-            ended.context("watch the group")?;
-            bail!("nobody watches the group any more")
+            ended.context("observe the group")?;
+            bail!("the observer of the group has ended")
         }
     }
 }
 
 fn router(app: Arc<App>) -> Router {
     let api = Router::new()
-        .route("/session", get(access::session).post(access::sign_in).delete(access::sign_out))
-        .route("/openapi.json", get(page::openapi))
+        .route("/session", get(session::session).post(session::sign_in).delete(session::sign_out))
+        .route("/openapi.json", get(openapi::serve))
         .route("/stats", get(api::stats))
         .route("/history", get(api::history))
         .route("/orders", get(api::orders))
@@ -124,12 +102,12 @@ fn router(app: Arc<App>) -> Router {
         .fallback(api::nothing);
     page::routes()
         .nest("/api", api)
-        .layer(from_fn_with_state(Arc::clone(&app), access::guard))
+        .layer(from_fn_with_state(Arc::clone(&app), session::guard))
         .with_state(app)
 }
 
-/// Is ready while the cluster can be read.
-async fn tell_health(mut view: watch::Receiver<Arc<Snapshot>>, check: Check) {
+/// Reports readiness: the dashboard is ready while the cluster can be read.
+async fn report_health(mut view: watch::Receiver<Arc<Snapshot>>, check: Check) {
     check.not_ready("connecting");
     while view.changed().await.is_ok() {
         let broker = view.borrow_and_update().stats.connections.broker.clone();
@@ -155,7 +133,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_ends_after_a_while_and_tells_the_page_to_open_the_next() {
+    async fn a_stream_ends_after_a_while_and_asks_the_page_to_open_the_next() {
         let mut tasks = JoinSet::new();
         let mut client = TcpStream::connect(served(&mut tasks).await).await.unwrap();
         let request = "GET /api/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -168,22 +146,16 @@ mod tests {
         assert!(last.starts_with("event: renew\ndata: null\n\n"), "{last}");
     }
 
-    /// Serves a dashboard that nobody answers, and returns where.
+    /// Serves a dashboard without a cluster, and returns its address.
     async fn served(tasks: &mut JoinSet<()>) -> SocketAddr {
-        let nobody =
+        let unreachable =
             [("BOOTSTRAP_SERVERS", "127.0.0.1:1"), ("SCHEMA_REGISTRY_URL", "http://127.0.0.1:1")];
         let environment: Environment =
-            nobody.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            unreachable.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let settings: ConsoleSettings = load(&environment).unwrap();
-        let app = App {
-            access: Access::of(&settings.dashboard).unwrap(),
-            view: View::start(&settings, tasks).unwrap(),
-            jobs: mpsc::channel(JOBS_MAX).0,
-            streams: Places::new(STREAMS_MAX, OWN_STREAMS_MAX),
-            reads: Semaphore::new(READS_MAX),
-            settings,
-            context: Context::default(),
-        };
+        let view = View::start(&settings, tasks).unwrap();
+        let jobs = mpsc::channel(JOBS_MAX).0;
+        let app = App::new(settings, Context::default(), view, jobs).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tasks.spawn(http_server::serve(listener, router(Arc::new(app)), LIMITS, pending()));

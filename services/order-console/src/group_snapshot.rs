@@ -1,4 +1,4 @@
-//! What the cluster says of the group: topics, committed offsets with what is beside them, and where the logs begin and end.
+//! A snapshot of the group: topics, committed offsets with their checkpoints, and where the logs begin and end.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,29 +15,32 @@ use kafka_core::TopicPartition;
 use order_ledger::checkpoint::PartitionState;
 use order_ledger::resume::{Committed, read_committed};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::settings::ConsoleSettings;
 
-/// What the cluster says about the group's topics.
+/// The group's topics, offsets and checkpoints at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct GroupSnapshot {
     /// The orders' and the replay topic.
     pub(crate) topics: BTreeMap<String, TopicMetadata>,
-    /// What the group has committed, if anything.
+    /// `None` where the group has committed nothing.
     committed: BTreeMap<TopicPartition, Option<CommittedOffset>>,
     log_starts: BTreeMap<TopicPartition, i64>,
     pub(crate) log_ends: BTreeMap<TopicPartition, i64>,
-    /// What is committed beside the offsets.
+    /// The checkpoints beside the committed offsets.
     pub(crate) states: BTreeMap<TopicPartition, PartitionState>,
-    /// What is missing in these maps.
+    /// Why entries are missing in these maps.
     pub(crate) unavailable: Vec<Unavailable>,
 }
 
-/// A partition, or a whole topic, of which the cluster does not tell everything, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A partition, or a whole topic, of which something is unknown, such as one without a leader or with an unusable
+/// checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Unavailable {
     pub(crate) topic: String,
-    /// `None` stands for the whole topic.
+    /// Null for the whole topic.
+    #[schema(minimum = 0)]
     pub(crate) partition: Option<i32>,
     pub(crate) reason: String,
 }
@@ -52,10 +55,7 @@ impl fmt::Display for Unavailable {
 }
 
 impl GroupSnapshot {
-    /// Reads everything that the cluster tells. An error about one partition hides nothing of the others.
-    ///
-    /// # Errors
-    /// When the cluster does not answer.
+    /// Reads the cluster. An error about one partition hides nothing of the others.
     pub(crate) async fn read(
         cluster: &Cluster,
         settings: &ConsoleSettings,
@@ -111,7 +111,7 @@ impl GroupSnapshot {
         Some(self.committed.get(tp)?.as_ref()?.offset)
     }
 
-    /// Returns where the group goes on with a partition: at its committed offset, or at the log's start. `None` is unknown.
+    /// Returns where the group resumes a partition: at its committed offset, or at the log start. `None` is unknown.
     pub(crate) fn position(&self, tp: &TopicPartition) -> Option<i64> {
         let log_start = *self.log_starts.get(tp)?;
         let committed = self.committed.get(tp)?.as_ref();
@@ -137,7 +137,7 @@ impl GroupSnapshot {
         match (self.committed.get(tp), state) {
             (Some(None), _) => true,
             (Some(Some(_)), Some(state)) => state.since() <= log_start,
-            // It cannot be used, or is not known.
+            // The checkpoint cannot be used, or is unknown.
             (Some(Some(_)), None) | (None, _) => false,
         }
     }
@@ -154,12 +154,12 @@ pub(crate) async fn refuse_earlier_topics(
     let Some(earlier) = &settings.group_topics.earlier_replay else { return Ok(()) };
     let is_used =
         while_retriable(|| is_committed_in(cluster, &settings.group.group_id, earlier)).await;
-    let is_used = is_used.context("find out about the group's topics of earlier releases")?;
+    let is_used = is_used.context("check the group's topics of earlier releases")?;
     ensure!(!is_used, EarlierTopicUsed(earlier.clone()));
     Ok(())
 }
 
-/// Returns what was found out, and adds to `failed` what was not.
+/// Returns the known values, and adds the errors to `failed`.
 fn known<T>(
     found: Found<T>,
     failed: &mut BTreeMap<TopicPartition, PartitionError>,

@@ -1,17 +1,19 @@
-//! What operators look and steer with.
+//! The operators' console of a group of order-processors.
 //!
-//! Reading order: [`stats`] reads a group's checkpoints, and [`control`] pauses and resumes its replicas and the
-//! generators. [`dlq`] works on dead letters. `group_snapshot` is what the cluster says of the group at one moment, and
-//! `view` what people look at: it is shown by [`dashboard`] and [`top`].
+//! Reading order: [`cli`] has one module for each command, and only it prints. [`dashboard`] and `top` show a `view` of the
+//! whole group. `stats` are the group's numbers, from a `group_snapshot`. `control` is the state of generators and
+//! processors. `dlq` answers queries about dead letters, and `replay` sends them again.
 
-pub mod control;
+pub mod cli;
 pub mod dashboard;
-pub mod dlq;
 pub mod settings;
-pub mod stats;
-pub mod top;
 
+mod control;
+mod dlq;
 mod group_snapshot;
-mod output;
 mod replay;
+mod stats;
+mod text;
+mod time;
+mod top;
 mod view;

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
-use order_console::control::{self, ControlCommand};
-use order_console::dlq::{self, DlqCommand};
+use order_console::cli::control::{self, ControlCommand};
+use order_console::cli::dlq::{self, DlqCommand};
+use order_console::cli::stats::{self, Format, Times};
+use order_console::cli::top::{self, TopArguments};
+use order_console::dashboard;
 use order_console::settings::ConsoleSettings;
-use order_console::stats::{Format, Times};
-use order_console::top::{self, TopArguments};
-use order_console::{dashboard, stats};
 use service_runtime::settings::{RuntimeSettings, manual};
 
 /// Static binaries would otherwise get musl's allocator, which is several times slower.

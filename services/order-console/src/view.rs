@@ -1,17 +1,17 @@
-//! What can be seen of the whole group, from anywhere: its numbers, members, delays, and what became of the latest orders.
+//! A view of the whole group: its numbers, members, delays, and the latest orders.
 //!
 //! Everything comes from Kafka itself, so it is right for any number of replicas and needs nothing of them:
 //!
-//! | shown | told by |
+//! | shown | source |
 //! |---|---|
-//! | numbers, what waits for a retry | the checkpoints beside the committed offsets |
+//! | numbers, records that wait for a retry | the checkpoints beside the committed offsets |
 //! | produced, lag | the ends of the logs |
 //! | delay | the timestamp of the record at the committed offset |
 //! | members | the group's coordinator |
-//! | who is stopped | the control topic |
-//! | what became of an order | checkpoint, dead letters and replays ([`recent`]) |
+//! | running and paused services | the control topic |
+//! | status of an order | checkpoint, dead letters and replays ([`recent`]) |
 //!
-//! One observer reads for all who look. While nobody does, it reads the numbers only, for their history.
+//! One observer reads for all viewers. While there is none, it reads only the numbers, for their history.
 
 pub(crate) mod body;
 mod build;
@@ -27,36 +27,36 @@ use std::time::Duration;
 use anyhow::ensure;
 use control_topic::Follower;
 use control_topic::view::ControlView;
-use dead_letter::rfc3339;
 use kafka_client::cluster::Cluster;
 use kafka_client::error::{ClientError, chain};
 use kafka_client::groups::{GroupDescription, describe_group};
 use kafka_client::offsets::GroupOffsets;
 use kafka_core::TopicPartition;
 use schema_registry::{RegistryConfig, SchemaRegistry};
+use service_runtime::now_ms;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use self::body::{Connection, ConnectionState, Control, Snapshot};
+use self::body::{Connection, ConnectionState, Snapshot};
 use self::delay::Delays;
 use self::rates::{Rates, Track};
 use self::recent::Recent;
 use crate::group_snapshot::GroupSnapshot;
 use crate::settings::ConsoleSettings;
-use service_runtime::now_ms;
+use crate::time::Time;
 
-/// Pause between two readings while somebody looks, and while nobody does.
+/// Pause between two readings while there is a viewer, and while there is none.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));
-/// For how long somebody who has looked is taken to be looking.
+/// For how long a viewer counts as present after a request.
 const ATTENTION: Duration = Duration::from_secs(10);
-/// How long one reading may take, before the cluster counts as unreachable.
+/// How long one reading may take before the cluster counts as unreachable.
 const READING_MAX: Duration = Duration::from_secs(5);
-/// How long looks into logs may take in one reading; the rest comes with the next ones.
+/// How long reads of records may take in one reading; the next readings continue them.
 const LOOKS_MAX: Duration = Duration::from_secs(2);
-/// How long somebody who looks for the first time waits for a reading.
+/// How long a new viewer waits for a reading.
 const FRESH_MAX: Duration = Duration::from_secs(3);
-/// Pause between two questions whether the registry answers.
+/// Pause between two requests to the registry.
 const REGISTRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// A view that is kept up to date. Cloning shares it.
@@ -66,7 +66,7 @@ pub(crate) struct View {
     attention: Arc<Attention>,
 }
 
-/// Whether anybody looks.
+/// Whether there is a viewer.
 #[derive(Debug, Default)]
 struct Attention {
     looked: Mutex<Option<Instant>>,
@@ -74,10 +74,7 @@ struct Attention {
 }
 
 impl View {
-    /// Starts to watch the group of `settings`, in tasks of `tasks`.
-    ///
-    /// # Errors
-    /// When the registry's URL cannot be used.
+    /// Starts to observe the group of `settings`, in tasks of `tasks`.
     pub(crate) fn start(
         settings: &ConsoleSettings,
         tasks: &mut JoinSet<()>,
@@ -86,29 +83,29 @@ impl View {
         let config = RegistryConfig { attempts_max: 1, ..RegistryConfig::new(url) };
         let schemas = SchemaRegistry::new(config)?;
         let unknown = Connection { address: address_of(url), ..Connection::default() };
-        let (registry_told, registry) = watch::channel(unknown);
+        let (registry_tx, registry) = watch::channel(unknown);
         let subject = format!("{}-value", settings.topics.orders_topic);
-        tasks.spawn(watch_registry(schemas, subject, registry_told));
+        tasks.spawn(watch_registry(schemas, subject, registry_tx));
 
         let attention = Arc::new(Attention::default());
-        let (told, snapshot) = watch::channel(Arc::new(build::nothing(settings)));
-        let observer = Observer::new(settings, registry, Arc::clone(&attention), told);
+        let (snapshot_tx, snapshot) = watch::channel(Arc::new(build::nothing(settings)));
+        let observer = Observer::new(settings, registry, Arc::clone(&attention), snapshot_tx);
         tasks.spawn(observer.run());
         Ok(Self { snapshot, attention })
     }
 
-    /// Returns what is known, and takes note that somebody looks.
+    /// Returns the latest snapshot to a viewer.
     pub(crate) fn look(&self) -> Arc<Snapshot> {
         self.attention.look();
         Arc::clone(&self.snapshot.borrow())
     }
 
-    /// Returns what is known, also while nobody looks.
+    /// Returns the latest snapshot without being a viewer.
     pub(crate) fn latest(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.borrow())
     }
 
-    /// Returns what is known at most a reading ago, or the best there is while the cluster does not answer.
+    /// Returns a snapshot that is at most a reading old, or the latest while the cluster does not answer.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -116,7 +113,7 @@ impl View {
         let mut snapshot = self.snapshot.clone();
         snapshot.mark_unchanged();
         if self.attention.look() {
-            // The one under way may have begun before anybody looked.
+            // The reading in progress may have begun before there was a viewer.
             for _reading in 0..2 {
                 if !matches!(timeout(FRESH_MAX, snapshot.changed()).await, Ok(Ok(()))) {
                     break;
@@ -134,7 +131,7 @@ impl View {
 }
 
 impl Attention {
-    /// Takes note that somebody looks, and returns whether nobody did before.
+    /// Notes a viewer, and returns whether there was none before.
     fn look(&self) -> bool {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = looked.is_none_or(|at| at.elapsed() >= ATTENTION);
@@ -151,7 +148,7 @@ impl Attention {
     }
 }
 
-/// Who reads.
+/// Reads the cluster for all viewers.
 struct Observer {
     settings: ConsoleSettings,
     cluster: Cluster,
@@ -159,7 +156,7 @@ struct Observer {
     recent: Recent,
     delays: Delays,
     rates: Rates,
-    /// Where the logs of the orders' partitions end.
+    /// The log ends of the orders' partitions.
     orders_ends: BTreeMap<TopicPartition, i64>,
     track: Track,
     control: Follower,
@@ -167,7 +164,7 @@ struct Observer {
     broker: Connection,
     group: Option<GroupDescription>,
     attention: Arc<Attention>,
-    told: watch::Sender<Arc<Snapshot>>,
+    snapshot_tx: watch::Sender<Arc<Snapshot>>,
     latest: Snapshot,
     started: Instant,
 }
@@ -177,7 +174,7 @@ impl Observer {
         settings: &ConsoleSettings,
         registry: watch::Receiver<Connection>,
         attention: Arc<Attention>,
-        told: watch::Sender<Arc<Snapshot>>,
+        snapshot_tx: watch::Sender<Arc<Snapshot>>,
     ) -> Self {
         let cluster = settings.cluster();
         let control = settings.topics.control_topic.as_str();
@@ -194,7 +191,7 @@ impl Observer {
             broker: Connection { address: servers, ..Connection::default() },
             group: None,
             attention,
-            told,
+            snapshot_tx,
             latest: build::nothing(settings),
             started: Instant::now(),
             settings: settings.clone(),
@@ -232,7 +229,7 @@ impl Observer {
                 tokio::select! {
                     () = &mut next => break,
                     () = self.attention.begun.notified() => break,
-                    // Who is stopped is shown at once; the numbers come with the next reading.
+                    // A pause is shown at once; the numbers come with the next reading.
                     changed = control.changed() => match changed {
                         Ok(()) => self.publish(&control.borrow_and_update()),
                         Err(_ended) => return,
@@ -242,7 +239,7 @@ impl Observer {
         }
     }
 
-    /// Reads the cluster into the latest snapshot. What cannot be read keeps nothing else from being shown.
+    /// Reads the cluster into the latest snapshot. An error about one part hides no other part.
     async fn read(&mut self) -> anyhow::Result<()> {
         let group_id = &self.settings.group.group_id;
         let described = describe_group(&self.cluster, group_id).await;
@@ -250,7 +247,7 @@ impl Observer {
         let reading = GroupSnapshot::read(&self.cluster, &self.settings, &mut self.offsets).await?;
         let is_looked_at = self.attention.is_given();
         if is_looked_at {
-            // Those that were not looked at in this time are next.
+            // Partitions that this does not reach in time come first in the next reading.
             drop(timeout(LOOKS_MAX, self.delays.look(&self.cluster, &reading)).await);
         }
         self.count(&reading);
@@ -266,7 +263,7 @@ impl Observer {
         Ok(())
     }
 
-    /// Takes over the numbers of a reading.
+    /// Sets the numbers of the latest snapshot.
     fn count(&mut self, reading: &GroupSnapshot) {
         let now_ms = now_ms();
         let stats = &mut self.latest.stats;
@@ -282,13 +279,13 @@ impl Observer {
         let produced = u64::try_from(self.orders_ends.values().sum::<i64>()).unwrap_or(0);
         let now = Instant::now();
         (stats.produced, stats.consumed) = self.rates.add(now, produced, stats.consumed.total);
-        stats.at = Some(rfc3339(now_ms));
+        stats.at = Some(Time::of(now_ms));
         self.track.add(now, stats);
     }
 
     fn broker_is(&mut self, state: ConnectionState, detail: Option<String>) {
         if self.broker.state != state {
-            self.broker.since = Some(rfc3339(now_ms()));
+            self.broker.since = Some(Time::of(now_ms()));
             self.broker.state = state;
         }
         self.broker.detail = detail;
@@ -308,12 +305,16 @@ impl Observer {
         stats.connections.broker = self.broker.clone();
         stats.connections.registry = self.registry.borrow().clone();
         self.latest.history = self.track.history();
-        self.told.send_replace(Arc::new(self.latest.clone()));
+        self.snapshot_tx.send_replace(Arc::new(self.latest.clone()));
     }
 }
 
-/// Asks the registry again and again whether it answers.
-async fn watch_registry(schemas: SchemaRegistry, subject: String, told: watch::Sender<Connection>) {
+/// Asks the registry at intervals whether it answers.
+async fn watch_registry(
+    schemas: SchemaRegistry,
+    subject: String,
+    connection_tx: watch::Sender<Connection>,
+) {
     loop {
         let (state, detail) = match timeout(READING_MAX, schemas.probe(&subject)).await {
             Ok(Ok(())) => (ConnectionState::Connected, None),
@@ -323,9 +324,9 @@ async fn watch_registry(schemas: SchemaRegistry, subject: String, told: watch::S
                 (ConnectionState::Unreachable, Some(words))
             }
         };
-        told.send_modify(|connection| {
+        connection_tx.send_modify(|connection| {
             if connection.state != state {
-                connection.since = Some(rfc3339(now_ms()));
+                connection.since = Some(Time::of(now_ms()));
             }
             connection.state = state;
             connection.detail = detail;
@@ -334,7 +335,7 @@ async fn watch_registry(schemas: SchemaRegistry, subject: String, told: watch::S
     }
 }
 
-/// Returns the registry's URLs without what is secret in them.
+/// Returns the registry's URLs without their passwords.
 fn address_of(urls: &str) -> String {
     let without_secrets = |url: &str| {
         let mut url = reqwest::Url::parse(url.trim()).ok()?;
@@ -344,14 +345,6 @@ fn address_of(urls: &str) -> String {
     };
     let addresses: Vec<String> = urls.split(',').filter_map(without_secrets).collect();
     addresses.join(",")
-}
-
-impl Control {
-    /// Returns the same for somebody who may change nothing.
-    pub(crate) fn read_only(mut self, read_only: bool) -> Self {
-        self.read_only = read_only;
-        self
-    }
 }
 
 #[cfg(test)]

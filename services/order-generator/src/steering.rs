@@ -88,7 +88,7 @@ impl Steering {
             match instructed {
                 Instruction::Run { command } => {
                     self.check.ready();
-                    self.participant.say(RunState::Running, command.as_deref(), None);
+                    self.participant.announce(RunState::Running, command.as_deref(), None);
                     return;
                 }
                 Instruction::Unknown => {}
@@ -96,7 +96,7 @@ impl Steering {
                     self.check.ready_with(format!("paused by {by}"));
                     let command = command.as_deref();
                     tokio::select! {
-                        () = at_rest(report) => self.participant.say(RunState::Paused, command, None),
+                        () = at_rest(report) => self.participant.announce(RunState::Paused, command, None),
                         () = self.news() => {}
                     }
                 }
@@ -221,7 +221,7 @@ mod tests {
         }
 
         fn state(&self) -> Option<RunState> {
-            let standing = self.steering.participant.standing();
+            let standing = self.steering.participant.report();
             standing.borrow().as_ref().map(|standing| standing.state)
         }
     }

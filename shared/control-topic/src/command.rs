@@ -1,4 +1,4 @@
-//! What an operator does: commands, and taking reports of the dead out.
+//! An operator's part: commands, and the deletion of old reports.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use rand::rngs::SysRng;
 use tokio::time::{Instant, sleep};
 
 use crate::record::{Desired, Entry, Role, RunState};
+use crate::topic::{COMMANDS, new_topic, partitions};
 use crate::view::Instance;
 use crate::writing::{now_ms, write};
-use crate::{COMMANDS, new_topic, partitions};
 
-/// How long it is tried.
+/// How long a command is tried.
 const TRIED_MAX: Duration = Duration::from_secs(15);
-/// Pause before it is tried again.
+/// Pause before a command is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Reports that one request takes out.
-const FORGOTTEN_AT_ONCE: usize = 1_000;
+/// Reports that one request deletes.
+const DELETED_AT_ONCE: usize = 1_000;
 
 /// Why a command was not written, or may not have been.
 #[derive(Debug, thiserror::Error)]
@@ -32,19 +32,19 @@ pub enum CommandError {
     /// There is no control topic, and it cannot be created.
     #[error("cannot create the control topic")]
     Topic(#[source] ClientError),
-    /// The topic does not take the record, or nobody has acknowledged it for long.
+    /// The broker refused the record, or did not acknowledge it in time.
     #[error("cannot write to the control topic")]
     Write(#[source] ProduceError),
 }
 
-/// Tells all services of `roles` to run or to pause, in `by`'s name, and returns the command. The topic is created where it
-/// is missing. Saying the same again changes who said it last, and when.
+/// Commands all services of `roles` to run or to pause, in `by`'s name, and returns the command. Creates the topic where
+/// it is missing. A command that repeats the last one changes its author and its time.
 ///
 /// # Errors
 /// When it is refused, or when the cluster does not answer for 15 s.
 ///
 /// # Cancel safety
-/// What was said may hold all the same.
+/// A dropped future may have written the command.
 pub async fn command(
     cluster: &Cluster,
     topic: &str,
@@ -99,13 +99,13 @@ pub async fn ends(cluster: &Cluster, topic: &str) -> Result<BTreeMap<i32, i64>, 
     Ok(ends)
 }
 
-/// Takes the reports of instances of a role out of the topic.
+/// Deletes the reports of instances of a role.
 ///
 /// # Errors
-/// As [`ExactWriter::produce`]; some may have been taken out.
+/// As [`ExactWriter::produce`]; some may have been deleted.
 ///
 /// # Cancel safety
-/// Some may have been taken out.
+/// Some may have been deleted.
 pub async fn forget(
     cluster: &Cluster,
     topic: &str,
@@ -115,11 +115,11 @@ pub async fn forget(
     let mut writer = ExactWriter::new(cluster.clone());
     let mut by_partition: BTreeMap<i32, Vec<Entry>> = BTreeMap::new();
     for Instance { name, partition, .. } in instances {
-        let entry = Entry::Instance { role, name: name.clone(), standing: None };
+        let entry = Entry::Instance { role, name: name.clone(), report: None };
         by_partition.entry(*partition).or_default().push(entry);
     }
     for (partition, entries) in by_partition {
-        for entries in entries.chunks(FORGOTTEN_AT_ONCE) {
+        for entries in entries.chunks(DELETED_AT_ONCE) {
             write(&mut writer, topic, partition, entries).await?;
         }
     }

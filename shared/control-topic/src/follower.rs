@@ -1,13 +1,13 @@
-//! Follows the control topic: reads it from its beginning to its end, and then whatever comes.
+//! Follows the control topic: reads it from its beginning to its end, and then every new record.
 //!
 //! ```text
-//!  unread ─► announced ─► reading ─┬─► following ─┬─ cut off, created anew, grown ─► unread
-//!     ▲                            │              └─ gone ─► nobody is to pause ─┐
-//!     └── no answer ───────────────┴─────────────────────────────────────────────┘
+//!  unread ─► announced ─► reading ─┬─► following ─┬─ truncated, recreated, grown ─► unread
+//!     ▲                            │              └─ gone ─► all are to run ─┐
+//!     └── no answer ───────────────┴─────────────────────────────────────────┘
 //! ```
 //!
-//! Only a participant announces itself, and reads no reports. While there is no answer, what was read last holds. A topic
-//! counts as gone when it was missing several times in a row: a broker that has just started may not have heard of it yet.
+//! Only a participant announces itself, and it reads no reports. While there is no answer, the last view holds. A topic
+//! counts as gone when it was missing several times in a row: a broker that has just started may not know it yet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,45 +21,45 @@ use kafka_client::reader::{Fetched, FetchedBatches, Reader, ReaderConfig};
 use kafka_client::topics::ensure_topics;
 use kafka_core::TopicPartition;
 use kafka_core::record_batch::{AbortedTransactions, Record};
+use pacing::ReportLimit;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::participant::Announcement;
+use crate::announcement::Announcement;
 use crate::record::{Desired, Entry};
+use crate::topic::{COMMANDS, new_topic, partitions, reports};
 use crate::view::ControlView;
 use crate::writing::now_ms;
-use crate::{COMMANDS, new_topic, partitions, reports};
 
-/// How long the broker may hold back an answer while there is nothing new; news are answered at once.
+/// How long the broker may delay an empty answer.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Pause before a topic that could not be read is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often it is looked whether the topic is still there, and while it was not.
+/// How often to check that the topic exists, and how often while it is missing.
 const LOOK_INTERVAL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
-/// Looks in a row that do not find it, after which it is gone.
+/// Checks in a row that do not find the topic, after which it counts as gone.
 const MISSED_MAX: u32 = 3;
-/// How often a topic that may not be read is reported.
-const REPORT_INTERVAL: Duration = Duration::from_mins(5);
+/// How often the log mentions a topic that may not be read.
+const LOG_INTERVAL: Duration = Duration::from_mins(5);
 /// Most bytes that one batch may unpack to.
 const UNPACKED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A view of commands and reports that is kept up to date. Dropping it ends that.
+/// A view of commands and reports that is kept up to date until this is dropped.
 #[derive(Debug)]
 pub struct Follower {
     view: watch::Receiver<ControlView>,
-    /// Owns the task.
     _tasks: JoinSet<()>,
 }
 
 impl Follower {
-    /// Starts to follow a topic, which is left to others to be created; must be called within a tokio runtime.
+    /// Starts to follow a topic, and does not create it. Must be called within a tokio runtime.
     pub fn start(cluster: Cluster, topic: impl Into<Arc<str>>) -> Self {
         Self::of(cluster, topic.into(), None, None)
     }
 
-    /// Starts to follow the commands of a topic, which is created where it is missing.
+    /// Starts to follow the commands of a topic, and creates it where it is missing.
     pub(crate) fn of_commands(
         cluster: Cluster,
         topic: Arc<str>,
@@ -84,7 +84,7 @@ impl Follower {
             announced: None,
             missed: 0,
             view: publisher,
-            reported: None,
+            refusals: ReportLimit::every(LOG_INTERVAL),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(following.run());
@@ -100,16 +100,16 @@ impl Follower {
 struct Following {
     cluster: Cluster,
     topic: Arc<str>,
-    /// How many replicas the topic gets where it is still to be created; −1 is the broker's default.
+    /// The replication factor of the topic while it is to be created; −1 is the broker's default.
     to_create: Option<i16>,
-    /// What a participant says before it reads.
+    /// The first report of a participant.
     own: Option<Announcement>,
-    /// The topic's id, and the partition, where it has said so.
+    /// The topic's id and the partition to which it was written.
     announced: Option<(Uuid, i32)>,
-    /// How often in a row the topic was not found.
+    /// How often in a row the topic was missing.
     missed: u32,
     view: watch::Sender<ControlView>,
-    reported: Option<Instant>,
+    refusals: ReportLimit,
 }
 
 impl Following {
@@ -126,7 +126,7 @@ impl Following {
         }
     }
 
-    /// Reads the topic for as long as it stays the one that it is.
+    /// Reads the topic until it changes.
     async fn follow(&mut self) -> Result<(), ClientError> {
         self.create().await?;
         let described = self.cluster.metadata(&[&self.topic]).await?;
@@ -159,7 +159,7 @@ impl Following {
             }
             tokio::select! {
                 (partition, fetched) = next(&mut sources) => match fetched {
-                    Some(Fetched::Batches(fetched)) => intake.take(&mut view, partition, &fetched),
+                    Some(Fetched::Batches(fetched)) => intake.apply(&mut view, partition, &fetched),
                     Some(Fetched::OutOfRange { .. } | Fetched::Recreated { .. }) | None => return Ok(()),
                 },
                 change = &mut changed => {
@@ -172,7 +172,6 @@ impl Following {
         }
     }
 
-    /// Creates the topic, once.
     async fn create(&mut self) -> Result<(), ClientError> {
         let Some(replication_factor) = self.to_create else { return Ok(()) };
         let created =
@@ -189,7 +188,7 @@ impl Following {
         Ok(())
     }
 
-    /// Reports what a participant does, once for a topic, before it reads commands to their end.
+    /// Writes the first report of a participant, once for a topic, before it reads commands to their end.
     async fn announce(&mut self, found: &TopicMetadata) {
         let Some(own) = &mut self.own else { return };
         let reports = reports(found);
@@ -197,13 +196,13 @@ impl Following {
             return;
         }
         if reports == COMMANDS {
-            tracing::warn!(topic = %self.topic, "the control topic has one partition: every service reads what all others report until it has a second one");
+            tracing::warn!(topic = %self.topic, "the control topic has one partition: until it has a second one every service reads the reports of all others");
         }
-        self.view.send_if_modified(|view| view.place_reports(reports));
+        self.view.send_if_modified(|view| view.set_reports(reports));
         own.announce(&self.topic, reports).await;
     }
 
-    /// Returns the view of the partitions that are read, with nothing read yet.
+    /// Returns the view of the unread topic.
     async fn begin(&self, found: &TopicMetadata) -> Result<ControlView, ClientError> {
         let read: Vec<i32> = match self.own {
             None => partitions(found).collect(),
@@ -220,17 +219,16 @@ impl Following {
     }
 
     fn gone(&self) {
-        let nothing = ControlView::of_nothing();
+        let nothing = ControlView::of_no_topic();
         if *self.view.borrow() != nothing {
-            tracing::warn!(topic = %self.topic, "there is no control topic: nothing is stopped by it");
+            tracing::warn!(topic = %self.topic, "there is no control topic: it pauses no service");
             self.view.send_replace(nothing);
         }
     }
 
     fn refused(&mut self, error: &str) {
-        if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-            tracing::warn!(topic = %self.topic, error, "the control topic cannot be read: stopping through it has no effect here");
-            self.reported = Some(Instant::now());
+        if self.refusals.is_due() {
+            tracing::warn!(topic = %self.topic, error, "the control topic cannot be read: a pause has no effect here");
         }
         self.view.send_if_modified(|view| {
             let before = view.clone();
@@ -240,16 +238,16 @@ impl Following {
     }
 }
 
-/// What is no longer so about a topic.
+/// A change of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
-    /// It has been missing for several looks in a row.
+    /// It has been missing for several checks in a row.
     Gone,
-    /// It has got another number of partitions.
+    /// Its number of partitions has changed.
     Grown,
 }
 
-/// Returns when the topic is not any more what was found.
+/// Waits until the topic differs from what was found.
 async fn changed(cluster: &Cluster, topic: &str, found: &TopicMetadata) -> Change {
     let mut missed = 0;
     while missed < MISSED_MAX {
@@ -259,14 +257,14 @@ async fn changed(cluster: &Cluster, topic: &str, found: &TopicMetadata) -> Chang
             Ok(Some(_as_it_was)) => missed = 0,
             Ok(None) => missed += 1,
             Err(error) => {
-                tracing::trace!(error = %chain(&error), "cannot look for the control topic");
+                tracing::trace!(error = %chain(&error), "cannot check the control topic");
             }
         }
     }
     Change::Gone
 }
 
-/// Returns what comes next, and from which partition.
+/// Returns the next fetch, and its partition.
 ///
 /// Cancel safe.
 async fn next(sources: &mut BTreeMap<i32, mpsc::Receiver<Fetched>>) -> (i32, Option<Fetched>) {
@@ -281,17 +279,15 @@ async fn next(sources: &mut BTreeMap<i32, mpsc::Receiver<Fetched>>) -> (i32, Opt
     .await
 }
 
-/// What is taken in of what was fetched.
+/// The records that are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Intake {
-    /// What all services of a role are to do.
     Commands,
-    /// That, and what instances report.
     Everything,
 }
 
 impl Intake {
-    fn take(self, view: &mut ControlView, partition: i32, fetched: &FetchedBatches) {
+    fn apply(self, view: &mut ControlView, partition: i32, fetched: &FetchedBatches) {
         let now = Instant::now().into_std();
         let is_backlog = !view.is_read();
         let mut aborted = AbortedTransactions::new(fetched.aborted.clone());
@@ -299,12 +295,11 @@ impl Intake {
             match raw.open(UNPACKED_BYTES_MAX) {
                 Ok(batch) if aborted.delivers(&batch) => {
                     for record in batch.records_from(view.next_offset(partition)).flatten() {
-                        // What was there before is as old as our own clock says; all signs to come are judged by the
-                        // broker's.
+                        // The age of old records follows from this process's clock; that of new ones from the broker's.
                         let age_ms = if is_backlog { now_ms() - record.timestamp_ms } else { 0 };
                         let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
                         let seen = now.checked_sub(age).unwrap_or(now);
-                        self.take_record(view, partition, &record, seen);
+                        self.apply_record(view, partition, &record, seen);
                     }
                 }
                 Ok(_) => {}
@@ -316,7 +311,7 @@ impl Intake {
         view.advance(partition, fetched.next_offset);
     }
 
-    fn take_record(
+    fn apply_record(
         self,
         view: &mut ControlView,
         partition: i32,
@@ -325,11 +320,7 @@ impl Intake {
     ) {
         let offset = record.offset;
         let Some(entry) = record.key.and_then(|key| Entry::parse(key, record.value)) else {
-            tracing::debug!(
-                partition,
-                offset,
-                "skipped a record of the control topic that says nothing known"
-            );
+            tracing::debug!(partition, offset, "skipped an unknown record of the control topic");
             return;
         };
         let entry = match entry {
@@ -351,7 +342,7 @@ impl Intake {
                     tracing::warn!(
                         offset,
                         role,
-                        "a word in the control topic cannot be read: it counts as none, and the role runs"
+                        "a command in the control topic cannot be read: it counts as none, and the role runs"
                     );
                 }
                 // A command that was written by hand has no id.
@@ -370,42 +361,42 @@ mod tests {
     use kafka_core::record_batch::{BatchBuilder, batches};
 
     use super::*;
-    use crate::REPORTS;
     use crate::record::{Role, RunState};
+    use crate::topic::REPORTS;
 
     #[test]
-    fn what_is_fetched_is_taken_in_once_and_what_is_not_known_is_skipped() {
+    fn fetched_records_are_applied_once_and_unknown_ones_are_skipped() {
         let mut view = ControlView::of_topic([(COMMANDS, 11..15)].into(), COMMANDS);
         let records = [PAUSED, RUNNING, STRANGE, STRANGE];
-        Intake::Everything.take(&mut view, COMMANDS, &fetched(10, &records));
+        Intake::Everything.apply(&mut view, COMMANDS, &fetched(10, &records));
         let desired = view.desired(Role::Processor);
         assert_eq!((desired.by.as_deref(), desired.id.as_deref()), (Some("kim"), Some("7f")));
         assert_eq!((view.next_offset(COMMANDS), view.is_read()), (14, false));
 
-        Intake::Everything.take(&mut view, COMMANDS, &fetched(14, &[PAUSED]));
+        Intake::Everything.apply(&mut view, COMMANDS, &fetched(14, &[PAUSED]));
         let id = Some("@14".to_owned());
         let paused = Desired { id, state: RunState::Paused, ..Desired::default() };
         assert_eq!((view.desired(Role::Processor), view.is_read()), (&paused, true));
     }
 
     #[test]
-    fn a_word_that_cannot_be_read_says_the_same_before_and_after_compaction() {
+    fn a_command_that_cannot_be_read_means_the_same_before_and_after_compaction() {
         for given in [fetched(10, &[PAUSED, ODD]), fetched(11, &[ODD])] {
             let mut view = ControlView::of_topic([(COMMANDS, 10..12)].into(), REPORTS);
-            Intake::Commands.take(&mut view, COMMANDS, &given);
+            Intake::Commands.apply(&mut view, COMMANDS, &given);
             assert_eq!(*view.desired(Role::Processor), Desired::default());
         }
     }
 
     #[test]
-    fn a_participant_takes_in_no_reports_and_a_follower_no_commands_beside_them() {
+    fn a_participant_applies_no_reports_and_a_follower_no_commands_among_them() {
         for (intake, partition, instances, state) in [
             (Intake::Commands, COMMANDS, 0, RunState::Paused),
             (Intake::Everything, COMMANDS, 1, RunState::Paused),
             (Intake::Everything, REPORTS, 1, RunState::Running),
         ] {
             let mut view = ControlView::of_topic([(partition, 10..12)].into(), partition);
-            intake.take(&mut view, partition, &fetched(10, &[PAUSED, REPORT]));
+            intake.apply(&mut view, partition, &fetched(10, &[PAUSED, REPORT]));
             let found = view.instances(Role::Processor).count();
             assert_eq!((found, view.desired(Role::Processor).state), (instances, state));
             assert!(view.is_read());

@@ -1,4 +1,4 @@
-//! A service's part in the control topic: it learns what it is to do, and says what it does.
+//! A service's part in the control topic: it follows commands and reports its state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,53 +7,53 @@ use kafka_client::cluster::Cluster;
 use kafka_client::error::chain;
 use kafka_client::exact_writer::ExactWriter;
 use kafka_client::writer::ProduceError;
+use pacing::{Backoff, ReportLimit};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::SIGN_INTERVAL;
+use crate::announcement::Announcement;
 use crate::follower::Follower;
-use crate::record::{Desired, Entry, Role, RunState, Standing};
+use crate::record::{Desired, Entry, InstanceReport, Role, RunState};
+use crate::topic::REPORT_INTERVAL;
 use crate::view::ControlView;
 use crate::writing::{now_ms, write};
 
-/// How long a start waits for a control topic that does not answer: longer than a broker takes to come back, and short
-/// enough that its loss does not keep orders waiting for ever.
+/// How long a start waits for a control topic that does not answer. A broker restarts in less time, and orders do not wait
+/// for ever for a broker that is lost.
 const FIRST_READ_MAX: Duration = Duration::from_secs(30);
-/// How long it takes until that is mentioned.
-const FIRST_READ_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it waits before it logs that.
+const FIRST_READ_QUIET: Duration = Duration::from_secs(2);
 /// Pause before a record that was not acknowledged is written again, at first and at most.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// How long an instance waits for its first report to be acknowledged before it reads commands all the same.
-const ANNOUNCE_MAX: Duration = Duration::from_secs(10);
-/// How often it is reported that the topic does not take what an instance says of itself.
-const REPORT_INTERVAL: Duration = Duration::from_mins(5);
-/// How long saying goodbye may take.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+/// How often the log mentions that the topic refuses reports.
+const LOG_INTERVAL: Duration = Duration::from_mins(5);
+/// How long the report of the end may take.
 const END_MAX: Duration = Duration::from_secs(1);
 
-/// What a service is to do, and the command that says so; none does while nobody has said anything.
+/// The desired state of a service, and the command that says so, if there was one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Instruction {
-    /// It is not known yet: nothing is begun.
+    /// The topic was not read yet: nothing may begin.
     Unknown,
-    /// To work.
+    /// The service is to work.
     Run {
-        /// The command's id.
+        /// The id of the command; absent where there was none.
         command: Option<String>,
     },
-    /// To take nothing up.
+    /// The service is to begin nothing.
     Pause {
-        /// Who wants it.
+        /// The operator, as `name@host`.
         by: String,
-        /// The command's id.
+        /// The id of the command; absent where it has none.
         command: Option<String>,
     },
 }
 
 impl Instruction {
-    /// Returns whether the service is to work.
+    /// Returns whether the service is to run.
     pub fn is_run(&self) -> bool {
         matches!(self, Self::Run { .. })
     }
@@ -67,25 +67,23 @@ impl Instruction {
     }
 }
 
-/// A service that takes part.
+/// A service that follows commands and reports its state.
 #[derive(Debug)]
 pub struct Participant {
     name: String,
     instruction: watch::Receiver<Instruction>,
-    standing: watch::Sender<Option<Standing>>,
-    /// Owns the task.
+    report: watch::Sender<Option<InstanceReport>>,
     _follower: Follower,
     announcing: JoinSet<()>,
-    /// Owns the task.
     _instructing: JoinSet<()>,
 }
 
 impl Participant {
-    /// Starts to follow the topic, which is created where it is missing, as an instance of a role on `host`; must be called
-    /// within a tokio runtime. The instance reports that it is paused, and then reads what it is to do.
+    /// Starts to follow the topic as an instance of a role on `host`, and creates the topic where it is missing. Must be
+    /// called within a tokio runtime. The instance reports that it is paused, and then reads its instruction.
     ///
-    /// The instruction is known once the topic was read, or may not be; a topic that does not answer for 30 s counts as one
-    /// that stops nobody, until it answers.
+    /// The instruction is known once the topic was read, or was refused. If the topic does not answer for 30 s, the instance
+    /// is to run until it does.
     pub fn start(
         cluster: &Cluster,
         topic: &str,
@@ -95,12 +93,12 @@ impl Participant {
     ) -> Self {
         let name = instance_name(host);
         let topic: Arc<str> = topic.into();
-        let (standing, standing_rx) = watch::channel(None);
+        let (report, report_rx) = watch::channel(None);
         let own = Announcement {
             cluster: cluster.clone(),
             role,
             name: name.clone(),
-            standing: standing_rx.clone(),
+            report: report_rx.clone(),
         };
         let follower =
             Follower::of_commands(cluster.clone(), Arc::clone(&topic), replication_factor, own);
@@ -112,87 +110,87 @@ impl Participant {
             topic,
             role,
             name: name.clone(),
-            standing: standing_rx,
+            report: report_rx,
             view: follower.view(),
-            reported: None,
+            refusals: ReportLimit::every(LOG_INTERVAL),
         };
         let mut announcing = JoinSet::new();
         announcing.spawn(announcer.run());
         Self {
             name,
             instruction,
-            standing,
+            report,
             _follower: follower,
             announcing,
             _instructing: instructing,
         }
     }
 
-    /// Returns the instance's name: that of its host, and some digits that no other process has.
+    /// Returns the instance's name: its host's, with digits that are unique for the process.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns what the service is to do; the receiver sees every change.
+    /// Returns the instruction; the receiver sees every change.
     pub fn instruction(&self) -> watch::Receiver<Instruction> {
         self.instruction.clone()
     }
 
-    /// Returns what this instance has said of itself last; the receiver sees every change.
-    pub fn standing(&self) -> watch::Receiver<Option<Standing>> {
-        self.standing.subscribe()
+    /// Returns the last report of this instance; the receiver sees every change.
+    pub fn report(&self) -> watch::Receiver<Option<InstanceReport>> {
+        self.report.subscribe()
     }
 
-    /// Says what this instance does, and the command that it follows in that, without waiting for anything. `Paused` is for
-    /// one that has nothing under way any more.
-    pub fn say(&self, state: RunState, command: Option<&str>, member_id: Option<&str>) {
-        self.standing.send_if_modified(|present| {
+    /// Reports the state of this instance and the command that it follows, without waiting. An instance may report `Paused`
+    /// once it has no work in flight.
+    pub fn announce(&self, state: RunState, command: Option<&str>, member_id: Option<&str>) {
+        self.report.send_if_modified(|present| {
             let since_ms = match present {
-                Some(said) if said.state == state => said.since_ms,
+                Some(last) if last.state == state => last.since_ms,
                 Some(_) | None => Some(now_ms()),
             };
             let owned = |text: Option<&str>| text.map(str::to_owned);
             let (command, member_id) = (owned(command), owned(member_id));
-            let standing = Some(Standing { state, command, since_ms, member_id });
-            let is_news = *present != standing;
-            *present = standing;
-            is_news
+            let report = Some(InstanceReport { state, command, since_ms, member_id });
+            let has_changed = *present != report;
+            *present = report;
+            has_changed
         });
     }
 
-    /// Takes back what this instance has said of itself, if that takes no longer than a second.
+    /// Reports the end of this instance, within a second at most.
     ///
     /// # Cancel safety
-    /// A dropped future may not have taken it back; the instance then counts as gone after a while.
+    /// A dropped future may not have reported it; the instance then counts as gone after 15 s.
     pub async fn end(self) {
-        let Self { standing, mut announcing, .. } = self;
-        drop(standing);
+        let Self { report, mut announcing, .. } = self;
+        drop(report);
         if timeout(END_MAX, announcing.join_next()).await.is_err() {
-            tracing::debug!("the control topic does not take a goodbye");
+            tracing::debug!("the control topic does not take the report of the end");
         }
     }
 }
 
-/// Returns a name for this process that will hardly be given again.
+/// Returns a name for this process that is most probably unique.
 fn instance_name(host: &str) -> String {
     let digits = SysRng.try_next_u32().unwrap_or_else(|_no_source| std::process::id());
     format!("{host}-{digits:08x}")
 }
 
-/// Tells what a service is to do as the view changes, and logs it.
+/// Derives the instruction as the view changes, and logs it.
 async fn instruct(
     mut view: watch::Receiver<ControlView>,
     role: Role,
     instruction: watch::Sender<Instruction>,
 ) {
     let begun = Instant::now();
-    let mut give_up = Some(begun + FIRST_READ_PATIENCE);
+    let mut give_up = Some(begun + FIRST_READ_QUIET);
     loop {
         let seen = view.borrow_and_update().clone();
         let found = instruction_of(&seen, role);
         if found != Instruction::Unknown {
             give_up = None;
-            tell(&instruction, found, seen.desired(role));
+            publish(&instruction, found, seen.desired(role));
         }
         let changed = match give_up {
             None => Ok(view.changed().await),
@@ -200,22 +198,22 @@ async fn instruct(
         };
         match changed {
             Ok(Ok(())) => {}
-            // The follower is gone, so is the service.
+            // The follower has ended, and so has the service.
             Ok(Err(_closed)) => return,
             Err(_elapsed) if begun.elapsed() < FIRST_READ_MAX => {
-                tracing::warn!("waiting for the control topic, which tells whether to run");
+                tracing::warn!("waiting for the control topic, which says whether to run");
                 give_up = Some(begun + FIRST_READ_MAX);
             }
             Err(_elapsed) => {
-                tracing::warn!("the control topic does not answer: running without its word");
+                tracing::warn!("the control topic does not answer: running without a command");
                 give_up = None;
-                tell(&instruction, Instruction::Run { command: None }, &Desired::default());
+                publish(&instruction, Instruction::Run { command: None }, &Desired::default());
             }
         }
     }
 }
 
-/// Returns what the view says; unknown until there is something to be known.
+/// Returns the instruction of a view; unknown until the view was read or refused.
 fn instruction_of(view: &ControlView, role: Role) -> Instruction {
     let desired = view.desired(role);
     let command = desired.id.clone();
@@ -227,11 +225,11 @@ fn instruction_of(view: &ControlView, role: Role) -> Instruction {
 }
 
 fn author(desired: &Desired) -> String {
-    desired.by.clone().unwrap_or_else(|| "somebody".to_owned())
+    desired.by.clone().unwrap_or_else(|| "an unknown operator".to_owned())
 }
 
-/// Hands an instruction on, and logs what it changes.
-fn tell(instruction: &watch::Sender<Instruction>, found: Instruction, desired: &Desired) {
+/// Publishes an instruction, and logs what it changes.
+fn publish(instruction: &watch::Sender<Instruction>, found: Instruction, desired: &Desired) {
     instruction.send_if_modified(|present| {
         if *present == found {
             return false;
@@ -256,120 +254,81 @@ fn tell(instruction: &watch::Sender<Instruction>, found: Instruction, desired: &
     });
 }
 
-/// The report with which an instance begins: whoever commands after it was acknowledged finds the instance in the topic.
-pub(crate) struct Announcement {
-    cluster: Cluster,
-    role: Role,
-    name: String,
-    standing: watch::Receiver<Option<Standing>>,
-}
-
-impl Announcement {
-    /// Writes it until it is acknowledged, or the topic does not take it.
-    pub(crate) async fn announce(&self, topic: &str, partition: i32) {
-        let mut writer = ExactWriter::new(self.cluster.clone());
-        let begun = Instant::now();
-        let paused =
-            Standing { state: RunState::Paused, since_ms: Some(now_ms()), ..Standing::default() };
-        loop {
-            let standing = self.standing.borrow().clone().unwrap_or_else(|| paused.clone());
-            let (role, name, standing) = (self.role, self.name.clone(), Some(standing));
-            let entry = Entry::Instance { role, name, standing };
-            match write(&mut writer, topic, partition, &[entry]).await {
-                Ok(()) => return,
-                Err(error @ ProduceError::Refused { .. }) => {
-                    tracing::debug!(%error, "the control topic does not take a report");
-                    return;
-                }
-                Err(error @ (ProduceError::NotSent { .. } | ProduceError::Unknown { .. })) => {
-                    tracing::debug!(%error, "reporting to the control topic again");
-                }
-            }
-            if ANNOUNCE_MAX <= begun.elapsed() {
-                return;
-            }
-            sleep(BACKOFF.0).await;
-        }
-    }
-}
-
-/// Writes what an instance says of itself: when it changes, and every few seconds.
+/// Writes the reports of an instance: when its state changes, and every few seconds.
 struct Announcer {
     writer: ExactWriter,
     topic: Arc<str>,
     role: Role,
     name: String,
-    standing: watch::Receiver<Option<Standing>>,
-    /// Tells where reports go.
+    report: watch::Receiver<Option<InstanceReport>>,
+    /// Has the partition of reports.
     view: watch::Receiver<ControlView>,
-    reported: Option<Instant>,
+    refusals: ReportLimit,
 }
 
 impl Announcer {
     async fn run(mut self) {
         loop {
-            let standing = self.standing.borrow_and_update().clone();
-            if let Some(standing) = standing {
-                self.write(standing).await;
+            let report = self.report.borrow_and_update().clone();
+            if let Some(report) = report {
+                self.write(report).await;
             }
             tokio::select! {
-                changed = self.standing.changed() => if changed.is_err() {
+                changed = self.report.changed() => if changed.is_err() {
                     break;
                 },
-                () = sleep(SIGN_INTERVAL) => {}
+                () = sleep(REPORT_INTERVAL) => {}
             }
         }
         let Some(reports) = self.reports() else { return };
-        let goodbye = [self.entry(None)];
-        if let Err(error) = write(&mut self.writer, &self.topic, reports, &goodbye).await {
-            tracing::debug!(%error, "could not say goodbye in the control topic");
+        let end = [self.entry(None)];
+        if let Err(error) = write(&mut self.writer, &self.topic, reports, &end).await {
+            tracing::debug!(%error, "could not report the end to the control topic");
         }
     }
 
-    /// Writes what the instance says until that is acknowledged, or something else is to be said.
-    async fn write(&mut self, standing: Standing) {
+    /// Writes a report until it is acknowledged, or outdated.
+    async fn write(&mut self, report: InstanceReport) {
         let Some(reports) = self.reports() else { return };
-        let entries = [self.entry(Some(standing))];
-        let mut backoff = BACKOFF.0;
+        let entries = [self.entry(Some(report))];
+        let mut backoff = BACKOFF;
         loop {
             let failed = tokio::select! {
                 written = write(&mut self.writer, &self.topic, reports, &entries) => match written {
                     Ok(()) => return,
                     Err(error) => error,
                 },
-                changed = self.standing.changed() => return self.leave_changed(changed.is_ok()),
+                changed = self.report.changed() => return self.leave_changed(changed.is_ok()),
             };
-            self.report(&failed);
+            self.log(&failed);
             tokio::select! {
-                () = sleep(backoff) => {}
-                changed = self.standing.changed() => return self.leave_changed(changed.is_ok()),
+                () = backoff.wait() => {}
+                changed = self.report.changed() => return self.leave_changed(changed.is_ok()),
             }
-            backoff = (backoff * 2).min(BACKOFF.1);
         }
     }
 
-    /// Leaves what is new to be seen by the next look.
-    fn leave_changed(&mut self, is_news: bool) {
-        if is_news {
-            self.standing.mark_changed();
+    /// Marks a changed report, so that the next step sees it.
+    fn leave_changed(&mut self, has_changed: bool) {
+        if has_changed {
+            self.report.mark_changed();
         }
     }
 
-    fn entry(&self, standing: Option<Standing>) -> Entry {
-        Entry::Instance { role: self.role, name: self.name.clone(), standing }
+    fn entry(&self, report: Option<InstanceReport>) -> Entry {
+        Entry::Instance { role: self.role, name: self.name.clone(), report }
     }
 
-    /// Returns the partition that reports go to; `None` while there is no topic.
+    /// Returns the partition of reports; `None` while there is no topic.
     fn reports(&self) -> Option<i32> {
         self.view.borrow().reports()
     }
 
-    fn report(&mut self, error: &ProduceError) {
+    fn log(&mut self, error: &ProduceError) {
         let is_refused = matches!(error, ProduceError::Refused { .. });
-        if is_refused && self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+        if is_refused && self.refusals.is_due() {
             let error = chain(error);
-            tracing::warn!(topic = %self.topic, error, "the control topic does not take what this instance says of itself");
-            self.reported = Some(Instant::now());
+            tracing::warn!(topic = %self.topic, error, "the control topic refuses the reports of this instance");
         } else {
             tracing::debug!(%error, "writing to the control topic again");
         }
@@ -379,12 +338,12 @@ impl Announcer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{COMMANDS, REPORTS};
+    use crate::topic::{COMMANDS, REPORTS};
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_known_until_the_topic_was_read() {
+    async fn the_instruction_is_unknown_until_the_topic_was_read() {
         let (view, mut instruction, _task) = instructed(Role::Processor);
-        view.send_modify(|view| view.apply(COMMANDS, word("1", RunState::Paused), 1, now()));
+        view.send_modify(|view| view.apply(COMMANDS, command("1", RunState::Paused), 1, now()));
         sleep(FIRST_READ_MAX / 2).await;
         assert_eq!(*instruction.borrow_and_update(), Instruction::Unknown);
 
@@ -392,7 +351,7 @@ mod tests {
         instruction.changed().await.unwrap();
         assert_eq!(*instruction.borrow_and_update(), pause("1"));
 
-        view.send_modify(|view| view.apply(COMMANDS, word("2", RunState::Running), 2, now()));
+        view.send_modify(|view| view.apply(COMMANDS, command("2", RunState::Running), 2, now()));
         instruction.changed().await.unwrap();
         assert_eq!(
             *instruction.borrow_and_update(),
@@ -401,17 +360,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_topic_that_may_not_be_read_stops_nobody() {
+    async fn a_topic_that_may_not_be_read_pauses_no_service() {
         let (view, mut instruction, _task) = instructed(Role::Processor);
         let begun = Instant::now();
         view.send_modify(|view| view.refuse("not allowed".to_owned()));
         instruction.changed().await.unwrap();
         assert_eq!(*instruction.borrow_and_update(), Instruction::Run { command: None });
-        assert!(begun.elapsed() < FIRST_READ_PATIENCE);
+        assert!(begun.elapsed() < FIRST_READ_QUIET);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_topic_that_does_not_answer_stops_nobody_for_ever_and_has_its_word_when_it_does() {
+    async fn a_topic_that_does_not_answer_pauses_a_service_only_for_a_while_until_it_does() {
         let (view, mut instruction, _task) = instructed(Role::Processor);
         let begun = Instant::now();
         instruction.changed().await.unwrap();
@@ -419,7 +378,7 @@ mod tests {
         assert!(begun.elapsed() >= FIRST_READ_MAX);
 
         view.send_modify(|view| {
-            view.apply(COMMANDS, word("1", RunState::Paused), 1, now());
+            view.apply(COMMANDS, command("1", RunState::Paused), 1, now());
             view.advance(COMMANDS, 1);
         });
         instruction.changed().await.unwrap();
@@ -427,10 +386,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_word_to_another_role_is_none_to_this_one() {
+    async fn a_command_to_another_role_has_no_effect() {
         let (view, mut instruction, _task) = instructed(Role::Generator);
         view.send_modify(|view| {
-            view.apply(COMMANDS, word("1", RunState::Paused), 1, now());
+            view.apply(COMMANDS, command("1", RunState::Paused), 1, now());
             view.advance(COMMANDS, 1);
         });
         instruction.changed().await.unwrap();
@@ -448,25 +407,25 @@ mod tests {
         (view, instruction, task)
     }
 
-    /// An operator says the same twice: the second command has to be followed as well, by another report.
+    /// An operator commands the same twice: the second command has to be followed as well, by another report.
     #[tokio::test(start_paused = true)]
-    async fn a_command_that_says_the_same_again_is_another_instruction() {
+    async fn a_repeated_command_is_another_instruction() {
         let (view, mut instruction, _task) = instructed(Role::Processor);
-        for command in ["1", "2"] {
+        for id in ["1", "2"] {
             view.send_modify(|view| {
-                view.apply(COMMANDS, word(command, RunState::Paused), 1, now());
+                view.apply(COMMANDS, command(id, RunState::Paused), 1, now());
                 view.advance(COMMANDS, 1);
             });
             instruction.changed().await.unwrap();
-            assert_eq!(*instruction.borrow_and_update(), pause(command));
+            assert_eq!(*instruction.borrow_and_update(), pause(id));
         }
     }
 
-    fn word(command: &str, state: RunState) -> Entry {
+    fn command(id: &str, state: RunState) -> Entry {
         let by = Some("kim".to_owned());
         Entry::Desired(
             Role::Processor,
-            Some(Desired { id: Some(command.to_owned()), state, at_ms: None, by }),
+            Some(Desired { id: Some(id.to_owned()), state, at_ms: None, by }),
         )
     }
 

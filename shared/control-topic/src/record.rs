@@ -34,52 +34,52 @@ impl Role {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
-    /// It works.
+    /// The service works; without a command all services do.
     #[default]
     Running,
-    /// It waits, and takes nothing up.
+    /// The service begins nothing.
     Paused,
 }
 
-/// What all services of a role are to do. The default is to run, by nobody's word.
+/// The desired state of all services of a role. The default is to run, without a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
-    /// Names this command: a report names the command that its instance follows. Absent where there was no command.
+    /// The id of the command; reports name it. Absent where there was no command.
     pub id: Option<String>,
-    /// What they are to do.
+    /// The desired state.
     pub state: RunState,
     /// Since when, in milliseconds since 1970, by the operator's clock.
     pub at_ms: Option<i64>,
-    /// Who wants it.
+    /// The operator.
     pub by: Option<String>,
 }
 
-/// What a service says of itself.
+/// The state of one instance, as it reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// What it does. One that is paused has nothing under way any more.
+pub struct InstanceReport {
+    /// Its state. An instance that is paused has no work in flight, and everything is committed.
     pub state: RunState,
-    /// The command that it follows; absent before it has read one, and where there is none.
+    /// The id of the command that it follows; absent before it has read one, and where there is none.
     pub command: Option<String>,
     /// Since when, in milliseconds since 1970, by its own clock.
     pub since_ms: Option<i64>,
-    /// Which member of the consumer group it is.
+    /// Its id as a member of the consumer group.
     pub member_id: Option<String>,
 }
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// What a role is to do; `None` takes the word back, and stands for one that cannot be read.
+    /// A command to a role; `None` deletes the command, and stands for one that cannot be read.
     Desired(Role, Option<Desired>),
-    /// What an instance says of itself; `None` where it has ended.
+    /// A report of an instance; `None` where the instance has ended.
     Instance {
-        /// What kind of service it is.
+        /// The kind of service that reports.
         role: Role,
         /// Its name, unique within the role.
         name: String,
-        /// What it says.
-        standing: Option<Standing>,
+        /// The state; `None` deletes the earlier report.
+        report: Option<InstanceReport>,
     },
 }
 
@@ -102,7 +102,7 @@ struct InstanceValue {
     member_id: Option<String>,
 }
 
-/// What every value may have.
+/// A field that every value may have.
 #[derive(Deserialize)]
 struct Versioned {
     #[serde(default = "this_version")]
@@ -113,7 +113,7 @@ impl Role {
     /// Both roles.
     pub const ALL: [Self; 2] = [Self::Generator, Self::Processor];
 
-    /// Returns the word for it, which keys begin with.
+    /// Returns the name with which keys begin.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Generator => "generator",
@@ -121,8 +121,8 @@ impl Role {
         }
     }
 
-    fn named(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == word)
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
 }
 
@@ -133,7 +133,7 @@ impl fmt::Display for Role {
 }
 
 impl RunState {
-    /// Returns the word for it.
+    /// Returns the name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -157,25 +157,25 @@ impl Entry {
         }
     }
 
-    /// Returns the record's value; `None` takes back what the key had.
+    /// Returns the record's value; `None` deletes the key.
     pub fn value(&self) -> Option<String> {
         match self {
             Self::Desired(_, desired) => {
                 let Desired { id, state, at_ms, by } = desired.clone()?;
                 json(&DesiredValue { state, id, at: at_ms.and_then(time_text), by })
             }
-            Self::Instance { standing, .. } => {
-                let Standing { state, command, since_ms, member_id } = standing.clone()?;
+            Self::Instance { report, .. } => {
+                let InstanceReport { state, command, since_ms, member_id } = report.clone()?;
                 let since = since_ms.and_then(time_text);
                 json(&InstanceValue { state, command, since, member_id })
             }
         }
     }
 
-    /// Reads a record; `None` where it says nothing that this version knows.
+    /// Reads a record; `None` where this version does not know it.
     ///
-    /// A word about a role that cannot be read takes the one before it back: compaction does so too, and whoever reads the
-    /// topic later has to find what those found who read it before.
+    /// A command that cannot be read deletes the one before it, as compaction does: every service has to find the same
+    /// command, whenever it reads the topic.
     pub fn parse(key: &[u8], value: Option<&[u8]>) -> Option<Self> {
         let key = Some(key).filter(|key| key.len() <= BYTES_MAX)?;
         let key = str::from_utf8(key).ok()?;
@@ -191,12 +191,12 @@ impl Entry {
             Some((role, name)) => {
                 let (role, name) = (Role::named(role)?, name.to_owned());
                 let Some(value) = value else {
-                    return Some(Self::Instance { role, name, standing: None });
+                    return Some(Self::Instance { role, name, report: None });
                 };
                 let InstanceValue { state, command, since, member_id } = from_json(value)?;
                 let since_ms = since.and_then(|text| to_ms(&text));
-                let standing = Some(Standing { state, command, since_ms, member_id });
-                Some(Self::Instance { role, name, standing })
+                let report = Some(InstanceReport { state, command, since_ms, member_id });
+                Some(Self::Instance { role, name, report })
             }
         }
     }
@@ -207,7 +207,7 @@ fn this_version() -> u32 {
 }
 
 fn json(value: &impl Serialize) -> Option<String> {
-    // Texts and numbers always can be written.
+    // Texts and numbers can always be written.
     serde_json::to_string(value).ok()
 }
 
@@ -220,8 +220,8 @@ fn from_json<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
     serde_json::from_slice(value).ok()
 }
 
-/// Returns a time as values have it: RFC 3339, UTC, with milliseconds; `None` beyond what calendars know.
-pub fn time_text(ms: i64) -> Option<String> {
+/// Returns a time in RFC 3339, UTC, with milliseconds; `None` beyond the calendar.
+fn time_text(ms: i64) -> Option<String> {
     let time = DateTime::from_timestamp_millis(ms)?;
     Some(time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
@@ -258,22 +258,22 @@ mod tests {
         );
         check(&Entry::Desired(Role::Generator, None), "generator", None);
         let name = || "night/7-0a".to_owned();
-        let standing = |command: Option<&str>, member_id| Standing {
+        let report = |command: Option<&str>, member_id| InstanceReport {
             state: RunState::Running,
             command: command.map(str::to_owned),
             since_ms: Some(1_795_267_881_310),
             member_id,
         };
-        let instance = |standing| Entry::Instance { role: Role::Processor, name: name(), standing };
+        let instance = |report| Entry::Instance { role: Role::Processor, name: name(), report };
         check(
-            &instance(Some(standing(Some("0a"), Some("order-processor-1".to_owned())))),
+            &instance(Some(report(Some("0a"), Some("order-processor-1".to_owned())))),
             "processor/night/7-0a",
             Some(
                 r#"{"state":"running","command":"0a","since":"2026-11-21T13:31:21.310Z","member_id":"order-processor-1"}"#,
             ),
         );
         check(
-            &instance(Some(standing(None, None))),
+            &instance(Some(report(None, None))),
             "processor/night/7-0a",
             Some(r#"{"state":"running","since":"2026-11-21T13:31:21.310Z"}"#),
         );
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_written_by_hand_needs_nothing_but_the_state() {
+    fn a_command_written_by_hand_needs_only_the_state() {
         let paused = Desired { state: RunState::Paused, ..Desired::default() };
         for value in [
             r#"{"state":"paused"}"#,
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_cannot_be_read_takes_the_one_before_it_back() {
+    fn a_command_that_cannot_be_read_deletes_the_one_before_it() {
         for value in [
             "paused",
             "",
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_says_nothing() {
+    fn unknown_records_are_skipped() {
         let long = long();
         for (key, value) in [
             ("processor/1", r#"{"version":"two","state":"paused"}"#),
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(Entry::parse(long.as_bytes(), None), None);
     }
 
-    /// Returns a value that is longer than those that are read.
+    /// Returns a value that is too long to be read.
     fn long() -> String {
         format!(r#"{{"state":"paused","by":"{}"}}"#, "x".repeat(BYTES_MAX))
     }

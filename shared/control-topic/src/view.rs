@@ -1,69 +1,69 @@
-//! What the records of the control topic come to.
+//! The state of the control topic, from its records.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::record::{Desired, Entry, Role, Standing};
-use crate::{SIGN_INTERVAL, SILENCE_MAX};
+use crate::record::{Desired, Entry, InstanceReport, Role};
+use crate::topic::{REPORT_INTERVAL, SILENCE_MAX};
 
-/// Instances that are known at once.
+/// The most instances of a view.
 const INSTANCES_MAX: usize = 100_000;
-/// After so long without a sign the report of an instance can be taken out of the topic.
-const FORGOTTEN_AFTER: Duration = SIGN_INTERVAL.saturating_mul(60);
-/// How old the topic is once every instance that lives has reported to it, even if it was deleted and created again.
-const COMPLETE_AFTER: Duration = SIGN_INTERVAL.saturating_add(Duration::from_secs(2));
+/// The report of an instance that has been silent for so long can be deleted.
+const FORGOTTEN_AFTER: Duration = REPORT_INTERVAL.saturating_mul(60);
+/// The age of the topic at which every instance that is alive has reported to it, even if it was deleted and created
+/// again.
+const COMPLETE_AFTER: Duration = REPORT_INTERVAL.saturating_add(Duration::from_secs(2));
 
-/// The control topic's contents, as far as they were read.
+/// The state of the control topic, as far as it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ControlView {
     reading: Reading,
-    /// By partition that is read: the offset that reading goes on with, and the end that has to be reached.
+    /// By partition: the offset to read next, and the end that has to be reached.
     positions: BTreeMap<i32, Range<i64>>,
-    /// The partition that instances write their reports to, once the topic was described.
+    /// The partition of reports, once the topic was described.
     reports: Option<i32>,
     generator: Desired,
     processor: Desired,
     instances: BTreeMap<(Role, String), Instance>,
     is_overfull: bool,
-    /// The latest time of a record, and when that one was seen: what time it is for the broker.
+    /// The latest timestamp of a record, and when that record was read: the broker's clock.
     clock: Option<(i64, Instant)>,
-    /// The earliest time of a record.
+    /// The earliest timestamp of a record.
     oldest_ms: Option<i64>,
 }
 
 /// How far the topic was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Reading {
-    /// Not to the end that it had.
     #[default]
     Unread,
     /// To its end at least once.
     Read,
-    /// It may not be read, for this reason.
+    /// This client may not read it, for this reason.
     Refused(String),
 }
 
-/// A service that has said what it does.
+/// A service that has reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// Its name, unique within its role.
     pub name: String,
-    /// What it last said.
-    pub standing: Standing,
-    /// When it last said so, in milliseconds since 1970, by the broker's clock.
-    pub sign_ms: i64,
+    /// Its last report.
+    pub report: InstanceReport,
+    /// The timestamp of that report, in milliseconds since 1970, by the broker's clock.
+    pub reported_ms: i64,
     /// The partition that holds its report.
     pub(crate) partition: i32,
 }
 
 impl ControlView {
-    /// Returns whether the topic was read to its end: until then nothing is known about what is wanted.
+    /// Returns whether the topic was read to its end. Until then the desired states are unknown.
     pub fn is_read(&self) -> bool {
         self.reading == Reading::Read
     }
 
-    /// Returns why the topic may not be read, if that is so.
+    /// Returns why this client may not read the topic, if that is so.
     pub fn refusal(&self) -> Option<&str> {
         match &self.reading {
             Reading::Refused(why) => Some(why),
@@ -79,22 +79,22 @@ impl ControlView {
         self.is_read() && ends.iter().all(has_reached)
     }
 
-    /// Returns the offset of the next record to come in a partition that is read.
+    /// Returns the offset to read next in a partition.
     pub(crate) fn next_offset(&self, partition: i32) -> i64 {
         self.positions.get(&partition).map_or(0, |position| position.start)
     }
 
-    /// Returns the partitions that are read, and how far.
+    /// Returns the partitions, each with the offset to read next and its end.
     pub(crate) fn positions(&self) -> &BTreeMap<i32, Range<i64>> {
         &self.positions
     }
 
-    /// Returns the partition that instances write their reports to; `None` while there is no topic.
+    /// Returns the partition of reports; `None` while there is no topic.
     pub(crate) fn reports(&self) -> Option<i32> {
         self.reports
     }
 
-    /// Returns what all services of a role are to do.
+    /// Returns the desired state of a role.
     pub fn desired(&self, role: Role) -> &Desired {
         match role {
             Role::Generator => &self.generator,
@@ -102,32 +102,32 @@ impl ControlView {
         }
     }
 
-    /// Returns the services of a role that have not said that they ended, by name.
+    /// Returns the instances of a role that have not reported their end, by name.
     pub fn instances(&self, role: Role) -> impl Iterator<Item = &Instance> {
         self.instances.iter().filter(move |((of, _), _)| *of == role).map(|(_, instance)| instance)
     }
 
-    /// Returns whether the topic holds more instances than are known at once.
+    /// Returns whether the topic holds more instances than the view.
     pub fn is_overfull(&self) -> bool {
         self.is_overfull
     }
 
-    /// Returns whether the topic is so young that instances may live which have not reported to it yet.
+    /// Returns whether the topic is so young that live instances may not have reported to it yet.
     pub fn is_young(&self, now: Instant) -> bool {
         let age =
             self.oldest_ms.map_or(Duration::ZERO, |oldest_ms| self.time_since(oldest_ms, now));
         age < COMPLETE_AFTER
     }
 
-    /// Returns whether an instance follows the latest command to its role. What it said while it followed an earlier one may
-    /// not be so any more.
+    /// Returns whether the report of an instance names the latest command to its role. A report that names an earlier one
+    /// may be outdated.
     pub fn is_current(&self, role: Role, instance: &Instance) -> bool {
-        instance.standing.command == self.desired(role).id
+        instance.report.command == self.desired(role).id
     }
 
-    /// Returns for how long an instance has given no sign of life, by the broker's clock.
+    /// Returns the time since the last report of an instance, by the broker's clock.
     pub fn silence(&self, instance: &Instance, now: Instant) -> Duration {
-        self.time_since(instance.sign_ms, now)
+        self.time_since(instance.reported_ms, now)
     }
 
     fn time_since(&self, time_ms: i64, now: Instant) -> Duration {
@@ -136,35 +136,35 @@ impl ControlView {
         Duration::from_millis(before) + now.saturating_duration_since(seen)
     }
 
-    /// Returns whether an instance gave a sign of life lately.
+    /// Returns whether an instance has reported lately.
     pub fn is_alive(&self, instance: &Instance, now: Instant) -> bool {
         self.silence(instance, now) <= SILENCE_MAX
     }
 
-    /// Returns whether an instance has been silent for so long that its report can be taken out of the topic.
+    /// Returns whether an instance has been silent for so long that its report can be deleted.
     pub fn is_forgotten(&self, instance: &Instance, now: Instant) -> bool {
         FORGOTTEN_AFTER < self.silence(instance, now)
     }
 
-    /// Returns a view of partitions that are to be read from an offset on and have an end, of a topic whose instances write
-    /// their reports to partition `reports`.
+    /// Returns the view of an unread topic: `positions` are the first offset and the end of each partition, `reports` is the
+    /// partition of reports.
     pub(crate) fn of_topic(positions: BTreeMap<i32, Range<i64>>, reports: i32) -> Self {
         let mut view = Self { positions, reports: Some(reports), ..Self::default() };
         view.note_end();
         view
     }
 
-    /// Takes note of the partition that instances write their reports to, and returns whether that is news.
-    pub(crate) fn place_reports(&mut self, partition: i32) -> bool {
+    /// Sets the partition of reports, and returns whether it has changed.
+    pub(crate) fn set_reports(&mut self, partition: i32) -> bool {
         self.reports.replace(partition) != Some(partition)
     }
 
-    /// Returns the view of a topic that is not there: nobody is to pause.
-    pub(crate) fn of_nothing() -> Self {
+    /// Returns the view of a topic that does not exist: all services are to run.
+    pub(crate) fn of_no_topic() -> Self {
         Self { reading: Reading::Read, ..Self::default() }
     }
 
-    /// Takes note that everything below `offset` was read in a partition.
+    /// Notes that everything below `offset` was read in a partition.
     pub(crate) fn advance(&mut self, partition: i32, offset: i64) {
         if let Some(position) = self.positions.get_mut(&partition) {
             position.start = offset;
@@ -178,14 +178,14 @@ impl ControlView {
         }
     }
 
-    /// Takes note that the topic may not be read; what is known holds.
+    /// Notes that this client may not read the topic. A view that was read holds.
     pub(crate) fn refuse(&mut self, why: String) {
         if !self.is_read() {
             self.reading = Reading::Refused(why);
         }
     }
 
-    /// Takes in one record of a partition, which has its timestamp since `seen` by the own clock.
+    /// Applies one record of a partition. Its timestamp is the time `seen` of this process's clock.
     pub fn apply(&mut self, partition: i32, entry: Entry, timestamp_ms: i64, seen: Instant) {
         if self.clock.is_none_or(|(newest_ms, _)| newest_ms <= timestamp_ms) {
             self.clock = Some((timestamp_ms, seen));
@@ -199,25 +199,27 @@ impl ControlView {
             Entry::Desired(Role::Processor, desired) => {
                 self.processor = desired.unwrap_or_default();
             }
-            Entry::Instance { role, name, standing } => {
-                self.report(partition, (role, name), standing, timestamp_ms);
+            Entry::Instance { role, name, report } => {
+                self.apply_report(partition, (role, name), report, timestamp_ms);
             }
         }
     }
 
-    fn report(
+    fn apply_report(
         &mut self,
         partition: i32,
         instance: (Role, String),
-        standing: Option<Standing>,
-        sign_ms: i64,
+        report: Option<InstanceReport>,
+        reported_ms: i64,
     ) {
         let present = self.instances.get(&instance);
-        // An earlier report, in the partition where it was before the topic got its second one.
-        if present.is_some_and(|known| known.partition != partition && sign_ms < known.sign_ms) {
+        // An earlier report, in the partition of reports before the topic got its second one.
+        if present
+            .is_some_and(|known| known.partition != partition && reported_ms < known.reported_ms)
+        {
             return;
         }
-        let Some(standing) = standing else {
+        let Some(report) = report else {
             self.instances.remove(&instance);
             return;
         };
@@ -226,7 +228,7 @@ impl ControlView {
             return;
         }
         let name = instance.1.clone();
-        self.instances.insert(instance, Instance { name, standing, sign_ms, partition });
+        self.instances.insert(instance, Instance { name, report, reported_ms, partition });
     }
 }
 
@@ -234,16 +236,16 @@ impl ControlView {
 mod tests {
     use super::*;
     use crate::record::RunState;
-    use crate::{COMMANDS, REPORTS};
+    use crate::topic::{COMMANDS, REPORTS};
 
     #[test]
-    fn the_last_word_holds_and_without_one_everybody_runs() {
+    fn the_last_command_holds_and_without_one_all_services_run() {
         let mut view = ControlView::default();
         assert_eq!(view.desired(Role::Processor).state, RunState::Running);
 
-        apply(&mut view, word(Role::Processor, RunState::Paused), 1);
-        apply(&mut view, word(Role::Generator, RunState::Paused), 2);
-        apply(&mut view, word(Role::Generator, RunState::Running), 3);
+        apply(&mut view, command(Role::Processor, RunState::Paused), 1);
+        apply(&mut view, command(Role::Generator, RunState::Paused), 2);
+        apply(&mut view, command(Role::Generator, RunState::Running), 3);
         assert_eq!(view.desired(Role::Processor).state, RunState::Paused);
         assert_eq!(view.desired(Role::Generator).state, RunState::Running);
 
@@ -252,15 +254,15 @@ mod tests {
     }
 
     #[test]
-    fn what_an_instance_said_about_an_earlier_command_is_not_current_wherever_it_is_read() {
-        let word = |id: &str| {
+    fn a_report_that_names_an_earlier_command_is_not_current() {
+        let command = |id: &str| {
             let desired = Desired { id: Some(id.to_owned()), ..Desired::default() };
             (COMMANDS, Entry::Desired(Role::Processor, Some(desired)))
         };
-        let said = |id: Option<&str>| {
+        let report = |id: Option<&str>| {
             let command = id.map(str::to_owned);
-            let standing = Some(Standing { command, ..Standing::default() });
-            (REPORTS, Entry::Instance { role: Role::Processor, name: "a".to_owned(), standing })
+            let report = Some(InstanceReport { command, ..InstanceReport::default() });
+            (REPORTS, Entry::Instance { role: Role::Processor, name: "a".to_owned(), report })
         };
         let is_current = |records: &[(i32, Entry)]| {
             let mut view = ControlView::default();
@@ -269,18 +271,18 @@ mod tests {
             }
             view.is_current(Role::Processor, view.instances(Role::Processor).next().unwrap())
         };
-        assert!(is_current(&[said(None)]), "there is no command that it could follow");
-        assert!(!is_current(&[said(None), word("1")]));
-        assert!(!is_current(&[word("1"), said(None)]));
-        assert!(is_current(&[word("1"), said(Some("1"))]));
-        assert!(is_current(&[said(Some("1")), word("1")]), "partitions are read in any order");
-        assert!(!is_current(&[word("1"), said(Some("1")), word("2")]));
-        assert!(!is_current(&[word("2"), said(Some("1"))]));
-        assert!(!is_current(&[word("1"), said(Some("1")), (COMMANDS, taken_back())]));
+        assert!(is_current(&[report(None)]), "there is no command that it could follow");
+        assert!(!is_current(&[report(None), command("1")]));
+        assert!(!is_current(&[command("1"), report(None)]));
+        assert!(is_current(&[command("1"), report(Some("1"))]));
+        assert!(is_current(&[report(Some("1")), command("1")]), "partitions are read in any order");
+        assert!(!is_current(&[command("1"), report(Some("1")), command("2")]));
+        assert!(!is_current(&[command("2"), report(Some("1"))]));
+        assert!(!is_current(&[command("1"), report(Some("1")), (COMMANDS, deleted())]));
     }
 
     #[test]
-    fn it_is_read_once_every_end_is_reached_and_refused_only_before() {
+    fn a_view_is_read_once_every_end_is_reached_and_refused_only_before() {
         let ends = |commands, reports| BTreeMap::from([(COMMANDS, commands), (REPORTS, reports)]);
         let mut view =
             ControlView::of_topic(BTreeMap::from([(COMMANDS, 3..7), (REPORTS, 0..2)]), REPORTS);
@@ -299,11 +301,11 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_lives_while_its_signs_come_by_the_brokers_clock() {
+    fn an_instance_is_alive_while_it_reports_by_the_brokers_clock() {
         let start = now();
         let mut view = ControlView::default();
-        view.apply(REPORTS, sign("a"), 1_000, start);
-        view.apply(REPORTS, sign("b"), 1_000 + ms(SILENCE_MAX), start);
+        view.apply(REPORTS, running("a"), 1_000, start);
+        view.apply(REPORTS, running("b"), 1_000 + ms(SILENCE_MAX), start);
         let alive = |view: &ControlView, now| -> Vec<String> {
             let instances = view.instances(Role::Processor);
             instances.filter(|i| view.is_alive(i, now)).map(|i| i.name.clone()).collect()
@@ -316,24 +318,24 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_young_until_every_instance_that_lives_has_reported() {
+    fn a_topic_is_young_until_every_live_instance_has_reported() {
         let start = now();
         let mut view = ControlView::default();
         assert!(view.is_young(start));
-        view.apply(COMMANDS, word(Role::Processor, RunState::Paused), 1_000, start);
-        assert!(view.is_young(start + SIGN_INTERVAL));
+        view.apply(COMMANDS, command(Role::Processor, RunState::Paused), 1_000, start);
+        assert!(view.is_young(start + REPORT_INTERVAL));
         assert!(!view.is_young(start + COMPLETE_AFTER));
-        view.apply(REPORTS, sign("a"), 1_000 - ms(COMPLETE_AFTER), start);
+        view.apply(REPORTS, running("a"), 1_000 - ms(COMPLETE_AFTER), start);
         assert!(!view.is_young(start));
     }
 
     #[test]
-    fn who_is_silent_for_long_is_forgotten() {
+    fn an_instance_that_is_silent_for_long_is_forgotten() {
         let start = now();
         let mut view = ControlView::default();
-        view.apply(REPORTS, sign("dead"), 1_000, start);
-        view.apply(REPORTS, sign("gone"), 1_001, start);
-        view.apply(REPORTS, sign("alive"), 1_001 + ms(FORGOTTEN_AFTER), start);
+        view.apply(REPORTS, running("dead"), 1_000, start);
+        view.apply(REPORTS, running("gone"), 1_001, start);
+        view.apply(REPORTS, running("alive"), 1_001 + ms(FORGOTTEN_AFTER), start);
         let forgotten = view.instances(Role::Processor).filter(|i| view.is_forgotten(i, start));
         assert_eq!(forgotten.map(|i| i.name.as_str()).collect::<Vec<_>>(), ["dead"]);
     }
@@ -341,7 +343,7 @@ mod tests {
     #[test]
     fn a_report_that_was_left_in_the_partition_of_commands_is_not_taken_for_the_latest() {
         for later_first in [false, true] {
-            let mut records = [(COMMANDS, sign("a"), 1), (REPORTS, paused("a"), 2)];
+            let mut records = [(COMMANDS, running("a"), 1), (REPORTS, paused("a"), 2)];
             if later_first {
                 records.reverse();
             }
@@ -350,26 +352,26 @@ mod tests {
                 view.apply(partition, entry, time, now());
             }
             let found = view.instances(Role::Processor).next().unwrap();
-            assert_eq!((found.standing.state, found.partition), (RunState::Paused, REPORTS));
+            assert_eq!((found.report.state, found.partition), (RunState::Paused, REPORTS));
         }
         // In one partition the order of the records counts, whatever their clocks say.
         let mut view = ControlView::default();
-        view.apply(REPORTS, sign("a"), 2, now());
+        view.apply(REPORTS, running("a"), 2, now());
         view.apply(REPORTS, paused("a"), 1, now());
         let found = view.instances(Role::Processor).next().unwrap();
-        assert_eq!(found.standing.state, RunState::Paused);
+        assert_eq!(found.report.state, RunState::Paused);
     }
 
     #[test]
-    fn none_of_more_instances_than_fit_is_forgotten_without_a_word() {
+    fn a_view_says_that_it_holds_fewer_instances_than_the_topic() {
         let mut view = ControlView::default();
         for number in 0..INSTANCES_MAX {
-            view.apply(REPORTS, sign(&number.to_string()), 1, now());
+            view.apply(REPORTS, running(&number.to_string()), 1, now());
         }
         assert!(!view.is_overfull());
-        view.apply(REPORTS, sign("0"), 2, now());
+        view.apply(REPORTS, running("0"), 2, now());
         assert!(!view.is_overfull());
-        view.apply(REPORTS, sign("one more"), 3, now());
+        view.apply(REPORTS, running("one more"), 3, now());
         assert_eq!((view.instances.len(), view.is_overfull()), (INSTANCES_MAX, true));
     }
 
@@ -385,28 +387,28 @@ mod tests {
         i64::try_from(duration.as_millis()).unwrap()
     }
 
-    fn word(role: Role, state: RunState) -> Entry {
+    fn command(role: Role, state: RunState) -> Entry {
         Entry::Desired(role, Some(Desired { state, ..Desired::default() }))
     }
 
-    fn taken_back() -> Entry {
+    fn deleted() -> Entry {
         Entry::Desired(Role::Processor, None)
     }
 
-    fn sign(name: &str) -> Entry {
-        said(name, RunState::Running)
+    fn running(name: &str) -> Entry {
+        report(name, RunState::Running)
     }
 
     fn paused(name: &str) -> Entry {
-        said(name, RunState::Paused)
+        report(name, RunState::Paused)
     }
 
-    fn said(name: &str, state: RunState) -> Entry {
-        let standing = Some(Standing { state, ..Standing::default() });
-        Entry::Instance { role: Role::Processor, name: name.to_owned(), standing }
+    fn report(name: &str, state: RunState) -> Entry {
+        let report = Some(InstanceReport { state, ..InstanceReport::default() });
+        Entry::Instance { role: Role::Processor, name: name.to_owned(), report }
     }
 
     fn ended(name: &str) -> Entry {
-        Entry::Instance { role: Role::Processor, name: name.to_owned(), standing: None }
+        Entry::Instance { role: Role::Processor, name: name.to_owned(), report: None }
     }
 }

@@ -1,4 +1,4 @@
-//! Writing records to the control topic.
+//! Writes of records to the control topic.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,9 +14,6 @@ use crate::record::Entry;
 const REQUEST_MAX: Duration = Duration::from_secs(8);
 
 /// Writes records to a partition in one request.
-///
-/// # Errors
-/// As [`ExactWriter::produce`]; writing a record twice changes nothing.
 pub(crate) async fn write(
     writer: &mut ExactWriter,
     topic: &str,

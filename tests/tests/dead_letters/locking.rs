@@ -55,7 +55,7 @@ async fn a_replay_that_stood_still_too_long_has_lost_its_lock() -> Result<()> {
     Ok(())
 }
 
-/// The second letter is due while a sign of life waits for its acknowledgement, and so does the next sign.
+/// The second letter is due while a heartbeat waits for its acknowledgement, and so does the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_sends_nothing_on_a_sign_that_was_acknowledged_late() -> Result<()> {
     const LATE: Duration = Duration::from_secs(7);

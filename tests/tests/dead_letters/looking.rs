@@ -208,7 +208,7 @@ async fn dismissed_letters_are_left_alone_unless_they_are_named() -> Result<()> 
     assert!(shown.contains("0:0: dismissed") && shown.contains("a test order (kim@"), "{shown}");
 
     let reopened = dlq(&scenario, &["dismiss", "0:1", "--undo"]).await?;
-    assert_eq!(reopened, "taken up again: 1 dead letter\n");
+    assert_eq!(reopened, "reopened: 1 dead letter\n");
     let sent = dlq_json(&scenario, &["replay", "--all"]).await?;
     assert_eq!((&sent["sent"], &sent["left_alone"]), (&json!(7), &json!({"dismissed": 3})));
     assert_eq!(dlq_json(&scenario, &["replay", "0:0"]).await?["sent"], 1);

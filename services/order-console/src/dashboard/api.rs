@@ -1,4 +1,4 @@
-//! The API: one function for each path of `openapi.json`.
+//! The API: one function for each path.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,90 +7,62 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use control_topic::record::{Role, RunState};
 use serde::Deserialize;
-use serde_json::{Value, json};
-use service_runtime::Context;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
-use super::App;
 use super::access::Visitor;
-use crate::dlq::Place;
-use crate::dlq::board::{self, Chosen, Looking, Unclear};
-use crate::replay::Busy;
-use crate::settings::ConsoleSettings;
+use super::app::App;
+use super::dead_letters::{Dismissed, Job, Replayed, Selection, Work};
+use super::problem::{Problem, ProblemBody};
+use super::responses::{ChangeRefusals, InvalidRefusals, Refusals};
+use crate::control::ServiceState;
+use crate::dlq::letter::Place;
+use crate::dlq::query::{self, LetterDetails, LetterList};
 use crate::view::body::{Control, Group, History, Orders, Snapshot, Stats};
 
-/// How long an answer waits for a command to be seen.
+/// How long an answer waits for the control topic to show a command.
 const SEEN_MAX: Duration = Duration::from_secs(3);
-/// Orders of an answer that does not say how many it wants.
+/// Orders of an answer to a request without a limit.
 const ORDERS_DEFAULT: usize = 50;
-
-/// Why there is no answer, in a sentence.
-#[derive(Debug)]
-pub(super) struct Problem(pub(super) StatusCode, pub(super) String);
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let Self(status, words) = self;
-        (status, Json(json!({ "error": words }))).into_response()
-    }
-}
-
-impl From<anyhow::Error> for Problem {
-    fn from(error: anyhow::Error) -> Self {
-        let status = if error.is::<Unclear>() {
-            StatusCode::BAD_REQUEST
-        } else if error.is::<Busy>() {
-            StatusCode::CONFLICT
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        };
-        Self(status, format!("{error:#}"))
-    }
-}
-
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        Self(rejection.status(), rejection.body_text())
-    }
-}
-
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Self {
-        Self(rejection.status(), rejection.body_text())
-    }
-}
-
-impl From<PathRejection> for Problem {
-    fn from(rejection: PathRejection) -> Self {
-        Self(rejection.status(), rejection.body_text())
-    }
-}
 
 type Answer<T> = Result<Json<T>, Problem>;
 
-/// Answers for paths that are none.
+/// Answers requests for unknown paths.
 pub(super) async fn nothing() -> Problem {
     Problem(StatusCode::NOT_FOUND, "there is no such path".to_owned())
 }
 
+/// The group's numbers.
+#[utoipa::path(get, path = "/api/stats", responses((status = OK, body = Stats), Refusals))]
 pub(super) async fn stats(State(app): State<Arc<App>>) -> Json<Stats> {
     Json(app.view.fresh().await.stats.clone())
 }
 
+/// The numbers of the last minutes.
+#[utoipa::path(get, path = "/api/history", responses((status = OK, body = History), Refusals))]
 pub(super) async fn history(State(app): State<Arc<App>>) -> Json<History> {
     Json(app.view.look().history.clone())
 }
 
 /// The query of `/api/orders`.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Limit {
+    /// At most so many.
+    #[param(minimum = 1, maximum = 100, default = 50)]
     limit: Option<usize>,
 }
 
+/// The newest orders and what became of them.
+#[utoipa::path(
+    get,
+    path = "/api/orders",
+    params(Limit),
+    responses((status = OK, body = Orders), InvalidRefusals, Refusals)
+)]
 pub(super) async fn orders(
     State(app): State<Arc<App>>,
     limit: Result<Query<Limit>, QueryRejection>,
@@ -101,10 +73,14 @@ pub(super) async fn orders(
     Ok(Json(orders))
 }
 
+/// The consumer group and its members.
+#[utoipa::path(get, path = "/api/group", responses((status = OK, body = Group), Refusals))]
 pub(super) async fn group(State(app): State<Arc<App>>) -> Json<Group> {
     Json(app.view.fresh().await.group.clone())
 }
 
+/// The last command to generators and processors, and the state of each instance.
+#[utoipa::path(get, path = "/api/control", responses((status = OK, body = Control), Refusals))]
 pub(super) async fn control(
     State(app): State<Arc<App>>,
     Extension(visitor): Extension<Visitor>,
@@ -116,14 +92,16 @@ fn shown(visitor: &Visitor, snapshot: &Snapshot) -> Control {
     snapshot.control.clone().read_only(!visitor.may_change())
 }
 
-/// The body of `POST /api/control`.
-#[derive(Debug, Deserialize)]
+/// A command to services.
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct Command {
+    #[schema(inline)]
     target: Target,
+    #[schema(inline)]
     action: Action,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Target {
     Generator,
@@ -131,14 +109,21 @@ enum Target {
     All,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Action {
     Pause,
     Resume,
 }
 
-/// Pauses or resumes services, and answers once the control topic shows it.
+/// Pauses or resumes generators, processors, or both.
+#[utoipa::path(
+    post,
+    path = "/api/control",
+    operation_id = "steer",
+    request_body = Command,
+    responses((status = OK, body = Control), InvalidRefusals, ChangeRefusals, Refusals)
+)]
 pub(super) async fn command(
     State(app): State<Arc<App>>,
     Extension(visitor): Extension<Visitor>,
@@ -176,122 +161,121 @@ pub(super) async fn command(
                 Role::Generator => &snapshot.control.generator,
                 Role::Processor => &snapshot.control.processor,
             };
-            role.desired == state.as_str()
+            role.command.desired == ServiceState::from(state)
         })
     };
-    // Where it is not seen in time, the answer says what is.
+    // After a timeout the answer has the latest known state.
     drop(timeout(SEEN_MAX, snapshots.wait_for(is_seen)).await);
     let latest = Arc::clone(&snapshots.borrow());
     Ok(Json(shown(&visitor, &latest)))
 }
 
+/// The dead letters by cause, and the newest.
+#[utoipa::path(
+    get,
+    path = "/api/dlq",
+    operation_id = "dead_letters",
+    params(query::Query),
+    responses((status = OK, body = LetterList), InvalidRefusals, Refusals)
+)]
 pub(super) async fn letters(
     State(app): State<Arc<App>>,
-    looking: Result<Query<Looking>, QueryRejection>,
-) -> Answer<Value> {
-    let Query(looking) = looking?;
+    query: Result<Query<query::Query>, QueryRejection>,
+) -> Answer<LetterList> {
+    let Query(query) = query?;
     let _permit = app.reads.acquire().await.map_err(anyhow::Error::new)?;
-    Ok(Json(board::list(&app.settings, &app.context, &looking).await?))
+    Ok(Json(query::list(&app.settings, &app.context, &query).await?))
 }
 
+/// One dead letter.
+#[utoipa::path(
+    get,
+    path = "/api/dlq/{partition}/{offset}",
+    operation_id = "dead_letter",
+    params(
+        ("partition" = i32, Path, minimum = 0, description = "Its partition of the dead-letter topic."),
+        ("offset" = i64, Path, minimum = 0, description = "Its offset there."),
+    ),
+    responses(
+        (status = OK, body = LetterDetails),
+        (status = NOT_FOUND, description = "There is no such letter.", body = ProblemBody),
+        InvalidRefusals,
+        Refusals,
+    )
+)]
 pub(super) async fn letter(
     State(app): State<Arc<App>>,
     place: Result<Path<(i32, i64)>, PathRejection>,
-) -> Answer<Value> {
+) -> Answer<LetterDetails> {
     let Path((partition, offset)) = place?;
     let _permit = app.reads.acquire().await.map_err(anyhow::Error::new)?;
     let place = Place { partition, offset };
-    let letter = board::letter(&app.settings, &app.context, place).await?;
-    let words = || format!("there is no dead letter at {place}");
-    letter.map(Json).ok_or_else(|| Problem(StatusCode::NOT_FOUND, words()))
+    let letter = query::letter(&app.settings, &app.context, place).await?;
+    let error = || format!("there is no dead letter at {place}");
+    letter.map(Json).ok_or_else(|| Problem(StatusCode::NOT_FOUND, error()))
 }
 
+/// Sends dead letters again, to the group's replay topic, each once.
+#[utoipa::path(
+    post,
+    path = "/api/dlq/replay",
+    request_body = Selection,
+    responses(
+        (status = OK, body = Replayed),
+        (status = CONFLICT, description = "Another operator replays.", body = ProblemBody),
+        InvalidRefusals,
+        ChangeRefusals,
+        Refusals,
+    )
+)]
 pub(super) async fn replay(
     State(app): State<Arc<App>>,
     Extension(visitor): Extension<Visitor>,
-    chosen: Result<Json<Chosen>, JsonRejection>,
-) -> Answer<Value> {
-    app.job(Work::Replay, chosen?.0, visitor).await
+    selection: Result<Json<Selection>, JsonRejection>,
+) -> Answer<Replayed> {
+    let Json(selection) = selection?;
+    if selection.is_dry_run() {
+        let _permit = app.reads.acquire().await.map_err(anyhow::Error::new)?;
+        return Ok(Json(selection.replay(&app.settings, &app.context, visitor.name()).await?));
+    }
+    app.job(selection, visitor, Work::Replay).await
 }
 
+/// Dismisses dead letters that need no more work.
+#[utoipa::path(
+    post,
+    path = "/api/dlq/dismiss",
+    request_body = Selection,
+    responses((status = OK, body = Dismissed), InvalidRefusals, ChangeRefusals, Refusals)
+)]
 pub(super) async fn dismiss(
     State(app): State<Arc<App>>,
     Extension(visitor): Extension<Visitor>,
-    chosen: Result<Json<Chosen>, JsonRejection>,
-) -> Answer<Value> {
-    app.job(Work::Dismiss, chosen?.0, visitor).await
-}
-
-/// What is done with dead letters.
-#[derive(Clone, Copy, Debug)]
-enum Work {
-    Replay,
-    Dismiss,
-}
-
-impl Work {
-    async fn run(
-        self,
-        settings: &ConsoleSettings,
-        context: &Context,
-        chosen: &Chosen,
-        by: String,
-    ) -> anyhow::Result<Value> {
-        match self {
-            Self::Replay => board::replay(settings, context, chosen, by).await,
-            Self::Dismiss => board::dismiss(settings, context, chosen, by).await,
-        }
+    selection: Result<Json<Selection>, JsonRejection>,
+) -> Answer<Dismissed> {
+    let Json(selection) = selection?;
+    if selection.is_dry_run() {
+        let _permit = app.reads.acquire().await.map_err(anyhow::Error::new)?;
+        return Ok(Json(selection.dismiss(&app.settings, &app.context, visitor.name()).await?));
     }
-}
-
-/// Something to do, one after the other. What has begun is done to its end, also if nobody waits for the answer any more.
-pub(super) struct Job {
-    work: Work,
-    chosen: Chosen,
-    visitor: Visitor,
-    answer: oneshot::Sender<anyhow::Result<Value>>,
+    app.job(selection, visitor, Work::Dismiss).await
 }
 
 impl App {
-    async fn job(&self, work: Work, chosen: Chosen, visitor: Visitor) -> Answer<Value> {
-        if chosen.is_dry_run() {
-            let _permit = self.reads.acquire().await.map_err(anyhow::Error::new)?;
-            let counted = work.run(&self.settings, &self.context, &chosen, visitor.name()).await?;
-            return Ok(Json(counted));
-        }
+    /// Queues a job and returns its answer.
+    async fn job<T>(
+        &self,
+        selection: Selection,
+        visitor: Visitor,
+        work: impl FnOnce(oneshot::Sender<anyhow::Result<T>>) -> Work,
+    ) -> Answer<T> {
         let (answer, answered) = oneshot::channel();
-        self.jobs.try_send(Job { work, chosen, visitor, answer }).map_err(|_full| {
-            let words = "other replays or dismissals are under way: try again".to_owned();
-            Problem(StatusCode::SERVICE_UNAVAILABLE, words)
+        let job = Job { work: work(answer), selection, visitor };
+        self.jobs.try_send(job).map_err(|_full| {
+            let error = "other replays or dismissals are in progress: try again".to_owned();
+            Problem(StatusCode::SERVICE_UNAVAILABLE, error)
         })?;
         let answer = answered.await.map_err(anyhow::Error::new)?;
         Ok(Json(answer?))
-    }
-}
-
-/// Who does the jobs.
-pub(super) struct Jobs {
-    pub(super) settings: ConsoleSettings,
-    pub(super) context: Context,
-}
-
-impl Jobs {
-    /// Does jobs for as long as there may be any.
-    pub(super) async fn work(self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(Job { work, chosen, visitor, answer }) = jobs.recv().await {
-            let (by, peer) = (visitor.name(), visitor.origin.peer);
-            if answer.is_closed() {
-                tracing::info!(?work, by, %peer, "not begun: nobody waits for it any more");
-                continue;
-            }
-            let outcome = work.run(&self.settings, &self.context, &chosen, by.clone()).await;
-            match &outcome {
-                Ok(result) => tracing::info!(?work, by, %peer, %result, "done"),
-                Err(error) => tracing::warn!(?work, by, %peer, "not done: {error:#}"),
-            }
-            if answer.send(outcome).is_err() {
-                tracing::debug!("nobody waits for the answer");
-            }
-        }
     }
 }

@@ -1,10 +1,9 @@
-//! What is seen, as it changes: server-sent events.
+//! The view as server-sent events.
 //!
 //! <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,37 +17,31 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::App;
-use super::access::{SessionKey, Visitor};
-use super::api::Problem;
+use super::access::Visitor;
+use super::app::{App, StreamOwner};
+use super::problem::Problem;
+use super::responses::Refusals;
+use crate::time::Time;
 use crate::view::body::Snapshot;
 
-/// How often something is sent on a stream on which nothing happens: proxies close silent connections.
+/// How often a comment is sent on an idle stream: proxies close silent connections.
 const SIGN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a stream lives; the page opens the next one. Nobody holds one for ever.
+/// How long a stream lives. Then the page opens the next one, so that no client has one for ever.
 const STREAM_TIME_MAX: Duration = Duration::from_mins(10);
 /// The event that says so.
 const RENEW: &str = "renew";
-/// Tells nginx, and what understands it, to pass events on at once.
+/// Tells nginx and other proxies to pass events on at once.
 const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
 
-/// Whose streams are counted together.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum StreamOwner {
-    Session(SessionKey),
-    Client(IpAddr),
-}
-
-/// One tab's stream.
 struct Tab {
     app: Arc<App>,
     visitor: Visitor,
     ends: Instant,
-    /// Whether the page was told to open the next one.
+    /// Whether the page was asked to open the next one.
     is_over: bool,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    /// What was last sent of each kind.
+    /// The last event of each kind.
     sent: Sent,
     ready: VecDeque<Event>,
     _place: Place<StreamOwner>,
@@ -59,10 +52,24 @@ struct Sent {
     orders: String,
     group: String,
     control: String,
-    point: Option<String>,
+    point: Option<Time>,
 }
 
-/// Streams what changes, beginning with what is.
+/// What changes, as server-sent events.
+///
+/// Events of the kinds stats (Stats), orders (Orders), group (Group), control (Control) and point (Point): first all that
+/// there is, then what changes; Stats after every reading of the cluster and every change of Control. A comment every 5 s.
+/// After 10 minutes comes renew, and the stream ends: the client is to open the next one. It ends with its session, too.
+/// One session, or one client without a session, has 16 streams at most, and all have 64.
+#[utoipa::path(
+    get,
+    path = "/api/events",
+    operation_id = "events",
+    responses(
+        (status = OK, description = "The stream.", body = String, content_type = "text/event-stream"),
+        Refusals,
+    )
+)]
 pub(super) async fn stream(
     State(app): State<Arc<App>>,
     Extension(visitor): Extension<Visitor>,
@@ -76,7 +83,7 @@ pub(super) async fn stream(
     let latest = app.view.fresh().await;
     let mut snapshots = app.view.changes();
     snapshots.mark_changed();
-    // The points so far are there to be fetched.
+    // The client reads the points so far from `/api/history`.
     let point = latest.history.points.last().map(|point| point.at.clone());
     let sent = Sent { point, ..Sent::default() };
     let ends = Instant::now() + STREAM_TIME_MAX;
@@ -116,7 +123,7 @@ impl Tab {
         self.ready.pop_front()
     }
 
-    /// Makes events of what is news.
+    /// Queues events of what has changed.
     fn take(&mut self, snapshot: &Snapshot) {
         self.ready.push_back(event("stats", json(&snapshot.stats)));
         let control = snapshot.control.clone().read_only(!self.visitor.may_change());

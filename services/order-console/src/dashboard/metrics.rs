@@ -1,4 +1,4 @@
-//! What the dashboard knows of the whole group, for Prometheus: its own `/metrics`, beside those of each replica.
+//! Metrics of the whole group, in the dashboard's own `/metrics`.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,24 +9,23 @@ use prometheus_client::encoding::DescriptorEncoder;
 use service_runtime::{Context, Families, Metrics};
 use tokio::time::{Instant, sleep};
 
-use crate::dlq::board::{self, Unresolved};
+use crate::dlq::query::{self, Unresolved};
 use crate::settings::ConsoleSettings;
 use crate::view::View;
 use crate::view::body::Group;
 
-/// Pause between two walks over the dead-letter topic, where there is news of it.
+/// Pause between two walks over the dead-letter topic while its letters change.
 const PAUSE: Duration = Duration::from_secs(30);
-/// Walks are made so many pauses apart at most: letters are dismissed without a change of any number.
+/// So many pauses after a walk the next one begins in any case: a dismissal changes no number.
 const PAUSES_MAX: u32 = 10;
 
-/// One part in so many of the time is spent on walks at most.
+/// Walks take at most one part in so many of the time.
 const WALKS_SHARE: u32 = 20;
 
-/// What was found out last.
+/// The result of the last walk.
 type Found = Arc<Mutex<Option<Unresolved>>>;
 
-/// Adds what is known of the group to the process's metrics, and finds out how many dead letters are unresolved, now and
-/// then, for as long as it runs.
+/// Adds the group to the process's metrics, and counts the unresolved dead letters at intervals, for as long as it runs.
 pub(super) async fn keep(settings: ConsoleSettings, context: Context, view: View) {
     let found = Found::default();
     register(&context.metrics, settings.group.group_id.clone(), view.clone(), Arc::clone(&found));
@@ -37,7 +36,7 @@ pub(super) async fn keep(settings: ConsoleSettings, context: Context, view: View
         let numbers = view.latest().stats.numbers.clone();
         let counts = Some((numbers.dead_letters, numbers.replayed));
         if counts != counted || pauses >= PAUSES_MAX {
-            match board::unresolved(&settings, &context).await {
+            match query::unresolved(&settings, &context).await {
                 Ok(unresolved) => {
                     *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(unresolved);
                     (counted, pauses) = (counts, 0);
@@ -67,7 +66,7 @@ impl Collector for Scrape {
         let mut families = Families::new(encoder);
         let latest = self.view.latest();
         let labels = || [("consumergroup", self.group.clone())];
-        // What was never read is not said to be none.
+        // Before the first reading there is no value, and not 0.
         let members = i64::try_from(latest.group.members.len()).unwrap_or(i64::MAX);
         let members = (latest.group.state != Group::UNKNOWN).then(|| (labels(), members));
         families.gauges("kafka_consumergroup_members", "Members of the group", members)?;

@@ -1,4 +1,4 @@
-//! The page: files of the binary, without anything from elsewhere.
+//! The page: files of the binary. It loads nothing from other servers.
 
 use std::sync::Arc;
 
@@ -7,15 +7,13 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::App;
+use super::app::App;
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
-const OPENAPI: &str = include_str!("openapi.json");
 
-/// One file.
 struct File {
     path: &'static str,
     content_type: &'static str,
@@ -58,16 +56,10 @@ const FILES: &[File] = files! {
     "/unknown.js" => "unknown.js" as SCRIPT;
 };
 
-/// Serves every file.
 pub(super) fn routes() -> Router<Arc<App>> {
     FILES.iter().fold(Router::new(), |router, file| {
         router.route(file.path, get(async || serve(file.content_type, file.text)))
     })
-}
-
-/// Serves the description of the API.
-pub(super) async fn openapi() -> Response {
-    serve("application/json", OPENAPI)
 }
 
 fn serve(content_type: &'static str, text: &'static str) -> Response {
@@ -110,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_page_is_made_of_texts_that_others_write() {
+    fn the_page_never_parses_texts_as_html() {
         for file in FILES {
             for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("]
             {

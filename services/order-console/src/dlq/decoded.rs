@@ -6,25 +6,23 @@ use schema_registry::{RegistryConfig, RegistryError, SchemaRegistry};
 use tokio::time::{Duration, Instant, timeout};
 
 use super::letter::Letter;
-use super::render;
 use crate::settings::ConsoleSettings;
+use crate::text::short;
 
-/// How long one look at the registry may take; an operator looks at letters also while it is away.
+/// How long one request to the registry may take. Operators read letters also while it is away.
 const LOOK_UP_MAX: Duration = Duration::from_secs(3);
 
-/// How long a registry that did not answer is left alone.
+/// How long a registry that did not answer is not asked again.
 const LOOK_UP_PAUSE: Duration = Duration::from_secs(10);
 
-/// What a value turned out to be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Decoded {
     /// An order, with its wire format.
     Order(Order, String),
-    /// None, and why.
+    /// It is not an order, for this reason.
     NotAnOrder(String),
-    /// It cannot be told, because the registry does not answer.
+    /// The registry, which has the schema, does not answer.
     NoRegistry(String),
-    /// There is no value.
     Nothing,
     /// The value was too large for the dead-letter topic.
     Omitted,
@@ -34,10 +32,10 @@ pub(crate) enum Decoded {
 #[derive(Clone)]
 pub(crate) struct Decoder {
     schemas: Result<SchemaRegistry, String>,
-    /// How much a value may unpack to.
+    /// Most bytes that a value may unpack to.
     value_bytes_max: usize,
-    /// Set when the registry did not answer, to what it came to and until when: it is not waited for at every letter.
-    registry_gone: Option<(String, Instant)>,
+    /// Why the registry did not answer, and until when it is not asked again.
+    registry_pause: Option<(String, Instant)>,
 }
 
 impl Decoder {
@@ -45,7 +43,7 @@ impl Decoder {
         let url = settings.connection.schema_registry_url.reveal();
         let config = RegistryConfig { attempts_max: 1, ..RegistryConfig::new(url) };
         let schemas = SchemaRegistry::new(config).map_err(|error| error.to_string());
-        Self { schemas, value_bytes_max: settings.value_bytes_max, registry_gone: None }
+        Self { schemas, value_bytes_max: settings.value_bytes_max, registry_pause: None }
     }
 
     /// Decodes the value of a letter.
@@ -105,7 +103,7 @@ impl Decoder {
         if let Some(schema) = schemas.cached(id) {
             return Ok(schema);
         }
-        if let Some((error, until)) = &self.registry_gone
+        if let Some((error, until)) = &self.registry_pause
             && Instant::now() < *until
         {
             return Err(Decoded::NoRegistry(error.clone()));
@@ -116,20 +114,20 @@ impl Decoder {
             Ok(Err(error)) => return Err(Decoded::NotAnOrder(error.to_string())),
             Err(_elapsed) => format!("the schema registry did not answer within {LOOK_UP_MAX:?}"),
         };
-        self.registry_gone = Some((error.clone(), Instant::now() + LOOK_UP_PAUSE));
+        self.registry_pause = Some((error.clone(), Instant::now() + LOOK_UP_PAUSE));
         Err(Decoded::NoRegistry(error))
     }
 }
 
 impl Decoded {
-    /// Returns what the value is in a few words.
-    pub(crate) fn words(&self) -> String {
+    /// Returns the value in a few words.
+    pub(crate) fn summary(&self) -> String {
         match self {
             Self::Order(order, _) => {
-                let (id, product) = (render::short(&order.order_id), render::short(&order.product));
+                let (id, product) = (short(&order.order_id), short(&order.product));
                 format!("{id} {product} {:.2}", order.price)
             }
-            Self::NotAnOrder(why) => format!("no order: {}", render::short(why)),
+            Self::NotAnOrder(why) => format!("no order: {}", short(why)),
             Self::NoRegistry(_) => "not decoded: the schema registry does not answer".to_owned(),
             Self::Nothing => "no value".to_owned(),
             Self::Omitted => "value too large, left out".to_owned(),

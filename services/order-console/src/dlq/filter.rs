@@ -1,4 +1,4 @@
-//! Which dead letters a command is about.
+//! A selection of dead letters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -11,41 +11,38 @@ use super::letter::{Letter, Place};
 
 /// A moment, as an operator names it: RFC 3339, or how long ago (`90s`, `30m`, `2h`, `7d`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
-    /// In milliseconds since 1970.
+pub(crate) enum Moment {
     At(i64),
     /// So long before the command began.
     Ago(Duration),
 }
 
-/// A text that is no [`Moment`].
+/// The text is not a [`Moment`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a time is RFC 3339 (2026-11-21T08:00:00Z) or how long ago (90s, 30m, 2h, 7d)")]
-pub struct ParseMomentError;
+pub(crate) struct ParseMomentError;
 
 /// A key, as an operator names it: a text, or bytes as `0x` and hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key(Vec<u8>);
+pub(crate) struct Key(Vec<u8>);
 
-/// What letters have to be like; what is not named does not matter.
+/// Conditions that letters have to fulfil. Fields that are unset match every letter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// One of these kinds of failure; a class may be named without its package.
     pub(crate) types: Vec<String>,
     pub(crate) key: Option<Key>,
-    /// Failed at that time or later, in milliseconds since 1970.
+    /// The record failed at that time or later, in milliseconds since 1970.
     pub(crate) since_ms: Option<i64>,
-    /// Failed before that time.
+    /// The record failed before that time, in milliseconds since 1970.
     pub(crate) until_ms: Option<i64>,
     /// The partition the record failed in.
     pub(crate) partition: Option<i32>,
     /// The topic the record failed in.
     pub(crate) topic: Option<String>,
-    /// Its offset there.
     pub(crate) offset: Option<i64>,
-    /// One of these.
     pub(crate) places: BTreeSet<Place>,
-    /// Below these offsets of the dead-letter topic's partitions; where there are any, in none but these.
+    /// Only letters below these offsets, by partition of the dead-letter topic; no other partition matches.
     pub(crate) before: Option<BTreeMap<i32, i64>>,
 }
 
@@ -60,7 +57,7 @@ impl Filter {
         self.places.contains(&letter.place)
     }
 
-    /// Returns which part of a partition of the dead-letter topic letters may lie in.
+    /// Returns the part of a partition of the dead-letter topic that may hold matching letters.
     pub(crate) fn narrow(&self, partition: i32, range: Range<i64>) -> Range<i64> {
         let mut range = range;
         if let Some(before) = &self.before {
@@ -76,7 +73,7 @@ impl Filter {
         range
     }
 
-    /// Returns whether a letter is meant, of those in that part.
+    /// Returns whether a letter of that part matches.
     pub(crate) fn takes(&self, letter: &Letter<'_>) -> bool {
         let cause = &letter.cause;
         let failed_at_ms = letter.failed_at_ms();
@@ -189,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_named_has_to_fit() {
+    fn all_conditions_have_to_match() {
         let key = |text: &str| text.parse().ok();
         let all = Filter {
             types: vec!["other".into(), "com.example.BankAway".into()],
@@ -232,13 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_of_nothing_takes_everything() {
+    fn a_filter_without_conditions_takes_everything() {
         assert!(Filter::default().takes_everything());
         assert!(!Filter { offset: Some(0), ..Filter::default() }.takes_everything());
     }
 
     #[test]
-    fn times_are_moments_or_distances() {
+    fn times_are_absolute_or_relative() {
         for (text, ms) in [
             ("1970-01-01T00:00:02Z", 2_000),
             ("1970-01-01T01:00:02+01:00", 2_000),

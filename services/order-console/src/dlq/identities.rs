@@ -1,4 +1,4 @@
-//! Identities of very many letters, held compactly: what is known about each letter without its value or headers.
+//! A compact map of the identities of very many letters.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use dead_letter::Identity;
 
-/// A map from letters to what is known about them. An entry takes about 40 bytes besides its value: topics and groups,
-/// of which there are few, are held once.
+/// A map from letters to values. An entry takes about 40 bytes besides its value: the few topics and groups are kept
+/// once.
 #[derive(Clone, Debug)]
 pub(crate) struct IdentityMap<V> {
     spaces: BTreeMap<(Uuid, String), u32>,
@@ -29,7 +29,7 @@ impl<V> Default for IdentityMap<V> {
 }
 
 impl<V> IdentityMap<V> {
-    /// Notes something about a letter, and returns what was noted before.
+    /// Sets the value of a letter, and returns the one before.
     pub(crate) fn insert(&mut self, identity: &Identity, value: V) -> Option<V> {
         let space = (identity.topic_id, identity.group.clone());
         let next = u32::try_from(self.spaces.len()).unwrap_or(u32::MAX);
@@ -37,17 +37,16 @@ impl<V> IdentityMap<V> {
         self.entries.insert(Compact::of(space, identity), value)
     }
 
-    /// Returns what is noted about a letter.
+    /// Returns the value of a letter.
     pub(crate) fn get(&self, identity: &Identity) -> Option<&V> {
         self.entries.get(&self.compact(identity)?)
     }
 
-    /// Returns whether anything is noted about a letter.
+    /// Returns whether a letter has a value.
     pub(crate) fn contains(&self, identity: &Identity) -> bool {
         self.get(identity).is_some()
     }
 
-    /// Forgets a letter.
     pub(crate) fn remove(&mut self, identity: &Identity) {
         if let Some(compact) = self.compact(identity) {
             self.entries.remove(&compact);

@@ -1,19 +1,21 @@
-//! A record of the dead-letter topic, with what its headers make of it.
+//! A record of the dead-letter topic, with what its headers say.
 
 use std::fmt;
 use std::str::FromStr;
-
-use kafka_core::record_batch::Record;
-use order_avro::SCHEMA_ID_HEADER;
-use uuid::Uuid;
 
 use dead_letter::cause::{Author, Cause};
 use dead_letter::{
     Identity, OwnedHeader, RawHeader, ReplayOf, has_generated_key, original_headers,
 };
+use kafka_core::record_batch::Record;
+use order_avro::SCHEMA_ID_HEADER;
+use serde::{Serialize, Serializer};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+use uuid::Uuid;
 
-/// Where a letter is in the dead-letter topic; as a text `<partition>:<offset>`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a letter is in the dead-letter topic: `<partition>:<offset>`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The partition of the dead-letter topic.
     pub partition: i32,
@@ -21,19 +23,16 @@ pub struct Place {
     pub offset: i64,
 }
 
-/// A text that is no [`Place`].
+/// The text is not a [`Place`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a place in the dead-letter topic is <partition>:<offset>, for example 0:17")]
 pub struct ParsePlaceError;
 
 /// The topic and group whose letters are read.
 #[derive(Clone, Debug)]
-pub(crate) struct Desk {
-    /// The dead-letter topic.
+pub(crate) struct DlqContext {
     pub(crate) topic: String,
-    /// Its id.
     pub(crate) topic_id: Uuid,
-    /// The group whose letters these are.
     pub(crate) group: String,
 }
 
@@ -48,14 +47,14 @@ pub(crate) struct Letter<'a> {
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) headers: Vec<RawHeader<'a>>,
     pub(crate) cause: Cause,
-    /// What tells it from other letters. One that is not of an order-processor is told by its own place, and belongs to
-    /// whoever looks.
+    /// What tells it from other letters. A letter that no order-processor wrote is identified by its own place, and counts
+    /// as the reader's.
     pub(crate) identity: Identity,
     /// The coordinates that a replay of it carries.
     pub(crate) origin: ReplayOf,
 }
 
-impl Desk {
+impl DlqContext {
     /// Reads a record as a letter.
     pub(crate) fn read<'a>(&self, partition: i32, record: &Record<'a>) -> Letter<'a> {
         let headers: Vec<RawHeader<'a>> =
@@ -109,7 +108,7 @@ impl Letter<'_> {
         headers
     }
 
-    /// Returns what names the schema of the value beside it.
+    /// Returns the header that names the schema of the value.
     pub(crate) fn schema_header(&self) -> Option<Vec<u8>> {
         let headers = self.original_headers();
         headers.into_iter().rfind(|(name, _)| name == SCHEMA_ID_HEADER.as_bytes())?.1
@@ -127,6 +126,22 @@ impl fmt::Display for Place {
         write!(f, "{}:{}", self.partition, self.offset)
     }
 }
+
+impl Serialize for Place {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl PartialSchema for Place {
+    fn schema() -> RefOr<Schema> {
+        let place = ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^\d+:\d+$"));
+        let place = place.description(Some("A place in the dead-letter topic: partition:offset."));
+        place.into()
+    }
+}
+
+impl ToSchema for Place {}
 
 impl FromStr for Place {
     type Err = ParsePlaceError;
@@ -153,8 +168,8 @@ mod tests {
     const DLQ_ID: Uuid = Uuid::from_u128(0xd1);
     const ORDERS_ID: Uuid = Uuid::from_u128(0x0d);
 
-    fn desk() -> Desk {
-        Desk { topic: "orders-dlq".into(), topic_id: DLQ_ID, group: "night".into() }
+    fn dlq() -> DlqContext {
+        DlqContext { topic: "orders-dlq".into(), topic_id: DLQ_ID, group: "night".into() }
     }
 
     /// Reads a record with these headers, at offset 17 of partition 1.
@@ -162,12 +177,12 @@ mod tests {
         let batch = BatchBuilder::new(17).record(0, None, Some(b"value"), headers).build().unwrap();
         let opened = batches(batch).next().unwrap().open(1 << 20).unwrap();
         let record = opened.records().next().unwrap().unwrap();
-        let letter = desk().read(1, &record);
+        let letter = dlq().read(1, &record);
         (letter.identity.clone(), letter.origin.clone(), letter.original_headers())
     }
 
     #[test]
-    fn a_letter_of_ours_is_told_by_where_its_order_failed() {
+    fn a_letter_of_a_processor_is_identified_by_where_its_order_failed() {
         let failed = FailedRecord {
             topic: "orders",
             topic_id: ORDERS_ID,
@@ -196,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_letter_is_told_by_its_own_place_and_belongs_to_whoever_looks() {
+    fn any_other_letter_is_identified_by_its_own_place_and_counts_as_the_readers() {
         let spring: &[RawHeader<'_>] = &[
             (b"kafka_dlt-original-topic", Some(b"orders")),
             (b"kafka_dlt-original-offset", Some(b"\0\0\0\0\0\0\0\x09")),

@@ -20,15 +20,14 @@ use super::topic_log::TopicLog;
 
 /// Most bytes that one batch may unpack to.
 const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How long nothing may arrive before reading is given up.
+/// How long nothing may arrive before a read fails.
 const STALL_MAX: Duration = Duration::from_secs(30);
-/// Fetches that wait to be looked at.
 const QUEUE_MAX: usize = 1;
 
-/// Somebody wants the command to end.
+/// The operator has interrupted the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("stopped before the end")]
-pub(crate) struct Stopped;
+#[error("interrupted before the end")]
+pub(crate) struct Interrupted;
 
 /// The records of one fetch, within the part that is read.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ pub(crate) struct Chunk {
     pub(crate) partition: i32,
     batches: Vec<RecordBatch>,
     part: Range<i64>,
-    /// What could not be read, in words.
+    /// Why batches could not be read.
     pub(crate) unreadable: Vec<String>,
 }
 
@@ -55,7 +54,7 @@ impl Chunk {
         chunk
     }
 
-    /// Walks the records in offset order; what is no record is left out.
+    /// Returns the records in offset order, without undecodable ones.
     pub(crate) fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let part = self.part.clone();
         self.batches
@@ -65,15 +64,15 @@ impl Chunk {
             .filter(move |record| part.contains(&record.offset))
     }
 
-    /// Returns what is no record, in words.
+    /// Returns why records could not be decoded.
     pub(crate) fn undecodable(&self) -> impl Iterator<Item = String> {
-        let words = |piece: UndecodableRecord<'_>| {
-            format!("offset {}: {}", piece.first_offset, piece.fault.as_str())
+        let reason = |range: UndecodableRecord<'_>| {
+            format!("offset {}: {}", range.first_offset, range.fault.as_str())
         };
         self.batches
             .iter()
             .flat_map(RecordBatch::records)
-            .filter_map(move |item| item.err().map(words))
+            .filter_map(move |item| item.err().map(reason))
     }
 }
 
@@ -85,7 +84,7 @@ pub(crate) struct Scan {
     end: i64,
     start: i64,
     fetches: mpsc::Receiver<Fetched>,
-    stop: CancellationToken,
+    interrupt: CancellationToken,
     /// Owns the connections; absent where there is nothing to read.
     _reader: Option<Reader>,
 }
@@ -97,7 +96,7 @@ impl Scan {
         tp: TopicPartition,
         topic_id: Uuid,
         part: Range<i64>,
-        stop: &CancellationToken,
+        interrupt: &CancellationToken,
     ) -> Self {
         let (sender, fetches) = mpsc::channel(QUEUE_MAX);
         let reader = (!part.is_empty()).then(|| {
@@ -106,20 +105,28 @@ impl Scan {
             reader
         });
         let Range { start, end } = part;
-        Self { tp, position: start, end, start, fetches, stop: stop.clone(), _reader: reader }
+        Self {
+            tp,
+            position: start,
+            end,
+            start,
+            fetches,
+            interrupt: interrupt.clone(),
+            _reader: reader,
+        }
     }
 
     /// Returns the next records, or `None` at the end.
     ///
     /// # Errors
-    /// [`Stopped`]; or when the log cannot be read on.
+    /// [`Interrupted`]; or when the log cannot be read on.
     ///
     /// # Cancel safety
     /// Cancel safe.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
         while self.position < self.end {
             let fetched = tokio::select! {
-                () = self.stop.cancelled() => return Err(Stopped.into()),
+                () = self.interrupt.cancelled() => return Err(Interrupted.into()),
                 fetched = timeout(STALL_MAX, self.fetches.recv()) => fetched,
             };
             let fetched = fetched.with_context(|| {
@@ -151,20 +158,17 @@ impl Scan {
 pub(crate) struct TopicScan {
     cluster: Cluster,
     topic: TopicLog,
-    stop: CancellationToken,
+    interrupt: CancellationToken,
     current: Option<Scan>,
 }
 
 impl TopicScan {
     /// Reads what `topic` says is there.
-    pub(crate) fn new(cluster: &Cluster, topic: TopicLog, stop: &CancellationToken) -> Self {
-        Self { cluster: cluster.clone(), topic, stop: stop.clone(), current: None }
+    pub(crate) fn new(cluster: &Cluster, topic: TopicLog, interrupt: &CancellationToken) -> Self {
+        Self { cluster: cluster.clone(), topic, interrupt: interrupt.clone(), current: None }
     }
 
     /// Returns the next records, or `None` at the end of the last partition.
-    ///
-    /// # Errors
-    /// As [`Scan::next`].
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -178,7 +182,8 @@ impl TopicScan {
             }
             let Some((partition, part)) = self.topic.ranges.pop_first() else { return Ok(None) };
             let tp = TopicPartition::new(self.topic.name.as_str(), partition);
-            self.current = Some(Scan::start(&self.cluster, tp, self.topic.id, part, &self.stop));
+            self.current =
+                Some(Scan::start(&self.cluster, tp, self.topic.id, part, &self.interrupt));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a topic's logs hold at one moment, asked with patience.
+//! The offsets of a topic's logs at one moment.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,25 +6,21 @@ use std::ops::Range;
 use anyhow::Context as _;
 use kafka_client::cluster::Cluster;
 use kafka_client::offsets::{OffsetAt, all_of, list_offsets};
+use kafka_client::retry::while_retriable;
 use kafka_core::TopicPartition;
 use uuid::Uuid;
 
-use kafka_client::retry::while_retriable;
-
-/// A topic's partitions with what can be read of each.
+/// A topic with the offsets of its partitions.
 #[derive(Clone, Debug)]
 pub(crate) struct TopicLog {
     pub(crate) name: String,
     pub(crate) id: Uuid,
-    /// From the first offset that is still there to the end of what is committed.
+    /// By partition: from the log start to the last stable offset.
     pub(crate) ranges: BTreeMap<i32, Range<i64>>,
 }
 
 impl TopicLog {
-    /// Looks at a topic; `None` if there is none of that name.
-    ///
-    /// # Errors
-    /// When the cluster does not answer.
+    /// Describes a topic; `None` if there is none of that name.
     pub(crate) async fn of(cluster: &Cluster, name: &str) -> anyhow::Result<Option<Self>> {
         let names = [name];
         let described = while_retriable(|| cluster.metadata(&names))
@@ -50,16 +46,12 @@ impl TopicLog {
         Ok(Some(Self { name: name.to_owned(), id: topic.topic_id, ranges }))
     }
 
-    /// Looks at a topic that has to be there; `hint` says what to do if it is not.
-    ///
-    /// # Errors
-    /// When the cluster does not answer, or has no such topic.
+    /// Describes a topic that has to exist; `hint` says what to check if it does not.
     pub(crate) async fn expect(cluster: &Cluster, name: &str, hint: &str) -> anyhow::Result<Self> {
         let log = Self::of(cluster, name).await?;
         log.with_context(|| format!("there is no topic {name}: {hint}"))
     }
 
-    /// Returns how many partitions the topic has.
     pub(crate) fn partition_count(&self) -> i32 {
         i32::try_from(self.ranges.len()).unwrap_or(i32::MAX)
     }

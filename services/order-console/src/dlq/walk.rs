@@ -1,26 +1,27 @@
-//! A walk over the letters of one group, each of them once.
+//! A walk over the letters of one group, which passes each letter once.
 
 use kafka_client::cluster::Cluster;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use super::identities::IdentityMap;
-use super::letter::{Desk, Letter};
+use super::letter::{DlqContext, Letter};
 use super::reading::{Chunk, TopicScan};
 use super::topic_log::TopicLog;
 
-/// Reads the dead-letter topic to the end it had at the start. Held are the identities of the letters seen.
+/// Reads the dead-letter topic to the end it had at the start. It keeps the identities of the letters that it has passed.
 #[derive(Debug)]
 pub(crate) struct Walk {
-    desk: Desk,
+    dlq: DlqContext,
     scan: TopicScan,
     seen: IdentityMap<()>,
-    /// What was passed over so far.
-    pub(crate) passed_over: PassedOver,
+    pub(crate) skipped: Skipped,
 }
 
-/// What is in the dead-letter topic and is no letter to work on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PassedOver {
+/// Records of the dead-letter topic that are not counted as letters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Skipped {
     /// Letters that were written more than once.
     pub(crate) repeats: u64,
     /// Letters of other groups' order-processors.
@@ -30,51 +31,48 @@ pub(crate) struct PassedOver {
 }
 
 impl Walk {
-    /// Walks what `topic` says is there.
     pub(crate) fn new(
         cluster: &Cluster,
         topic: TopicLog,
-        desk: &Desk,
-        stop: &CancellationToken,
+        dlq: &DlqContext,
+        interrupt: &CancellationToken,
     ) -> Self {
         Self {
-            desk: desk.clone(),
-            scan: TopicScan::new(cluster, topic, stop),
+            dlq: dlq.clone(),
+            scan: TopicScan::new(cluster, topic, interrupt),
             seen: IdentityMap::default(),
-            passed_over: PassedOver::default(),
+            skipped: Skipped::default(),
         }
     }
 
     /// Returns the next records, whose letters are [`Self::letters`], or `None` at the end.
     ///
-    /// # Errors
-    /// As [`TopicScan::next`].
-    ///
     /// # Cancel safety
     /// Cancel safe.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
         let Some(chunk) = self.scan.next().await? else { return Ok(None) };
-        for words in chunk.unreadable.iter().cloned().chain(chunk.undecodable()) {
-            self.passed_over.unreadable += 1;
+        for reason in chunk.unreadable.iter().cloned().chain(chunk.undecodable()) {
+            self.skipped.unreadable += 1;
             tracing::warn!(
-                topic = self.desk.topic,
+                topic = self.dlq.topic,
                 partition = chunk.partition,
-                "passed over what cannot be read: {words}"
+                reason,
+                "skipped an unreadable range"
             );
         }
         Ok(Some(chunk))
     }
 
-    /// Returns the letters of a chunk that were not met before and are this group's, or of a program that is no
-    /// order-processor.
+    /// Returns the letters of a chunk that were not passed before, and that this group's order-processors or another kind
+    /// of program wrote.
     pub(crate) fn letters<'a>(&mut self, chunk: &'a Chunk) -> Vec<Letter<'a>> {
         let mut letters = Vec::new();
         for record in chunk.records() {
-            let letter = self.desk.read(chunk.partition, &record);
-            if letter.identity.group != self.desk.group {
-                self.passed_over.other_groups += 1;
+            let letter = self.dlq.read(chunk.partition, &record);
+            if letter.identity.group != self.dlq.group {
+                self.skipped.other_groups += 1;
             } else if self.seen.insert(&letter.identity, ()).is_some() {
-                self.passed_over.repeats += 1;
+                self.skipped.repeats += 1;
             } else {
                 letters.push(letter);
             }

@@ -1,4 +1,4 @@
-//! Which letters a replay sends, and on which partition.
+//! The choice of letters that a replay sends, and of their partitions.
 
 use std::num::NonZeroU32;
 
@@ -8,60 +8,56 @@ use kafka_core::murmur2::partition_for_key;
 
 use crate::dlq::filter::Filter;
 use crate::dlq::letter::Letter;
-use crate::dlq::standing::State;
+use crate::dlq::letter_state::LetterState;
 
-/// What an operator wants replayed.
+/// The letters that an operator wants replayed.
 #[derive(Clone, Debug)]
 pub(super) struct Choice {
     pub(super) filter: Filter,
-    /// How often an order may be sent again; one that failed after as many replays is left alone.
+    /// Letters that failed after as many replays are left alone.
     pub(super) replays_max: u32,
-    /// The topic whose letters alone can be sent, if they are to go back to where they came from.
+    /// Only letters of this topic can be sent, where they go back to the topic that they came from.
     pub(super) only_from: Option<String>,
 }
 
 /// What a replay does about one letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is sent.
     Send,
     /// The filter does not take it.
     NotChosen,
-    /// Something speaks against it.
+    /// It is left alone, for this reason.
     LeftAlone(Reason),
 }
 
-/// Why a letter that was chosen is not sent.
+/// Why a letter that the filter takes is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reason {
-    /// It was sent before.
+pub(crate) enum Reason {
     AlreadySent,
-    /// It was dismissed, and is not named by its place.
+    /// It was dismissed, and the filter does not name its place.
     Dismissed,
     /// It failed after as many replays as are allowed.
     LimitReached,
-    /// It holds bytes of a log that are no record.
+    /// It holds bytes of a damaged log instead of a record.
     NoRecord,
     /// It failed in another topic than the one it would be sent to.
     OtherTopic,
-    /// It carries no value, as share groups' letters do unless they are told to copy records.
+    /// It has no value. Share groups copy the value only where they are configured to.
     NoValue,
-    /// The replay topic has lost records that may have been its replay, and it is not named by its place.
+    /// Its replay may be among deleted records of the replay topic, and the filter does not name its place.
     PerhapsSent,
 }
 
-/// Whether a replay would have left a trace that is still there.
+/// Whether the record of a replay would still exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trace {
-    /// It would be known.
     Kept,
     /// It may have been deleted.
     MayBeLost,
 }
 
 impl Reason {
-    /// Returns it in words.
-    pub(super) const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::AlreadySent => "sent before",
             Self::Dismissed => "dismissed",
@@ -75,27 +71,26 @@ impl Reason {
 }
 
 impl Choice {
-    /// Decides about a letter that is in that state.
-    pub(super) fn judge(&self, letter: &Letter<'_>, state: State, trace: Trace) -> Verdict {
+    pub(super) fn judge(&self, letter: &Letter<'_>, state: LetterState, trace: Trace) -> Verdict {
         let is_named = self.filter.names(letter);
         if !self.filter.takes(letter) {
             Verdict::NotChosen
-        } else if trace == Trace::MayBeLost && state == State::Unresolved && !is_named {
+        } else if trace == Trace::MayBeLost && state == LetterState::Unresolved && !is_named {
             Verdict::LeftAlone(Reason::PerhapsSent)
         } else {
             self.reason(letter, state).map_or(Verdict::Send, Verdict::LeftAlone)
         }
     }
 
-    fn reason(&self, letter: &Letter<'_>, state: State) -> Option<Reason> {
+    fn reason(&self, letter: &Letter<'_>, state: LetterState) -> Option<Reason> {
         let cause = &letter.cause;
         let is_a_type = |kind: ErrorType| cause.error_type.as_deref() == Some(kind.as_str());
         let is_no_record =
             is_a_type(ErrorType::CorruptBatch) || is_a_type(ErrorType::UndecodableRecord);
         let is_from_elsewhere = |topic: &String| cause.topic.as_ref() != Some(topic);
-        if state == State::Replayed {
+        if state == LetterState::Replayed {
             Some(Reason::AlreadySent)
-        } else if state == State::Dismissed && !self.filter.names(letter) {
+        } else if state == LetterState::Dismissed && !self.filter.names(letter) {
             Some(Reason::Dismissed)
         } else if letter.identity.replay_count >= self.replays_max {
             Some(Reason::LimitReached)
@@ -111,8 +106,8 @@ impl Choice {
     }
 }
 
-/// Returns the partition that a letter goes to: the one its record came from, if both topics have as many; else the one on
-/// which a Java client puts the key.
+/// Returns the partition that a letter goes to: the one its record came from, if both topics have as many partitions; else
+/// the one that a Java client chooses for the key.
 ///
 /// `source` is the partition the record failed in, and how many that topic has.
 pub(super) fn partition_for(count: i32, source: Option<(i32, i32)>, key: Option<&[u8]>) -> i32 {
@@ -166,14 +161,14 @@ mod tests {
         &[(b"dlq.error.type", Some(b"simulated")), (b"__dlq.errors.topic", Some(b"orders"))];
 
     #[test]
-    fn a_letter_is_sent_unless_something_speaks_against_it() {
+    fn a_letter_is_sent_unless_there_is_a_reason_not_to() {
         let choice = everything();
         let judge = |count, state| choice.judge(&letter(SIMULATED, count), state, Trace::Kept);
-        assert_eq!(judge(0, State::Unresolved), Verdict::Send);
-        assert_eq!(judge(2, State::Unresolved), Verdict::Send);
-        assert_eq!(judge(3, State::Unresolved), Verdict::LeftAlone(Reason::LimitReached));
-        assert_eq!(judge(0, State::Replayed), Verdict::LeftAlone(Reason::AlreadySent));
-        assert_eq!(judge(0, State::Dismissed), Verdict::LeftAlone(Reason::Dismissed));
+        assert_eq!(judge(0, LetterState::Unresolved), Verdict::Send);
+        assert_eq!(judge(2, LetterState::Unresolved), Verdict::Send);
+        assert_eq!(judge(3, LetterState::Unresolved), Verdict::LeftAlone(Reason::LimitReached));
+        assert_eq!(judge(0, LetterState::Replayed), Verdict::LeftAlone(Reason::AlreadySent));
+        assert_eq!(judge(0, LetterState::Dismissed), Verdict::LeftAlone(Reason::Dismissed));
     }
 
     #[test]
@@ -181,36 +176,38 @@ mod tests {
         let mut choice = everything();
         choice.filter.places = BTreeSet::from([PLACE]);
         let letter = letter(SIMULATED, 0);
-        assert_eq!(choice.judge(&letter, State::Dismissed, Trace::Kept), Verdict::Send);
+        assert_eq!(choice.judge(&letter, LetterState::Dismissed, Trace::Kept), Verdict::Send);
         assert_eq!(
-            choice.judge(&letter, State::Replayed, Trace::Kept),
+            choice.judge(&letter, LetterState::Replayed, Trace::Kept),
             Verdict::LeftAlone(Reason::AlreadySent)
         );
         choice.filter.places = BTreeSet::from([Place { offset: 6, ..PLACE }]);
-        assert_eq!(choice.judge(&letter, State::Unresolved, Trace::Kept), Verdict::NotChosen);
+        assert_eq!(choice.judge(&letter, LetterState::Unresolved, Trace::Kept), Verdict::NotChosen);
     }
 
     #[test]
-    fn a_letter_that_may_have_been_sent_without_a_trace_has_to_be_named() {
+    fn a_letter_whose_replay_may_have_been_deleted_has_to_be_named() {
         let mut choice = everything();
         let letter = letter(SIMULATED, 0);
         let judge = |choice: &Choice, state| choice.judge(&letter, state, Trace::MayBeLost);
         let perhaps_sent = Verdict::LeftAlone(Reason::PerhapsSent);
-        assert_eq!(judge(&choice, State::Unresolved), perhaps_sent);
-        assert_eq!(judge(&choice, State::Replayed), Verdict::LeftAlone(Reason::AlreadySent));
+        assert_eq!(judge(&choice, LetterState::Unresolved), perhaps_sent);
+        assert_eq!(judge(&choice, LetterState::Replayed), Verdict::LeftAlone(Reason::AlreadySent));
         choice.filter.places = BTreeSet::from([PLACE]);
-        assert_eq!(judge(&choice, State::Unresolved), Verdict::Send);
+        assert_eq!(judge(&choice, LetterState::Unresolved), Verdict::Send);
     }
 
     #[test]
-    fn what_is_no_record_is_not_sent() {
+    fn a_letter_without_a_record_is_not_sent() {
         for kind in ["corrupt-batch", "undecodable-record"] {
             let headers: [RawHeader<'_>; 1] = [(b"dlq.error.type", Some(kind.as_bytes()))];
-            let verdict = everything().judge(&letter(&headers, 0), State::Unresolved, Trace::Kept);
+            let verdict =
+                everything().judge(&letter(&headers, 0), LetterState::Unresolved, Trace::Kept);
             assert_eq!(verdict, Verdict::LeftAlone(Reason::NoRecord));
         }
         let headers: [RawHeader<'_>; 1] = [(b"__dlq.errors.topic", Some(b"orders"))];
-        let verdict = everything().judge(&letter(&headers, 0), State::Unresolved, Trace::Kept);
+        let verdict =
+            everything().judge(&letter(&headers, 0), LetterState::Unresolved, Trace::Kept);
         assert_eq!(
             verdict,
             Verdict::LeftAlone(Reason::NoValue),
@@ -222,7 +219,7 @@ mod tests {
     fn only_letters_of_the_orders_go_back_to_the_orders() {
         let judge = |topic: &str| {
             let choice = Choice { only_from: Some(topic.into()), ..everything() };
-            choice.judge(&letter(SIMULATED, 0), State::Unresolved, Trace::Kept)
+            choice.judge(&letter(SIMULATED, 0), LetterState::Unresolved, Trace::Kept)
         };
         assert_eq!(
             (judge("orders"), judge("parcels")),

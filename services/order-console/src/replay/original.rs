@@ -1,4 +1,4 @@
-//! The record that a letter is about, also where the letter was too large to carry all of it.
+//! The record that failed, also where its letter was too large to carry all of it.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -21,17 +21,15 @@ pub(super) struct Original {
     pub(super) headers: Vec<OwnedHeader>,
 }
 
-/// What there is of a record.
+/// A failed record, as far as it exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// All of it.
     Whole(Original),
-    /// Something was left out of the letter, and cannot be had from where the record was: why not.
+    /// The letter leaves something out, and its topic does not have the record any more, for this reason.
     Gone(String),
 }
 
 impl Original {
-    /// Returns what the letter itself has.
     pub(super) fn in_letter(letter: &Letter<'_>) -> Self {
         Self {
             key: letter.key.map(Bytes::copy_from_slice),
@@ -68,13 +66,10 @@ impl Original {
 }
 
 /// Returns the record that a letter is about; what was left out of the letter is read from the topic the record failed in.
-///
-/// # Errors
-/// When the cluster does not answer, or when told to stop.
 pub(super) async fn of(
     letter: &Letter<'_>,
     cluster: &Cluster,
-    stop: &CancellationToken,
+    interrupt: &CancellationToken,
 ) -> anyhow::Result<Found> {
     let is_whole =
         ![names::KEY, names::VALUE, names::HEADERS].iter().any(|part| is_omitted(letter, part));
@@ -94,7 +89,7 @@ pub(super) async fn of(
     }
     let tp = TopicPartition::new(origin.topic.as_str(), origin.partition);
     let part = origin.offset..origin.offset + 1;
-    let mut scan = Scan::start(cluster, tp, topic.id, part, stop);
+    let mut scan = Scan::start(cluster, tp, topic.id, part, interrupt);
     while let Some(chunk) = scan.next().await.context("fetch what was left out")? {
         if let Some(record) = chunk.records().next() {
             return match Original::completed(letter, &record) {
@@ -117,7 +112,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::dlq::letter::Desk;
+    use crate::dlq::letter::DlqContext;
 
     const HEADERS: &[RawHeader<'_>] = &[(b"z", Some(b"1")), (b"a", None)];
 
@@ -155,7 +150,7 @@ mod tests {
             .unwrap();
         let opened = batches(batch).next().unwrap().open(1 << 20).unwrap();
         let records: Vec<_> = opened.records().map(Result::unwrap).collect();
-        let desk = Desk { topic: "dlq".into(), topic_id: Uuid::nil(), group: "group".into() };
+        let desk = DlqContext { topic: "dlq".into(), topic_id: Uuid::nil(), group: "group".into() };
         let letter = desk.read(0, &records[0]);
         let completed = Original::completed(&letter, &records[1]);
         let headers =

@@ -1,4 +1,4 @@
-//! What a replay sends: the record that failed, with what says that it is a replay.
+//! The record that a replay sends: the one that failed, with headers that mark it as a replay.
 
 use bytes::Bytes;
 use dead_letter::stamp::{PRODUCER_ID_HEADER, SEQUENCE_HEADER, is_stamp};
@@ -8,7 +8,7 @@ use kafka_client::exact_writer::ExactRecord;
 use super::original::Original;
 use crate::dlq::letter::Letter;
 
-/// Who sends, to one partition, and how many records it has sent there.
+/// The stamps of a producer, for one partition.
 #[derive(Clone, Debug)]
 pub(super) struct Stamper {
     producer_id: String,
@@ -16,7 +16,7 @@ pub(super) struct Stamper {
 }
 
 impl Stamper {
-    /// Returns the stamps of a producer that nobody else is.
+    /// Begins the stamps of a producer with a unique id.
     pub(super) fn new(producer_id: String) -> Self {
         Self { producer_id, next: 0 }
     }

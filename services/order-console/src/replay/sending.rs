@@ -1,8 +1,8 @@
-//! The way to the replay topic: batch by batch, each of them settled before the next.
+//! Sends to the replay topic, batch by batch: the outcome of each is known before the next is sent.
 //!
 //! ```text
 //!  batch ─► lock held? ─► produce ─┬─► acknowledged ────────────────────────► sent
-//!                ▲                 ├─► refused ──► one by one, or given up ─► told
+//!                ▲                 ├─► refused ──► one by one, or given up ─► reported
 //!                │                 ├─► not sent ──────────┐
 //!                └───── the rest ◄─┤                      │
 //!                                  └─► unknown ─► read the topic on from where it ended: what is there was sent
@@ -24,14 +24,15 @@ use service_runtime::Progress;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::Destination;
-use super::lock::{Ended, RunLock};
-use crate::dlq::dead_letters;
-use crate::dlq::journal::Journal;
+use super::lock::RunLock;
+use super::request::Destination;
+use crate::dlq::action_log::ActionLog;
 use crate::dlq::letter::Place;
-use crate::dlq::reading::{Scan, Stopped};
-use crate::dlq::standing::replayed_letter;
+use crate::dlq::letter_state::replayed_letter;
+use crate::dlq::lock_table::Ended;
+use crate::dlq::reading::{Interrupted, Scan};
 use crate::dlq::topic_log::TopicLog;
+use crate::text::dead_letters;
 
 /// The most records of one batch.
 const BATCH_RECORDS_MAX: usize = 500;
@@ -42,60 +43,58 @@ const DELIVERY_MAX: Duration = Duration::from_mins(2);
 /// Pause before a batch is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A record to be sent, and whose letter it is.
+/// A record to be sent, and the letter that it replays.
 #[derive(Clone, Debug)]
-pub(super) struct Parcel {
+pub(super) struct ReplayRecord {
     pub(super) record: ExactRecord,
     pub(super) identity: Identity,
     pub(super) place: Place,
 }
 
-/// A batch that is being settled.
+/// A batch whose outcome is not known yet.
 #[derive(Debug)]
 struct Batch {
-    parcels: Vec<Parcel>,
+    records: Vec<ReplayRecord>,
     /// Whether they may be in the topic already.
     is_unknown: bool,
     /// Whether they go one by one, because the broker refused them together.
     is_alone: bool,
 }
 
-/// What has become of what was to be sent.
+/// The outcome of a replay.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Delivered {
-    pub(super) sent: u64,
-    pub(super) by_partition: BTreeMap<i32, u64>,
-    /// The broker takes no such record.
-    pub(super) refused: u64,
-    /// The letter is incomplete, and its topic does not have the record any more.
-    pub(super) gone: u64,
+pub(crate) struct Delivered {
+    pub(crate) sent: u64,
+    pub(crate) by_partition: BTreeMap<i32, u64>,
+    /// Records that the broker refused.
+    pub(crate) refused: u64,
+    /// Incomplete letters whose records no longer exist.
+    pub(crate) gone: u64,
 }
 
 impl Delivered {
     /// Returns how many letters could not be sent.
-    pub(super) fn failed(&self) -> u64 {
+    pub(crate) fn failed(&self) -> u64 {
         self.refused + self.gone
     }
 }
 
-/// Sends to one topic.
 #[derive(Debug)]
-pub(super) struct Courier {
+pub(super) struct ReplaySender {
     pub(super) cluster: Cluster,
     pub(super) writer: ExactWriter,
     /// The topic to send to.
     pub(super) topic: String,
     pub(super) group: String,
     pub(super) destination: Destination,
-    /// Up to where the topic is known.
+    /// The offsets up to which the topic is known.
     pub(super) ends: BTreeMap<i32, i64>,
     pub(super) pace: Option<Pace>,
     pub(super) progress: Progress,
-    pub(super) stop: CancellationToken,
+    pub(super) interrupt: CancellationToken,
     pub(super) delivered: Delivered,
 }
 
-/// An even pace.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     interval: Duration,
@@ -121,22 +120,22 @@ impl Pace {
     }
 }
 
-impl Courier {
+impl ReplaySender {
     /// Sends all that waits, by partition, in order within each.
     ///
     /// # Errors
-    /// [`Stopped`] between two batches; when the lock is lost; when a batch's outcome stays unknown.
+    /// [`Interrupted`] between two batches; when the lock is lost; when a batch's outcome stays unknown.
     pub(super) async fn send_all(
         &mut self,
-        waiting: &mut BTreeMap<i32, Vec<Parcel>>,
-        journal: &mut Journal,
+        waiting: &mut BTreeMap<i32, Vec<ReplayRecord>>,
+        actions: &mut ActionLog,
         lock: &mut RunLock,
     ) -> anyhow::Result<()> {
         let records_max = self.pace.as_ref().map_or(BATCH_RECORDS_MAX, Pace::batch_records);
-        while let Some((partition, parcels)) = waiting.pop_first() {
-            for batch in batches(parcels, records_max) {
-                self.wait(batch.len(), journal, lock).await?;
-                self.deliver(partition, batch, journal, lock).await?;
+        while let Some((partition, records)) = waiting.pop_first() {
+            for batch in batches(records, records_max) {
+                self.wait(batch.len(), actions, lock).await?;
+                self.deliver(partition, batch, actions, lock).await?;
             }
         }
         Ok(())
@@ -146,21 +145,21 @@ impl Courier {
     async fn wait(
         &mut self,
         records: usize,
-        journal: &mut Journal,
+        actions: &mut ActionLog,
         lock: &mut RunLock,
     ) -> anyhow::Result<()> {
         let now = Instant::now();
         let due = self.pace.as_mut().map_or(now, |pace| pace.next(records, now));
         loop {
-            if self.stop.is_cancelled() {
-                return Err(Stopped.into());
+            if self.interrupt.is_cancelled() {
+                return Err(Interrupted.into());
             }
-            lock.keep(journal).await?;
+            lock.keep(actions).await?;
             if due <= Instant::now() {
                 return Ok(());
             }
             tokio::select! {
-                () = self.stop.cancelled() => {}
+                () = self.interrupt.cancelled() => {}
                 () = sleep_until(due.min(lock.due())) => {}
             }
         }
@@ -169,23 +168,23 @@ impl Courier {
     async fn deliver(
         &mut self,
         partition: i32,
-        parcels: Vec<Parcel>,
-        journal: &mut Journal,
+        records: Vec<ReplayRecord>,
+        actions: &mut ActionLog,
         lock: &mut RunLock,
     ) -> anyhow::Result<()> {
         let target = TopicPartition::new(self.topic.as_str(), partition);
         let give_up = Instant::now() + DELIVERY_MAX;
-        let mut batch = Batch { parcels, is_unknown: false, is_alone: false };
-        while !batch.parcels.is_empty() {
-            let Err(error) = self.attempt(&target, &mut batch, journal, lock).await else {
+        let mut batch = Batch { records, is_unknown: false, is_alone: false };
+        while !batch.records.is_empty() {
+            let Err(error) = self.attempt(&target, &mut batch, actions, lock).await else {
                 continue;
             };
-            let is_over = self.stop.is_cancelled() || give_up < Instant::now();
+            let is_over = self.interrupt.is_cancelled() || give_up < Instant::now();
             if is_over && batch.is_unknown {
                 bail!(
                     "{} may have been sent to {target} or not ({error:#}): \
                      run the same command again, it looks before it sends",
-                    dead_letters(u64::try_from(batch.parcels.len()).unwrap_or(u64::MAX))
+                    dead_letters(u64::try_from(batch.records.len()).unwrap_or(u64::MAX))
                 );
             }
             if is_over || error.is::<Ended>() {
@@ -193,39 +192,39 @@ impl Courier {
             }
             tracing::warn!("trying again: {error:#}");
             tokio::select! {
-                () = self.stop.cancelled() => {}
+                () = self.interrupt.cancelled() => {}
                 () = sleep(PAUSE) => {}
             }
         }
         Ok(())
     }
 
-    /// Tries once to settle a batch, or its first record where they go alone; what is settled is taken out.
+    /// Tries once to send a batch, or its first record where they go alone. Records with a known outcome are taken out.
     async fn attempt(
         &mut self,
         target: &TopicPartition,
         batch: &mut Batch,
-        journal: &mut Journal,
+        actions: &mut ActionLog,
         lock: &mut RunLock,
     ) -> anyhow::Result<()> {
         if batch.is_unknown {
-            let found = self.look(target, &mut batch.parcels).await;
-            let found = found.context("look whether letters were sent")?;
+            let found = self.search(target, &mut batch.records).await;
+            let found = found.context("search for letters that were sent")?;
             batch.is_unknown = false;
-            self.settled(target.partition, &found, journal).await?;
+            self.note_sent(target.partition, &found, actions).await?;
         }
-        let size = if batch.is_alone { 1 } else { batch.parcels.len() };
+        let size = if batch.is_alone { 1 } else { batch.records.len() };
         let records: Vec<ExactRecord> =
-            batch.parcels.iter().take(size).map(|parcel| parcel.record.clone()).collect();
-        let Some(first) = batch.parcels.first().map(|parcel| parcel.place) else { return Ok(()) };
-        let deadline = lock.keep(journal).await?;
+            batch.records.iter().take(size).map(|record| record.record.clone()).collect();
+        let Some(first) = batch.records.first().map(|record| record.place) else { return Ok(()) };
+        let deadline = lock.keep(actions).await?;
         match self.writer.produce(target, &records, deadline).await {
             Ok(offset) => {
                 let next = offset + i64::try_from(size).unwrap_or(i64::MAX);
                 self.ends.insert(target.partition, next);
                 let sent: Vec<Identity> =
-                    batch.parcels.drain(..size).map(|parcel| parcel.identity).collect();
-                self.settled(target.partition, &sent, journal).await
+                    batch.records.drain(..size).map(|record| record.identity).collect();
+                self.note_sent(target.partition, &sent, actions).await
             }
             // One of them is not acceptable: which one shows when they go alone.
             Err(ProduceError::Refused { .. }) if size > 1 => {
@@ -236,7 +235,7 @@ impl Courier {
                 tracing::warn!("dead letter {first} cannot be sent: {error}");
                 self.delivered.refused += 1;
                 self.progress.add(1);
-                batch.parcels.drain(..1);
+                batch.records.drain(..1);
                 Ok(())
             }
             Err(error @ ProduceError::Unknown { .. }) => {
@@ -247,12 +246,12 @@ impl Courier {
         }
     }
 
-    /// Reads what was appended to the partition, takes what is there out of `parcels`, and returns whose letters those
-    /// are. Who wants to stop waits for this: otherwise nobody could say what was sent.
-    async fn look(
+    /// Reads what was appended to the partition, takes it out of `records`, and returns its letters. An interrupt waits for
+    /// this: otherwise it would be unknown what was sent.
+    async fn search(
         &self,
         target: &TopicPartition,
-        parcels: &mut Vec<Parcel>,
+        records: &mut Vec<ReplayRecord>,
     ) -> anyhow::Result<Vec<Identity>> {
         let Some(topic) = TopicLog::of(&self.cluster, &self.topic).await? else {
             bail!("topic {} is gone", self.topic);
@@ -270,16 +269,16 @@ impl Courier {
                 chunk.records().filter_map(|record| replayed_letter(&record, &self.group));
             found.extend(replays);
         }
-        let sent = parcels.extract_if(.., |parcel| found.contains(&parcel.identity));
-        Ok(sent.map(|parcel| parcel.identity).collect())
+        let sent = records.extract_if(.., |record| found.contains(&record.identity));
+        Ok(sent.map(|record| record.identity).collect())
     }
 
-    /// Counts letters that are in the topic. The orders' own topic may forget them, so that is noted elsewhere too.
-    async fn settled(
+    /// Counts letters that are in the topic. The orders' own topic deletes old records, so the actions topic records them.
+    async fn note_sent(
         &mut self,
         partition: i32,
         sent: &[Identity],
-        journal: &mut Journal,
+        actions: &mut ActionLog,
     ) -> anyhow::Result<()> {
         let records = u64::try_from(sent.len()).unwrap_or(u64::MAX);
         self.delivered.sent += records;
@@ -287,25 +286,25 @@ impl Courier {
         self.progress.add(records);
         match self.destination {
             Destination::ReplayTopic => Ok(()),
-            Destination::Source => journal.record_replayed(sent).await,
+            Destination::Source => actions.record_replayed(sent).await,
         }
     }
 }
 
 /// Cuts records into batches of limited number and size.
-fn batches(parcels: Vec<Parcel>, records_max: usize) -> Vec<Vec<Parcel>> {
-    let mut batches: Vec<Vec<Parcel>> = Vec::new();
+fn batches(records: Vec<ReplayRecord>, records_max: usize) -> Vec<Vec<ReplayRecord>> {
+    let mut batches: Vec<Vec<ReplayRecord>> = Vec::new();
     let mut bytes = 0;
-    for parcel in parcels {
-        let more = parcel.record.encoded_bytes_max();
+    for record in records {
+        let more = record.record.encoded_bytes_max();
         bytes += more;
         match batches.last_mut() {
             Some(batch) if batch.len() < records_max && bytes <= BATCH_BYTES_MAX => {
-                batch.push(parcel);
+                batch.push(record);
             }
             _ => {
                 bytes = more;
-                batches.push(vec![parcel]);
+                batches.push(vec![record]);
             }
         }
     }
@@ -319,8 +318,8 @@ mod tests {
 
     use super::*;
 
-    fn parcel(offset: i64, value_bytes: usize) -> Parcel {
-        Parcel {
+    fn record(offset: i64, value_bytes: usize) -> ReplayRecord {
+        ReplayRecord {
             record: ExactRecord {
                 timestamp_ms: 0,
                 key: None,
@@ -338,8 +337,8 @@ mod tests {
         }
     }
 
-    fn sizes(parcels: Vec<Parcel>, records_max: usize) -> Vec<usize> {
-        let batches = batches(parcels, records_max);
+    fn sizes(records: Vec<ReplayRecord>, records_max: usize) -> Vec<usize> {
+        let batches = batches(records, records_max);
         let offsets: Vec<i64> = batches.iter().flatten().map(|p| p.place.offset).collect();
         assert!(offsets.is_sorted(), "in their order: {offsets:?}");
         batches.iter().map(Vec::len).collect()
@@ -347,12 +346,12 @@ mod tests {
 
     #[test]
     fn batches_are_bounded_in_number_and_size() {
-        let small = |count| (0..count).map(|offset| parcel(offset, 1)).collect();
+        let small = |count| (0..count).map(|offset| record(offset, 1)).collect();
         assert_eq!(sizes(small(0), 3), Vec::<usize>::new());
         assert_eq!(sizes(small(7), 3), [3, 3, 1]);
-        let large = (0..3).map(|offset| parcel(offset, 400 * 1024)).collect();
+        let large = (0..3).map(|offset| record(offset, 400 * 1024)).collect();
         assert_eq!(sizes(large, 500), [2, 1]);
-        let huge = (0..2).map(|offset| parcel(offset, 2 * 1024 * 1024)).collect();
+        let huge = (0..2).map(|offset| record(offset, 2 * 1024 * 1024)).collect();
         assert_eq!(sizes(huge, 500), [1, 1]);
     }
 

@@ -1,8 +1,8 @@
-//! What is on the screen: a picture of what is seen and of what is looked at. No IO.
+//! The picture on the screen, of a snapshot and of the state. No IO.
 //!
 //! ```text
 //!  title         group, topic, for how long it is watched, as of when
-//!  connections   broker, registry, and who is to work
+//!  connections   broker, registry, running and paused services
 //!  numbers       and their chart
 //!  partitions ┐
 //!  members    ├  or the dead letters, or the keys
@@ -11,8 +11,8 @@
 //!  keys          or a question
 //! ```
 //!
-//! Where there is little room, the lower parts and the right columns are left out first. [`canvas`] is the only way to
-//! the screen.
+//! Where there is little room, the lower parts and the right columns are left out first. Only [`canvas`] writes
+//! to the screen.
 
 mod canvas;
 mod chart;
@@ -20,25 +20,20 @@ mod dead_letters;
 mod help;
 mod look;
 mod numbers;
+mod scene;
 mod status;
 mod tables;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use self::canvas::{Align, Words, put, take_bottom, take_top};
-pub(super) use self::look::Look;
+use self::canvas::{Align, Label, put, take_bottom, take_top};
 use self::look::{LABEL, MARKED, VALUE};
-use super::state::{Message, Pane, State};
+use super::state::{Message, Pane};
 use crate::view::body::Snapshot;
 
-/// What is drawn.
-#[derive(Clone, Copy)]
-pub(super) struct Scene<'a> {
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) state: &'a State,
-    pub(super) look: Look,
-}
+pub(crate) use self::look::Look;
+pub(super) use self::scene::Scene;
 
 const KEYS: [(Pane, &str); 3] = [
     (Pane::Overview, "q quit  p pause  r resume  s sort  d dead letters  ? help"),
@@ -46,22 +41,21 @@ const KEYS: [(Pane, &str); 3] = [
     (Pane::Letters, "q quit  Esc back  u read again  ? help"),
 ];
 
-/// Draws everything.
 pub(super) fn draw(scene: Scene<'_>, buffer: &mut Buffer) {
     let Scene { state, look, .. } = scene;
     let mut area = buffer.area;
     let last = take_bottom(&mut area);
     match (&state.question, KEYS.iter().find(|(pane, _)| *pane == state.pane)) {
         (Some(command), _) => {
-            put(buffer, last, Align::Left, &Words::new(command.question(), MARKED));
+            put(buffer, last, Align::Left, &Label::new(command.question(), MARKED));
         }
-        (None, Some((_, keys))) => put(buffer, last, Align::Left, &Words::new(*keys, LABEL)),
+        (None, Some((_, keys))) => put(buffer, last, Align::Left, &Label::new(*keys, LABEL)),
         (None, None) => {}
     }
     if let Some(message) = &state.message {
         let words = match message {
-            Message::Done(text) => Words::new(text.as_str(), VALUE),
-            Message::Trouble(text) => Words::new(text.as_str(), look.odd()),
+            Message::Done(text) => Label::new(text.as_str(), VALUE),
+            Message::Problem(text) => Label::new(text.as_str(), look.odd()),
         };
         put(buffer, take_bottom(&mut area), Align::Left, &words);
     }
@@ -69,7 +63,7 @@ pub(super) fn draw(scene: Scene<'_>, buffer: &mut Buffer) {
     if state.is_help {
         return help::draw(buffer, area);
     }
-    // Where there is room for little, the numbers are what it is for.
+    // The numbers matter most where there is little room.
     if area.height > numbers::HEIGHT {
         status::connections(scene, buffer, &mut area);
     }
@@ -90,10 +84,10 @@ fn overview(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     tables::orders(scene, buffer, take_top(&mut area, orders));
 }
 
-/// Shares rows out to partitions, members and orders, which have so many rows under their headings. Each gets some before
-/// one gets all that it has; what is left over is for the orders.
+/// Divides the room between partitions, members and orders, which have so many rows under their headings. Each gets a few
+/// rows before one gets all of its rows. The rest goes to the orders.
 fn shares(room: u16, rows: [usize; 3]) -> [u16; 3] {
-    /// Rows in which a table tells something, its heading included.
+    /// The least useful number of rows of a table, its heading included.
     const LEAST: [u16; 3] = [4, 3, 5];
     let wanted = rows.map(|rows| u16::try_from(rows.saturating_add(1)).unwrap_or(u16::MAX));
     let mut given = [0; 3];
@@ -101,7 +95,7 @@ fn shares(room: u16, rows: [usize; 3]) -> [u16; 3] {
     for most in [LEAST, [room / 2, room / 4, room / 4], wanted] {
         for index in 0..3 {
             let more = most[index].min(wanted[index]).saturating_sub(given[index]).min(left);
-            // A heading with nothing under it tells nothing.
+            // A heading alone is useless.
             if given[index] + more >= 2 {
                 given[index] += more;
                 left -= more;

@@ -1,4 +1,4 @@
-//! What is looked at, and what keys do about it. No IO.
+//! What the screen shows, and what keys do. No IO.
 //!
 //! ```text
 //!            d            Enter
@@ -14,15 +14,14 @@ use control_topic::record::{Role, RunState};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use tokio::time::Instant;
 
-use super::letters::Board;
+use crate::dlq::query::LetterList;
 use crate::view::body::{Partition, Snapshot};
 
 /// Rows that Page Up and Page Down move by.
 const PAGE: usize = 10;
-/// The least time between two readings of the dead-letter topic that nobody has asked for.
+/// The least time between two automatic readings of the dead-letter topic.
 const READING_PAUSE: Duration = Duration::from_secs(5);
 
-/// What fills the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Pane {
     #[default]
@@ -34,40 +33,34 @@ pub(super) enum Pane {
 /// What partitions are sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Sort {
-    /// Most records behind first.
     #[default]
     Lag,
-    /// Longest behind first.
     Behind,
-    /// By topic and number.
     Partition,
-    /// Most orders first.
     Orders,
     /// Most that wait for a retry first.
     Waiting,
-    /// Most dead letters first.
     DeadLetters,
 }
 
-/// What services are told to do.
+/// A command to the services of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Command {
     pub(super) role: Role,
     pub(super) state: RunState,
 }
 
-/// What a key wants of the world.
+/// What a key asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum Action {
     Quit,
-    Tell(Command),
-    Read(Wanted),
+    Write(Command),
+    Read(ListQuery),
 }
 
 /// Which dead letters are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// All, by cause.
+pub(super) enum ListQuery {
     Causes,
     /// The newest of one type.
     Newest(String),
@@ -77,19 +70,18 @@ pub(super) enum Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
     Done(String),
-    Trouble(String),
+    Problem(String),
 }
 
 /// Dead letters that were asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct List {
-    /// What was last read, or why it could not be.
-    pub(super) answer: Option<Result<Board, String>>,
+    /// The last answer, or why there is none.
+    pub(super) answer: Option<Result<LetterList, String>>,
     pub(super) is_awaited: bool,
     pub(super) cursor: usize,
 }
 
-/// What is looked at.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct State {
     pub(super) pane: Pane,
@@ -97,23 +89,22 @@ pub(super) struct State {
     pub(super) sort: Sort,
     /// Partitions above the first one that is shown.
     pub(super) scroll: usize,
-    /// What is asked.
+    /// The command that the operator is asked to confirm.
     pub(super) question: Option<Command>,
     pub(super) message: Option<Message>,
     pub(super) causes: List,
     pub(super) letters: List,
-    /// Whose letters are looked at.
+    /// The type of the letters that are shown.
     pub(super) error_type: String,
     partitions: usize,
     /// Dead letters and replays that there are, and that there were when they were read.
     counts: (u64, u64),
     counted: (u64, u64),
-    /// Since when what was read is there.
+    /// When the last answer came.
     since: Option<Instant>,
 }
 
 impl Sort {
-    /// Returns the next one.
     fn next(self) -> Self {
         match self {
             Self::Lag => Self::Behind,
@@ -129,10 +120,9 @@ impl Sort {
     pub(super) fn sorted(self, partitions: &[Partition]) -> Vec<&Partition> {
         let mut sorted: Vec<&Partition> = partitions.iter().collect();
         match self {
-            // Where it is not known, it may be anything.
+            // An unknown value may be any.
             Self::Lag => sorted.sort_by_key(|p| Reverse(p.lag.unwrap_or(i64::MAX))),
             Self::Behind => sorted.sort_by(|one, other| {
-                // Where it is not known, it may be anything.
                 let seconds = |p: &Partition| p.lag_seconds.unwrap_or(f64::MAX);
                 seconds(other).total_cmp(&seconds(one))
             }),
@@ -148,7 +138,7 @@ impl Sort {
 }
 
 impl Command {
-    /// Returns what is asked before it is done.
+    /// Returns the question that the operator confirms.
     pub(super) fn question(self) -> String {
         match self.state {
             RunState::Paused => format!("Pause all {}s? y/n", self.role),
@@ -157,34 +147,33 @@ impl Command {
     }
 
     fn outcome(self) -> String {
-        format!("all {}s are told: {}", self.role, self.state)
+        format!("all {}s: {}", self.role, self.state)
     }
 }
 
 impl List {
-    fn board(&self) -> Option<&Board> {
+    fn found(&self) -> Option<&LetterList> {
         self.answer.as_ref()?.as_ref().ok()
     }
 }
 
 impl State {
-    /// Takes a key.
-    pub(super) fn key(&mut self, key: KeyEvent) -> Option<Wish> {
+    pub(super) fn key(&mut self, key: KeyEvent) -> Option<Action> {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return (key.code == KeyCode::Char('c')).then_some(Wish::Quit);
+            return (key.code == KeyCode::Char('c')).then_some(Action::Quit);
         }
         self.message = None;
         if let Some(command) = self.question.take() {
             if matches!(key.code, KeyCode::Char('y' | 'Y')) {
-                let words = format!("telling the {}s …", command.role);
+                let words = format!("commanding the {}s …", command.role);
                 self.message = Some(Message::Done(words));
-                return Some(Wish::Tell(command));
+                return Some(Action::Write(command));
             }
             self.message = Some(Message::Done("nothing was changed".to_owned()));
             return None;
         }
         if key.code == KeyCode::Char('q') {
-            return Some(Wish::Quit);
+            return Some(Action::Quit);
         }
         if self.is_help {
             self.is_help = false;
@@ -206,7 +195,7 @@ impl State {
         None
     }
 
-    fn move_about(&mut self, code: KeyCode) -> Option<Wish> {
+    fn move_about(&mut self, code: KeyCode) -> Option<Action> {
         match (self.pane, code) {
             (Pane::Overview, KeyCode::Char('s')) => {
                 self.sort = self.sort.next();
@@ -218,7 +207,7 @@ impl State {
             }
             (Pane::Overview, code) => self.scroll = moved(self.scroll, self.partitions, code),
             (Pane::Causes, KeyCode::Enter) => {
-                let cause = self.causes.board()?.causes.get(self.causes.cursor)?;
+                let cause = self.causes.found()?.report.causes.get(self.causes.cursor)?;
                 self.error_type.clone_from(&cause.error_type);
                 self.letters = List::default();
                 self.pane = Pane::Letters;
@@ -230,65 +219,65 @@ impl State {
             }
             (Pane::Causes | Pane::Letters, KeyCode::Char('u')) => return self.read(),
             (Pane::Causes, code) => {
-                let rows = self.causes.board().map_or(0, |board| board.causes.len());
+                let rows = self.causes.found().map_or(0, |found| found.report.causes.len());
                 self.causes.cursor = moved(self.causes.cursor, rows, code);
             }
             (Pane::Letters, code) => {
-                let rows = self.letters.board().map_or(0, |board| board.newest.len());
+                let rows = self.letters.found().map_or(0, |found| found.newest.len());
                 self.letters.cursor = moved(self.letters.cursor, rows, code);
             }
         }
         None
     }
 
-    /// Asks for what the pane shows. What is there stays until it comes.
-    fn read(&mut self) -> Option<Wish> {
-        let wanted = match self.pane {
+    /// Reads the list of the pane. The last answer stays until the next comes.
+    fn read(&mut self) -> Option<Action> {
+        let query = match self.pane {
             Pane::Overview => return None,
-            Pane::Causes => Wanted::Causes,
-            Pane::Letters => Wanted::Newest(self.error_type.clone()),
+            Pane::Causes => ListQuery::Causes,
+            Pane::Letters => ListQuery::Newest(self.error_type.clone()),
         };
-        // Whatever else was asked for is not waited for any more.
+        // An answer to an earlier query is dropped.
         (self.causes.is_awaited, self.letters.is_awaited) = (false, false);
         (self.counted, self.since) = (self.counts, None);
-        self.list(&wanted)?.is_awaited = true;
-        Some(Wish::Read(wanted))
+        self.list(&query)?.is_awaited = true;
+        Some(Action::Read(query))
     }
 
-    fn list(&mut self, wanted: &Wanted) -> Option<&mut List> {
+    fn list(&mut self, wanted: &ListQuery) -> Option<&mut List> {
         match wanted {
-            Wanted::Causes => Some(&mut self.causes),
-            Wanted::Newest(of) => (*of == self.error_type).then_some(&mut self.letters),
+            ListQuery::Causes => Some(&mut self.causes),
+            ListQuery::Newest(of) => (*of == self.error_type).then_some(&mut self.letters),
         }
     }
 
-    /// Takes the dead letters that were asked for.
-    pub(super) fn answer(&mut self, wanted: &Wanted, answer: Result<Board, String>) {
+    /// Takes the answer to a query.
+    pub(super) fn answer(&mut self, wanted: &ListQuery, answer: Result<LetterList, String>) {
         let Some(list) = self.list(wanted).filter(|list| list.is_awaited) else { return };
-        let rows = answer.as_ref().map_or(0, |board| match wanted {
-            Wanted::Causes => board.causes.len(),
-            Wanted::Newest(_) => board.newest.len(),
+        let rows = answer.as_ref().map_or(0, |found| match wanted {
+            ListQuery::Causes => found.report.causes.len(),
+            ListQuery::Newest(_) => found.newest.len(),
         });
         list.cursor = list.cursor.min(rows.saturating_sub(1));
         list.answer = Some(answer);
         list.is_awaited = false;
     }
 
-    /// Takes what became of a command.
-    pub(super) fn told(&mut self, command: Command, outcome: Result<(), String>) {
+    /// Takes the result of a command.
+    pub(super) fn on_result(&mut self, command: Command, outcome: Result<(), String>) {
         self.message = Some(match outcome {
             Ok(()) => Message::Done(command.outcome()),
-            Err(why) => Message::Trouble(format!("not done: {why}")),
+            Err(why) => Message::Problem(format!("not done: {why}")),
         });
     }
 
-    /// Takes a line of the log.
+    /// Shows a line of the log.
     pub(super) fn logged(&mut self, line: String) {
-        self.message = Some(Message::Trouble(line));
+        self.message = Some(Message::Problem(line));
     }
 
-    /// Takes note of what is seen, and asks for dead letters again where they have changed while they are looked at.
-    pub(super) fn look(&mut self, snapshot: &Snapshot, now: Instant) -> Option<Wish> {
+    /// Takes a snapshot, and reads the dead letters again if they have changed while they are shown.
+    pub(super) fn look(&mut self, snapshot: &Snapshot, now: Instant) -> Option<Action> {
         self.partitions = snapshot.stats.partitions.len();
         self.scroll = self.scroll.min(self.partitions.saturating_sub(1));
         let numbers = &snapshot.stats.numbers;

@@ -29,15 +29,11 @@ pub(super) struct Screen {
 }
 
 /// Returns whether there is a terminal to read from and to draw on.
-pub(super) fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
 impl Screen {
-    /// Takes the terminal over.
-    ///
-    /// # Errors
-    /// When it cannot be; it is as before then.
     pub(super) fn take() -> anyhow::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
@@ -59,10 +55,6 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Draws what is different.
-    ///
-    /// # Errors
-    /// When it cannot be written, or the terminal was given back because something has panicked.
     pub(super) fn show(&mut self, scene: Scene<'_>) -> anyhow::Result<()> {
         ensure!(IS_TAKEN.load(Ordering::SeqCst), "a task has panicked");
         let drawn = self.terminal.draw(|frame| draw(scene, frame.buffer_mut()));

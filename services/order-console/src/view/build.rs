@@ -1,32 +1,34 @@
-//! Makes what is shown of what was read.
+//! Builds the snapshot from what was read.
 
 use std::collections::BTreeMap;
 
-use control_topic::record::{Role as ControlRole, RunState};
+use control_topic::record::Role as ControlRole;
 use control_topic::view::ControlView;
-use dead_letter::rfc3339;
 use kafka_client::groups::GroupDescription;
 use kafka_core::TopicPartition;
-use order_ledger::aggregate::{Aggregate, Micros};
-use order_ledger::checkpoint::PartitionState;
+use order_ledger::aggregate::Aggregate;
 use tokio::time::Instant;
 
 use super::body::{
-    Control, Group, Instance, Member, MemberState, Numbers, Partition, Role, Snapshot, Stats,
+    Control, Group, Member, MemberState, Partition, Role, Snapshot, Source, Stats,
     TopicPartitionBody,
 };
+use crate::control::{DesiredState, Instance, ServiceState};
 use crate::group_snapshot::{GroupSnapshot, Unavailable};
 use crate::settings::ConsoleSettings;
+use crate::stats::{GroupStats, PartitionStats};
 
-/// Returns what is known before anything was read.
+/// Returns the snapshot before anything was read.
 pub(super) fn nothing(settings: &ConsoleSettings) -> Snapshot {
     let group = settings.group.group_id.clone();
     let stats = Stats {
         version: env!("CARGO_PKG_VERSION"),
-        topic: settings.topics.orders_topic.clone(),
-        group: group.clone(),
-        replay_topic: settings.group_topics.replay.clone(),
-        numbers: numbers_of(&Aggregate::default()),
+        source: Source {
+            topic: settings.topics.orders_topic.clone(),
+            group: group.clone(),
+            replay_topic: settings.group_topics.replay.clone(),
+        },
+        revenue: Aggregate::default().sum().to_string(),
         lag: Some(0),
         complete: true,
         ..Stats::default()
@@ -36,40 +38,33 @@ pub(super) fn nothing(settings: &ConsoleSettings) -> Snapshot {
     Snapshot { stats, group, control, ..Snapshot::default() }
 }
 
-/// Fills in the group's and the partitions' numbers, and how many records it has consumed.
-pub(super) fn numbers(stats: &mut Stats, reading: &GroupSnapshot) {
-    let mut group = Aggregate::default();
-    stats.partitions.clear();
-    for tp in reading.partitions() {
-        let checkpoint = reading.states.get(&tp);
-        let aggregate = checkpoint.map(|state| state.aggregate().clone()).unwrap_or_default();
-        group.merge(&aggregate);
-        let waiting = checkpoint.map_or(0, PartitionState::incomplete);
-        stats.partitions.push(Partition {
-            topic: tp.topic.to_string(),
-            partition: tp.partition,
-            orders: aggregate.orders(),
-            average: aggregate.average().map(Micros::as_f64),
-            retries: aggregate.retries(),
-            dead_letters: aggregate.dead_letters(),
-            waiting: u64::try_from(waiting).unwrap_or(u64::MAX),
-            lag: reading.lag(&tp),
-            lag_seconds: None,
-            committed_offset: reading.committed_offset(&tp),
-            log_end: reading.log_ends.get(&tp).copied(),
-            since: checkpoint.map(PartitionState::since),
-            complete: reading.is_complete(&tp, checkpoint),
-            member: None,
-        });
-    }
-    stats.numbers = numbers_of(&group);
-    stats.waiting = stats.partitions.iter().map(|partition| partition.waiting).sum();
-    stats.lag = reading.total_lag();
-    stats.complete = stats.partitions.iter().all(|partition| partition.complete);
-    stats.consumed.total = group.records();
+/// Fills in the numbers of the group and its partitions.
+pub(super) fn numbers(stats: &mut Stats, snapshot: &GroupSnapshot) {
+    let group = GroupStats::of(snapshot);
+    let partition = |partition: PartitionStats| Partition {
+        topic: partition.topic,
+        partition: partition.partition,
+        orders: partition.numbers.orders,
+        average: partition.numbers.average,
+        retries: partition.numbers.retries,
+        dead_letters: partition.numbers.dead_letters,
+        waiting: partition.waiting,
+        lag: partition.lag,
+        lag_seconds: None,
+        committed_offset: partition.committed_offset,
+        log_end: partition.log_end,
+        since: partition.since,
+        complete: partition.complete,
+        member: None,
+    };
+    stats.waiting = group.partitions.iter().map(|partition| partition.waiting).sum();
+    stats.partitions = group.partitions.into_iter().map(partition).collect();
+    (stats.numbers, stats.revenue) = (group.numbers, group.sum);
+    (stats.lag, stats.complete) = (group.lag, group.complete);
+    stats.consumed.total = group.records;
 }
 
-/// Names what is unavailable, the first few one by one.
+/// Lists what is unavailable, the first few one by one.
 pub(super) fn list(missing: &[Unavailable]) -> String {
     const NAMED_MAX: usize = 3;
     let named = missing.iter().take(NAMED_MAX).map(Unavailable::to_string);
@@ -78,37 +73,22 @@ pub(super) fn list(missing: &[Unavailable]) -> String {
     named.chain(more).collect::<Vec<_>>().join("; ")
 }
 
-/// Returns where the logs of a topic's partitions end: at least where they were known to end, while that is unknown.
+/// Returns the log ends of a topic's partitions: the last known ones where they are unknown.
 pub(super) fn ends(
     topic: &str,
-    reading: &GroupSnapshot,
+    snapshot: &GroupSnapshot,
     before: &BTreeMap<TopicPartition, i64>,
 ) -> BTreeMap<TopicPartition, i64> {
-    let of_topic = reading.partitions().into_iter().filter(|tp| tp.topic.as_ref() == topic);
+    let of_topic = snapshot.partitions().into_iter().filter(|tp| tp.topic.as_ref() == topic);
     let end = |tp: TopicPartition| {
-        let known = reading.log_ends.get(&tp).or_else(|| before.get(&tp)).copied();
-        let end = known.or_else(|| reading.committed_offset(&tp)).unwrap_or(0);
+        let known = snapshot.log_ends.get(&tp).or_else(|| before.get(&tp)).copied();
+        let end = known.or_else(|| snapshot.committed_offset(&tp)).unwrap_or(0);
         (tp, end)
     };
     of_topic.map(end).collect()
 }
 
-fn numbers_of(aggregate: &Aggregate) -> Numbers {
-    Numbers {
-        orders: aggregate.orders(),
-        revenue: aggregate.sum().to_string(),
-        average: aggregate.average().map(Micros::as_f64),
-        recent_average: aggregate.recent_average().map(Micros::as_f64),
-        min: aggregate.min(),
-        max: aggregate.max(),
-        retries: aggregate.retries(),
-        dead_letters: aggregate.dead_letters(),
-        duplicates: aggregate.duplicates(),
-        replayed: aggregate.replayed(),
-    }
-}
-
-/// Returns the longest delay; `None` while one that there is may not be known.
+/// Returns the longest delay; `None` while one may be unknown.
 pub(super) fn longest(partitions: &[Partition]) -> Option<f64> {
     partitions
         .iter()
@@ -128,7 +108,7 @@ pub(super) fn assign(partitions: &mut [Partition], group: &GroupDescription) {
     }
 }
 
-/// Returns the group with what its members say of themselves.
+/// Returns the group with the states that its members report.
 pub(super) fn group(
     group_id: &str,
     group: &GroupDescription,
@@ -140,7 +120,7 @@ pub(super) fn group(
         let is_held =
             |partition: &&Partition| held.contains(&tp(&partition.topic, partition.partition));
         let lag = partitions.iter().filter(is_held).map(|partition| partition.lag).sum();
-        let said = control
+        let reported = control
             .processor
             .instances
             .iter()
@@ -158,12 +138,12 @@ pub(super) fn group(
                 })
                 .collect(),
             lag,
-            state: match said {
+            state: match reported {
                 None => MemberState::Unknown,
-                Some(said) if said.state == RunState::Paused.as_str() => MemberState::Paused,
+                Some(instance) if instance.state == ServiceState::Paused => MemberState::Paused,
                 Some(_) => MemberState::Running,
             },
-            since: said.and_then(|said| said.since.clone()),
+            since: reported.and_then(|instance| instance.since.clone()),
         }
     });
     Group {
@@ -175,33 +155,17 @@ pub(super) fn group(
     }
 }
 
-/// Returns who is to work, and who does, of those that live.
+/// Returns the commands, and the instances that are alive.
 pub(super) fn control(view: &ControlView, now: Instant) -> Control {
     let role = |role: ControlRole| {
-        let desired = view.desired(role);
         let alive = view.instances(role).filter(|instance| view.is_alive(instance, now.into_std()));
-        Role {
-            desired: desired.state.as_str(),
-            by: desired.by.clone(),
-            at: desired.at_ms.map(rfc3339),
-            instances: alive
-                .map(|instance| Instance {
-                    name: instance.name.clone(),
-                    state: instance.standing.state.as_str(),
-                    since: instance.standing.since_ms.map(rfc3339),
-                    member_id: instance.standing.member_id.clone(),
-                })
-                .collect(),
-        }
+        let instances = alive.map(Instance::of).collect();
+        Role { command: DesiredState::of(view.desired(role)), instances }
     };
-    Control {
-        read_only: false,
-        generator: role(ControlRole::Generator),
-        processor: role(ControlRole::Processor),
-    }
+    let (generator, processor) = (role(ControlRole::Generator), role(ControlRole::Processor));
+    Control { read_only: false, generator, processor }
 }
 
-/// Names a partition.
 pub(super) fn tp(topic: &str, partition: i32) -> TopicPartition {
     TopicPartition::new(topic, partition)
 }

@@ -11,14 +11,14 @@ use tokio::time::Instant;
 
 use crate::group_snapshot::GroupSnapshot;
 
-/// The least time between two looks at a partition's next record: each reads a whole batch.
+/// The least time between two reads of a partition's next record: each reads a whole batch.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
-/// Most bytes of a look, unless the first batch alone is larger.
+/// Most bytes of a read, unless the first batch alone is larger.
 const LOOK_BYTES_MAX: i32 = 16 * 1024;
 /// Most bytes that one batch may unpack to.
 const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The timestamps of the records that the group comes to next.
+/// The timestamps of the records at the committed offsets.
 #[derive(Debug, Default)]
 pub(super) struct Delays {
     next: BTreeMap<TopicPartition, Next>,
@@ -32,7 +32,7 @@ struct Next {
 }
 
 impl Delays {
-    /// Looks at the next record of each partition that is behind. Where that does not succeed, nothing is known of it.
+    /// Reads the next record of each partition that has lag. Where that fails, its delay is unknown.
     pub(super) async fn look(&mut self, cluster: &Cluster, reading: &GroupSnapshot) {
         let is_behind = |tp: &TopicPartition| reading.lag(tp).is_some_and(|lag| lag > 0);
         self.next.retain(|tp, _| is_behind(tp));
@@ -41,7 +41,7 @@ impl Delays {
                 Some((tp, reading.topics.get(tp.topic.as_ref())?, reading.position(tp)?))
             })
         {
-            // What could not be seen is looked for again: nothing else may ever change it.
+            // A read that failed is tried again: the offset may never change.
             let is_known = self.next.get(tp).is_some_and(|next| {
                 next.looked.elapsed() < LOOK_PAUSE
                     || (next.offset == offset && next.timestamp_ms.is_some())
@@ -54,8 +54,7 @@ impl Delays {
         }
     }
 
-    /// Returns for how many seconds the next record of a partition has been there: none where nothing waits, `None` where
-    /// it is not known.
+    /// Returns the age of the next record of a partition in seconds: 0 without lag, `None` where it is unknown.
     pub(super) fn seconds(
         &self,
         tp: &TopicPartition,
@@ -80,7 +79,7 @@ async fn timestamp(
     match peek(cluster, tp, topic, offset, LOOK_BYTES_MAX).await {
         Ok(fetched) => first_timestamp(fetched, offset),
         Err(error) => {
-            tracing::debug!(partition = %tp, offset, %error, "cannot look at the next record");
+            tracing::debug!(partition = %tp, offset, %error, "cannot read the next record");
             None
         }
     }

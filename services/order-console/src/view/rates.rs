@@ -1,4 +1,4 @@
-//! How fast counts grow, and how the numbers have moved.
+//! The rates of counts, and the history of the numbers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,14 +14,14 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Points that are kept: ten minutes.
 const POINTS_MAX: usize = 600;
 
-/// Remembers counts for as long as rates are means over.
+/// The counts of the last seconds.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
     samples: VecDeque<(Instant, u64, u64)>,
 }
 
 impl Rates {
-    /// Takes note of both counts, and returns them with their rates.
+    /// Adds both counts, and returns them with their rates.
     pub(super) fn add(&mut self, now: Instant, produced: u64, consumed: u64) -> (Flow, Flow) {
         // One sample that is older stays, so that the window is covered.
         while self.samples.get(1).is_some_and(|(at, ..)| now.duration_since(*at) >= WINDOW) {
@@ -39,7 +39,7 @@ impl Rates {
     }
 }
 
-/// Returns by how much a count has grown; one that was begun anew has not.
+/// Returns by how much a count has grown; 0 where it began again.
 fn difference(now: u64, then: u64) -> f64 {
     u32::try_from(now.saturating_sub(then)).map_or(f64::from(u32::MAX), f64::from)
 }
@@ -62,7 +62,7 @@ impl Track {
             self.points.pop_front();
         }
         self.points.push_back(Point {
-            at: stats.at().to_owned(),
+            at: stats.at.clone().unwrap_or_default(),
             average: stats.numbers.average,
             recent_average: stats.numbers.recent_average,
             orders: stats.numbers.orders,

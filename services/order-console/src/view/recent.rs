@@ -1,13 +1,13 @@
-//! The latest orders, and what has become of each: told by the checkpoints and by the ends of three topics.
+//! The latest orders and the status of each, from the checkpoints and the ends of three topics.
 //!
-//! | topic | tells |
+//! | topic | says |
 //! |---|---|
 //! | orders, replay | which orders came last; which dead letters were sent again |
 //! | dead letters | which of them failed |
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dead_letter::{Identity, RawHeader, replay_of, rfc3339};
+use dead_letter::{Identity, RawHeader, replay_of};
 use kafka_client::cluster::{Cluster, TopicMetadata, partitions};
 use kafka_client::offsets::{OffsetAt, list_offsets};
 use kafka_core::TopicPartition;
@@ -18,11 +18,14 @@ use uuid::Uuid;
 
 use super::body::{Orders, RecentOrder, Status};
 use super::tail::Tail;
-use crate::dlq::{Decoded, Decoder, Desk, bytes_for_people};
+use crate::dlq::decoded::{Decoded, Decoder};
+use crate::dlq::letter::DlqContext;
 use crate::group_snapshot::GroupSnapshot;
 use crate::settings::ConsoleSettings;
+use crate::text::bytes;
+use crate::time::Time;
 
-/// The most orders that are shown.
+/// The most orders of an answer.
 pub(crate) const ORDERS_MAX: usize = 100;
 /// Records of all partitions of a topic that are kept, and the least and the most of one partition.
 const KEPT: usize = 300;
@@ -35,7 +38,7 @@ const TEXT_CHARS_MAX: usize = 200;
 
 /// The ends of the three topics.
 pub(super) struct Recent {
-    desk: Desk,
+    dlq: DlqContext,
     decoder: Decoder,
     orders: Tail<Seen>,
     replays: Tail<Seen>,
@@ -49,9 +52,9 @@ struct Seen {
     offset: i64,
     timestamp_ms: i64,
     key: Option<String>,
-    /// By what its dead letter would be known.
+    /// The identity that its dead letter would have.
     identity: Identity,
-    /// The dead letter that it is the replay of.
+    /// The dead letter that it replays.
     letter: Option<Identity>,
     content: Content,
 }
@@ -78,7 +81,11 @@ impl Recent {
     pub(super) fn new(settings: &ConsoleSettings) -> Self {
         let group = settings.group.group_id.clone();
         Self {
-            desk: Desk { topic: settings.group.dlq_topic.clone(), topic_id: Uuid::nil(), group },
+            dlq: DlqContext {
+                topic: settings.group.dlq_topic.clone(),
+                topic_id: Uuid::nil(),
+                group,
+            },
             decoder: Decoder::new(settings),
             orders: Tail::new(settings.topics.orders_topic.as_str()),
             replays: Tail::new(settings.group_topics.replay.as_str()),
@@ -86,17 +93,14 @@ impl Recent {
         }
     }
 
-    /// Reads what is new, as far as it can be read.
-    ///
-    /// # Errors
-    /// The first thing that cannot be read.
+    /// Reads the new records of the three topics.
     pub(super) async fn catch_up(
         &mut self,
         cluster: &Cluster,
         settings: &ConsoleSettings,
         reading: &GroupSnapshot,
     ) -> anyhow::Result<()> {
-        let group = &self.desk.group;
+        let group = &self.dlq.group;
         let mut outcome = Ok(());
         for (tail, name) in [
             (&mut self.orders, &settings.topics.orders_topic),
@@ -115,7 +119,7 @@ impl Recent {
         }
         let described = cluster.metadata(&[&settings.group.dlq_topic]).await?;
         if let Some(topic) = described.get(&settings.group.dlq_topic) {
-            self.desk.topic_id = topic.topic_id;
+            self.dlq.topic_id = topic.topic_id;
             let ends = list_offsets(cluster, &partitions(&described), OffsetAt::LastStable).await?;
             let known = ends.into_iter().filter_map(|(tp, end)| Some((tp, end.ok()?))).collect();
             self.read_letters(cluster, topic, &known).await?;
@@ -129,9 +133,9 @@ impl Recent {
         topic: &TopicMetadata,
         ends: &BTreeMap<TopicPartition, i64>,
     ) -> anyhow::Result<()> {
-        let desk = &self.desk;
+        let dlq = &self.dlq;
         let make = |tp: &TopicPartition, record: &Record<'_>| {
-            let letter = desk.read(tp.partition, record);
+            let letter = dlq.read(tp.partition, record);
             let error_type = shown(letter.cause.type_or_label());
             (letter.identity, error_type)
         };
@@ -148,9 +152,9 @@ impl Recent {
         latest.sort_by_key(|seen| std::cmp::Reverse((seen.timestamp_ms, seen.offset)));
         latest.truncate(ORDERS_MAX);
         let orders = latest.into_iter().map(|seen| {
-            let standing = states.get(&seen.tp).map(|state| state.record_state(seen.offset));
+            let state = states.get(&seen.tp).map(|state| state.record_state(seen.offset));
             let error_type = failed.get(&seen.identity).copied();
-            seen.order(standing, error_type, resent.contains(&seen.identity))
+            seen.order(state, error_type, resent.contains(&seen.identity))
         });
         Orders { orders: orders.collect() }
     }
@@ -178,7 +182,7 @@ fn seen(tp: &TopicPartition, topic_id: Uuid, group: &str, record: &Record<'_>) -
         tp: tp.clone(),
         offset: record.offset,
         timestamp_ms: record.timestamp_ms,
-        key: record.key.map(|key| shown(&bytes_for_people(&key[..key.len().min(TEXT_CHARS_MAX)]))),
+        key: record.key.map(|key| shown(&bytes(&key[..key.len().min(TEXT_CHARS_MAX)]))),
         identity: own,
         letter,
         content: if is_short {
@@ -204,7 +208,7 @@ impl Seen {
                 self.content = Content::Order { order_id, product, price: order.price };
                 return;
             }
-            // It may answer later.
+            // The registry may answer later.
             Decoded::NoRegistry(_) => return,
             Decoded::NotAnOrder(why) => shown(&why),
             Decoded::Nothing | Decoded::Omitted => "no value".to_owned(),
@@ -214,11 +218,11 @@ impl Seen {
 
     fn order(
         &self,
-        standing: Option<RecordState>,
+        state: Option<RecordState>,
         error_type: Option<&str>,
         is_resent: bool,
     ) -> RecentOrder {
-        let (status, attempts) = match standing {
+        let (status, attempts) = match state {
             Some(RecordState::Complete) if is_resent => (Status::Replayed, None),
             Some(RecordState::Complete | RecordState::Doomed { .. }) if error_type.is_some() => {
                 (Status::DeadLettered, None)
@@ -250,7 +254,7 @@ impl Seen {
             topic: self.tp.topic.to_string(),
             partition: self.tp.partition,
             offset: self.offset,
-            produced_at: rfc3339(self.timestamp_ms),
+            produced_at: Time::of(self.timestamp_ms),
             order_id,
             product,
             price: price.filter(|price| price.is_finite()),
@@ -286,10 +290,10 @@ mod tests {
     }
 
     #[test]
-    fn what_has_become_of_an_order_is_told_by_its_checkpoint_its_letter_and_its_replay() {
+    fn the_status_of_an_order_follows_from_its_checkpoint_its_letter_and_its_replay() {
         let order = read("orders", &[]);
-        let status = |standing, error_type, is_resent| {
-            let order = order.order(standing, error_type, is_resent);
+        let status = |state, error_type, is_resent| {
+            let order = order.order(state, error_type, is_resent);
             (order.status, order.attempts, order.error_type)
         };
         let (complete, open) =
@@ -305,7 +309,7 @@ mod tests {
             (Status::DeadLettered, None, dead())
         );
         assert_eq!(status(complete, Some("simulated"), true), (Status::Replayed, None, dead()));
-        // The letter is written before its record counts as done.
+        // The letter is written before its record counts as complete.
         let doomed = Some(RecordState::Doomed { attempts: 3, reason: None });
         assert_eq!(status(doomed, Some("simulated"), false).0, Status::DeadLettered);
         assert_eq!(status(doomed, None, false).0, Status::Waiting);
@@ -313,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_is_known_by_where_the_order_failed_first() {
+    fn a_replay_is_identified_by_where_the_order_failed_first() {
         let of = format!("orders/{ORDERS}/3/7");
         let replay = read(
             "orders.night.replay",

@@ -1,4 +1,4 @@
-//! The last records of a topic, kept up to date by looking at its end now and then.
+//! The last records of a topic, kept up to date by reads of its end.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,10 +10,10 @@ use kafka_core::record_batch::{AbortedTransactions, Record};
 use kafka_protocol::ResponseError;
 use uuid::Uuid;
 
-/// Most bytes of one look, unless the first batch alone is larger.
-const LOOK_BYTES_MAX: i32 = 256 * 1024;
-/// Most looks at one partition at a time: what is too much for them is skipped, not queued up.
-const LOOKS_MAX: usize = 4;
+/// Most bytes of one read, unless the first batch alone is larger.
+const READ_BYTES_MAX: i32 = 256 * 1024;
+/// Most reads of one partition at a time. Records beyond them are skipped.
+const READS_MAX: usize = 4;
 /// Most bytes that one batch may unpack to.
 const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -32,7 +32,6 @@ struct Part<T> {
 }
 
 impl<T> Tail<T> {
-    /// Knows nothing of `topic` yet.
     pub(super) fn new(topic: impl Into<String>) -> Self {
         Self { topic: topic.into(), topic_id: Uuid::nil(), partitions: BTreeMap::new() }
     }
@@ -64,11 +63,11 @@ impl<T> Tail<T> {
                 .or_insert_with(|| Part { next_offset: 0, kept: VecDeque::new() });
             let newest = end.saturating_sub(i64::try_from(length).unwrap_or(i64::MAX));
             part.next_offset = part.next_offset.max(newest).max(0);
-            for _look in 0..LOOKS_MAX {
+            for _read in 0..READS_MAX {
                 if part.next_offset >= end {
                     break;
                 }
-                let fetched = match peek(cluster, &tp, topic, part.next_offset, LOOK_BYTES_MAX)
+                let fetched = match peek(cluster, &tp, topic, part.next_offset, READ_BYTES_MAX)
                     .await
                 {
                     Ok(fetched) => fetched,
@@ -111,14 +110,14 @@ impl<T> Part<T> {
     ) {
         let mut aborted = AbortedTransactions::new(fetched.aborted);
         for raw in &fetched.batches {
-            // What cannot be opened is somebody else's to tell.
+            // The processors report unreadable batches.
             let Ok(batch) = raw.open(UNPACKED_BYTES_MAX) else { continue };
             if !batch.header().is_control() && aborted.delivers(&batch) {
                 let records = batch.records_from(self.next_offset).flatten();
                 self.kept.extend(records.map(|record| make(tp, &record)));
             }
         }
-        // A broker that has nothing to give, or only damage, must not keep this from ending.
+        // A broker that returns nothing, or only damage, must not keep this from ending.
         self.next_offset = fetched.next_offset.max(self.next_offset + 1);
     }
 }

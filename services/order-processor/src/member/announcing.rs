@@ -69,7 +69,7 @@ impl<H: Handler> Session<H> {
             Some(_) => return,
         };
         let Standing { participant, member_id, .. } = &self.standing;
-        participant.say(state, obeyed.command(), member_id.as_deref());
+        participant.announce(state, obeyed.command(), member_id.as_deref());
     }
 
     /// Returns whether nothing has been under way since this move of the brake, and everything is committed.

@@ -1,4 +1,4 @@
-use control_topic::record::{Desired, Entry, Role, RunState, Standing};
+use control_topic::record::{Desired, Entry, InstanceReport, Role, RunState};
 use fuzz::{Outcome, Target};
 
 /// The longest value that is read.
@@ -12,21 +12,21 @@ fn control_record() {
         at_ms: Some(1_700_000_000_123),
         by: Some("kim \"the\" operator".into()),
     };
-    let standing = Standing {
+    let report = InstanceReport {
         state: RunState::Running,
         command: Some("7f".into()),
         since_ms: Some(0),
         member_id: Some("m-1".into()),
     };
     let instance =
-        |standing| Entry::Instance { role: Role::Processor, name: "host/1".into(), standing };
+        |report| Entry::Instance { role: Role::Processor, name: "host/1".into(), report };
     let entries = [
         Entry::Desired(Role::Generator, None),
         Entry::Desired(Role::Processor, Some(desired)),
         Entry::Desired(Role::Generator, Some(Desired::default())),
         instance(None),
-        instance(Some(Standing::default())),
-        instance(Some(standing)),
+        instance(Some(InstanceReport::default())),
+        instance(Some(report)),
     ];
     let target = Target {
         name: "control_record",
@@ -61,6 +61,6 @@ fn check(entry: Option<&Entry>) -> Outcome {
     }
     Outcome::accepted(match entry {
         Entry::Desired(role, desired) => format!("{role} {}", desired.is_some()),
-        Entry::Instance { role, standing, .. } => format!("{role} instance {}", standing.is_some()),
+        Entry::Instance { role, report, .. } => format!("{role} instance {}", report.is_some()),
     })
 }

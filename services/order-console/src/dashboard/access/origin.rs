@@ -18,32 +18,32 @@ const USER_CHARS_MAX: usize = 64;
 
 /// The proxies that are believed, and what of.
 #[derive(Clone, Debug)]
-pub(super) struct Proxies {
+pub(crate) struct Proxies {
     trusted: Vec<IpNet>,
     user_header: Option<HeaderName>,
 }
 
 /// Where a request comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::dashboard) struct Origin {
+pub(crate) struct Origin {
     /// The other end of the connection.
-    pub(in crate::dashboard) peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// The client behind trusted proxies, or the network of one; it is throttled as a whole.
-    pub(in crate::dashboard) client: IpAddr,
+    pub(crate) client: IpAddr,
     /// Whether a trusted proxy says that the request came to it encrypted.
-    pub(super) is_encrypted: bool,
+    pub(crate) is_encrypted: bool,
     /// The user whom a trusted proxy names.
-    pub(super) user: Option<String>,
+    pub(crate) user: Option<String>,
 }
 
 impl Proxies {
-    pub(super) fn of(settings: &DashboardSettings) -> Self {
+    pub(crate) fn of(settings: &DashboardSettings) -> Self {
         let trusted = settings.trusted_proxies.clone();
         Self { trusted, user_header: settings.user_header.clone() }
     }
 
     /// Returns where a request comes from.
-    pub(super) fn origin(&self, connection: Connection, headers: &HeaderMap) -> Origin {
+    pub(crate) fn origin(&self, connection: Connection, headers: &HeaderMap) -> Origin {
         let (peer, address) = (connection.peer, connection.peer.ip().to_canonical());
         if !self.is_trusted(address) {
             return Origin { peer, client: client(address), is_encrypted: false, user: None };
@@ -83,7 +83,7 @@ impl Proxies {
 }
 
 /// Returns whether a request comes from the dashboard's own page, as far as a browser says; other programs say nothing.
-pub(super) fn is_of_this_page(headers: &HeaderMap) -> bool {
+pub(crate) fn is_of_this_page(headers: &HeaderMap) -> bool {
     // Proxies pass this on as it is, and rewrite Host. Browsers leave it out where there is no TLS.
     if let Some(site) = headers.get(SEC_FETCH_SITE) {
         return matches!(site.as_bytes(), b"same-origin" | b"none");
@@ -100,7 +100,7 @@ fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     Some(value.rsplit(',').next().unwrap_or(value).trim())
 }
 
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -23,12 +23,12 @@ use super::tokens::{Hash, Token, hash};
 /// How long a session lives without being used.
 const SESSION_IDLE_MAX: Duration = Duration::from_hours(1);
 /// How long a session lives at most.
-pub(super) const SESSION_TIME_MAX: Duration = Duration::from_hours(12);
+pub(crate) const SESSION_TIME_MAX: Duration = Duration::from_hours(12);
 /// The most sessions at once.
 const SESSIONS_MAX: usize = 1_024;
 
 /// What a session is kept by: the hash of what its cookie says.
-pub(in crate::dashboard) type SessionKey = Hash;
+pub(crate) type SessionKey = Hash;
 
 #[derive(Debug)]
 struct Session {
@@ -39,7 +39,7 @@ struct Session {
 
 /// The sessions that have not ended.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
+pub(crate) struct Sessions {
     open: Mutex<BTreeMap<SessionKey, Session>>,
 }
 
@@ -52,10 +52,7 @@ impl Session {
 
 impl Sessions {
     /// Opens a session and returns what its cookie says.
-    ///
-    /// # Errors
-    /// When the system gives no random number.
-    pub(super) fn open(&self, token: Token, now: Instant) -> Result<String, SysError> {
+    pub(crate) fn open(&self, token: Token, now: Instant) -> Result<String, SysError> {
         let mut secret = [0; 32];
         SysRng.try_fill_bytes(&mut secret)?;
         let secret = hex(&secret);
@@ -70,7 +67,7 @@ impl Sessions {
     }
 
     /// Uses a session, and returns the token that it was opened with while it is alive.
-    pub(super) fn take(&self, key: &SessionKey, now: Instant) -> Option<Token> {
+    pub(crate) fn take(&self, key: &SessionKey, now: Instant) -> Option<Token> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let session = open.get_mut(key).filter(|session| session.is_alive(now))?;
         session.used = now;
@@ -78,7 +75,7 @@ impl Sessions {
     }
 
     /// Ends a session, and returns whether there was one.
-    pub(super) fn end(&self, key: &SessionKey) -> bool {
+    pub(crate) fn end(&self, key: &SessionKey) -> bool {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(key).is_some()
     }
 }

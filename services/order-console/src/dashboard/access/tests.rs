@@ -1,3 +1,4 @@
+use axum::extract::Request;
 use service_runtime::settings::{Environment, load};
 
 use super::*;

@@ -10,20 +10,20 @@ use tokio::time::Instant;
 /// Wrong tokens that a client may send at once.
 const WRONG_MAX: u32 = 10;
 /// After how long one of them is forgotten.
-pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(6);
+pub(crate) const FORGOTTEN_AFTER: Duration = Duration::from_secs(6);
 /// The most clients that are told apart; any more count as one.
 const CLIENTS_MAX: usize = 4_096;
 const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Keeps, for each client, until when its wrong tokens are remembered.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     until: Mutex<BTreeMap<IpAddr, Instant>>,
 }
 
 impl Throttle {
     /// Returns whether a token of this client is looked at.
-    pub(super) fn admits(&self, client: IpAddr, now: Instant) -> bool {
+    pub(crate) fn admits(&self, client: IpAddr, now: Instant) -> bool {
         let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         let is_told_apart = until.contains_key(&client) || until.len() < CLIENTS_MAX;
         let until = until.get(if is_told_apart { &client } else { &OTHERS });
@@ -33,7 +33,7 @@ impl Throttle {
     }
 
     /// Takes note of a wrong token.
-    pub(super) fn note_wrong(&self, client: IpAddr, now: Instant) {
+    pub(crate) fn note_wrong(&self, client: IpAddr, now: Instant) {
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         if until.len() >= CLIENTS_MAX {
             until.retain(|_, until| *until > now);

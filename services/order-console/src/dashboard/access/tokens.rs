@@ -6,41 +6,37 @@ use subtle::ConstantTimeEq as _;
 use crate::settings::DashboardSettings;
 
 /// A SHA-256 hash. Hashes have one length, and tell nothing of how much of a guess is right.
-pub(super) type Hash = [u8; 32];
+pub(crate) type Hash = [u8; 32];
 
-/// One of the tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dashboard) enum Token {
-    /// `DASHBOARD_TOKEN`.
+pub(crate) enum Token {
     Full,
-    /// `DASHBOARD_READ_TOKEN`.
     Read,
 }
 
 /// What a visitor may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::dashboard) enum Rights {
+pub(crate) enum Rights {
     See,
     Change,
 }
 
 /// The tokens that are set, hashed.
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     full: Option<Hash>,
     read: Option<Hash>,
 }
 
 impl Token {
     /// Returns its name, for the record of what was done.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Full => "full-token",
             Self::Read => "read-token",
         }
     }
 
-    /// Returns what it allows.
-    pub(super) const fn rights(self) -> Rights {
+    pub(crate) const fn rights(self) -> Rights {
         match self {
             Self::Full => Rights::Change,
             Self::Read => Rights::See,
@@ -49,19 +45,19 @@ impl Token {
 }
 
 impl Tokens {
-    pub(super) fn of(settings: &DashboardSettings) -> Self {
+    pub(crate) fn of(settings: &DashboardSettings) -> Self {
         let [full, read] = [&settings.token, &settings.read_token]
             .map(|token| token.as_ref().map(|token| hash(token.reveal())));
         Self { full, read }
     }
 
     /// Returns whether a token is needed.
-    pub(super) fn are_set(&self) -> bool {
+    pub(crate) fn are_set(&self) -> bool {
         self.full.is_some() || self.read.is_some()
     }
 
     /// Returns which of the tokens `text` is, in a time that does not depend on where it differs.
-    pub(super) fn find(&self, text: &str) -> Option<Token> {
+    pub(crate) fn find(&self, text: &str) -> Option<Token> {
         let hash = hash(text);
         let is = |token: &Option<Hash>| token.is_some_and(|token| hash.ct_eq(&token).into());
         match (is(&self.full), is(&self.read)) {
@@ -72,6 +68,6 @@ impl Tokens {
     }
 }
 
-pub(super) fn hash(text: &str) -> Hash {
+pub(crate) fn hash(text: &str) -> Hash {
     Sha256::digest(text.as_bytes()).into()
 }

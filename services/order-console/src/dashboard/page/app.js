@@ -1,4 +1,4 @@
-// The dashboard's page: what the server has said, which page is shown, and the frame around it.
+// The dashboard's page: the latest data of the server, the page that is shown, and the frame around it.
 //
 // Events go into `store` and are drawn at the next frame, once, however many came. Reading order: live.js brings them,
 // overview.js, orders.js, dlq.js and letter.js show them, dom.js is how.
@@ -22,7 +22,7 @@ const LETTERS_EVERY_MS = 3_000;
 const TALLY_EVERY_MS = 15_000;
 const LETTERS_SHARE = 0.05;
 
-/** What the server has said last, null until it has. `now` is its clock. */
+/** The latest data of the server, null before the first. `now` is its clock. */
 const store = {
     session: null,
     stats: null,
@@ -83,7 +83,7 @@ document.addEventListener("visibilitychange", () => keepTime());
 begin();
 keepTime();
 
-/** Shows the page that the address names and opens the stream. */
+/** Shows the page of the address and opens the stream. */
 function begin() {
     route();
     live.start();
@@ -109,7 +109,7 @@ function isLetIn() {
     return store.session !== null && (store.session.authorized || !store.session.token_required);
 }
 
-/** Takes in what the server says of itself; returns whether it may be asked for more. */
+/** Stores the session; returns whether this client is authorized. */
 function onSession(session) {
     if (store.session !== null && store.session.version !== session.version) {
         // The page and its server are of one version.
@@ -125,7 +125,7 @@ function onSession(session) {
     return true;
 }
 
-/** Fetches what the stream does not begin with. Whatever it does begin with is not fetched: an answer may be older. */
+/** Fetches what the stream does not begin with. The rest is not fetched: an answer may be older than the stream. */
 async function fetchRest() {
     fetchLetters();
     try {
@@ -138,7 +138,7 @@ async function fetchRest() {
     }
 }
 
-/** Takes in an event. */
+/** Stores an event. */
 function receive(kind, data) {
     if (kind === "point") {
         keep([...store.points, ...timed([data])]);
@@ -244,7 +244,7 @@ function show(page, place) {
     }
 }
 
-// Dead letters: they are asked for, and no event brings them.
+// Dead letters: they are fetched, and no event brings them.
 
 /** Fetches them; `lettersAsked` tells of the latest time, and an answer to an earlier one is not news any more. */
 async function fetchLetters() {
@@ -296,7 +296,7 @@ function onState() {
     setAttribute(document.body, "data-stream", live.state);
     const words = {
         reconnecting: "Connection lost, connecting again.",
-        stale: "The server has gone silent.",
+        stale: "The server does not send any more.",
         live: "Connected.",
     };
     if (words[live.state] !== undefined && !(live.state === "live" && store.stats === null)) {
@@ -337,7 +337,7 @@ function tellConnections({ broker, registry }) {
     reachable = now;
 }
 
-/** Runs the clock while somebody looks. */
+/** Runs the clock while the tab is visible. */
 function keepTime() {
     clearInterval(keepTime.timer);
     if (!document.hidden) {

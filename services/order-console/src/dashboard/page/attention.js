@@ -1,4 +1,4 @@
-// What an operator should know before all else, worked out of what the server says.
+// What needs an operator's attention, derived from the data of the server.
 
 import { followers } from "./control.js";
 import { Rows, el, setAttribute, setShown, setText } from "./dom.js";
@@ -19,7 +19,7 @@ export function concerns({ stats, group, control, letters, stream, now }) {
         connections(stats, add, now);
     }
     if (group !== null && group.state !== "Unknown" && group.members.length === 0) {
-        add("nobody", "bad", `Nobody processes: the group ${group.group} has no members (${group.state}).`);
+        add("nobody", "bad", `No processor runs: the group ${group.group} has no members (${group.state}).`);
     }
     if (control !== null) {
         paused("generator", control.generator, "The generator", add, now);
@@ -81,7 +81,7 @@ function paused(id, role, name, add, now) {
     }
 }
 
-/** The list of concerns, with a sentence where there is none. */
+/** The list of concerns, or a sentence where there is none. */
 export class Attention {
     constructor() {
         const list = el("ul");

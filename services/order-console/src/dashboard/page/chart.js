@@ -11,7 +11,7 @@ const BOTTOM = 6;
 const TIME_LABELS = 18;
 const Y_TICKS_MAX = 8;
 const X_TICKS_MAX = 12;
-// The points of a line that are further apart than this were not measured one after the other.
+// Points of a line that are further apart have a gap between them.
 const GAP_MS = 3_500;
 const TIME_STEPS_S = [5, 10, 15, 30, 60, 120, 300];
 

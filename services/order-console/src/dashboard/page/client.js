@@ -6,7 +6,7 @@ const LIST_DEADLINE_MS = 120_000;
 // A replay sends its letters before it answers.
 const CHANGE_DEADLINE_MS = 600_000;
 
-/** An answer that is none: its text is a sentence for people, `status` is 0 where the server could not be reached. */
+/** A failed request: its message is a sentence for people, `status` is 0 where the server could not be reached. */
 export class ApiError extends Error {
     constructor(status, message) {
         super(message);
@@ -16,7 +16,7 @@ export class ApiError extends Error {
 
 let whenUnauthorized = () => {};
 
-/** Has `listener` called whenever the server wants a token. */
+/** Calls `listener` whenever the server requires a token. */
 export function onUnauthorized(listener) {
     whenUnauthorized = listener;
 }

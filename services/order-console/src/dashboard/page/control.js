@@ -7,7 +7,7 @@ import { announce, notice } from "./notices.js";
 
 const INSTANCES_SHOWN = 6;
 
-/** Returns how many instances of a role are in the state that is wanted, and how many there are. */
+/** Returns how many instances of a role are in the desired state, and how many there are. */
 export function followers(role) {
     return {
         following: role.instances.filter(({ state }) => state === role.desired).length,
@@ -20,16 +20,16 @@ export class Switch {
     constructor(target, name) {
         Object.assign(this, { target, name });
         this.role = null;
-        this.asked = null;
+        this.sent = null;
         this.state = badge();
         this.following = el("span", { class: "following", "data-field": `${target}-following` });
-        this.told = el("p", { class: "told" });
+        this.command = el("p", { class: "told" });
         this.button = el("button", {
             type: "button",
             class: "switch",
             "data-field": `${target}-switch`,
             on: {
-                click: () => this.turn(),
+                click: () => this.flip(),
             },
         });
         this.list = el("ul", { class: "instances" });
@@ -50,29 +50,29 @@ export class Switch {
             "div",
             { class: "control" },
             el("p", { class: "wanted" }, this.state.element, this.following, this.button),
-            this.told,
+            this.command,
             this.list,
             this.more,
         );
     }
 
-    /** Shows what the control topic says. */
+    /** Shows the state of the role. */
     update(role, isReadOnly, now) {
         this.role = role;
         const { following, all } = followers(role);
-        this.state.update(role.desired, following === all || all === 0 ? role.desired : `${role.desired}: told`);
+        this.state.update(role.desired, following === all || all === 0 ? role.desired : `${role.desired}: commanded`);
         const verb = role.desired;
         setText(
             this.following,
-            all === 0 ? "nobody has reported" : `${format.count(following)} of ${format.count(all)} ${verb}`,
+            all === 0 ? "no instance has reported" : `${format.count(following)} of ${format.count(all)} ${verb}`,
         );
         setAttribute(this.element, "data-desired", role.desired);
         const parts = [
             role.at === null ? null : `since ${format.time(role.at, now)}`,
             role.by === null ? null : `by ${role.by}`,
         ];
-        setText(this.told, parts.filter((part) => part !== null).join(" "));
-        setShown(this.told, role.at !== null || role.by !== null);
+        setText(this.command, parts.filter((part) => part !== null).join(" "));
+        setShown(this.command, role.at !== null || role.by !== null);
         const strays = [...role.instances].sort((a, b) => Number(a.state === verb) - Number(b.state === verb));
         this.rows.show(strays.slice(0, INSTANCES_SHOWN), ({ name }) => name);
         setShown(this.more, all > INSTANCES_SHOWN);
@@ -83,37 +83,37 @@ export class Switch {
         setText(this.button, label);
         setAttribute(this.button, "aria-label", `${label} the ${this.name}`);
         setAttribute(this.button, "data-action", action);
-        this.tellWhenAllFollow(following, all);
+        this.announceWhenAllFollow(following, all);
     }
 
     action() {
         return this.role.desired === "running" ? "pause" : "resume";
     }
 
-    async turn() {
+    async flip() {
         const action = this.action();
-        this.asked = { action, at: performance.now() };
+        this.sent = { action, at: performance.now() };
         setAttribute(this.button, "aria-busy", "true");
         try {
-            // What has become of it is told by the stream, whose news may be later than this answer.
+            // The stream shows the result; its events may be later than this answer.
             await post("api/control", { target: this.target, action });
         } catch (error) {
-            this.asked = null;
+            this.sent = null;
             notice(`Could not ${action} the ${this.name}: ${error.message}`, "bad");
         } finally {
             setAttribute(this.button, "aria-busy", null);
         }
     }
 
-    tellWhenAllFollow(following, all) {
-        const wanted = this.asked?.action === "pause" ? "paused" : "running";
-        if (this.asked === null || this.role.desired !== wanted || following < all || all === 0) {
+    announceWhenAllFollow(following, all) {
+        const desired = this.sent?.action === "pause" ? "paused" : "running";
+        if (this.sent === null || this.role.desired !== desired || following < all || all === 0) {
             return;
         }
-        const took = format.seconds((performance.now() - this.asked.at) / 1000);
-        this.asked = null;
+        const took = format.seconds((performance.now() - this.sent.at) / 1000);
+        this.sent = null;
         const what = `${this.name[0].toUpperCase()}${this.name.slice(1)}`;
-        announce(`${what} ${wanted}: ${following} of ${all}, after ${took}.`);
-        setText(this.told, `${this.told.textContent}, all ${wanted} after ${took}`);
+        announce(`${what} ${desired}: ${following} of ${all}, after ${took}.`);
+        setText(this.command, `${this.command.textContent}, all ${desired} after ${took}`);
     }
 }

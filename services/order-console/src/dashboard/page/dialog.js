@@ -1,11 +1,11 @@
-// Asks before anything is sent or put aside.
+// Asks before letters are replayed or dismissed.
 
 import { el, setAttribute, setText } from "./dom.js";
 
 const dialog = document.getElementById("dialog");
 
 /**
- * Asks, and runs `act(reason)` when told to; the dialog stays until that is done, and says what went wrong.
+ * Asks, and runs `act(reason)` after a yes; the dialog stays until that is done, and shows errors.
  *
  * `question` is the heading, `details` are sentences below it, `verb` is what the button says, null where there is
  * nothing to do, and `asksReason` is whether a reason has to be given. Returns what `act` returned, or null.
@@ -35,7 +35,7 @@ export function ask({ question, details, verb, asksReason, act }) {
                 ? el(
                       "p",
                       { class: "field" },
-                      el("label", { for: "reason" }, "Reason, which everybody will read"),
+                      el("label", { for: "reason" }, "Reason, for other operators"),
                       reason,
                   )
                 : null,
@@ -61,7 +61,7 @@ export function ask({ question, details, verb, asksReason, act }) {
             }
         });
         dialog.replaceChildren(form);
-        // What was begun is waited for: its result must be seen. A browser may close all the same when asked twice.
+        // The dialog waits for the result of what was begun. A browser may close it all the same at the second request.
         dialog.oncancel = (event) => {
             if (isWorking) {
                 event.preventDefault();

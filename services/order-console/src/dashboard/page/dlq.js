@@ -1,4 +1,4 @@
-// The dead letters: by cause, and the newest that match the filters, which stand in the address.
+// The dead letters: by cause, and the newest that match the filters of the address.
 
 import { Rows, badge, el, moment, setAttribute, setShown, setText, table } from "./dom.js";
 import * as format from "./format.js";
@@ -33,7 +33,7 @@ const LETTER_COLUMNS = [
     ["message", null],
 ];
 
-/** Returns the name of the topic that letters are sent to. */
+/** Returns the name of the topic that replays go to. */
 export function replayTopic({ stats, letters }) {
     return stats?.replay_topic ?? `the replay topic of ${letters?.group ?? "the group"}`;
 }
@@ -194,7 +194,7 @@ export class Dlq {
         );
     }
 
-    /** Takes the filters from the address. */
+    /** Reads the filters of the address. */
     enter({ query }) {
         const filter = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
         if (addressOf(filter) !== addressOf(this.filter)) {

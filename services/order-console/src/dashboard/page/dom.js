@@ -24,7 +24,7 @@ function furnish(element, attributes, children) {
     return element;
 }
 
-/** Makes `text` all that the element says; an element that says it already is not touched. */
+/** Sets the text of an element unless it is the same. */
 export function setText(element, text) {
     const node = element.firstChild;
     if (node === null) {
@@ -60,7 +60,7 @@ export function setShown(element, shown) {
 }
 
 /**
- * Rows that are kept by key: a row is made once, told every item of its key, and removed with the last one.
+ * Rows that are kept by key: a row is made once, updated with every item of its key, and removed with the last one.
  *
  * `make(key)` returns `{ element, update(item) }`. The first `fixed` children of the parent are none of the rows.
  */
@@ -120,7 +120,7 @@ export function moment(format) {
     };
 }
 
-/** A state as a shape and a word, so that no colour has to be told apart. */
+/** A state as a shape and a word, so that it does not depend on colours. */
 export function badge() {
     const shape = el("span", { "aria-hidden": "true", class: "shape" });
     const word = el("span");

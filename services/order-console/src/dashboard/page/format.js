@@ -5,7 +5,7 @@ const TENTHS = new Intl.NumberFormat("en-US", { minimumFractionDigits: 1, maximu
 const HUNDREDTHS = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const PRICE = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 6 });
 
-/** What stands where there is no value. */
+/** Shown where there is no value. */
 export const NONE = "—";
 
 /** Returns a whole number with its thousands separated. */

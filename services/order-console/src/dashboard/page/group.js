@@ -101,7 +101,7 @@ function partitionRow() {
     };
 }
 
-/** The members with what they hold. */
+/** The members with their partitions. */
 export class Members {
     constructor() {
         const body = el("tbody");

@@ -1,4 +1,4 @@
-// One dead letter: what it was, why it failed, what happened to it, and all its bytes.
+// One dead letter: its cause, its state, its value, and all its bytes.
 
 import { badge, el, setText, table } from "./dom.js";
 import { addressOf, replayTopic } from "./dlq.js";
@@ -144,7 +144,7 @@ function order(letter) {
                 "p",
                 { class: "told" },
                 letter.decode_error === null
-                    ? "The value is no order."
+                    ? "The value is not an order."
                     : `The value cannot be decoded: ${letter.decode_error}`,
             ),
         );

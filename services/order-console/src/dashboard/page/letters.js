@@ -1,5 +1,4 @@
-// How dead letters are fetched, and what is done about them: a dry run first, then the question, then the deed, to no more
-// than was counted.
+// Fetches, replays and dismisses dead letters. A dry run counts them first; after a yes no others than those are changed.
 
 import { get, post } from "./client.js";
 import { ask } from "./dialog.js";
@@ -7,7 +6,7 @@ import { setText } from "./dom.js";
 import * as format from "./format.js";
 import { clearNotice, notice } from "./notices.js";
 
-/** Sends chosen letters again, if the operator still wants to after having seen how many; returns whether it was done. */
+/** Replays selected letters if the operator confirms their number; returns whether it was done. */
 export async function replay(chosen, target) {
     return tried("replay", async () => {
         const plan = await post("api/dlq/replay", { ...chosen, dry_run: true });
@@ -18,7 +17,7 @@ export async function replay(chosen, target) {
             question: some ? `Replay ${format.countOf(plan.chosen, "dead letter")} to ${target}?` : "Nothing to replay",
             details: [
                 `${format.countOf(plan.matching, "letter matches", "letters match")}.${left === "" ? "" : ` Left alone: ${left}.`}`,
-                some ? "Each is sent once, as the record that failed. Processors take it like a new order." : null,
+                some ? "Each is sent once, as the record that failed. Processors process it like a new order." : null,
             ].filter((text) => text !== null),
             verb: some ? `Replay ${format.count(plan.chosen)}` : null,
             asksReason: false,
@@ -40,7 +39,7 @@ export async function replay(chosen, target) {
     });
 }
 
-/** Puts chosen letters aside, if the operator still wants to and says why; returns whether it was done. */
+/** Dismisses selected letters if the operator confirms and gives a reason; returns whether it was done. */
 export async function dismiss(chosen) {
     return tried("dismiss", async () => {
         const plan = await post("api/dlq/dismiss", { ...chosen, dry_run: true });
@@ -50,8 +49,8 @@ export async function dismiss(chosen) {
             question: some ? `Dismiss ${format.countOf(plan.chosen, "dead letter")}?` : "Nothing to dismiss",
             details: [
                 some
-                    ? "They stay in the topic, and nobody has to work on them any more. order-console dlq dismiss --undo takes them up again."
-                    : "What was replayed or dismissed already is left alone.",
+                    ? "They stay in the topic and need no more work. order-console dlq dismiss --undo reopens them."
+                    : "Letters that were replayed or dismissed are left alone.",
             ],
             verb: some ? `Dismiss ${format.count(plan.chosen)}` : null,
             asksReason: true,
@@ -66,8 +65,8 @@ export async function dismiss(chosen) {
 }
 
 /**
- * Fetches what `page` shows and has it show that, or why it cannot be shown; returns it, or null. An answer that comes after
- * a later one was asked for is not shown.
+ * Fetches the data of `page` and shows it, or why it could not be fetched; returns it, or null. An answer to an earlier
+ * request is not shown.
  */
 export async function fetchFor(page, path, query) {
     page.asked += 1;

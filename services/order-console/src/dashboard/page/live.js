@@ -18,10 +18,10 @@ const GIVEN_UP_AFTER_MS = 15_000;
 const DELAY_FIRST_MS = 500;
 const DELAY_MAX_MS = 15_000;
 
-/** What the server pushes, for as long as the page is looked at. */
+/** The events of the server, while the tab is visible. */
 export class Live {
     /**
-     * `onSession(session)` is told what the server says of itself before each attempt and answers whether to go on,
+     * `onSession(session)` gets the session before each attempt and returns whether to connect,
      * `onOpen()` that events begin, with all that there is but the history, `onEvent(kind, data)` each event, and
      * `onState()` that `state`, `since` or `retryAt` (ms since 1970) have changed.
      */
@@ -39,7 +39,7 @@ export class Live {
         globalThis.addEventListener("online", () => this.retryNow());
     }
 
-    /** Begins, or begins anew. */
+    /** Opens the stream, or opens it again. */
     start() {
         this.close();
         this.failures = 0;
@@ -65,7 +65,7 @@ export class Live {
         }
     }
 
-    /** Looks, once a second, whether the stream has gone silent. */
+    /** Checks once a second whether the stream is silent. */
     tick(now) {
         if (this.state !== "live" && this.state !== "stale") {
             return;
@@ -115,11 +115,11 @@ export class Live {
             });
         }
         source.addEventListener("renew", () => this.renew());
-        // A server that accepts the connection and then says nothing is given up, too.
+        // A server that accepts the connection and sends nothing counts as lost, too.
         this.timer = setTimeout(() => this.retryLater(), GIVEN_UP_AFTER_MS);
     }
 
-    /** Opens the next stream, which the server asks for now and then: nothing was lost. */
+    /** Opens the next stream when the server asks for it: no event was lost. */
     renew() {
         this.close();
         this.connect();

@@ -1,4 +1,4 @@
-// The form for the token, where the dashboard asks for one.
+// The form for the token.
 
 import { post } from "./client.js";
 import { el, setAttribute, setText } from "./dom.js";
@@ -33,7 +33,7 @@ export function login(onDone) {
         "form",
         { class: "login", on: { submit } },
         el("h1", { tabindex: "-1" }, "Sign in"),
-        el("p", { id: "token-help" }, "This dashboard wants a token that it was started with: DASHBOARD_TOKEN, or DASHBOARD_READ_TOKEN to see only."),
+        el("p", { id: "token-help" }, "This dashboard requires the token of its setting DASHBOARD_TOKEN, or of DASHBOARD_READ_TOKEN to read only."),
         el("p", { class: "field" }, el("label", { for: "token" }, "Token"), token),
         failure,
         el("p", { class: "buttons" }, button),

@@ -1,11 +1,11 @@
-// Says what happened: in sight and to screen readers, or to screen readers alone.
+// Notices: in sight and to screen readers, or to screen readers alone.
 
 import { el } from "./dom.js";
 
 const place = document.getElementById("notice");
 const announcer = document.getElementById("announcer");
 
-/** Shows the result of what somebody did until it is put away or replaced; `kind` is "good" or "bad". */
+/** Shows the result of an action until it is closed or replaced; `kind` is "good" or "bad". */
 export function notice(text, kind) {
     place.replaceChildren(
         el(
@@ -22,7 +22,7 @@ export function clearNotice() {
     place.replaceChildren();
 }
 
-/** Tells screen readers about a change that everybody else sees. */
+/** Announces a visible change to screen readers. */
 export function announce(text) {
     announcer.textContent = text;
 }

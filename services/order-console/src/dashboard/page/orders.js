@@ -1,4 +1,4 @@
-// Recent orders: a list of as many rows as there are orders, whose text changes; it can be held still to be read.
+// Recent orders: a list of rows whose text changes; the operator can hold it still to read it.
 
 import { Rows, badge, el, moment, setAttribute, setShown, setText, table } from "./dom.js";
 import * as format from "./format.js";

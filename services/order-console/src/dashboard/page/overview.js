@@ -1,4 +1,4 @@
-// The overview: what flows, the average, where the lag is, who works, and the latest orders.
+// The overview: rates, the average, lag by partition, members, and the latest orders.
 
 import { Attention, concerns } from "./attention.js";
 import { Switch } from "./control.js";
@@ -24,7 +24,7 @@ class Readout {
     }
 }
 
-/** The page with everything at one look. */
+/** The overview page. */
 export class Overview {
     constructor() {
         this.title = "Overview";
@@ -129,7 +129,7 @@ export class Overview {
         );
     }
 
-    /** Shows what has changed; `changed` names the parts of the store that have. */
+    /** Shows changes; `changed` names the changed parts of the store. */
     update(store, changed) {
         const { stats, group, control, orders, points, now } = store;
         if (stats !== null && changed.has("stats")) {

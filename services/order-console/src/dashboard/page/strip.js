@@ -1,4 +1,4 @@
-// The strip below the heading: the connections, how long the server has been up, and what it is.
+// The strip below the heading: connections, group, uptime and version.
 
 import { el, setAttribute, setShown, setText } from "./dom.js";
 import * as format from "./format.js";

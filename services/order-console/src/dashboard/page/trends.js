@@ -235,7 +235,7 @@ export class Trends {
         }
     }
 
-    /** Puts what is under the cursor into words; only where somebody moved it, so that nothing is read out each second. */
+    /** Describes the values under the cursor, only after it was moved: screen readers would read every second. */
     tellSlider() {
         const point = this.pointAtCursor();
         if (point === undefined) {

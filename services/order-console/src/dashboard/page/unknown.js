@@ -1,8 +1,7 @@
-// What is shown where the address names no page.
+// The page for unknown addresses.
 
 import { el } from "./dom.js";
 
-/** A page that says so. */
 export class Unknown {
     constructor() {
         this.title = "No such page";

@@ -7,7 +7,6 @@ use ratatui::style::Style;
 use ratatui::text::Span;
 use service_runtime::printable;
 
-/// Space between two columns.
 const GAP: u16 = 1;
 
 /// How a text stands in its room.
@@ -19,24 +18,24 @@ pub(super) enum Align {
 
 /// A text and how it looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Words {
+pub(super) struct Label {
     pub(super) text: String,
     pub(super) style: Style,
 }
 
-impl Words {
+impl Label {
     pub(super) fn new(text: impl Into<String>, style: Style) -> Self {
         Self { text: text.into(), style }
     }
 }
 
-impl From<String> for Words {
+impl From<String> for Label {
     fn from(text: String) -> Self {
         Self::new(text, Style::new())
     }
 }
 
-impl From<&str> for Words {
+impl From<&str> for Label {
     fn from(text: &str) -> Self {
         Self::new(text, Style::new())
     }
@@ -92,7 +91,7 @@ fn cut(text: &str, room: u16) -> String {
 }
 
 /// Writes a text into the first row of `area`.
-pub(super) fn put(buffer: &mut Buffer, area: Rect, align: Align, words: &Words) {
+pub(super) fn put(buffer: &mut Buffer, area: Rect, align: Align, words: &Label) {
     let area = area.intersection(buffer.area);
     if area.is_empty() {
         return;
@@ -106,7 +105,7 @@ pub(super) fn put(buffer: &mut Buffer, area: Rect, align: Align, words: &Words) 
 }
 
 /// Writes texts one after the other into the first row of `area`.
-pub(super) fn put_all(buffer: &mut Buffer, mut area: Rect, all: &[Words]) {
+pub(super) fn put_all(buffer: &mut Buffer, mut area: Rect, all: &[Label]) {
     for words in all {
         put(buffer, area, Align::Left, words);
         take_left(&mut area, width(&printable(&words.text)));
@@ -143,11 +142,10 @@ pub(super) struct Table<'a> {
     pub(super) heading: Style,
     /// The row that is marked.
     pub(super) cursor: Option<(usize, Style)>,
-    pub(super) rows: Vec<Vec<Words>>,
+    pub(super) rows: Vec<Vec<Label>>,
 }
 
 impl Table<'_> {
-    /// Draws headings and rows.
     pub(super) fn draw(&self, buffer: &mut Buffer, mut area: Rect) {
         let widths = self.widths(area.width);
         let mut heading = take_top(&mut area, 1);
@@ -155,7 +153,7 @@ impl Table<'_> {
         for (index, (column, width)) in self.columns.iter().zip(&widths).enumerate() {
             let title = if index == 0 { self.name.as_str() } else { column.title };
             let room = take_left(&mut heading, *width);
-            put(buffer, room, column.align, &Words::new(title, self.heading));
+            put(buffer, room, column.align, &Label::new(title, self.heading));
             take_left(&mut heading, if *width > 0 { GAP } else { 0 });
         }
         for (index, row) in self.rows.iter().enumerate() {
@@ -204,7 +202,7 @@ mod tests {
     const COLUMNS: &[Column] =
         &[Column::left("NAME", 6, 0), Column::right("COUNT", 5, 1), Column::left("NOTE", 8, 2)];
 
-    fn drawn(width: u16, rows: Vec<Vec<Words>>) -> Vec<String> {
+    fn drawn(width: u16, rows: Vec<Vec<Label>>) -> Vec<String> {
         let table = Table {
             columns: COLUMNS,
             wide: 0,

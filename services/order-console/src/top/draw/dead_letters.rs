@@ -5,12 +5,13 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use service_runtime::grouped;
 
-use super::Scene;
-use super::canvas::{Align, Column, Table, Words, put, take_top};
+use super::canvas::{Align, Column, Label, Table, put, take_top};
 use super::look::{LABEL, MARKED, VALUE};
-use crate::top::letters::{Board, Cause, Letter};
+use super::scene::Scene;
+use crate::dlq::causes::{Cause, CauseReport, LetterCounts};
+use crate::dlq::query::{LetterLine, LetterList};
+use crate::top::format::{NONE, moment, money};
 use crate::top::state::List;
-use crate::top::words::{NONE, moment, money};
 
 const CAUSES: &[Column] = &[
     Column::left("CAUSE", 20, 0),
@@ -37,59 +38,60 @@ const LETTERS: &[Column] = &[
 /// Draws how many letters there are of each cause.
 pub(super) fn causes(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     let list = &scene.state.causes;
-    let Some(board) = heading(scene, buffer, take_top(&mut area, 1), list, "") else { return };
+    let Some(found) = heading(scene, buffer, take_top(&mut area, 1), list, "") else { return };
     let row = |cause: &Cause| {
         vec![
             cause.error_type.as_str().into(),
-            grouped(cause.letters).into(),
-            grouped(cause.unresolved).into(),
-            grouped(cause.replayed).into(),
-            grouped(cause.dismissed).into(),
-            moment(&cause.last, scene.snapshot.stats.at()).into(),
+            grouped(cause.counts.letters).into(),
+            grouped(cause.counts.unresolved).into(),
+            grouped(cause.counts.replayed).into(),
+            grouped(cause.counts.dismissed).into(),
+            moment(cause.last.as_str(), scene.snapshot.stats.at()).into(),
             cause.topic.as_deref().unwrap_or(NONE).into(),
             cause.message.as_deref().unwrap_or(NONE).into(),
         ]
     };
-    let rows = board.causes.iter().map(row).collect();
+    let rows = found.report.causes.iter().map(row).collect();
     let wide = if area.width >= 120 { 7 } else { 0 };
-    table(scene, buffer, area, list, Table { wide, ..nothing(CAUSES) }, rows);
+    table(scene, buffer, area, list, Table { wide, ..empty(CAUSES) }, rows);
 }
 
 /// Draws the newest letters of a cause.
 pub(super) fn letters(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     let list = &scene.state.letters;
     let of = format!(" of {}", scene.state.error_type);
-    let Some(board) = heading(scene, buffer, take_top(&mut area, 1), list, &of) else { return };
-    let row = |letter: &Letter| {
+    let Some(found) = heading(scene, buffer, take_top(&mut area, 1), list, &of) else { return };
+    let row = |letter: &LetterLine| {
         vec![
-            letter.place.as_str().into(),
+            letter.place.to_string().into(),
             letter.state.as_str().into(),
-            moment(&letter.failed_at, scene.snapshot.stats.at()).into(),
+            moment(letter.failed_at.as_str(), scene.snapshot.stats.at()).into(),
             letter.attempts.map_or_else(|| NONE.to_owned(), grouped).into(),
             grouped(letter.replay_count).into(),
-            letter.product.as_deref().unwrap_or(NONE).into(),
-            money(letter.price).into(),
+            letter.order.product.as_deref().unwrap_or(NONE).into(),
+            money(letter.order.price).into(),
             letter.message.as_deref().unwrap_or(NONE).into(),
-            letter.order_id.as_deref().unwrap_or(NONE).into(),
+            letter.order.order_id.as_deref().unwrap_or(NONE).into(),
         ]
     };
-    let rows = board.newest.iter().map(row).collect();
-    table(scene, buffer, area, list, Table { wide: 7, ..nothing(LETTERS) }, rows);
+    let rows = found.newest.iter().map(row).collect();
+    table(scene, buffer, area, list, Table { wide: 7, ..empty(LETTERS) }, rows);
 }
 
-/// Draws what is listed, and returns it if it is there.
+/// Draws the heading of a list, and returns its contents once they were read.
 fn heading<'a>(
     scene: Scene<'_>,
     buffer: &mut Buffer,
     area: Rect,
     list: &'a List,
     of: &str,
-) -> Option<&'a Board> {
+) -> Option<&'a LetterList> {
     let look = scene.look;
     let reading = if list.is_awaited { "  reading …" } else { "" };
-    let (words, board) = match &list.answer {
-        Some(Ok(board)) => {
-            let Board { topic, letters, unresolved, replayed, dismissed, .. } = board;
+    let (heading, found) = match &list.answer {
+        Some(Ok(found)) => {
+            let CauseReport { topic, total, .. } = &found.report;
+            let LetterCounts { letters, unresolved, replayed, dismissed } = total;
             let counts = [
                 (*letters, "dead letters"),
                 (*unresolved, "unresolved"),
@@ -102,16 +104,16 @@ fn heading<'a>(
             } else {
                 format!("the newest{of}{reading} in {topic}")
             };
-            (Words::new(text, VALUE), Some(board))
+            (Label::new(text, VALUE), Some(found))
         }
-        Some(Err(why)) => (Words::new(format!("cannot be read: {why}{reading}"), look.bad()), None),
-        None => (Words::new(format!("dead letters{of}{reading}"), LABEL), None),
+        Some(Err(why)) => (Label::new(format!("cannot be read: {why}{reading}"), look.bad()), None),
+        None => (Label::new(format!("dead letters{of}{reading}"), LABEL), None),
     };
-    put(buffer, area, Align::Left, &words);
-    board
+    put(buffer, area, Align::Left, &heading);
+    found
 }
 
-fn nothing(columns: &[Column]) -> Table<'_> {
+fn empty(columns: &[Column]) -> Table<'_> {
     Table {
         columns,
         wide: 0,
@@ -129,7 +131,7 @@ fn table(
     area: Rect,
     list: &List,
     table: Table<'_>,
-    rows: Vec<Vec<Words>>,
+    rows: Vec<Vec<Label>>,
 ) {
     let room = usize::from(area.height.saturating_sub(1));
     let above = (list.cursor + 1).saturating_sub(room.max(1));

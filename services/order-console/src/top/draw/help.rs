@@ -3,7 +3,7 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use super::canvas::{Align, Words, put, take_left, take_top};
+use super::canvas::{Align, Label, put, take_left, take_top};
 use super::look::VALUE;
 
 /// Room for the names of keys.
@@ -28,11 +28,10 @@ const KEYS: &[(&str, &str)] = &[
     ("incomplete *", "counted since a later offset than the first; stats --json has it"),
 ];
 
-/// Draws them.
 pub(super) fn draw(buffer: &mut Buffer, mut area: Rect) {
     for (key, meaning) in KEYS {
         let mut row = take_top(&mut area, 1);
-        put(buffer, take_left(&mut row, KEY), Align::Left, &Words::new(*key, VALUE));
+        put(buffer, take_left(&mut row, KEY), Align::Left, &Label::new(*key, VALUE));
         put(buffer, row, Align::Left, &(*meaning).into());
     }
 }

@@ -1,4 +1,4 @@
-//! How things look: in the terminal's own sixteen colours, or, where colours are not wanted, without any.
+//! Styles: in the terminal's own sixteen colours, or without any.
 
 use ratatui::style::{Color, Modifier, Style};
 
@@ -6,14 +6,13 @@ use crate::view::body::{ConnectionState, MemberState, Status};
 
 /// Values, and the first row.
 pub(super) const VALUE: Style = Style::new().add_modifier(Modifier::BOLD);
-/// What stands beside a value.
+/// Labels and other text beside values.
 pub(super) const LABEL: Style = Style::new().add_modifier(Modifier::DIM);
-/// The row of a table that keys act on, and what is asked.
+/// The row of a table that keys act on, and questions.
 pub(super) const MARKED: Style = Style::new().add_modifier(Modifier::REVERSED);
 
-/// Whether there are colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::top) enum Look {
+pub(crate) enum Look {
     Colours,
     Plain,
 }

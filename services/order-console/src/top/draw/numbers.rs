@@ -4,10 +4,11 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use service_runtime::grouped;
 
-use super::canvas::{Align, Words, put, take_left, take_top};
+use super::canvas::{Align, Label, put, take_left, take_top};
+use super::chart;
 use super::look::{LABEL, VALUE};
-use super::{Scene, chart};
-use crate::top::words::{count, decimal, duration, money, rate};
+use super::scene::Scene;
+use crate::top::format::{count, decimal, duration, money, rate};
 use crate::view::body::Stats;
 
 /// Rows that the numbers take.
@@ -45,7 +46,7 @@ pub(super) fn draw(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     const SECOND: u16 = SUM_LABEL + SUM;
     let stats = &scene.snapshot.stats;
     if stats.at.is_none() {
-        return put(buffer, area, Align::Left, &Words::new("reading the cluster …", LABEL));
+        return put(buffer, area, Align::Left, &Label::new("reading the cluster …", LABEL));
     }
     if area.width <= FIRST + SECOND || area.height < HEIGHT {
         return column(buffer, area, (COUNT_LABEL, COUNT), &most_important(stats));
@@ -79,7 +80,7 @@ fn outcome(stats: &Stats) -> Vec<Number> {
     vec![
         Number::new("average", money(numbers.average)),
         Number::new("last 100", money(numbers.recent_average)),
-        Number::new("revenue", decimal(&numbers.revenue)),
+        Number::new("revenue", decimal(&stats.revenue)),
         Number::new("lowest", money(numbers.min)),
         Number::new("highest", money(numbers.max)),
         Number::new("retries", grouped(numbers.retries)),
@@ -96,7 +97,7 @@ fn most_important(stats: &Stats) -> Vec<Number> {
         lag(stats),
         Number::new("dead letters", grouped(numbers.dead_letters)),
         Number::new("waiting", grouped(stats.waiting)),
-        Number::new("revenue", decimal(&numbers.revenue)),
+        Number::new("revenue", decimal(&stats.revenue)),
     ]
 }
 
@@ -118,10 +119,10 @@ fn column(
 ) {
     for Number { label, value, aside } in numbers {
         let mut row = take_top(&mut area, 1);
-        let label = Words::new(*label, LABEL);
+        let label = Label::new(*label, LABEL);
         put(buffer, take_left(&mut row, label_width), Align::Left, &label);
         let room = take_left(&mut row, value_width);
-        put(buffer, room, Align::Right, &Words::new(value.as_str(), VALUE));
+        put(buffer, room, Align::Right, &Label::new(value.as_str(), VALUE));
         take_left(&mut row, 1);
         put(buffer, row, Align::Left, &aside.as_str().into());
     }

@@ -1,28 +1,30 @@
-//! The first rows: what is watched, and whether it is there.
+//! The first rows: the group, the connections, the services.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use super::Scene;
-use super::canvas::{Align, Words, put, put_all, take_top};
+use super::canvas::{Align, Label, put, put_all, take_top};
 use super::look::{LABEL, VALUE};
-use crate::top::words::{NONE, clock, moment, whole_seconds};
-use crate::view::body::{Connection, ConnectionState, Role, Stats};
+use super::scene::Scene;
+use crate::control::{DesiredState, ServiceState};
+use crate::top::format::{NONE, clock, moment, whole_seconds};
+use crate::view::body::{Connection, ConnectionState, Role, Source, Stats};
 
-/// Draws what is watched, since when, and as of when the numbers are.
+/// Draws the group, how long it was observed, and the time of the numbers.
 pub(super) fn title(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
-    let Stats { group, topic, uptime_seconds, at, .. } = &scene.snapshot.stats;
+    let Stats { source: Source { group, topic, .. }, uptime_seconds, at, .. } =
+        &scene.snapshot.stats;
     let style = VALUE;
     let names = format!("group {group}  topic {topic}");
-    let time = at.as_deref().map_or(NONE, clock);
+    let time = at.as_ref().map_or(NONE, |at| clock(at.as_str()));
     let times = format!("  up {}  {time} UTC", whole_seconds(*uptime_seconds));
     let mut left = area;
     left.width = left.width.saturating_sub(super::canvas::width(&times));
-    put(buffer, left, Align::Left, &Words::new(names, style));
-    put(buffer, area, Align::Right, &Words::new(times, style));
+    put(buffer, left, Align::Left, &Label::new(names, style));
+    put(buffer, area, Align::Right, &Label::new(times, style));
 }
 
-/// Draws the connections, and who is to work.
+/// Draws the connections, and the state of the services.
 pub(super) fn connections(scene: Scene<'_>, buffer: &mut Buffer, area: &mut Rect) {
     let connections = &scene.snapshot.stats.connections;
     for (name, connection) in
@@ -37,7 +39,7 @@ pub(super) fn connections(scene: Scene<'_>, buffer: &mut Buffer, area: &mut Rect
     put_all(buffer, take_top(area, 1), &words);
 }
 
-fn connection(scene: Scene<'_>, name: &str, connection: &Connection) -> Vec<Words> {
+fn connection(scene: Scene<'_>, name: &str, connection: &Connection) -> Vec<Label> {
     let look = scene.look;
     let Connection { state, since, detail, address } = connection;
     let word = match state {
@@ -46,38 +48,34 @@ fn connection(scene: Scene<'_>, name: &str, connection: &Connection) -> Vec<Word
         ConnectionState::Unreachable => "unreachable",
         ConnectionState::Unknown => "connecting",
     };
-    let since = since.as_deref().map(|since| format!(" since {}", time(scene, since)));
+    let since = since.as_ref().map(|since| format!(" since {}", time(scene, since.as_str())));
     let mut words = vec![
-        Words::new(name, LABEL),
-        Words::new(word, look.connection(*state)),
+        Label::new(name, LABEL),
+        Label::new(word, look.connection(*state)),
         since.unwrap_or_default().into(),
-        Words::new(format!("  {address}"), LABEL),
+        Label::new(format!("  {address}"), LABEL),
     ];
     if let Some(detail) = detail {
-        words.push(Words::new(format!("  {detail}"), look.odd()));
+        words.push(Label::new(format!("  {detail}"), look.odd()));
     }
     words
 }
 
-/// Says what all services of a role are to do, by whose word, and how many do it.
-fn role(scene: Scene<'_>, name: &str, role: &Role) -> Vec<Words> {
+/// Returns the desired state of a role, the operator, and how many instances have followed.
+fn role(scene: Scene<'_>, name: &str, role: &Role) -> Vec<Label> {
     let look = scene.look;
-    let Role { desired, by, at, instances } = role;
-    let mut words = vec![Words::new(name, LABEL)];
-    if desired.is_empty() {
-        words.push(NONE.into());
-        return words;
-    }
-    let is_paused = *desired == "paused";
-    words.push(Words::new(*desired, if is_paused { look.odd() } else { look.good() }));
+    let Role { command: DesiredState { desired, by, at }, instances } = role;
+    let mut words = vec![Label::new(name, LABEL)];
+    let is_paused = *desired == ServiceState::Paused;
+    words.push(Label::new(desired.as_str(), if is_paused { look.odd() } else { look.good() }));
     if !instances.is_empty() {
         let following = instances.iter().filter(|instance| instance.state == *desired).count();
         words.push(format!(" {following}/{}", instances.len()).into());
     }
     if is_paused {
         let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-        let at = at.as_deref().map(|at| format!(" {}", time(scene, at))).unwrap_or_default();
-        words.push(Words::new(format!("{by}{at}"), LABEL));
+        let at = at.as_ref().map(|at| format!(" {}", time(scene, at.as_str()))).unwrap_or_default();
+        words.push(Label::new(format!("{by}{at}"), LABEL));
     }
     words
 }

@@ -6,11 +6,11 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use service_runtime::grouped;
 
-use super::Scene;
-use super::canvas::{Align, Column, Table, Words, put, take_top};
+use super::canvas::{Align, Column, Label, Table, put, take_top};
 use super::look::LABEL;
+use super::scene::Scene;
+use crate::top::format::{NONE, count, duration, member, member_short, moment, money};
 use crate::top::state::Sort;
-use crate::top::words::{NONE, count, duration, member, member_short, moment, money};
 use crate::view::body::{Member, MemberState, Partition, RecentOrder, Snapshot};
 
 const PARTITIONS: &[Column] = &[
@@ -52,7 +52,7 @@ pub(super) fn partitions(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let above = scene.state.scroll.min(all.saturating_sub(room));
     let row = |partition: &&Partition| {
         let holder = partition.member.as_deref().map(|id| member_short(id, group));
-        let nobody = || Words::new("nobody", scene.look.bad());
+        let nobody = || Label::new("nobody", scene.look.bad());
         let mark = if partition.complete { "" } else { "*" };
         vec![
             name(scene.snapshot, &partition.topic, partition.partition).into(),
@@ -62,7 +62,7 @@ pub(super) fn partitions(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
             format!("{}{mark}", grouped(partition.orders)).into(),
             money(partition.average).into(),
             grouped(partition.dead_letters).into(),
-            holder.map_or_else(nobody, Words::from),
+            holder.map_or_else(nobody, Label::from),
             grouped(partition.retries).into(),
             count(partition.committed_offset).into(),
             count(partition.log_end).into(),
@@ -102,11 +102,10 @@ fn marked(column: Column, sort: Sort) -> Column {
 
 /// Names a partition: the orders' topic is in the title, and any other is the group's replay topic.
 fn name(snapshot: &Snapshot, topic: &str, partition: i32) -> String {
-    let is_orders = topic == snapshot.stats.topic;
+    let is_orders = topic == snapshot.stats.source.topic;
     format!("{} {partition}", if is_orders { "orders" } else { "replay" })
 }
 
-/// Draws the group's members.
 pub(super) fn members(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     let Snapshot { stats, group, .. } = scene.snapshot;
     let at = stats.at();
@@ -119,11 +118,14 @@ pub(super) fn members(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
         };
         vec![
             member(held).into(),
-            Words::new(state, scene.look.member(held.state)),
+            Label::new(state, scene.look.member(held.state)),
             count(held.lag).into(),
             held_by(scene.snapshot, held).into(),
             held.host.as_str().into(),
-            held.since.as_deref().map_or_else(|| NONE.to_owned(), |since| moment(since, at)).into(),
+            held.since
+                .as_ref()
+                .map_or_else(|| NONE.to_owned(), |since| moment(since.as_str(), at))
+                .into(),
         ]
     };
     let table = Table {
@@ -137,7 +139,7 @@ pub(super) fn members(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     table.draw(buffer, area);
     if group.members.is_empty() && !at.is_empty() {
         take_top(&mut area, 1);
-        let words = Words::new("nobody: no orders are processed", scene.look.bad());
+        let words = Label::new("nobody: no orders are processed", scene.look.bad());
         put(buffer, area, Align::Left, &words);
     }
 }
@@ -146,7 +148,7 @@ pub(super) fn members(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
 fn held_by(snapshot: &Snapshot, member: &Member) -> String {
     let mut topics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for tp in &member.partitions {
-        let is_orders = tp.topic == snapshot.stats.topic;
+        let is_orders = tp.topic == snapshot.stats.source.topic;
         let topic = if is_orders { "orders" } else { "replay" };
         topics.entry(topic).or_default().push(tp.partition.to_string());
     }
@@ -163,12 +165,12 @@ pub(super) fn orders(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
             Some(attempts) => format!("{} {attempts}", order.status.as_str()),
             None => order.status.as_str().to_owned(),
         };
-        let note = || Words::new(order.note.as_deref().unwrap_or(NONE), LABEL);
+        let note = || Label::new(order.note.as_deref().unwrap_or(NONE), LABEL);
         let place = name(scene.snapshot, &order.topic, order.partition);
         vec![
-            Words::new(status, scene.look.status(order.status)),
-            moment(&order.produced_at, at).into(),
-            order.product.as_deref().map_or_else(note, Words::from),
+            Label::new(status, scene.look.status(order.status)),
+            moment(order.produced_at.as_str(), at).into(),
+            order.product.as_deref().map_or_else(note, Label::from),
             money(order.price).into(),
             order.error_type.as_deref().unwrap_or_default().into(),
             format!("{place} @{}", order.offset).into(),

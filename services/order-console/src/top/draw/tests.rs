@@ -2,11 +2,15 @@ use control_topic::record::{Role as ControlRole, RunState};
 use ratatui::style::{Color, Modifier};
 
 use super::*;
-use crate::top::letters::{Board, Cause, Letter};
-use crate::top::state::{Command, List, Sort};
+use crate::control::{DesiredState, Instance, ServiceState};
+use crate::dlq::causes::{Cause, CauseReport, LetterCounts};
+use crate::dlq::letter::Place;
+use crate::dlq::query::{LetterLine, LetterList, OrderFields};
+use crate::stats::Numbers;
+use crate::top::state::{Command, List, Sort, State};
 use crate::view::body::{
-    Connection, ConnectionState, Flow, Group, History, Instance, Member, MemberState, Numbers,
-    Orders, Partition, Point, RecentOrder, Role, Status, TopicPartitionBody,
+    Connection, ConnectionState, Flow, Group, History, Member, MemberState, Orders, Partition,
+    Point, RecentOrder, Role, Status, TopicPartitionBody,
 };
 
 const NIGHT: &str = "order-processor-0e6f0f3c-58d4-4c2c-a6b7-0123456789ab";
@@ -29,21 +33,23 @@ fn text(snapshot: &Snapshot, state: &State, size: (u16, u16)) -> String {
 
 /// A group in which everything happens.
 fn busy() -> Snapshot {
+    use ServiceState::{Paused, Running};
+
     let mut snapshot = Snapshot::default();
     let stats = &mut snapshot.stats;
-    stats.at = Some("2026-11-21T15:02:11.250Z".to_owned());
+    stats.at = Some("2026-11-21T15:02:11.250Z".into());
     stats.uptime_seconds = 200;
-    stats.topic = "orders".to_owned();
-    stats.group = "night".to_owned();
+    stats.source.topic = "orders".to_owned();
+    stats.source.group = "night".to_owned();
     stats.connections.broker = Connection {
         state: ConnectionState::Connected,
-        since: Some("2026-11-21T14:58:51.000Z".to_owned()),
+        since: Some("2026-11-21T14:58:51.000Z".into()),
         detail: None,
         address: "localhost:9092".to_owned(),
     };
     stats.connections.registry = Connection {
         state: ConnectionState::Unreachable,
-        since: Some("2026-11-21T15:01:00.000Z".to_owned()),
+        since: Some("2026-11-21T15:01:00.000Z".into()),
         detail: Some("connection refused".to_owned()),
         address: "http://localhost:8081/".to_owned(),
     };
@@ -51,7 +57,6 @@ fn busy() -> Snapshot {
     stats.consumed = Flow { total: 1_234_560, per_second: 4.25 };
     stats.numbers = Numbers {
         orders: 1_200_000,
-        revenue: "606876000.123456".to_owned(),
         average: Some(505.73),
         recent_average: Some(500.651),
         min: Some(9.99),
@@ -61,6 +66,7 @@ fn busy() -> Snapshot {
         duplicates: 560,
         replayed: 12,
     };
+    stats.revenue = "606876000.123456".to_owned();
     (stats.waiting, stats.lag, stats.lag_seconds) = (3, Some(7), Some(0.42));
     stats.partitions = (0..3).map(partition).collect();
     let (topic, lag_seconds, member) = ("orders.night.replay".to_owned(), Some(0.0), None);
@@ -78,12 +84,14 @@ fn busy() -> Snapshot {
     let instance =
         |name: &str, state| Instance { name: name.to_owned(), state, since: None, member_id: None };
     snapshot.control.generator =
-        Role { desired: "running", instances: vec![instance("a", "running")], ..Role::default() };
+        Role { instances: vec![instance("a", Running)], ..Role::default() };
     snapshot.control.processor = Role {
-        desired: "paused",
-        by: Some("kim@night".to_owned()),
-        at: Some("2026-11-21T15:02:00.000Z".to_owned()),
-        instances: vec![instance("a", "running"), instance("b", "paused")],
+        command: DesiredState {
+            desired: Paused,
+            by: Some("kim@night".to_owned()),
+            at: Some("2026-11-21T15:02:00.000Z".into()),
+        },
+        instances: vec![instance("a", Running), instance("b", Paused)],
     };
     snapshot
 }
@@ -134,7 +142,7 @@ fn order(number: i64) -> RecentOrder {
         topic: "orders".to_owned(),
         partition: 2,
         offset: 411_004 - number,
-        produced_at: "2026-11-21T15:02:11.000Z".to_owned(),
+        produced_at: "2026-11-21T15:02:11.000Z".into(),
         order_id: Some("5f54f7d9-0000-4000-8000-000000000000".to_owned()),
         product: (number != 4).then(|| "Hiking Backpack".to_owned()),
         price: (number != 4).then_some(744.68),
@@ -150,33 +158,31 @@ fn with_letters(pane: Pane) -> State {
     let cause = |error_type: &str, letters| Cause {
         error_type: error_type.to_owned(),
         topic: Some("orders".to_owned()),
-        letters,
-        unresolved: letters - 1,
-        replayed: 1,
-        dismissed: 0,
-        last: "2026-11-21T15:02:11.000Z".to_owned(),
+        counts: LetterCounts { letters, unresolved: letters - 1, replayed: 1, dismissed: 0 },
+        last: "2026-11-21T15:02:11.000Z".into(),
         message: Some("simulated permanent failure".to_owned()),
+        ..Cause::default()
     };
-    let letter = |number| Letter {
-        place: format!("0:{number}"),
-        state: "unresolved".to_owned(),
-        failed_at: "2026-11-21T15:02:11.000Z".to_owned(),
+    let letter = |offset| LetterLine {
+        place: Place { partition: 0, offset },
+        failed_at: "2026-11-21T15:02:11.000Z".into(),
         attempts: Some(1),
-        product: Some("Hiking Backpack".to_owned()),
-        price: Some(744.68),
+        order: OrderFields {
+            product: Some("Hiking Backpack".to_owned()),
+            price: Some(744.68),
+            ..OrderFields::default()
+        },
         message: Some("simulated permanent failure".to_owned()),
-        ..Letter::default()
+        ..LetterLine::default()
     };
-    let board = Board {
+    let report = CauseReport {
         topic: "orders-dlq".to_owned(),
-        letters: 1_344,
-        unresolved: 1_342,
-        replayed: 2,
+        total: LetterCounts { letters: 1_344, unresolved: 1_342, replayed: 2, dismissed: 0 },
         causes: vec![cause("simulated", 1_280), cause("retries-exhausted", 64)],
-        newest: (0..100).map(letter).collect(),
-        ..Board::default()
+        ..CauseReport::default()
     };
-    let list = List { answer: Some(Ok(board)), is_awaited: false, cursor: 0 };
+    let found = LetterList { report, newest: (0..100).map(letter).collect() };
+    let list = List { answer: Some(Ok(found)), is_awaited: false, cursor: 0 };
     let mut state = State::default();
     (state.pane, state.error_type) = (pane, "simulated".to_owned());
     (state.causes, state.letters) = (list.clone(), list);
@@ -244,7 +250,7 @@ fn a_question_takes_the_last_row_and_a_message_the_one_above() {
     let mut state = State::default();
     let (role, paused) = (ControlRole::Processor, RunState::Paused);
     state.question = Some(Command { role, state: paused });
-    state.message = Some(Message::Trouble("the log says so".to_owned()));
+    state.message = Some(Message::Problem("the log says so".to_owned()));
     let shown = lines(&drawn(&busy(), &state, Look::Colours, (80, 24)));
     assert_eq!(shown[22..], ["the log says so", "Pause all processors? y/n"]);
     assert!(shown[21].starts_with("dead-lettered"), "orders give way: {}", shown[21]);
@@ -283,7 +289,7 @@ fn without_colours_there_is_none_and_with_them_only_the_terminals_own() {
     let is_own = |colour: Color| !matches!(colour, Color::Rgb(..) | Color::Indexed(_));
     for pane in [Pane::Overview, Pane::Causes, Pane::Letters] {
         let mut state = with_letters(pane);
-        state.message = Some(Message::Trouble("the log says so".to_owned()));
+        state.message = Some(Message::Problem("the log says so".to_owned()));
         let plain = drawn(&busy(), &state, Look::Plain, (160, 40));
         let has_none = |(fg, bg)| (fg, bg) == (Color::Reset, Color::Reset);
         assert!(plain.content.iter().all(|cell| has_none((cell.fg, cell.bg))), "{pane:?}");
@@ -300,9 +306,9 @@ fn what_a_terminal_acts_on_does_not_reach_it() {
     const SHOWN: &str = "\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}";
     let bad = || BAD.to_owned();
     let mut snapshot = busy();
-    snapshot.stats.group = bad();
+    snapshot.stats.source.group = bad();
     snapshot.stats.connections.registry.detail = Some(bad());
-    snapshot.control.processor.by = Some(bad());
+    snapshot.control.processor.command.by = Some(bad());
     for order in &mut snapshot.orders.orders {
         (order.product, order.order_id, order.error_type) = (Some(bad()), Some(bad()), Some(bad()));
     }
@@ -311,17 +317,17 @@ fn what_a_terminal_acts_on_does_not_reach_it() {
     snapshot.group.members[0].host = bad();
     snapshot.group.members[1].instance_id = Some(bad());
     let mut overview = State::default();
-    overview.message = Some(Message::Trouble(bad()));
+    overview.message = Some(Message::Problem(bad()));
     let mut causes = with_letters(Pane::Causes);
     let mut letters = with_letters(Pane::Letters);
     letters.error_type = bad();
     for list in [&mut causes.causes, &mut letters.letters] {
         let Some(Ok(board)) = &mut list.answer else { panic!("there is a board") };
-        for cause in &mut board.causes {
+        for cause in &mut board.report.causes {
             (cause.error_type, cause.topic, cause.message) = (bad(), Some(bad()), Some(bad()));
         }
         for letter in &mut board.newest {
-            (letter.product, letter.order_id, letter.message) =
+            (letter.order.product, letter.order.order_id, letter.message) =
                 (Some(bad()), Some(bad()), Some(bad()));
         }
     }
@@ -343,12 +349,13 @@ fn no_size_and_no_number_makes_it_panic() {
     odd.stats.lag_seconds = Some(f64::MAX);
     odd.stats.uptime_seconds = u64::MAX;
     odd.stats.numbers.average = Some(f64::NAN);
-    odd.stats.numbers.revenue = "9".repeat(40);
-    odd.stats.at = Some("é".repeat(20));
+    odd.stats.revenue = "9".repeat(40);
+    odd.stats.at = Some("é".repeat(20).as_str().into());
     odd.history.points[0].average = Some(f64::NAN);
     odd.history.points[1].recent_average = Some(1e300);
     for order in &mut odd.orders.orders {
-        (order.produced_at, order.product) = ("é".repeat(20), Some("日本語".repeat(9)));
+        (order.produced_at, order.product) =
+            ("é".repeat(20).as_str().into(), Some("日本語".repeat(9)));
     }
     let mut states = [Pane::Overview, Pane::Causes, Pane::Letters].map(with_letters).to_vec();
     states.extend(states.clone().into_iter().map(|mut state| {

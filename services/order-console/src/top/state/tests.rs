@@ -1,24 +1,23 @@
 use super::*;
-use crate::top::letters::{Cause, Letter};
+use crate::dlq::causes::{Cause, CauseReport};
+use crate::dlq::query::LetterLine;
 use crate::view::body::Stats;
 
-fn press(state: &mut State, keys: &str) -> Vec<Wish> {
+fn press(state: &mut State, keys: &str) -> Vec<Action> {
     let event = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE);
     keys.chars().filter_map(|c| state.key(event(c))).collect()
 }
 
-fn hit(state: &mut State, code: KeyCode) -> Option<Wish> {
+fn hit(state: &mut State, code: KeyCode) -> Option<Action> {
     state.key(KeyEvent::new(code, KeyModifiers::NONE))
 }
 
-fn board(types: &[&str], newest: usize) -> Board {
+fn board(types: &[&str], newest: usize) -> LetterList {
     let cause =
         |error_type: &&str| Cause { error_type: (*error_type).to_owned(), ..Cause::default() };
-    Board {
-        causes: types.iter().map(cause).collect(),
-        newest: vec![Letter::default(); newest],
-        ..Board::default()
-    }
+    let causes = types.iter().map(cause).collect();
+    let report = CauseReport { causes, ..CauseReport::default() };
+    LetterList { report, newest: vec![LetterLine::default(); newest] }
 }
 
 fn seen(partitions: usize, dead_letters: u64) -> Snapshot {
@@ -34,9 +33,9 @@ fn q_and_control_c_quit_from_everywhere() {
         let mut state = State::default();
         press(&mut state, way);
         let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        assert_eq!(state.key(control_c), Some(Wish::Quit), "after {way:?}");
+        assert_eq!(state.key(control_c), Some(Action::Quit), "after {way:?}");
         if way != "p" {
-            assert_eq!(press(&mut state, "q"), [Wish::Quit], "after {way:?}");
+            assert_eq!(press(&mut state, "q"), [Action::Quit], "after {way:?}");
         }
     }
     let mut state = State::default();
@@ -56,7 +55,7 @@ fn services_are_told_only_after_a_yes() {
         let mut state = State::default();
         assert!(press(&mut state, key).is_empty());
         assert_eq!(state.question, Some(command));
-        assert_eq!(press(&mut state, "y"), [Wish::Tell(command)]);
+        assert_eq!(press(&mut state, "y"), [Action::Write(command)]);
         assert_eq!(state.question, None);
         for no in ["n", "q", key] {
             press(&mut state, key);
@@ -73,10 +72,10 @@ fn services_are_told_only_after_a_yes() {
 fn what_became_of_a_command_is_said_until_the_next_key() {
     let mut state = State::default();
     let command = Command { role: Role::Generator, state: RunState::Paused };
-    state.told(command, Ok(()));
-    assert_eq!(state.message, Some(Message::Done("all generators are told: paused".to_owned())));
-    state.told(command, Err("no broker".to_owned()));
-    assert_eq!(state.message, Some(Message::Trouble("not done: no broker".to_owned())));
+    state.on_result(command, Ok(()));
+    assert_eq!(state.message, Some(Message::Done("all generators: paused".to_owned())));
+    state.on_result(command, Err("no broker".to_owned()));
+    assert_eq!(state.message, Some(Message::Problem("not done: no broker".to_owned())));
     press(&mut state, "x");
     assert_eq!(state.message, None);
 }
@@ -84,13 +83,13 @@ fn what_became_of_a_command_is_said_until_the_next_key() {
 #[test]
 fn dead_letters_are_read_by_cause_and_then_those_of_one() {
     let mut state = State::default();
-    assert_eq!(press(&mut state, "d"), [Wish::Read(Wanted::Causes)]);
+    assert_eq!(press(&mut state, "d"), [Action::Read(ListQuery::Causes)]);
     assert_eq!(hit(&mut state, KeyCode::Enter), None, "there is none yet");
-    state.answer(&Wanted::Causes, Ok(board(&["simulated", "truncated"], 0)));
+    state.answer(&ListQuery::Causes, Ok(board(&["simulated", "truncated"], 0)));
     hit(&mut state, KeyCode::Down);
     hit(&mut state, KeyCode::Down);
-    let wanted = Wanted::Newest("truncated".to_owned());
-    assert_eq!(hit(&mut state, KeyCode::Enter), Some(Wish::Read(wanted.clone())));
+    let wanted = ListQuery::Newest("truncated".to_owned());
+    assert_eq!(hit(&mut state, KeyCode::Enter), Some(Action::Read(wanted.clone())));
     assert_eq!(state.pane, Pane::Letters);
     state.answer(&wanted, Ok(board(&[], 3)));
     hit(&mut state, KeyCode::End);
@@ -110,12 +109,12 @@ fn dead_letters_are_read_by_cause_and_then_those_of_one() {
 fn an_answer_that_nobody_waits_for_any_more_is_not_taken() {
     let mut state = State::default();
     press(&mut state, "d");
-    state.answer(&Wanted::Causes, Ok(board(&["simulated"], 0)));
+    state.answer(&ListQuery::Causes, Ok(board(&["simulated"], 0)));
     press(&mut state, "u");
     hit(&mut state, KeyCode::Enter);
-    state.answer(&Wanted::Causes, Err("late".to_owned()));
-    assert_eq!(state.causes.board().map_or(0, |board| board.causes.len()), 1);
-    state.answer(&Wanted::Newest("truncated".to_owned()), Ok(board(&[], 1)));
+    state.answer(&ListQuery::Causes, Err("late".to_owned()));
+    assert_eq!(state.causes.found().map_or(0, |found| found.report.causes.len()), 1);
+    state.answer(&ListQuery::Newest("truncated".to_owned()), Ok(board(&[], 1)));
     assert_eq!(state.letters.answer, None, "it is of another type");
 }
 
@@ -127,11 +126,11 @@ fn dead_letters_are_read_again_when_there_are_others_but_not_all_the_time() {
     assert_eq!(state.look(&seen(1, 1), start), None);
     press(&mut state, "d");
     assert_eq!(state.look(&seen(1, 2), after(1)), None, "it is under way");
-    state.answer(&Wanted::Causes, Ok(board(&[], 0)));
+    state.answer(&ListQuery::Causes, Ok(board(&[], 0)));
     assert_eq!(state.look(&seen(1, 2), after(1)), None, "it is too soon");
-    let again = Some(Wish::Read(Wanted::Causes));
+    let again = Some(Action::Read(ListQuery::Causes));
     assert_eq!(state.look(&seen(1, 2), after(2)), again);
-    state.answer(&Wanted::Causes, Ok(board(&[], 0)));
+    state.answer(&ListQuery::Causes, Ok(board(&[], 0)));
     assert_eq!(state.look(&seen(1, 2), after(2)), None);
     assert_eq!(state.look(&seen(1, 2), after(9)), None, "nothing has changed");
     hit(&mut state, KeyCode::Esc);

@@ -1,10 +1,10 @@
-//! Where each dead letter stands: what was replayed and what was dismissed.
+//! What has become of each dead letter: nothing yet, replayed, or dismissed.
 //!
-//! What was replayed is read from where replays go, the group's replay topic: a record there with the letter's coordinates
-//! and the next replay count *is* the replay, whoever was killed after writing it. The orders' own topic is another matter,
-//! because it forgets: a letter that was replayed to it has a record in the actions topic. That is written after the replay,
-//! so whatever a killed run left without one is looked for in the orders' topic, from the offset on that was noted before
-//! anything was sent. Held are the identities alone.
+//! A record of the group's replay topic with the letter's coordinates and the next replay count *is* the replay, even if
+//! the run that wrote it was killed right after. The orders' own topic deletes old records, so a letter that was replayed
+//! to it has a record in the actions topic. The run writes that after the replay. What a killed run left without one is
+//! searched in the orders' topic, from the offset on that the run recorded before it sent anything. Only identities are
+//! kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -13,29 +13,34 @@ use anyhow::Context as _;
 use dead_letter::{Identity, RawHeader, replay_of};
 use kafka_client::cluster::Cluster;
 use kafka_core::record_batch::Record;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::decisions::OperatorDecisions;
 use super::identities::IdentityMap;
-use super::journal::Decisions;
 use super::letter::Letter;
 use super::reading::TopicScan;
 use super::topic_log::TopicLog;
 use crate::settings::ConsoleSettings;
 
 /// What has become of a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum State {
-    /// Nothing yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LetterState {
+    #[default]
     Unresolved,
     /// It was sent again.
     Replayed,
-    /// It was put aside.
+    /// An operator decided that it needs no more work.
     Dismissed,
 }
 
-impl State {
-    /// Returns the word for it.
+impl LetterState {
+    pub(crate) const ALL: [Self; 3] = [Self::Unresolved, Self::Replayed, Self::Dismissed];
+
+    /// Returns its name in JSON.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Unresolved => "unresolved",
@@ -47,40 +52,37 @@ impl State {
 
 /// Letters that were sent again.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sent {
+pub(crate) struct SentLetters {
     letters: IdentityMap<()>,
     /// Up to where the group's replay topic was read.
     pub(crate) replay_ends: BTreeMap<i32, i64>,
     /// The id of the orders' own topic.
     pub(crate) source_id: Option<Uuid>,
-    /// Up to where that was read, so far as it had to be.
+    /// Up to where that was read, where it had to be.
     pub(crate) source_ends: BTreeMap<i32, i64>,
-    /// Replays found there that the actions topic does not know of.
+    /// Replays found there that the actions topic does not have.
     pub(crate) unrecorded: Vec<Identity>,
     /// Replays from before this time may have been deleted from the replay topic, in milliseconds since 1970.
     pub(crate) lost_before_ms: Option<i64>,
 }
 
-impl Sent {
-    /// Reads where replays go.
-    ///
-    /// # Errors
-    /// When the cluster does not answer, or when told to stop.
+impl SentLetters {
+    /// Reads the topics that replays go to.
     pub(crate) async fn read(
         cluster: &Cluster,
         settings: &ConsoleSettings,
-        decisions: &Decisions,
-        stop: &CancellationToken,
+        decisions: &OperatorDecisions,
+        interrupt: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let mut sent = Self::default();
         let group = &settings.group.group_id;
         if let Some(replay) = TopicLog::of(cluster, &settings.group_topics.replay).await? {
-            let read = sent.read_replays(cluster, replay, group, stop).await;
+            let read = sent.read_replays(cluster, replay, group, interrupt).await;
             read.context("read the replay topic")?;
         }
         if let Some(orders) = TopicLog::of(cluster, &settings.topics.orders_topic).await? {
-            let read = sent.read_source(cluster, orders, group, decisions, stop).await;
-            read.context("look for replays among the orders")?;
+            let read = sent.read_source(cluster, orders, group, decisions, interrupt).await;
+            read.context("search for replays among the orders")?;
         }
         Ok(sent)
     }
@@ -90,16 +92,16 @@ impl Sent {
         cluster: &Cluster,
         topic: TopicLog,
         group: &str,
-        stop: &CancellationToken,
+        interrupt: &CancellationToken,
     ) -> anyhow::Result<()> {
         self.replay_ends = ends(&topic);
-        // The topic is made to keep everything. Where it did not, its oldest record tells from when on nothing is missing.
+        // The topic is created to keep everything. Where it did not, its oldest record tells since when nothing is missing.
         let mut cut: BTreeSet<i32> = topic
             .ranges
             .iter()
             .filter_map(|(partition, range)| (range.start > 0).then_some(*partition))
             .collect();
-        let mut scan = TopicScan::new(cluster, topic, stop);
+        let mut scan = TopicScan::new(cluster, topic, interrupt);
         while let Some(chunk) = scan.next().await? {
             for record in chunk.records() {
                 if cut.remove(&chunk.partition) {
@@ -121,8 +123,8 @@ impl Sent {
         cluster: &Cluster,
         mut topic: TopicLog,
         group: &str,
-        decisions: &Decisions,
-        stop: &CancellationToken,
+        decisions: &OperatorDecisions,
+        interrupt: &CancellationToken,
     ) -> anyhow::Result<()> {
         self.source_ends = ends(&topic);
         let topic_id = topic.id;
@@ -135,7 +137,7 @@ impl Sent {
                 Some((partition, start.max(from)..end))
             })
             .collect();
-        let mut scan = TopicScan::new(cluster, topic, stop);
+        let mut scan = TopicScan::new(cluster, topic, interrupt);
         while let Some(chunk) = scan.next().await? {
             for identity in chunk.records().filter_map(|record| replayed_letter(&record, group)) {
                 if !decisions.is_replayed_to_source(&identity) {
@@ -148,24 +150,24 @@ impl Sent {
     }
 
     /// Returns what has become of a letter.
-    pub(crate) fn state(&self, letter: &Letter<'_>, decisions: &Decisions) -> State {
+    pub(crate) fn state(&self, letter: &Letter<'_>, decisions: &OperatorDecisions) -> LetterState {
         let identity = &letter.identity;
         if self.letters.contains(identity) || decisions.is_replayed_to_source(identity) {
-            State::Replayed
+            LetterState::Replayed
         } else if decisions.dismissal(identity).is_some() {
-            State::Dismissed
+            LetterState::Dismissed
         } else {
-            State::Unresolved
+            LetterState::Unresolved
         }
     }
 
-    /// Returns whether a letter may have been replayed although there is no trace of it.
+    /// Returns whether the record of a replay of this letter may have been deleted.
     pub(crate) fn may_have_lost(&self, letter: &Letter<'_>) -> bool {
         self.lost_before_ms.is_some_and(|lost| letter.failed_at_ms() < lost)
     }
 }
 
-/// Returns which letter a record is the replay of, if it is one.
+/// Returns the letter that a record is the replay of, if it is one.
 pub(crate) fn replayed_letter(record: &Record<'_>, group: &str) -> Option<Identity> {
     let headers: Vec<RawHeader<'_>> =
         record.headers.iter().map(|header| (header.name, header.value)).collect();

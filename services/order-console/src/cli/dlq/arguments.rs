@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::dismiss;
-use super::filter::{Filter, Key, Moment};
-use super::letter::Place;
-use super::standing::State;
-use super::watch;
+use crate::cli::operator::OperatorArguments;
+use crate::dlq::dismiss;
+use crate::dlq::filter::{Filter, Key, Moment};
+use crate::dlq::follow::From;
+use crate::dlq::letter::Place;
+use crate::dlq::letter_state::LetterState;
 use crate::replay::{self, Destination, Mode, Others};
 
 /// Works on the dead letters of the group.
@@ -16,7 +17,7 @@ use crate::replay::{self, Destination, Mode, Others};
 pub enum DlqCommand {
     /// Lists the dead letters by cause, with counts and times.
     List {
-        /// Which letters.
+        /// The letters.
         #[command(flatten)]
         filter: FilterArguments,
         /// Only letters in this state.
@@ -45,12 +46,12 @@ pub enum DlqCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Prints new dead letters as they come, decoded, one line each, until stopped.
+    /// Prints new dead letters as they arrive, decoded, one line each, until interrupted.
     Watch {
-        /// Which letters.
+        /// The letters.
         #[command(flatten)]
         filter: FilterArguments,
-        /// Begin with those that are there.
+        /// Begin with the oldest.
         #[arg(long)]
         from_beginning: bool,
         /// End after so many.
@@ -62,24 +63,24 @@ pub enum DlqCommand {
     },
     /// Sends dead letters again, to the group's own replay topic, each once.
     Replay(Box<ReplayArguments>),
-    /// Puts dead letters aside that nobody has to work on any more.
+    /// Dismisses dead letters that need no more work.
     Dismiss {
-        /// Which letters.
+        /// The letters.
         #[command(flatten)]
         chosen: ChosenArguments,
-        /// Why; everybody who lists or shows them will read it.
+        /// Why; operators who show the letters read it.
         #[arg(long, required_unless_present = "undo", conflicts_with = "undo")]
         reason: Option<String>,
-        /// Take up again what was put aside.
+        /// Reopen letters that were dismissed.
         #[arg(long)]
         undo: bool,
-        /// Who does it.
+        /// The operator.
         #[command(flatten)]
         operator: OperatorArguments,
     },
-    /// Lets partitions go on that paused because too many orders failed in a row.
+    /// Releases partitions that the dead-letter limit has paused.
     Release {
-        /// Who does it.
+        /// The operator.
         #[command(flatten)]
         operator: OperatorArguments,
     },
@@ -87,7 +88,7 @@ pub enum DlqCommand {
     Export {
         /// Places in the dead-letter topic: PARTITION:OFFSET.
         places: Vec<Place>,
-        /// Which letters.
+        /// The letters.
         #[command(flatten)]
         filter: FilterArguments,
         /// Only letters in this state.
@@ -99,7 +100,7 @@ pub enum DlqCommand {
     },
 }
 
-/// Which letters.
+/// A selection of letters.
 #[derive(Clone, Debug, Default, Args)]
 pub struct FilterArguments {
     /// Only failures of this type; may be repeated. Classes may be named without their package.
@@ -122,7 +123,7 @@ pub struct FilterArguments {
     topic: Option<String>,
 }
 
-/// Which letters something is done about.
+/// The letters that a command changes.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ChosenArguments {
     /// Places in the dead-letter topic: PARTITION:OFFSET.
@@ -137,27 +138,19 @@ pub struct ChosenArguments {
     limit: Option<u64>,
 }
 
-/// Who does it.
-#[derive(Clone, Debug, Args)]
-pub struct OperatorArguments {
-    /// Your name, for those who read what was done.
-    #[arg(long, env = "USER", default_value = "unknown", hide_env = true)]
-    by: String,
-}
-
-/// What `dlq replay` is told.
+/// Options of `dlq replay`.
 #[derive(Clone, Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct ReplayArguments {
     #[command(flatten)]
     chosen: ChosenArguments,
-    /// Say what would be sent where, and send nothing.
+    /// Print what would be sent where, and send nothing.
     #[arg(long)]
     dry_run: bool,
     /// At most so many a second (20, 20/s) or a minute (30/m).
     #[arg(long, value_parser = parse_rate)]
     rate: Option<Duration>,
-    /// Leave letters alone that failed after so many replays.
+    /// Skip letters that failed after so many replays.
     #[arg(long, default_value_t = 3, value_name = "N")]
     limit_replays: u32,
     /// Leave out headers of this name; may be repeated.
@@ -166,7 +159,7 @@ pub struct ReplayArguments {
     /// Send to the orders' own topic, where every group that reads it sees the orders again.
     #[arg(long)]
     to_source: bool,
-    /// End a replay that seems to run, instead of watching whether it does.
+    /// End another replay that seems to run, without waiting for a heartbeat of it.
     #[arg(long)]
     break_lock: bool,
     /// One JSON object instead of text.
@@ -183,12 +176,12 @@ pub enum StateArgument {
     Unresolved,
     /// It was sent again.
     Replayed,
-    /// It was put aside.
+    /// An operator dismissed it.
     Dismissed,
 }
 
 impl DlqCommand {
-    /// Checks what cannot be said in the arguments themselves.
+    /// Checks that a command which changes letters names some.
     ///
     /// # Errors
     /// With what the operator has to add.
@@ -213,7 +206,7 @@ impl DlqCommand {
 
 impl FilterArguments {
     /// Returns the filter, with relative times counted back from `now_ms`.
-    pub(crate) fn filter(&self, now_ms: i64) -> Filter {
+    pub(super) fn filter(&self, now_ms: i64) -> Filter {
         Filter {
             types: self.types.clone(),
             key: self.key.clone(),
@@ -231,8 +224,8 @@ impl ChosenArguments {
         Filter { places: self.places.iter().copied().collect(), ..self.filter.filter(now_ms) }
     }
 
-    /// Returns what is to be dismissed; without a reason, what is to be taken up again.
-    pub(crate) fn dismissal(
+    /// Returns the letters to dismiss; without a reason, those to reopen.
+    pub(super) fn dismissal(
         &self,
         reason: Option<String>,
         operator: &OperatorArguments,
@@ -247,15 +240,12 @@ impl ChosenArguments {
     }
 }
 
-impl OperatorArguments {
-    /// Returns who and where.
-    pub fn name(&self) -> String {
-        format!("{}@{}", self.by, service_runtime::host_name())
-    }
-}
-
 impl ReplayArguments {
-    pub(crate) fn request(&self, now_ms: i64) -> replay::Request {
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    pub(super) fn request(&self, now_ms: i64) -> replay::Request {
         replay::Request {
             filter: self.chosen.filter(now_ms),
             limit: self.chosen.limit.unwrap_or(u64::MAX),
@@ -270,12 +260,11 @@ impl ReplayArguments {
             mode: if self.dry_run { Mode::DryRun } else { Mode::Send },
             others: if self.break_lock { Others::Break } else { Others::Respect },
             by: self.operator.name(),
-            is_json: self.json,
         }
     }
 }
 
-impl From<StateArgument> for State {
+impl std::convert::From<StateArgument> for LetterState {
     fn from(state: StateArgument) -> Self {
         match state {
             StateArgument::Unresolved => Self::Unresolved,
@@ -299,9 +288,8 @@ fn parse_rate(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Returns where watching begins.
-pub(crate) fn watch_from(from_beginning: bool) -> watch::From {
-    if from_beginning { watch::From::Beginning } else { watch::From::End }
+pub(super) fn watch_from(from_beginning: bool) -> From {
+    if from_beginning { From::Beginning } else { From::End }
 }
 
 #[cfg(test)]
@@ -324,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_to_letters_needs_to_be_told_which() {
+    fn a_command_that_changes_letters_needs_a_selection() {
         for line in ["replay", "replay --dry-run --rate 5", "dismiss --reason x", "dismiss --undo"]
         {
             let error = parse(line).unwrap_err();
@@ -343,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_or_ambiguous_arguments_are_refused() {
         for line in [
             "show",
             "show here",
@@ -360,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_a_distance_in_time() {
+    fn a_rate_is_an_interval() {
         for (text, milliseconds) in [("20", 50), ("20/s", 50), ("30/m", 2_000), ("1", 1_000)] {
             assert_eq!(parse_rate(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }

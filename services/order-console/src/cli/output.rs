@@ -2,7 +2,6 @@
 
 use std::io::{self, BufWriter, Stdout, Write as _};
 
-/// Standard output, buffered.
 #[derive(Debug)]
 pub(crate) struct Output {
     stdout: BufWriter<Stdout>,
@@ -26,18 +25,11 @@ impl Output {
         self.stdout.write_all(text.as_bytes()).map_err(failed)
     }
 
-    /// Prints one line.
-    ///
-    /// # Errors
-    /// As [`Self::text`].
     pub(crate) fn line(&mut self, line: &str) -> anyhow::Result<()> {
         writeln!(self.stdout, "{line}").map_err(failed)
     }
 
     /// Hands on what was printed.
-    ///
-    /// # Errors
-    /// As [`Self::text`].
     pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
         self.stdout.flush().map_err(failed)
     }

@@ -1,69 +1,60 @@
-//! What a replay would do, and what it has done.
+//! `dlq replay`: what a replay would do, or has done.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 
+use anyhow::ensure;
 use serde_json::{Value, json};
 use service_runtime::grouped;
 
-use super::choice::Reason;
-use super::sending::Delivered;
-use super::{Destination, Request};
-use crate::dlq::dead_letters;
-use crate::dlq::letter::Letter;
-use crate::dlq::render::{Align, short, table};
+use crate::cli::output::Output;
+use crate::dlq::queue::DeadLetterQueue;
+use crate::dlq::reading::Interrupted;
 use crate::dlq::topic_log::TopicLog;
-use crate::dlq::walk::PassedOver;
+use crate::replay::{self, Delivered, Destination, Plan, Report, Request};
+use crate::text::{Align, dead_letters, short, table};
 
-/// The most causes that are told apart.
-const CAUSES_MAX: usize = 1_000;
-
-/// What is to be sent, counted.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Plan {
-    pub(super) chosen: u64,
-    pub(super) by_cause: BTreeMap<(String, String), u64>,
-    pub(super) by_partition: BTreeMap<i32, u64>,
-    pub(super) left: BTreeMap<Reason, u64>,
-    pub(super) passed_over: PassedOver,
+/// Sends letters again, or counts those that would be, and prints the result.
+pub(super) async fn run(
+    mut queue: DeadLetterQueue,
+    request: &Request,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let report = replay::execute(&mut queue, request, &|notice| talk(&notice.to_string())).await?;
+    let Report { target, plan, delivered, outcome } = report;
+    let failed = delivered.as_ref().map_or(0, Delivered::failed);
+    let summary = Summary { request, target: &target, plan, delivered };
+    let mut output = Output::new();
+    output.text(&if is_json { summary.json().to_string() + "\n" } else { summary.text() })?;
+    output.flush()?;
+    if outcome.as_ref().is_err_and(anyhow::Error::is::<Interrupted>) {
+        talk("interrupted; what was not sent is still a dead letter");
+        return Ok(());
+    }
+    outcome?;
+    ensure!(failed == 0, "{} could not be sent", dead_letters(failed));
+    Ok(())
 }
 
-impl Plan {
-    /// Counts a letter that is to be sent to that partition.
-    pub(super) fn add(&mut self, letter: &Letter<'_>, partition: i32) {
-        self.chosen += 1;
-        let topic = letter.cause.topic.clone().unwrap_or_else(|| "-".to_owned());
-        let mut cause = (letter.cause.type_or_label().to_owned(), topic);
-        if self.by_cause.len() >= CAUSES_MAX && !self.by_cause.contains_key(&cause) {
-            cause = ("other causes".to_owned(), "-".to_owned());
-        }
-        *self.by_cause.entry(cause).or_default() += 1;
-        *self.by_partition.entry(partition).or_default() += 1;
-    }
-
-    /// Counts a letter that is not sent.
-    pub(super) fn leave(&mut self, reason: Reason) {
-        *self.left.entry(reason).or_default() += 1;
-    }
+/// Writes a line to the operator, beside the data on standard output.
+fn talk(line: &str) {
+    // Nothing can be done about a closed stderr.
+    writeln!(std::io::stderr(), "{line}").unwrap_or_default();
 }
 
-/// All there is to say at the end.
-pub(super) struct Summary<'a> {
-    pub(super) request: &'a Request,
-    pub(super) target: &'a TopicLog,
-    pub(super) plan: Plan,
+/// What a replay would do, or has done.
+struct Summary<'a> {
+    request: &'a Request,
+    target: &'a TopicLog,
+    plan: Plan,
     /// Absent where nothing was to be sent.
-    pub(super) delivered: Option<Delivered>,
+    delivered: Option<Delivered>,
 }
 
 impl Summary<'_> {
-    /// Returns the summary as the operator wants it.
-    pub(super) fn print(&self) -> String {
-        if self.request.is_json { self.json().to_string() + "\n" } else { self.text() }
-    }
-
     fn json(&self) -> Value {
-        let Plan { chosen, by_cause, by_partition, left, passed_over } = &self.plan;
+        let Plan { chosen, by_cause, by_partition, left, skipped } = &self.plan;
         let causes: Vec<Value> = by_cause
             .iter()
             .map(|((error_type, topic), letters)| {
@@ -78,8 +69,8 @@ impl Summary<'_> {
             "causes": causes,
             "partitions": by_partition,
             "left_alone": left,
-            "repeats": passed_over.repeats,
-            "other_groups": passed_over.other_groups,
+            "repeats": skipped.repeats,
+            "other_groups": skipped.other_groups,
         });
         if let Some(Delivered { sent, by_partition, refused, gone }) = &self.delivered {
             object["sent"] = json!(sent);
@@ -107,7 +98,7 @@ impl Summary<'_> {
                 self.partitions(&delivered.by_partition, &mut line);
                 for (count, words) in [
                     (delivered.refused, "refused by the broker"),
-                    (delivered.gone, "incomplete, and the record cannot be had any more"),
+                    (delivered.gone, "incomplete, and the record no longer exists"),
                 ] {
                     if count > 0 {
                         line(&format!("not sent: {} {words}", grouped(count)));
@@ -118,8 +109,8 @@ impl Summary<'_> {
         for (reason, letters) in &self.plan.left {
             line(&format!("left alone: {} {}", grouped(*letters), reason.as_str()));
         }
-        if self.plan.passed_over.other_groups > 0 {
-            let letters = grouped(self.plan.passed_over.other_groups);
+        if self.plan.skipped.other_groups > 0 {
+            let letters = grouped(self.plan.skipped.other_groups);
             line(&format!("left alone: {letters} of other groups"));
         }
         if self.delivered.is_none() && !self.plan.by_cause.is_empty() {

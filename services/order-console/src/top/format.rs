@@ -1,13 +1,13 @@
-//! Values as people read them, in the forms of the dashboard's page. Times are UTC, as in the logs.
+//! Formats of values, the same as on the dashboard's page. Times are UTC, as in the logs.
 
 use service_runtime::grouped;
 use uuid::Uuid;
 
 use crate::view::body::{Group, Member};
 
-/// What stands where there is no value.
+/// Shown where there is no value.
 pub(super) const NONE: &str = "—";
-/// From here on a second's or a rate's tenths tell nothing.
+/// From here on tenths of a second or of a rate are left out.
 const TENTHS_BELOW: f64 = 9.95;
 
 /// Returns a decimal number digit by digit as it came, its thousands separated.
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_nothing_of_a_sum_is_lost() {
+    fn numbers_are_grouped_and_sums_stay_exact() {
         for (text, shown) in
             [("0", "0"), ("1234567.000001", "1,234,567.000001"), ("-1000.5", "-1,000.5")]
         {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_a_date_where_it_is_another_one() {
+    fn times_have_a_date_where_it_is_not_todays() {
         let time = "2026-11-21T15:02:11.250Z";
         for (at, shown) in [
             ("2026-11-21T23:59:59.999Z", "15:02:11"),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_told_apart_by_the_end_of_their_ids() {
+    fn members_are_distinguished_by_the_end_of_their_ids() {
         let id = "order-processor-0e6f0f3c-58d4-4c2c-a6b7-0123456789ab";
         assert_eq!(split_uuid(id), Some(("order-processor", "6789ab")));
         for name in ["", "short", "order-processor-0e6f0f3c-58d4-4c2c-a6b7-0123456789aé"] {

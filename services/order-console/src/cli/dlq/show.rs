@@ -5,40 +5,38 @@ use dead_letter::{ReplayOf, names};
 use serde_json::json;
 use service_runtime::printable;
 
-use super::Overview;
-use super::decoded::{Decoded, Decoder};
-use super::filter::Filter;
-use super::journal::Dismissal;
-use super::letter::Letter;
-use super::render::{bytes, dump, header_value, json_letter, nullable, time};
-use super::standing::State;
-use crate::output::Output;
+use super::json::json_letter;
+use crate::cli::output::Output;
+use crate::dlq::decisions::Dismissal;
+use crate::dlq::decoded::{Decoded, Decoder};
+use crate::dlq::filter::Filter;
+use crate::dlq::letter::Letter;
+use crate::dlq::letter_state::LetterState;
+use crate::dlq::queue::DeadLetterQueue;
+use crate::text::{bytes, dump, header_value, nullable, time};
 
-/// The widest of the words in front.
+/// The width of the labels.
 const LABEL_CHARS: usize = 12;
 
 /// Prints the letters that a filter names.
-///
-/// # Errors
-/// When there is none, when the cluster does not answer, or when told to stop.
-pub(crate) async fn run(
-    overview: &Overview,
+pub(super) async fn run(
+    queue: &DeadLetterQueue,
     filter: &Filter,
     decoder: &mut Decoder,
     is_json: bool,
 ) -> anyhow::Result<()> {
     let mut output = Output::new();
     let mut shown = 0;
-    let mut walk = overview.walk(filter);
+    let mut walk = queue.walk(filter);
     while let Some(chunk) = walk.next().await? {
         for letter in walk.letters(&chunk) {
             if !filter.takes(&letter) {
                 continue;
             }
-            let state = overview.state(&letter);
+            let state = queue.state(&letter);
             let value = decoder.decode(&letter).await;
             if is_json {
-                let mut object = json_letter(&overview.desk.topic, &letter, Some(state));
+                let mut object = json_letter(&queue.dlq.topic, &letter, Some(state));
                 object["order"] = match &value {
                     Decoded::Order(order, _) => json!(order),
                     Decoded::NotAnOrder(_)
@@ -48,9 +46,9 @@ pub(crate) async fn run(
                 };
                 output.line(&object.to_string())?;
             } else {
-                let dismissal = overview.journal.decisions().dismissal(&letter.identity);
+                let dismissal = queue.actions.decisions().dismissal(&letter.identity);
                 let separator = if shown == 0 { "" } else { "\n" };
-                let topic = &overview.desk.topic;
+                let topic = &queue.dlq.topic;
                 let text = text(topic, &letter, state, dismissal, &value);
                 output.text(&format!("{separator}{text}"))?;
             }
@@ -59,24 +57,24 @@ pub(crate) async fn run(
     }
     output.flush()?;
     if shown == 0 {
-        bail!("no such dead letter in {}", overview.desk.topic);
+        bail!("no such dead letter in {}", queue.dlq.topic);
     }
     Ok(())
 }
 
-/// Lines of a label and what it is about.
+/// Lines of a label and its value.
 #[derive(Default)]
 struct Page(String);
 
 impl Page {
-    fn line(&mut self, label: &str, words: &str) {
-        self.0.push_str(format!("  {label:<LABEL_CHARS$}  {words}").trim_end());
+    fn line(&mut self, label: &str, value: &str) {
+        self.0.push_str(format!("  {label:<LABEL_CHARS$}  {value}").trim_end());
         self.0.push('\n');
     }
 
-    fn some(&mut self, label: &str, words: Option<impl AsRef<str>>) {
-        if let Some(words) = words {
-            self.line(label, &printable(words.as_ref()));
+    fn some(&mut self, label: &str, value: Option<impl AsRef<str>>) {
+        if let Some(value) = value {
+            self.line(label, &printable(value.as_ref()));
         }
     }
 }
@@ -84,7 +82,7 @@ impl Page {
 fn text(
     topic: &str,
     letter: &Letter<'_>,
-    state: State,
+    state: LetterState,
     dismissal: Option<&Dismissal>,
     decoded: &Decoded,
 ) -> String {
@@ -171,7 +169,7 @@ mod tests {
     use crate::dlq::letter::Place;
 
     #[test]
-    fn a_letter_of_spring_is_shown_with_its_numbers_read() {
+    fn a_letter_that_spring_wrote_is_shown_with_its_numbers() {
         let headers: Vec<(&[u8], Option<&[u8]>)> = vec![
             (b"kafka_dlt-original-topic", Some(b"orders")),
             (b"kafka_dlt-original-partition", Some(b"\0\0\0\x02")),
@@ -201,7 +199,7 @@ mod tests {
         let dismissal =
             Dismissal { reason: "a test".into(), at_ms: 1_700_000_060_000, by: "kim".into() };
         let decoded = Decoded::NotAnOrder("no format".into());
-        let text = text("orders-dlq", &letter, State::Dismissed, Some(&dismissal), &decoded);
+        let text = text("orders-dlq", &letter, LetterState::Dismissed, Some(&dismissal), &decoded);
         assert_eq!(
             text,
             "\

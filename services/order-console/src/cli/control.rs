@@ -1,0 +1,240 @@
+//! `order-console control`: pauses and resumes generators and processors, and shows the state of each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use control_topic::record::{Role, RunState};
+use control_topic::view::ControlView;
+use control_topic::{Follower, command, ends};
+use kafka_client::retry::while_retriable;
+use service_runtime::{Context, printable};
+use tokio::time::{Instant, timeout};
+
+use super::operator::OperatorArguments;
+use super::output::{Closed, Output};
+use crate::control::following::{followed, forget_the_dead, laggards, members, read};
+use crate::control::{ControlReport, DesiredState, InstanceStatus};
+use crate::settings::ConsoleSettings;
+use crate::text::{Align, table};
+use crate::time::Time;
+
+/// The command; without one, the state is shown.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ControlCommand {
+    /// Pauses services: they begin nothing, finish the work in flight and commit it.
+    Pause {
+        /// Which services, and the operator.
+        #[command(flatten)]
+        arguments: TargetArguments,
+    },
+    /// Resumes services where they were.
+    Resume {
+        /// Which services, and the operator.
+        #[command(flatten)]
+        arguments: TargetArguments,
+    },
+}
+
+/// Which services, and the operator.
+#[derive(Clone, Debug, Args)]
+pub struct TargetArguments {
+    /// Which services.
+    #[arg(value_enum, default_value_t = Target::All)]
+    target: Target,
+    /// How many seconds the services may take to follow.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    wait: u64,
+    #[command(flatten)]
+    operator: OperatorArguments,
+}
+
+/// Which services are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// Those that produce orders.
+    Generator,
+    /// Those that process them.
+    Processor,
+    /// Both.
+    All,
+}
+
+impl Target {
+    /// Returns the roles that are meant.
+    pub fn roles(self) -> &'static [Role] {
+        match self {
+            Self::Generator => &[Role::Generator],
+            Self::Processor => &[Role::Processor],
+            Self::All => &Role::ALL,
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the cluster does not answer, the topic cannot be written, or an instance has not followed in time.
+pub async fn run(
+    settings: ConsoleSettings,
+    context: Context,
+    command: Option<ControlCommand>,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let executed = context.stop.run_until_cancelled(execute(&settings, command, is_json)).await;
+    match executed.unwrap_or_else(|| bail!("interrupted")) {
+        Err(error) if error.is::<Closed>() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+async fn execute(
+    settings: &ConsoleSettings,
+    asked: Option<ControlCommand>,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let cluster = settings.cluster();
+    let topic = settings.topics.control_topic.as_str();
+    let follower = Follower::start(cluster.clone(), topic);
+    let mut view = follower.view();
+    let (state, arguments) = match asked {
+        None => {
+            read(&mut view, &BTreeMap::new()).await?;
+            let members = members(&cluster, settings).await;
+            return print(&view.borrow(), members.as_ref(), is_json);
+        }
+        Some(ControlCommand::Pause { arguments }) => (RunState::Paused, arguments),
+        Some(ControlCommand::Resume { arguments }) => (RunState::Running, arguments),
+    };
+    let (roles, by) = (arguments.target.roles(), arguments.operator.name());
+    let replication_factor = settings.topics.replication_factor;
+    command(&cluster, topic, replication_factor, roles, state, by)
+        .await
+        .with_context(|| format!("write to topic {topic}"))?;
+    // Every instance that began without having read the command has reported below these ends.
+    let ends =
+        while_retriable(|| ends(&cluster, topic)).await.context("find the end of the reports")?;
+    read(&mut view, &ends).await?;
+    let waited = Duration::from_secs(arguments.wait);
+    let in_time = timeout(waited, followed(&cluster, settings, &mut view, roles, state)).await;
+    let members = members(&cluster, settings).await;
+    let seen = view.borrow().clone();
+    print(&seen, members.as_ref(), is_json)?;
+    forget_the_dead(&cluster, topic, &seen, members.as_ref()).await;
+    if in_time.is_err() {
+        let names = laggards(&seen, members.as_ref(), roles, state);
+        if !names.is_empty() {
+            bail!("not {state} after {} s: {}", arguments.wait, names.join(", "));
+        }
+    }
+    Ok(())
+}
+
+fn print(
+    view: &ControlView,
+    members: Option<&BTreeSet<String>>,
+    is_json: bool,
+) -> anyhow::Result<()> {
+    let report = ControlReport::of(view, members, Instant::now().into_std());
+    let mut output = Output::new();
+    if is_json {
+        output.line(&serde_json::to_string(&report).context("write JSON")?)?;
+    } else {
+        output.text(&tables(&report))?;
+    }
+    output.flush()
+}
+
+/// Returns a table of the roles, and one of the instances if there are any.
+fn tables(report: &ControlReport) -> String {
+    let roles = [(Role::Generator, &report.generator), (Role::Processor, &report.processor)];
+    let mut rows = vec![row(["ROLE", "IS TO BE", "BY", "SINCE"])];
+    rows.extend(roles.iter().map(|(role, report)| {
+        let DesiredState { desired, by, at } = &report.command;
+        let by = by.as_deref().map(printable);
+        row([
+            role.as_str(),
+            desired.as_str(),
+            text(by.as_deref()),
+            text(at.as_ref().map(Time::as_str)),
+        ])
+    }));
+    let mut tables = table(&[Align::Left; 4], &rows);
+    let mut rows = vec![row(["ROLE", "INSTANCE", "IS", "SINCE", "MEMBER"])];
+    for (role, report) in roles {
+        rows.extend(report.instances.iter().map(
+            |InstanceStatus { instance, alive, silent_seconds }| {
+                let is = if *alive {
+                    instance.state.as_str().to_owned()
+                } else {
+                    format!("gone, silent for {silent_seconds} s")
+                };
+                let (name, member) =
+                    (printable(&instance.name), instance.member_id.as_deref().map(printable));
+                let since = text(instance.since.as_ref().map(Time::as_str));
+                row([role.as_str(), &name, &is, since, text(member.as_deref())])
+            },
+        ));
+    }
+    if rows.len() > 1 {
+        tables.push('\n');
+        tables.push_str(&table(&[Align::Left; 5], &rows));
+    }
+    tables
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).into()
+}
+
+fn text(cell: Option<&str>) -> &str {
+    cell.unwrap_or("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use control_topic::SILENCE_MAX;
+    use control_topic::record::{Desired, Entry, InstanceReport};
+
+    use super::*;
+
+    #[test]
+    fn a_table_has_no_control_characters_and_says_how_long_an_instance_is_silent() {
+        let now = tokio::time::Instant::now().into_std();
+        let later = now + SILENCE_MAX + Duration::from_secs(1);
+        let lines = tables(&ControlReport::of(&view(now), None, later));
+        assert!(
+            lines.contains("processor  paused    kim\u{fffd}  1970-01-01T00:00:02.000Z"),
+            "{lines}"
+        );
+        assert!(lines.contains("gone, silent for 16 s  1970-01-01T00:00:01.000Z  m1"), "{lines}");
+    }
+
+    #[test]
+    fn all_are_both() {
+        assert_eq!(Target::All.roles(), [Role::Generator, Role::Processor]);
+        assert_eq!(Target::Processor.roles(), [Role::Processor]);
+        assert_eq!(Target::Generator.roles(), [Role::Generator]);
+    }
+
+    fn view(now: Instant) -> ControlView {
+        let mut view = ControlView::default();
+        let by = Some("kim\u{7}".to_owned());
+        let desired = Desired { state: RunState::Paused, at_ms: Some(2_000), by, id: None };
+        view.apply(0, Entry::Desired(Role::Processor, Some(desired)), 2_000, now);
+        for (name, member_id) in [("a", "m1"), ("b", "m2")] {
+            let report = InstanceReport {
+                state: RunState::Paused,
+                since_ms: Some(1_000),
+                member_id: Some(member_id.to_owned()),
+                command: None,
+            };
+            let (role, name) = (Role::Processor, name.to_owned());
+            view.apply(1, Entry::Instance { role, name, report: Some(report) }, 2_000, now);
+        }
+        view
+    }
+}

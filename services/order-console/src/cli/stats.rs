@@ -1,0 +1,148 @@
+//! `order-console stats`: the group's numbers, read from what it has committed.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kafka_client::error::chain;
+use kafka_client::offsets::GroupOffsets;
+use kafka_client::retry::while_retriable;
+use serde::Serialize;
+use service_runtime::Context;
+use tokio::time::sleep;
+
+use super::output::Output;
+use crate::group_snapshot::{GroupSnapshot, Unavailable, refuse_earlier_topics};
+use crate::settings::ConsoleSettings;
+use crate::stats::GroupStats;
+
+/// Pause between two readings with `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How the numbers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A table, as people read it.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How often the numbers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// One time, at once.
+    Once,
+    /// Every second, until an interrupt.
+    Watch,
+}
+
+/// Prints the group's numbers.
+///
+/// # Errors
+/// When the cluster does not answer, or a checkpoint is of an unknown version.
+pub async fn run(
+    settings: ConsoleSettings,
+    context: Context,
+    format: Format,
+    times: Times,
+) -> anyhow::Result<()> {
+    let cluster = settings.cluster();
+    refuse_earlier_topics(&cluster, &settings).await?;
+    let read = async || {
+        let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
+        GroupSnapshot::read(&cluster, &settings, &mut offsets).await
+    };
+    loop {
+        match while_retriable(&read).await {
+            Ok(snapshot) => print(&GroupStats::of(&snapshot), &snapshot.unavailable, format)?,
+            Err(error) if times == Times::Watch && error.is_retriable() => {
+                tracing::warn!("the group's committed offsets cannot be read: {}", chain(&error));
+            }
+            Err(error) => return Err(error).context("read the group's committed offsets"),
+        }
+        if times == Times::Once {
+            return Ok(());
+        }
+        tokio::select! {
+            () = context.stop.cancelled() => return Ok(()),
+            () = sleep(WATCH_INTERVAL) => {}
+        }
+    }
+}
+
+/// The group's numbers with `--json`.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(flatten)]
+    stats: &'a GroupStats,
+    unavailable: &'a [Unavailable],
+}
+
+fn print(stats: &GroupStats, unavailable: &[Unavailable], format: Format) -> anyhow::Result<()> {
+    let text = match format {
+        Format::Json => {
+            serde_json::to_string(&Body { stats, unavailable }).context("write JSON")? + "\n"
+        }
+        Format::Text => table(stats, unavailable),
+    };
+    let mut output = Output::new();
+    output.text(&text)?;
+    output.flush()
+}
+
+fn table(stats: &GroupStats, unavailable: &[Unavailable]) -> String {
+    use std::fmt::Write as _;
+    let money =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+    let count =
+        |count: Option<i64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+    let numbers = &stats.numbers;
+    let mut text = String::new();
+    let mut line = |words: std::fmt::Arguments<'_>| {
+        // Writing to a string cannot fail.
+        writeln!(text, "{words}").unwrap_or_default();
+    };
+    line(format_args!("orders          {}", numbers.orders));
+    line(format_args!("revenue         {}", stats.sum));
+    line(format_args!("average         {}", money(numbers.average)));
+    line(format_args!("last 100        {}", money(numbers.recent_average)));
+    line(format_args!(
+        "cheapest        {}   dearest {}",
+        money(numbers.min.map(f64::from)),
+        money(numbers.max.map(f64::from))
+    ));
+    line(format_args!(
+        "retries {}   dead letters {}   duplicates {}   replayed {}   lag {}",
+        numbers.retries,
+        numbers.dead_letters,
+        numbers.duplicates,
+        numbers.replayed,
+        stats.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string())
+    ));
+    for missing in unavailable {
+        line(format_args!("unavailable: {missing}"));
+    }
+    if !stats.complete {
+        line(format_args!(
+            "incomplete: some partitions' numbers do not reach back to the beginning of their log (see since)"
+        ));
+    }
+    line(format_args!(""));
+    line(format_args!(
+        "{:<40} {:>10} {:>10} {:>10} {:>8} {:>10} {:>10}",
+        "partition", "since", "committed", "log end", "lag", "orders", "average"
+    ));
+    for partition in &stats.partitions {
+        line(format_args!(
+            "{:<40} {:>10} {:>10} {:>10} {:>8} {:>10} {:>10}",
+            format!("{}-{}", partition.topic, partition.partition),
+            count(partition.since),
+            count(partition.committed_offset),
+            count(partition.log_end),
+            count(partition.lag),
+            partition.numbers.orders,
+            money(partition.numbers.average)
+        ));
+    }
+    text
+}
