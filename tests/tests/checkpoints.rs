@@ -94,7 +94,7 @@ async fn a_checkpoint_ends_the_process_where_the_settings_say_so() -> Result<()>
     let failing = scenario.processor("processor")?.env("CHECKPOINT_ON_MISMATCH", "fail");
     let mut processor = failing.start()?;
     processor.expect_exit(1).await?;
-    processor.line("CHECKPOINT_ON_MISMATCH=reset gives its numbers up").await.map(drop)
+    processor.line("CHECKPOINT_ON_MISMATCH=reset discards its numbers").await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,19 +1,21 @@
-//! The numbers about orders: exact, and the same whatever order records complete in.
+//! The numbers about orders: exact, and independent of the order in which records complete.
 //!
-//! Every number is a function of the set of completed records alone: counts, an integer sum, extremes, and the 100
-//! largest of (record timestamp, price). So numbers of different partitions can be merged, and work that is repeated
-//! after a crash arrives at the same result.
-
-use crate::packing::{Unpacker, varint_bytes_max, write_varint};
+//! Every number is a function of the set of complete records: counts, an integer sum, minimum and maximum, and the 100
+//! latest prices by record timestamp. So the numbers of several partitions can be merged, and records that are repeated
+//! after a crash give the same numbers.
 
 mod micros;
+mod price_bits;
 mod recent;
 
 pub use self::micros::Micros;
 pub use self::recent::RECENT_MAX;
-use self::recent::{RecentPrices, Sale};
 
-/// What is known about the records of one partition, or of many.
+use self::price_bits::PriceBits;
+use self::recent::{RecentPrices, Sale};
+use crate::packing::{Unpacker, varint_bytes_max, write_varint};
+
+/// The numbers of one partition, or of several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Aggregate {
     orders: u64,
@@ -22,36 +24,13 @@ pub struct Aggregate {
     replayed: u64,
     retries: u64,
     sum: Micros,
-    /// The lowest and the highest price; `None` without orders.
+    /// Minimum and maximum price; `None` without orders.
     extremes: Option<(PriceBits, PriceBits)>,
     recent: RecentPrices,
 }
 
-/// The bits of a price, which are ordered as the prices are: none is negative.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct PriceBits(u32);
-
-impl PriceBits {
-    /// The bits of a valid price; adding turns a negative zero into the other.
-    fn of(price: f32) -> Self {
-        debug_assert!(
-            (0.0..=order_avro::PRICE_MAX).contains(&price),
-            "the price is valid: {price}"
-        );
-        Self((price + 0.0).to_bits())
-    }
-
-    fn price(self) -> f32 {
-        f32::from_bits(self.0)
-    }
-
-    fn is_valid(self) -> bool {
-        self.price().is_sign_positive() && self.price() <= order_avro::PRICE_MAX
-    }
-}
-
 impl Aggregate {
-    /// Counts a processed order; its price has to be a valid one.
+    /// Counts a processed order with a valid price. The timestamp is in milliseconds since 1970.
     #[inline]
     pub fn add_order(&mut self, timestamp_ms: i64, price: f32) {
         let price = PriceBits::of(price);
@@ -69,23 +48,23 @@ impl Aggregate {
         self.dead_letters += 1;
     }
 
-    /// Counts a record that its producer had sent before.
+    /// Counts a record that its producer had sent before. It is neither an order nor a dead letter.
     pub fn add_duplicate(&mut self) {
         self.duplicates += 1;
     }
 
-    /// Counts that a completed record was a replayed dead letter.
+    /// Counts that an order or dead letter was a replayed dead letter.
     pub fn add_replayed(&mut self) {
         self.replayed += 1;
     }
 
-    /// Counts the attempts at a completed record after the first one.
+    /// Counts the attempts at a complete record after the first one.
     #[inline]
     pub fn add_retries(&mut self, retries: u32) {
         self.retries = self.retries.saturating_add(u64::from(retries));
     }
 
-    /// Adds what `other` knows about other records.
+    /// Adds the numbers of other records.
     pub fn merge(&mut self, other: &Self) {
         let add = |count: &mut u64, others: u64| *count = count.saturating_add(others);
         add(&mut self.orders, other.orders);
@@ -115,7 +94,7 @@ impl Aggregate {
         self.dead_letters
     }
 
-    /// Returns how many records were repeats of their producer's.
+    /// Returns how many records their producers had sent before.
     pub fn duplicates(&self) -> u64 {
         self.duplicates
     }
@@ -125,12 +104,12 @@ impl Aggregate {
         self.replayed
     }
 
-    /// Returns how many attempts were made after the first ones.
+    /// Returns how many attempts followed the first one at a record.
     pub fn retries(&self) -> u64 {
         self.retries
     }
 
-    /// Returns how many records the numbers cover: each is an order, a dead letter or a duplicate.
+    /// Returns how many records are complete: each is an order, a dead letter or a duplicate.
     pub fn records(&self) -> u64 {
         self.orders.saturating_add(self.dead_letters).saturating_add(self.duplicates)
     }
@@ -140,27 +119,28 @@ impl Aggregate {
         self.sum
     }
 
-    /// Returns the lowest price.
+    /// Returns the lowest price; `None` without orders.
     pub fn min(&self) -> Option<f32> {
         self.extremes.map(|(min, _)| min.price())
     }
 
-    /// Returns the highest price.
+    /// Returns the highest price; `None` without orders.
     pub fn max(&self) -> Option<f32> {
         self.extremes.map(|(_, max)| max.price())
     }
 
-    /// Returns the average price of all orders, rounded to micro-units.
+    /// Returns the average price of all orders, rounded to millionths; `None` without orders.
     pub fn average(&self) -> Option<Micros> {
         self.sum.divided_by(self.orders)
     }
 
-    /// Returns the average price of the latest orders, at most [`RECENT_MAX`], rounded to micro-units.
+    /// Returns the average price of the latest orders, at most [`RECENT_MAX`], rounded to millionths; `None` without
+    /// orders.
     pub fn recent_average(&self) -> Option<Micros> {
         self.recent.average()
     }
 
-    /// Returns how many orders the recent average is of.
+    /// Returns how many orders the recent average covers.
     pub fn recent_len(&self) -> usize {
         self.recent.len()
     }
@@ -173,7 +153,6 @@ impl Aggregate {
         + 2 * size_of::<u32>()
         + RecentPrices::BYTES_MAX;
 
-    /// Appends all numbers.
     pub(crate) fn write(&self, into: &mut Vec<u8>) {
         for count in [self.orders, self.dead_letters, self.duplicates, self.replayed, self.retries]
         {
@@ -187,7 +166,7 @@ impl Aggregate {
         self.recent.write(into);
     }
 
-    /// Reads what [`Self::write`] wrote; `None` if it did not.
+    /// Reads the form that [`Self::write`] appends; `None` for any other bytes.
     pub(crate) fn read(from: &mut Unpacker<'_>) -> Option<Self> {
         let orders = from.varint()?;
         let dead_letters = from.varint()?;
@@ -228,8 +207,7 @@ mod tests {
         aggregate
     }
 
-    /// The average of the prices of the last hundred by time, and within a millisecond by a scramble of the price; computed
-    /// from all of them.
+    /// Computes the recent average from all orders: they are sorted by time, and within a millisecond by scrambled price.
     fn plain_recent_average(orders: &[(i64, f32)]) -> Option<Micros> {
         let clamp = |timestamp_ms: i64| timestamp_ms.clamp(0, (1 << 42) - 1);
         let mut sorted: Vec<_> = orders.iter().map(|(ts, price)| (clamp(*ts), *price)).collect();
@@ -264,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_takes_its_place_among_the_recent_ones_whenever_it_comes() {
+    fn an_order_counts_as_recent_by_its_time_whenever_it_completes() {
         for count in [99, 100, 400, 401] {
             // 457 is prime, so the times are all different, and in no order.
             let times = (1..=count).map(|index| 2 * (index * 171 % 457));
@@ -308,7 +286,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_written_is_read_back_and_fits(
+        fn written_numbers_are_read_back_and_fit(
             orders in orders(),
             counts: [u64; 4],
             retries: u32,
@@ -358,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn extremes_that_are_no_prices_are_refused() {
+    fn extremes_that_are_not_prices_are_refused() {
         let mut aggregate = Aggregate::default();
         aggregate.add_order(0, 1.0);
         for (min, max) in

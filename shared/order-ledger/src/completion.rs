@@ -1,7 +1,7 @@
-//! Which records of one partition are complete: what may be committed, and what has to be done again after a restart.
+//! Completion tracking: which records of a partition are complete, and so which offset may be committed.
 //!
-//! Records are dispatched in offset order and complete in any order. The committed offset is the lowest incomplete one;
-//! what is complete above it travels as a map beside it, so that a restart repeats only what really was incomplete.
+//! Records are dispatched in offset order and complete in any order. The committed offset is the lowest incomplete one.
+//! A map beside it says which records above it are complete, so a restart repeats only the incomplete ones.
 //!
 //! ```text
 //!          committable()                 frontier          position
@@ -17,11 +17,11 @@
 //!   Incomplete (restored) ------+
 //! ```
 //!
-//! A log has gaps: compacted records, transaction markers, aborted records. An offset that was passed without a record
-//! counts as complete, so the tracker never waits for it.
+//! A log has gaps: compacted records, transaction markers, aborted records. An offset below the position without a
+//! record counts as complete, so the tracker never waits for it.
 //!
-//! An incomplete record may be marked. The map keeps the marks, and pays for them: every window leaves room to mark every
-//! incomplete record.
+//! An incomplete record may be marked, and the map keeps the marks. Every window leaves room to mark every incomplete
+//! record.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -30,32 +30,32 @@ use crate::packing::{Unpacker, rice_count_max, varint_bytes_max};
 
 mod map;
 
-/// The most offsets that an incomplete record and the dispatch frontier may be apart.
+/// The greatest distance in offsets between an incomplete record and the dispatch frontier.
 pub const SPAN_MAX: usize = (1 << SPAN_BITS) - 1;
 const SPAN_BITS: usize = 21;
-/// What a mark of an incomplete record takes at most.
+/// The most bits that the mark of an incomplete record takes.
 const MARK_BITS: usize = 1;
 
 /// How far dispatching may run ahead of the lowest incomplete offset.
 ///
-/// There are two limits, and keeping either is enough: few incomplete records may be far apart, and any number of them
-/// may be close together. Both follow from the bytes that the map may take, so that it fits whatever happens.
+/// There are two limits, and either is sufficient: few incomplete records may be far apart, and many may be close
+/// together. Both follow from the map's size limit in bytes, so the map always fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     incomplete_max: usize,
     dense_max: usize,
 }
 
-/// Where a record stands that was read from the log.
+/// The state of a record that was read from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
     /// It was never dispatched.
     New,
-    /// It was dispatched before the restart and not complete when the map was written: it has to be dispatched again.
+    /// It was dispatched before a restart and incomplete when the map was written: it has to be dispatched again.
     Incomplete,
-    /// It was dispatched since the restart and is not complete.
+    /// It was dispatched since the restart and is incomplete.
     Dispatched,
-    /// It is complete.
+    /// It is complete: processed, a dead letter, or a duplicate.
     Complete,
 }
 
@@ -66,21 +66,20 @@ pub struct CompletionTracker {
     frontier: i64,
     /// The offset after the highest one that was read; never below the frontier.
     position: i64,
-    /// The record dispatched last, until it completes or another is dispatched. A record that completes at once is never
-    /// in a set.
+    /// The record dispatched last, if it is incomplete. A record that completes at once never enters a set.
     latest: Option<i64>,
-    /// The other dispatched ones that are not complete.
+    /// The other dispatched and incomplete records.
     dispatched: BTreeSet<i64>,
-    /// Those that were incomplete when the map was written and were not read again yet.
+    /// The records that were incomplete when the map was written and were not read since.
     restored: BTreeSet<i64>,
-    /// The incomplete ones that are marked.
+    /// The marked ones of the incomplete records.
     marked: BTreeSet<i64>,
 }
 
 impl Window {
-    /// Bytes of a map's span and of the numbers of gaps and marks, with the parameters of both.
+    /// The most bytes that the span and the counts and parameters of gaps and marks take.
     const HEADER_BYTES_MAX: usize = 3 * varint_bytes_max(SPAN_BITS) + 2;
-    /// The least room that leaves a window worth having: hundreds of offsets, dozens of incomplete records.
+    /// The smallest map size that gives a useful window: hundreds of offsets, dozens of incomplete records.
     pub const MAP_BYTES_MIN: usize = 128;
 
     /// Returns the widest window whose maps never take more than `map_bytes`; `None` below [`Self::MAP_BYTES_MIN`].
@@ -88,21 +87,20 @@ impl Window {
         if map_bytes < Self::MAP_BYTES_MIN {
             return None;
         }
-        // Gaps and marks each fill up their last byte, which costs less than one byte of bits in all.
+        // Gaps and marks each pad their last byte, which costs less than one byte in all.
         let bits = (map_bytes - Self::HEADER_BYTES_MAX - 1) * 8;
-        // The lowest incomplete offset is the committed one and needs no gap, but a mark.
+        // The lowest incomplete offset is the committed one. It needs a mark but no gap.
         let incomplete_max = 1 + rice_count_max(bits - MARK_BITS, SPAN_MAX, MARK_BITS);
-        // With the parameter 0 each of the other offsets takes a bit, be it complete or not.
+        // With the parameter 0 each of the other offsets takes one bit.
         Some(Self { incomplete_max, dense_max: bits + 1 })
     }
 
-    /// Returns how many records may be incomplete, however far apart below [`SPAN_MAX`].
+    /// Returns how many records may be incomplete at any distance up to [`SPAN_MAX`].
     pub const fn incomplete_max(self) -> usize {
         self.incomplete_max
     }
 
-    /// Returns what the spanned offsets and the incomplete records among them may come to together, however many of the
-    /// offsets are incomplete.
+    /// Returns the limit of the sum of the span in offsets and the number of incomplete records in it.
     pub const fn dense_max(self) -> usize {
         self.dense_max
     }
@@ -115,7 +113,7 @@ impl Window {
 }
 
 impl CompletionTracker {
-    /// Returns the tracker of a partition that is complete below `offset`.
+    /// Creates the tracker of a partition that is complete below `offset`.
     pub fn new(offset: i64) -> Self {
         Self {
             frontier: offset,
@@ -127,7 +125,7 @@ impl CompletionTracker {
         }
     }
 
-    /// Returns where the record at `offset` stands.
+    /// Returns the state of the record at `offset`.
     #[inline]
     pub fn observe(&self, offset: i64) -> Observed {
         if offset >= self.position {
@@ -142,7 +140,7 @@ impl CompletionTracker {
     }
 
     /// Returns the first of these offsets that is new or has to be dispatched again.
-    pub fn first_open(&self, offsets: RangeInclusive<i64>) -> Option<i64> {
+    pub fn first_not_dispatched(&self, offsets: RangeInclusive<i64>) -> Option<i64> {
         if offsets.is_empty() {
             return None;
         }
@@ -151,9 +149,8 @@ impl CompletionTracker {
         restored.or_else(|| offsets.contains(&new).then_some(new))
     }
 
-    /// Returns whether the record at `offset` may be dispatched: afterwards the map still has to fit.
-    ///
-    /// What is in the map already may always be.
+    /// Returns whether the map still fits after the record at `offset` is dispatched. A record that the map already covers
+    /// always fits.
     #[inline]
     pub fn has_room_for(&self, offset: i64, window: Window) -> bool {
         match self.lowest_incomplete() {
@@ -165,7 +162,7 @@ impl CompletionTracker {
 
     /// Notes that the record at `offset` is dispatched: it is incomplete until [`Self::complete`].
     ///
-    /// The record has to be [`Observed::New`] or [`Observed::Incomplete`], and records come in offset order.
+    /// The record must be [`Observed::New`] or [`Observed::Incomplete`]. Call it in offset order.
     #[inline]
     pub fn begin(&mut self, offset: i64) {
         if let Some(earlier) = self.latest.replace(offset) {
@@ -179,20 +176,20 @@ impl CompletionTracker {
         }
     }
 
-    /// Returns whether a record at one of these offsets is dispatched and not complete.
+    /// Returns whether a record at one of these offsets is dispatched and incomplete.
     pub fn is_dispatched_within(&self, offsets: RangeInclusive<i64>) -> bool {
         let is_latest = self.latest.is_some_and(|latest| offsets.contains(&latest));
         is_latest || self.dispatched.range(offsets).next().is_some()
     }
 
-    /// Notes that there are no records from the frontier up to `next_offset`, also after a restart, although something is
-    /// there to be read.
+    /// Notes that the offsets from the frontier up to `next_offset` hold no records, although the log has bytes there. A
+    /// restart does not read them again.
     pub fn skip_to(&mut self, next_offset: i64) {
         self.frontier = self.frontier.max(next_offset);
         self.position = self.position.max(self.frontier);
     }
 
-    /// Notes that the record at `offset` is complete, and returns whether it was dispatched and not complete before.
+    /// Notes that the record at `offset` is complete, and returns whether it was dispatched and incomplete before.
     #[inline]
     pub fn complete(&mut self, offset: i64) -> bool {
         if self.latest == Some(offset) {
@@ -206,7 +203,7 @@ impl CompletionTracker {
         true
     }
 
-    /// Marks a record that is incomplete, until it is complete, also after a restart. Others stay as they are.
+    /// Marks an incomplete record until it is complete, also through restarts. Any other record is not marked.
     pub fn mark(&mut self, offset: i64) {
         if matches!(self.observe(offset), Observed::Incomplete | Observed::Dispatched) {
             self.marked.insert(offset);
@@ -219,14 +216,14 @@ impl CompletionTracker {
         !self.marked.is_empty() && self.marked.contains(&offset)
     }
 
-    /// Returns the marked offsets in rising order.
+    /// Returns the marked offsets in ascending order.
     pub fn marked_offsets(&self) -> &BTreeSet<i64> {
         &self.marked
     }
 
-    /// Notes that everything below `next_offset` was read: what was not dispatched does not exist.
+    /// Notes that the log was read up to `next_offset`. Offsets below it that were not dispatched hold no record.
     ///
-    /// Returns how many offsets of the restored map are not in the log any more. They count as complete.
+    /// Returns how many incomplete offsets of the restored map have no record in the log. They count as complete.
     pub fn advance_to(&mut self, next_offset: i64) -> usize {
         let present = self.restored.split_off(&next_offset);
         let gone = std::mem::replace(&mut self.restored, present);
@@ -237,24 +234,24 @@ impl CompletionTracker {
         gone.len()
     }
 
-    /// Returns the offset to commit: everything below it is complete.
+    /// Returns the offset to commit: all records below it are complete.
     #[inline]
     pub fn committable(&self) -> i64 {
         self.lowest_incomplete().unwrap_or(self.position)
     }
 
-    /// Returns the offset from which on nothing was dispatched yet.
+    /// Returns the dispatch frontier: the offset after the highest one that was dispatched.
     pub fn frontier(&self) -> i64 {
         self.frontier
     }
 
-    /// Returns how many records are dispatched or restored, and not complete.
+    /// Returns how many records are incomplete: dispatched, or restored and not read again.
     #[inline]
     pub fn incomplete(&self) -> usize {
         usize::from(self.latest.is_some()) + self.dispatched.len() + self.restored.len()
     }
 
-    /// Returns the incomplete offsets in rising order.
+    /// Returns the incomplete offsets in ascending order.
     pub fn incomplete_offsets(&self) -> Vec<i64> {
         let offsets = self.latest.iter().chain(&self.dispatched).chain(&self.restored);
         let mut offsets: Vec<_> = offsets.copied().collect();
@@ -262,18 +259,18 @@ impl CompletionTracker {
         offsets
     }
 
-    /// Appends the map: what above [`Self::committable`] is complete and what is not, and what of that is marked.
+    /// Appends the map of the offsets from [`Self::committable`] to the frontier: incomplete ones and marks.
     ///
-    /// It takes no more bytes than the window was made for, as long as [`Self::has_room_for`] was heeded.
+    /// It fits in the window's size limit if records were dispatched only when [`Self::has_room_for`] them.
     pub fn write_map(&self, into: &mut Vec<u8>) {
         let incomplete = self.incomplete_offsets();
         let span = incomplete.first().map_or(0, |lowest| distance(*lowest, self.frontier));
         map::write(span, &incomplete, &self.marked, into);
     }
 
-    /// Reads a map that was written when `committed` was the committable offset.
+    /// Reads a map that was written when `committed` was the committable offset; `None` for malformed bytes.
     ///
-    /// Reading the log has to start there. `None` stands for bytes that are no map.
+    /// The log has to be read from `committed` on.
     pub fn read_map(committed: i64, from: &mut Unpacker<'_>) -> Option<Self> {
         let map::CompletionMap { frontier, incomplete, marked } = map::read(committed, from)?;
         Some(Self { restored: incomplete, marked, ..Self::new(frontier) })
@@ -289,7 +286,7 @@ impl CompletionTracker {
     }
 }
 
-/// Returns how far `to` is above `from`; 0 if it is not.
+/// Returns how far `to` is above `from`; 0 if it is below.
 #[inline]
 fn distance(from: i64, to: i64) -> usize {
     usize::try_from(to.saturating_sub(from)).unwrap_or(0)

@@ -1,10 +1,10 @@
-//! Stops a partition from emptying itself into the dead-letter topic.
+//! The dead-letter limit: it pauses a partition whose records all become dead letters.
 //!
-//! A few dead letters are orders that are bad. Very many of one type with no order processed between them are one
-//! cause: a wrong topic, a wrong format, a receiver that refuses everything. An operator has to look at it first.
+//! A few dead letters are bad orders. Many of one type without a processed order between them have one cause, such as a
+//! wrong topic, a wrong format, or a receiver that refuses everything. An operator has to look at the cause first.
 //!
-//! The count is part of the partition's checkpoint. A restart or a rebalance would begin a new count otherwise, and let as many
-//! dead letters through again.
+//! The count is part of the partition's checkpoint. Otherwise every restart or rebalance would begin a new count and let
+//! as many dead letters through again.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,19 @@ use dead_letter::ErrorType;
 
 use crate::packing::{Unpacker, varint_bytes_max, write_varint};
 
-/// One partition's dead letters since its last processed order.
+/// One partition's count of dead letters by type since its last processed order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DlqLimit {
     counts: BTreeMap<ErrorType, u32>,
-    /// The offset of the actions topic from which a release counts, for a partition that is stopped.
+    /// For a partition that has reached the limit: only a release at this offset of the actions topic or above counts.
     release_from: Option<i64>,
 }
 
 impl DlqLimit {
-    /// The most bytes that it takes in a checkpoint.
+    /// The most bytes that [`Self::write`] appends.
     pub(crate) const BYTES_MAX: usize = 1 + varint_bytes_max(32) + varint_bytes_max(63);
 
-    /// Takes note of a processed order, or of a release, and returns whether there was anything to forget.
+    /// Clears the count after a processed order or a release, and returns whether it had counted anything.
     #[inline]
     pub fn clear(&mut self) -> bool {
         let was_counting = !self.counts.is_empty();
@@ -34,23 +34,23 @@ impl DlqLimit {
         was_counting
     }
 
-    /// Takes note of a dead letter.
+    /// Counts a dead letter.
     pub fn count(&mut self, error_type: ErrorType) {
         let count = self.counts.entry(error_type).or_default();
         *count = count.saturating_add(1);
     }
 
-    /// Returns the type of which there are `limit` dead letters; 0 is no limit.
+    /// Returns the type that has reached `limit` dead letters, if any; 0 stands for no limit.
     pub fn exceeded(&self, limit: u32) -> Option<ErrorType> {
         self.leading().filter(|(_, count)| limit > 0 && *count >= limit).map(|(leading, _)| leading)
     }
 
-    /// Returns the offset of the actions topic from which a release counts, if it is known.
+    /// Returns the offset of the actions topic from which a release counts, if it was set.
     pub fn release_from(&self) -> Option<i64> {
         self.release_from
     }
 
-    /// Takes note of the offset of the actions topic from which a release counts.
+    /// Sets the offset of the actions topic from which a release counts.
     pub fn set_release_from(&mut self, offset: i64) {
         self.release_from = Some(offset);
     }
@@ -59,10 +59,10 @@ impl DlqLimit {
         self.counts.iter().map(|(error_type, count)| (*error_type, *count)).max_by_key(|(_, n)| *n)
     }
 
-    /// Appends the type that leads: its number in [`ErrorType::ALL`] from 1, or 0 for none, its count, and the offset from
-    /// which a release counts plus 1, or 0 for none.
+    /// Appends the type with the highest count: its number in [`ErrorType::ALL`] from 1, or 0 for none; its count; the
+    /// offset from which a release counts plus 1, or 0 for none.
     ///
-    /// The other types are counted anew after a restart. They are behind the one that stops the partition.
+    /// The counts of the other types begin at 0 after a restart. None of them has paused the partition.
     pub(crate) fn write(&self, into: &mut Vec<u8>) {
         let place = |leading| ErrorType::ALL.iter().position(|known| *known == leading);
         let leading = self.leading().and_then(|(leading, count)| Some((place(leading)?, count)));
@@ -89,14 +89,14 @@ mod tests {
 
     const LIMIT: u32 = 3;
 
-    fn count(dlq_limit: &mut DlqLimit, error_type: ErrorType, letters: usize) -> Option<ErrorType> {
-        (0..letters).for_each(|_| dlq_limit.count(error_type));
-        dlq_limit.exceeded(LIMIT)
+    fn count(counts: &mut DlqLimit, error_type: ErrorType, letters: usize) -> Option<ErrorType> {
+        (0..letters).for_each(|_| counts.count(error_type));
+        counts.exceeded(LIMIT)
     }
 
-    fn restart(dlq_limit: &DlqLimit) -> DlqLimit {
+    fn restart(counts: &DlqLimit) -> DlqLimit {
         let mut bytes = Vec::new();
-        dlq_limit.write(&mut bytes);
+        counts.write(&mut bytes);
         assert!(bytes.len() <= DlqLimit::BYTES_MAX, "{bytes:?}");
         let mut unpacker = Unpacker::new(&bytes);
         let read = DlqLimit::read(&mut unpacker).unwrap();
@@ -105,56 +105,52 @@ mod tests {
     }
 
     #[test]
-    fn so_many_of_one_type_with_no_order_between_them_are_too_many() {
-        let mut dlq_limit = DlqLimit::default();
-        assert_eq!(count(&mut dlq_limit, ErrorType::BadMagic, 2), None);
-        assert_eq!(
-            count(&mut dlq_limit, ErrorType::Rejected, 2),
-            None,
-            "another type, another cause"
-        );
+    fn the_limit_is_reached_by_one_type_without_an_order_between_its_dead_letters() {
+        let mut counts = DlqLimit::default();
+        assert_eq!(count(&mut counts, ErrorType::BadMagic, 2), None);
+        assert_eq!(count(&mut counts, ErrorType::Rejected, 2), None, "another type, another cause");
         let too_many = Some(ErrorType::BadMagic);
-        assert_eq!(count(&mut dlq_limit, ErrorType::BadMagic, 1), too_many);
+        assert_eq!(count(&mut counts, ErrorType::BadMagic, 1), too_many);
     }
 
     #[test]
-    fn an_order_in_between_begins_a_new_count() {
-        let mut dlq_limit = DlqLimit::default();
-        assert!(!dlq_limit.clear());
+    fn a_processed_order_begins_a_new_count() {
+        let mut counts = DlqLimit::default();
+        assert!(!counts.clear());
         for _ in 0..5 {
-            assert_eq!(count(&mut dlq_limit, ErrorType::Rejected, 2), None);
-            assert!(dlq_limit.clear());
+            assert_eq!(count(&mut counts, ErrorType::Rejected, 2), None);
+            assert!(counts.clear());
         }
     }
 
     #[test]
-    fn without_a_limit_nothing_is_too_many() {
-        let mut dlq_limit = DlqLimit::default();
-        count(&mut dlq_limit, ErrorType::Rejected, 10_000);
-        assert_eq!(dlq_limit.exceeded(0), None);
+    fn a_limit_of_0_is_never_reached() {
+        let mut counts = DlqLimit::default();
+        count(&mut counts, ErrorType::Rejected, 10_000);
+        assert_eq!(counts.exceeded(0), None);
     }
 
     #[test]
     fn the_count_goes_on_after_a_restart() {
         assert_eq!(restart(&DlqLimit::default()), DlqLimit::default());
         for error_type in ErrorType::ALL {
-            let mut dlq_limit = DlqLimit::default();
-            assert_eq!(count(&mut dlq_limit, error_type, 2), None);
-            let mut dlq_limit = restart(&dlq_limit);
-            assert_eq!(dlq_limit.release_from(), None);
-            assert_eq!(count(&mut dlq_limit, error_type, 1), Some(error_type));
+            let mut counts = DlqLimit::default();
+            assert_eq!(count(&mut counts, error_type, 2), None);
+            let mut counts = restart(&counts);
+            assert_eq!(counts.release_from(), None);
+            assert_eq!(count(&mut counts, error_type, 1), Some(error_type));
         }
-        let mut dlq_limit = restart(&DlqLimit {
+        let mut counts = restart(&DlqLimit {
             counts: BTreeMap::from([(ErrorType::GivenUp, u32::MAX)]),
             release_from: Some(i64::MAX - 1),
         });
-        dlq_limit.count(ErrorType::GivenUp);
-        assert_eq!(dlq_limit.exceeded(u32::MAX), Some(ErrorType::GivenUp));
-        assert_eq!(dlq_limit.release_from(), Some(i64::MAX - 1));
+        counts.count(ErrorType::GivenUp);
+        assert_eq!(counts.exceeded(u32::MAX), Some(ErrorType::GivenUp));
+        assert_eq!(counts.release_from(), Some(i64::MAX - 1));
     }
 
     #[test]
-    fn what_no_guard_has_written_is_not_read() {
+    fn malformed_bytes_are_refused() {
         for bytes in [&[][..], &[200, 1, 0], &[1], &[1, 1], &[1, 0xff, 0xff, 0xff, 0xff, 0xff, 0]] {
             assert_eq!(DlqLimit::read(&mut Unpacker::new(bytes)), None, "{bytes:?}");
         }

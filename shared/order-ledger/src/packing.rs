@@ -1,13 +1,12 @@
-//! Packs whole numbers densely, for what has to travel in a small space beside a committed offset.
+//! Dense encoding of whole numbers, for the small space beside a committed offset.
 //!
-//! Three codes: varints ([LEB128](https://en.wikipedia.org/wiki/LEB128)) for single numbers, a fixed number of bits for
-//! lists of small numbers, and [Rice codes](https://en.wikipedia.org/wiki/Golomb_coding) for the gaps of a rising
-//! sequence. Rice codes are used for their bound: `n` gaps that add up to `t` never take more than
-//! [`rice_bytes_max`], however they are spread, and take little when they are small.
+//! There are three codes: varints ([LEB128](https://en.wikipedia.org/wiki/LEB128)) for single numbers, a fixed number of
+//! bits for lists of small numbers, and [Rice codes](https://en.wikipedia.org/wiki/Golomb_coding) for the gaps of an
+//! ascending sequence. Rice codes have a bound: `n` gaps with the sum `t` never take more than [`rice_bytes_max`],
+//! however they are distributed.
 
-/// Bits in a byte.
 const BYTE_BITS: usize = 8;
-/// The largest parameter of a Rice code; with it any gap has a quotient of 0 or 1.
+/// The largest parameter of a Rice code. With it every gap has a quotient of 0 or 1.
 const RICE_PARAMETER_MAX: u8 = 63;
 
 /// Appends `value` as a varint: seven bits a byte, lowest first.
@@ -20,15 +19,15 @@ pub fn write_varint(value: impl Into<u128>, into: &mut Vec<u8>) {
     into.push(rest.to_le_bytes()[0]);
 }
 
-/// Returns how many bytes a varint of a number below 2<sup>`bits`</sup> takes at most.
+/// Returns the size in bytes of the longest varint of a number below 2<sup>`bits`</sup>.
 pub const fn varint_bytes_max(bits: usize) -> usize {
     let bytes = bits.div_ceil(7);
     if bytes == 0 { 1 } else { bytes }
 }
 
-/// Appends the gaps of a rising sequence as Rice codes, with whichever parameter makes them shortest.
+/// Appends the gaps of an ascending sequence as Rice codes, with the parameter that makes them shortest.
 ///
-/// The number of gaps is not written; without gaps nothing is.
+/// The number of gaps is not written. For no gaps nothing is written.
 pub fn write_rice(gaps: &[u64], into: &mut Vec<u8>) {
     if gaps.is_empty() {
         return;
@@ -45,20 +44,20 @@ pub fn write_rice(gaps: &[u64], into: &mut Vec<u8>) {
     }
 }
 
-/// Returns how many bytes [`write_rice`] takes at most for `count` gaps that add up to at most `total`.
+/// Returns the most bytes that [`write_rice`] appends for `count` gaps whose sum is at most `total`.
 ///
-/// It is the size with one particular parameter, which the best one cannot exceed; any below 32 gives a true bound.
+/// It is the worst size with `parameter`, which must be below 32; the best parameter never takes more.
 pub const fn rice_bytes_max(count: usize, total: usize, parameter: usize) -> usize {
     if count == 0 {
         return 0;
     }
-    // Each gap costs a stop bit and the remainder, and together they cost at most this many bits of quotients.
+    // Each gap takes a stop bit and a remainder. All quotients together take at most this many bits.
     let quotients = total >> parameter;
     1 + (count * (1 + parameter) + quotients).div_ceil(BYTE_BITS)
 }
 
-/// Returns how many gaps that add up to at most `total` fit in `bits` of Rice codes, whatever they are, where each takes
-/// `bits_beside` more of them.
+/// Returns how many gaps always fit in `bits` bits as Rice codes, if their sum is at most `total` and each takes
+/// `bits_beside` bits besides.
 pub const fn rice_count_max(bits: usize, total: usize, bits_beside: usize) -> usize {
     let mut count_max = 0;
     let mut parameter = 0;
@@ -78,7 +77,7 @@ fn best_rice_parameter(gaps: &[u64]) -> u8 {
             .map(|gap| u128::from(gap >> parameter) + 1 + u128::from(*parameter))
             .sum::<u128>()
     };
-    // With a larger parameter no gap has a quotient, and each costs more.
+    // With a larger parameter every quotient is 0, and each remainder takes more bits.
     let widest = gaps.iter().copied().max().map_or(0, bit_width);
     (0..=widest.min(RICE_PARAMETER_MAX)).min_by_key(bits).unwrap_or_default()
 }
@@ -97,11 +96,11 @@ pub fn bit_width(value: u64) -> u8 {
     bits.to_le_bytes()[0]
 }
 
-/// Appends bits, first bit highest; the last byte is filled up with zeros.
+/// Appends bits, highest first. The last byte is padded with zeros.
 #[derive(Debug)]
 struct BitWriter<'a> {
     bytes: &'a mut Vec<u8>,
-    /// The next bit's place in the last byte; 0 if a new byte has to be begun.
+    /// The mask of the next bit in the last byte; 0 if that byte is full.
     place: u8,
 }
 
@@ -128,7 +127,7 @@ impl<'a> BitWriter<'a> {
     }
 }
 
-/// The unread rest of packed bytes. What cannot be read is `None`: the bytes were cut off or are not what was written.
+/// Reads packed bytes from the front. Every method returns `None` if the bytes are cut off or malformed.
 #[derive(Clone, Debug)]
 pub struct Unpacker<'a> {
     rest: &'a [u8],
@@ -180,7 +179,7 @@ impl<'a> Unpacker<'a> {
             return Some(Vec::new());
         }
         let [parameter] = self.array()?;
-        // Every gap takes at least one bit: a count beyond that is none, and must not be allocated for.
+        // Every gap takes at least one bit. A higher count is refused before anything is allocated for it.
         if parameter > RICE_PARAMETER_MAX || count.div_ceil(BYTE_BITS) > self.rest.len() {
             return None;
         }
@@ -282,7 +281,7 @@ mod tests {
         }
 
         #[test]
-        fn gaps_take_no_more_than_the_bound_however_they_are_spread(
+        fn gaps_take_no_more_than_the_bound_however_they_are_distributed(
             cuts in proptest::collection::vec(0_usize..3_000_000, 1..60),
             clustered: bool,
             parameter in 0_usize..30,
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn varints_take_as_many_bytes_as_they_are_said_to() {
+    fn varints_take_the_predicted_number_of_bytes() {
         for (value, bytes) in
             [(0, 1), (0x7f, 1), (0x80, 2), (u128::from(u64::MAX), 10), (u128::MAX, 19)]
         {
@@ -356,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_cannot_be_there_is_refused_before_anything_is_allocated() {
+    fn an_impossible_count_is_refused_before_anything_is_allocated() {
         assert_eq!(Unpacker::new(&[0, 0]).rice(usize::MAX), None);
         assert_eq!(Unpacker::new(&[0, 0]).fixed(usize::MAX, 3), None);
         assert_eq!(Unpacker::new(&[64, 0]).rice(1), None);

@@ -1,68 +1,67 @@
 //! Recognises records that their producer sent twice.
 //!
-//! Orders are not written idempotently: a producer that gets no answer sends the same batch again, and both may be in
-//! the log. A producer stamps its records with an id of its own and a rising sequence, has one request in flight, and
-//! sends nothing newer before the repeat. So in offset order a record is a repeat exactly if its sequence is not above
-//! the last one of its producer. Each of a producer's records is judged once, in offset order, when it is dispatched.
+//! Orders are not written by Kafka's idempotent producer. A producer that gets no response sends the same batch again,
+//! and the log may then hold it twice. A producer stamps its records with its id and an ascending sequence, has one
+//! request in flight, and sends no newer record before the repeat. So in offset order a record is a repeat exactly if
+//! its sequence is not above the last one of its producer. Each record is judged once, in offset order, when it is
+//! dispatched.
 
 use dead_letter::stamp::{PRODUCER_ID_HEADER, SEQUENCE_HEADER};
 
 use crate::packing::{Unpacker, varint_bytes_max, write_varint};
 
-/// How many producers are remembered; one that comes back after as many others is taken for new.
-///
-/// Forgetting one can let a repeat through, never lose an order.
+/// How many producers are remembered. A producer that returns after as many others counts as new: then a repeat may be
+/// processed, but no order is lost.
 pub const PRODUCERS_MAX: usize = 24;
 
-/// Bits of a sequence. A producer has stamped 34 thousand million records before they run out.
+/// Bits of a sequence: enough for 34 thousand million records of one producer.
 const SEQUENCE_BITS: usize = 35;
 
-/// What a producer stamped a record with: its id, and a sequence that rises with each of its records.
+/// A producer's id and the sequence of one of its records, ascending from record to record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp<'a> {
     producer_id: &'a [u8],
     sequence: u64,
 }
 
-/// Whether a record was there before.
+/// Whether a record is a repeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// It is its producer's next one.
+    /// Its producer sends it for the first time.
     Fresh,
     /// Its producer sent it before.
     Repeat,
 }
 
-/// The producers seen latest on a partition, with the last sequence of each.
+/// The latest producers on a partition, with the last sequence of each.
 #[derive(Clone, Debug, Default)]
 pub struct ProducerTable {
-    /// The one seen last first.
+    /// The latest first.
     producers: Vec<Producer>,
-    /// The id that the first producer's hash is of, once it was seen: most records come from the same producer as the one
-    /// before.
+    /// The id of the first producer; empty after a restore. Most records are from the same producer as the one before,
+    /// so they need no hash.
     first_id: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Producer {
     id_hash: u64,
-    /// The lowest sequence that is no repeat: one more than the last one seen.
+    /// One more than the last sequence: the lowest one that is not a repeat.
     fresh_from: u64,
 }
 
 impl<'a> Stamp<'a> {
-    /// Returns the stamp of the producer's record number `sequence`; `None` for an empty id or a sequence of
-    /// 2<sup>35</sup> or more.
+    /// Returns the stamp of a record; `None` for an empty id or a sequence of 2<sup>35</sup> or more.
     #[inline]
     pub fn new(producer_id: &'a [u8], sequence: u64) -> Option<Self> {
         let is_valid = !producer_id.is_empty() && sequence >> SEQUENCE_BITS == 0;
         is_valid.then_some(Self { producer_id, sequence })
     }
 
-    /// Returns the stamp among a record's headers.
+    /// Reads the stamp from a record's headers.
     ///
-    /// `None` if there is none, or none that can be relied on: both headers have to be there once, with an id and a
-    /// sequence in them. Such a record is taken as it comes.
+    /// `None` unless each of the two headers occurs once, with a valid id and sequence. A record without a stamp is never
+    /// a repeat.
     #[inline]
     pub fn of(headers: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Option<Self> {
         let (mut producer_id, mut sequence) = (None, None);
@@ -100,7 +99,7 @@ fn parse_sequence(text: &[u8]) -> Option<u64> {
 }
 
 impl ProducerTable {
-    /// Judges a record, and remembers it. Has to be called once for each record, in offset order.
+    /// Judges a record and remembers its sequence. Call it once for each record, in offset order.
     #[inline]
     pub fn judge(&mut self, stamp: &Stamp<'_>) -> Judgement {
         if self.producers.is_empty() || self.first_id != stamp.producer_id {
@@ -114,7 +113,7 @@ impl ProducerTable {
         Judgement::Fresh
     }
 
-    /// Makes the producer the first one, in place of the one seen longest ago if it is new.
+    /// Moves the producer to the front. A new one replaces the oldest if the table is full.
     #[cold]
     fn bring_to_front(&mut self, producer_id: &[u8]) {
         let id_hash = hash(producer_id);
@@ -135,7 +134,7 @@ impl ProducerTable {
     pub(crate) const BYTES_MAX: usize =
         varint_bytes_max(7) + PRODUCERS_MAX * (size_of::<u64>() + varint_bytes_max(SEQUENCE_BITS));
 
-    /// Appends the producers, the one seen last first.
+    /// Appends the producers, the latest first.
     pub(crate) fn write(&self, into: &mut Vec<u8>) {
         write_varint(u64::try_from(self.producers.len()).unwrap_or(u64::MAX), into);
         for producer in &self.producers {
@@ -144,7 +143,7 @@ impl ProducerTable {
         }
     }
 
-    /// Reads what [`Self::write`] wrote; `None` if it did not.
+    /// Reads the form that [`Self::write`] appends; `None` for any other bytes.
     pub(crate) fn read(from: &mut Unpacker<'_>) -> Option<Self> {
         let count: usize = from.varint()?;
         let mut producers: Vec<Producer> = Vec::new();
@@ -171,8 +170,8 @@ impl PartialEq for ProducerTable {
 
 impl Eq for ProducerTable {}
 
-/// The 64-bit [FNV-1a](https://en.wikipedia.org/wiki/Fowler%E2%80%93Noll%E2%80%93Vo_hash_function) hash; it is kept in
-/// checkpoints.
+/// Returns the 64-bit [FNV-1a](https://en.wikipedia.org/wiki/Fowler%E2%80%93Noll%E2%80%93Vo_hash_function) hash, which
+/// checkpoints store.
 fn hash(bytes: &[u8]) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
@@ -221,12 +220,12 @@ mod tests {
     }
 
     #[test]
-    fn the_producer_not_seen_for_longest_is_forgotten_first() {
+    fn the_producer_that_was_silent_longest_is_forgotten_first() {
         let mut table = ProducerTable::default();
         for producer in 0..PRODUCERS_MAX {
             judge(&mut table, &producer.to_string(), 5);
         }
-        judge(&mut table, "0", 5); // A repeat, but seen: producer 1 is the oldest.
+        judge(&mut table, "0", 5); // A repeat makes its producer the latest: producer 1 is the oldest.
         assert_eq!(judge(&mut table, "new", 5), Judgement::Fresh);
         for producer in (2..PRODUCERS_MAX).chain([0]) {
             assert_eq!(
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_stamp_counts() {
+    fn a_stamp_needs_both_headers_once_and_valid() {
         type Headers<'a> = &'a [(&'a [u8], Option<&'a [u8]>)];
         let id: (&[u8], Option<&[u8]>) = (b"producer-id", Some(b"a"));
         let seven: (&[u8], Option<&[u8]>) = (b"sequence", Some(b"7"));
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_nobody_wrote_are_refused() {
+    fn malformed_tables_are_refused() {
         let entry = |byte: u8| [[byte; 8].as_slice(), &[3]].concat();
         let twice = [&[2], entry(1).as_slice(), &entry(1)].concat();
         let too_many: Vec<u8> = [25].into_iter().chain((0..25).flat_map(entry)).collect();
@@ -307,7 +306,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_order_counts_once_wherever_the_table_was_restored(
-            // Each producer sends batches that rise, and repeats some right away, as one request in flight allows.
+            // Each producer sends batches in ascending order. With one request in flight, only the last can be repeated.
             batches in proptest::collection::vec((0_usize..20, 1_u64..5, 0_usize..3), 1..80),
             restarts in proptest::collection::vec(any::<bool>(), 80),
         ) {

@@ -1,45 +1,44 @@
-//! Where a partition starts: what its committed offset, its checkpoint and its log say together.
+//! Where a partition resumes, by its committed offset, its checkpoint and its log.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use uuid::Uuid;
 
-use crate::checkpoint::{Capacity, CheckpointError};
-use crate::checkpoint::{Discarded, PartitionState, Restored};
+use crate::checkpoint::{Capacity, CheckpointError, Discarded, PartitionState, Restored};
 
-/// What the cluster says about a partition.
+/// A partition's commit and log, as the cluster describes them.
 #[derive(Debug)]
 pub struct PartitionInfo<'a> {
-    /// The id of its topic.
+    /// The id of the partition's topic.
     pub topic_id: Uuid,
-    /// What the group has committed, if anything.
+    /// The group's commit, if there is one.
     pub committed: Option<Committed<'a>>,
-    /// Ids that the topic is known to have had before it was deleted.
+    /// Topic ids of deleted topics of the same name, as far as they are known.
     pub deleted_ids: &'a BTreeSet<Uuid>,
-    /// The first offset that is still in the log.
+    /// The log start offset.
     pub log_start: i64,
-    /// The last stable offset.
+    /// The last stable offset, up to which a `read_committed` consumer reads.
     pub log_end: i64,
 }
 
-/// What a group has committed for one partition.
+/// A group's commit for one partition.
 #[derive(Clone, Copy, Debug)]
 pub struct Committed<'a> {
     /// The offset of the next record to process.
     pub offset: i64,
-    /// What was committed beside it; empty where the committer kept nothing.
+    /// The metadata of the commit: a checkpoint, or what another client committed; often empty.
     pub metadata: &'a str,
 }
 
-/// Where a group without committed offsets starts.
+/// Where a group without a committed offset begins (`AUTO_OFFSET_RESET`, as Kafka's `auto.offset.reset`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetReset {
-    /// At the first record that is still in the log.
+    /// At the log start offset.
     Earliest,
-    /// After the last record.
+    /// At the end of the log.
     Latest,
-    /// Nowhere: the start fails.
+    /// Nowhere: resuming fails.
     None,
 }
 
@@ -53,14 +52,14 @@ impl fmt::Display for OffsetReset {
     }
 }
 
-/// What happens to a checkpoint that cannot be used: it cannot be read, or belongs to another topic of that name.
+/// What to do about a checkpoint that cannot be read or belongs to another topic of that name (`CHECKPOINT_ON_MISMATCH`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnMismatch {
-    /// Its partition is not worked on until an operator has decided.
+    /// Do not process its partition until an operator has decided.
     Stop,
-    /// The numbers of its partition start again from nothing.
+    /// Begin the partition's numbers at zero.
     Reset,
-    /// The process ends.
+    /// End the process.
     Fail,
 }
 
@@ -74,43 +73,43 @@ impl fmt::Display for OnMismatch {
     }
 }
 
-/// What the settings say about starting.
+/// The settings for resuming.
 #[derive(Clone, Copy, Debug)]
 pub struct ResumePolicy {
-    /// Where to start without a committed offset.
+    /// Where to begin without a committed offset.
     pub offset_reset: OffsetReset,
-    /// What to do about a checkpoint that cannot be used.
+    /// What to do about an unusable checkpoint.
     pub on_mismatch: OnMismatch,
-    /// Room for checkpoints.
+    /// The size limit of checkpoints.
     pub capacity: Capacity,
 }
 
-/// Where a partition starts, and with what.
+/// Where a partition resumes, and its state there.
 #[derive(Debug)]
 pub struct ResumePoint {
-    /// The offset that reading begins at.
+    /// The offset of the first record to read.
     pub position: i64,
-    /// The numbers to go on with.
+    /// The restored or empty state.
     pub state: PartitionState,
-    /// Whether the group has not committed this start yet.
+    /// Whether the state differs from the group's commit, so that it should be committed at once.
     pub commit_at_once: bool,
-    /// What an operator should know about it.
+    /// A warning for the operator.
     pub remark: Option<String>,
-    /// Whether there were numbers that could not be gone on with.
+    /// Whether committed numbers were discarded.
     pub is_reset: bool,
-    /// How many offsets are gone that were not processed.
+    /// How many offsets were deleted from the log before they were processed.
     pub skipped: u64,
 }
 
-/// Why a partition cannot start.
+/// Why a partition cannot resume.
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError {
-    /// There is nothing to go on from, and the settings forbid to choose.
+    /// The group has no committed offset, and the settings name no offset to begin at.
     #[error("the group has no committed offset in the topic, and AUTO_OFFSET_RESET is none")]
     NoOffset,
-    /// The checkpoint was written by something this version does not understand, or is damaged.
+    /// The checkpoint is damaged or of an unknown version.
     #[error(
-        "the checkpoint beside committed offset {offset} cannot be used; CHECKPOINT_ON_MISMATCH=reset gives its numbers up"
+        "the checkpoint of committed offset {offset} cannot be used; CHECKPOINT_ON_MISMATCH=reset discards its numbers"
     )]
     Checkpoint {
         /// The committed offset.
@@ -119,7 +118,7 @@ pub enum ResumeError {
         #[source]
         source: CheckpointError,
     },
-    /// Offset and checkpoint belong to another topic of that name.
+    /// The commit belongs to another topic of that name.
     #[error(
         "committed offset {offset} belongs to another topic: the checkpoint names topic id {found}, and the topic has \
          {assigned}. It was mirrored, restored from a backup, or created anew. CHECKPOINT_ON_MISMATCH=reset starts over \
@@ -131,15 +130,15 @@ pub enum ResumeError {
         offset: i64,
         /// The topic id in the checkpoint.
         found: Uuid,
-        /// The id of the topic as it is.
+        /// The id of the current topic.
         assigned: Uuid,
     },
 }
 
-/// Returns what a group's checkpoint says of a partition, for those who only look at it.
+/// Returns the committed state of a partition, for readers that do not process it.
 ///
 /// # Errors
-/// When it cannot be used: its numbers are another topic's, or cannot be read.
+/// When the checkpoint belongs to another topic or cannot be read.
 pub fn read_committed(
     topic_id: Uuid,
     committed: Committed<'_>,
@@ -154,11 +153,12 @@ pub fn read_committed(
     }
 }
 
-/// Decides where a partition starts. State and position move together: numbers that belong to another log or another
-/// position are given up, with a remark that says so.
+/// Decides where a partition resumes. State and position belong together: numbers of another log or another position are
+/// discarded with a remark.
 ///
 /// # Errors
-/// Where going on would give up numbers that the settings do not allow to be given up.
+/// When the group has no committed offset and the settings give none, or when the settings do not allow to discard the
+/// numbers of an unusable checkpoint.
 pub fn resolve(
     found: &PartitionInfo<'_>,
     policy: &ResumePolicy,
@@ -182,7 +182,7 @@ pub fn resolve(
                 state,
                 commit_at_once: true,
                 remark: Some(format!(
-                    "{error}; its numbers are given up, as CHECKPOINT_ON_MISMATCH=reset says"
+                    "{error}; its numbers are discarded (CHECKPOINT_ON_MISMATCH=reset)"
                 )),
                 is_reset: true,
                 skipped: 0,
@@ -203,7 +203,7 @@ pub fn resolve(
     if committed.offset > found.log_end || state.dispatch_frontier() > found.log_end {
         let end = found.log_end;
         remark = Some(format!(
-            "the log ends at {end}, before what was processed: it was truncated, the numbers start over"
+            "the log was truncated: it ends at {end}, below the processed records, so the numbers begin at zero"
         ));
         state = PartitionState::empty(found.topic_id, end, policy.capacity);
         is_reset = true;
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_an_offset_starts_where_the_settings_say_and_commits_that_at_once() {
+    fn a_group_without_an_offset_begins_where_the_settings_say_and_commits_at_once() {
         for (offset_reset, position) in [(OffsetReset::Earliest, 10), (OffsetReset::Latest, 20)] {
             let start =
                 resolve(&found(None, 10, 20), &ResumePolicy { offset_reset, ..POLICY }).unwrap();
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_goes_on_with_its_numbers() {
+    fn a_partition_resumes_with_the_numbers_of_its_checkpoint() {
         let committed = commit(&worked(TOPIC, 15));
         let start = resolve(&found(Some(&committed), 0, 20), &POLICY).unwrap();
         assert_eq!((start.position, start.state.aggregate().orders()), (15, 15));
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_that_a_tool_or_another_client_committed_starts_with_no_numbers() {
+    fn an_offset_that_a_tool_or_another_client_committed_has_no_numbers() {
         for (metadata, is_remarked) in [("", false), ("someone else's", true)] {
             let committed = Checkpoint { offset: 12, metadata: metadata.to_owned() };
             let start = resolve(&found(Some(&committed), 0, 20), &POLICY).unwrap();
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_kept_where_the_log_begins_later_than_they_reach() {
+    fn numbers_are_kept_when_the_log_start_has_passed_the_committed_offset() {
         let committed = commit(&worked(TOPIC, 5));
         let start = resolve(&found(Some(&committed), 8, 20), &POLICY).unwrap();
         assert_eq!((start.position, start.state.aggregate().orders()), (8, 5));
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_a_truncated_log_start_over_at_its_end() {
+    fn numbers_of_a_truncated_log_begin_at_zero_at_its_end() {
         let committed = commit(&worked(TOPIC, 15));
         let start = resolve(&found(Some(&committed), 0, 9), &POLICY).unwrap();
         assert_eq!((start.position, start.state.since()), (9, 9));
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_offset_of_a_deleted_topic_say_nothing_about_its_successor() {
+    fn the_commit_of_a_deleted_topic_is_not_used_for_its_successor() {
         let deleted_ids = BTreeSet::from([Uuid::from_u128(1)]);
         let committed = commit(&worked(Uuid::from_u128(1), 15));
         let found = PartitionInfo { deleted_ids: &deleted_ids, ..found(Some(&committed), 0, 20) };
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_of_another_topic_stops_the_start_unless_starting_over_is_accepted() {
+    fn an_offset_of_another_topic_is_an_error_unless_a_reset_is_configured() {
         let committed = commit(&worked(Uuid::from_u128(1), 15));
         let found = found(Some(&committed), 0, 20);
         for on_mismatch in [OnMismatch::Stop, OnMismatch::Fail] {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_checkpoint_stops_the_start_unless_its_loss_is_accepted() {
+    fn a_damaged_checkpoint_is_an_error_unless_a_reset_is_configured() {
         let mut committed = commit(&worked(TOPIC, 15));
         let last = committed.metadata.pop().unwrap();
         committed.metadata.push(if last == 'A' { 'E' } else { 'A' });

@@ -1,11 +1,10 @@
-//! Amounts in millionths of the currency's unit, added up exactly.
+//! Amounts of money in millionths of the currency's unit, added exactly.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 
-/// Millionths in a unit.
 const PER_UNIT: u128 = 1_000_000;
-/// 1,000,000 = 15,625 × 2<sup>6</sup>: what a price's significand is multiplied by, and what its exponent grows by.
+/// 1,000,000 = 15,625 × 2<sup>6</sup>: the price's significand is multiplied by the one, its exponent raised by the other.
 const ODD_FACTOR: i64 = 15_625;
 const EVEN_FACTOR_BITS: i32 = 6;
 
@@ -16,16 +15,15 @@ const EVEN_FACTOR_BITS: i32 = 6;
 pub struct Micros(i128);
 
 impl Micros {
-    /// Returns a price in millionths, rounded half to even.
+    /// Returns a price in millionths, rounded half to even. The price must be finite and at most 10<sup>12</sup>.
     ///
-    /// The product of the price's 24 significant bits and the 14 of 15,625 is exact in an integer; what remains of the
-    /// exponent shifts it. The price has to be finite and at most 10<sup>12</sup>, so that the result is below
-    /// 2<sup>60</sup>.
+    /// The product of the price's significand (24 bits) and 15,625 (14 bits) is exact in an integer. The rest of the
+    /// exponent shifts it. The result is below 2<sup>60</sup>.
     #[inline]
     pub fn of_price(price: f32) -> Self {
         const FRACTION_BITS: u32 = f32::MANTISSA_DIGITS - 1;
         const FRACTION_MASK: u32 = (1 << FRACTION_BITS) - 1;
-        // The exponent field of a number whose significand is a whole number of units.
+        // The exponent field of a float whose significand counts whole units.
         const UNIT_EXPONENT: i32 = 150;
 
         let bits = price.to_bits();
@@ -64,9 +62,9 @@ impl Micros {
         Some(Self(quotient + i128::from(rounds_up)))
     }
 
-    /// Returns the number nearest to the amount in units, for gauges and JSON numbers.
+    /// Returns the amount in units as the nearest float, for gauges and JSON numbers.
     pub fn as_f64(self) -> f64 {
-        // The text is exact, and parsing rounds only once. It is always a number.
+        // The text is exact, so parsing it rounds only once.
         self.to_string().parse().unwrap_or(f64::NAN)
     }
 
@@ -79,7 +77,7 @@ impl Micros {
     }
 }
 
-/// Returns `value` / 2<sup>`shift`</sup>, rounded half to even; `value` is neither negative nor 2<sup>62</sup> or more.
+/// Returns `value` / 2<sup>`shift`</sup>, rounded half to even; `value` is at least 0 and below 2<sup>62</sup>.
 #[inline]
 fn round_half_even(value: i64, shift: u32) -> i64 {
     if shift > 62 {
@@ -131,8 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// Rounds price × 10⁶ by comparing fractions digit by digit: the decimal expansion of a float is finite, and 160
-    /// places hold any of them.
+    /// Rounds price × 10⁶ by comparing decimal digits. 160 places hold the decimal expansion of any `f32`.
     fn by_long_decimals(price: f32) -> i128 {
         let text = format!("{price:.160}");
         let (whole, places) = text.split_once('.').unwrap();
@@ -199,7 +196,7 @@ mod tests {
         }
 
         #[test]
-        fn an_average_is_never_further_off_than_half_a_millionth(
+        fn an_average_is_off_by_half_a_millionth_at_most(
             amount in -(1_i128 << 100)..(1_i128 << 100),
             count in 1_u64..,
         ) {
@@ -229,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_average() {
+    fn averages_round_half_to_even_and_need_a_count() {
         assert_eq!(Micros(5).divided_by(0), None);
         assert_eq!(Micros(5).divided_by(2), Some(Micros(2)));
         assert_eq!(Micros(7).divided_by(2), Some(Micros(4)));

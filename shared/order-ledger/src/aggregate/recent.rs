@@ -1,22 +1,22 @@
 //! The prices of the latest orders.
 
+use super::micros::Micros;
+use super::price_bits::PriceBits;
 use crate::packing::{Unpacker, rice_bytes_max, varint_bytes_max, write_rice, write_varint};
-
-use super::{Micros, PriceBits};
 
 /// How many orders count as recent.
 pub const RECENT_MAX: usize = 100;
 
-/// Bits of a timestamp, which last until the year 2109.
+/// Bits of a timestamp in milliseconds: they last until the year 2109.
 const TIMESTAMP_BITS: usize = 42;
 const TIMESTAMP_MAX: i64 = (1 << TIMESTAMP_BITS) - 1;
 
-/// How many sales are collected before all but the recent ones are dropped. Sorting each one in would cost a multiple of
-/// that: at full speed hundreds have the same millisecond, and arrive in any order of places.
+/// How many sales are collected before all but the recent ones are dropped. Inserting each in its place would cost several
+/// times as much: at full speed hundreds of orders have the same millisecond.
 const COLLECTED_MAX: usize = 4 * RECENT_MAX;
 
-/// An order's place among the others: by time, and within a millisecond by a scramble of the price. Which orders are
-/// recent then depends on no order of completion, and neither high nor low prices are favoured.
+/// An order's rank: by time, and within a millisecond by scrambled price. So the set of recent orders does not depend on
+/// the order of completion, and favours neither high nor low prices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Sale {
     timestamp_ms: u64,
@@ -25,7 +25,7 @@ pub(super) struct Sale {
 }
 
 impl Sale {
-    /// Timestamps before 1970 or beyond [`TIMESTAMP_MAX`] count as those: only their place matters, and they have to fit.
+    /// Clamps the timestamp to the range from 1970 to [`TIMESTAMP_MAX`], which fits in a checkpoint.
     #[inline]
     pub(super) fn new(timestamp_ms: i64, price: PriceBits) -> Self {
         let timestamp_ms = timestamp_ms.clamp(0, TIMESTAMP_MAX).cast_unsigned();
@@ -33,8 +33,8 @@ impl Sale {
     }
 }
 
-/// Maps prices to numbers without any order among them. Two prices never share a number, because every step can be
-/// undone: equal places are equal sales.
+/// Maps prices to numbers that are not in their order. Every step is invertible, so different prices have different
+/// numbers.
 #[inline]
 fn scramble(price: PriceBits) -> u32 {
     let mixed = (price.0 ^ (price.0 >> 16)).wrapping_mul(0x9e37_79b1);
@@ -44,14 +44,14 @@ fn scramble(price: PriceBits) -> u32 {
 /// The largest sales, at most [`RECENT_MAX`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct RecentPrices {
-    /// Any order; the largest ones among them count.
+    /// In any order; the largest ones count.
     collected: Vec<Sale>,
-    /// The smallest sale that can still be one of the largest.
+    /// Sales up to this one are too early to count.
     smallest: Option<Sale>,
 }
 
 impl RecentPrices {
-    /// Puts a sale among the recent ones, unless all of them are later.
+    /// Adds a sale, unless [`RECENT_MAX`] others are later.
     #[inline]
     pub(super) fn insert(&mut self, sale: Sale) {
         if self.smallest.is_some_and(|smallest| sale <= smallest) {
@@ -71,7 +71,7 @@ impl RecentPrices {
         self.collected.truncate(RECENT_MAX);
     }
 
-    /// Returns the recent sales, rising.
+    /// Returns the recent sales in ascending order.
     pub(super) fn sales(&self) -> Vec<Sale> {
         let mut sales = self.collected.clone();
         sales.sort_unstable();
@@ -89,7 +89,7 @@ impl RecentPrices {
         prices.fold(Micros::default(), |sum, price| sum + price).divided_by(count)
     }
 
-    /// The most bytes that [`Self::write`] appends: a count, the first timestamp, the gaps to the others, the prices.
+    /// The most bytes that [`Self::write`] appends: count, first timestamp, gaps to the next ones, prices.
     pub(super) const BYTES_MAX: usize = varint_bytes_max(7)
         + varint_bytes_max(TIMESTAMP_BITS)
         + rice_bytes_max(RECENT_MAX - 1, (1 << TIMESTAMP_BITS) - 1, 35)

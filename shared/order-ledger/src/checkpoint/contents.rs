@@ -1,4 +1,4 @@
-//! What a checkpoint holds, and its form.
+//! The contents of a checkpoint, and their encoding.
 
 use std::collections::BTreeMap;
 
@@ -7,50 +7,88 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dead_letter::ErrorType;
 use uuid::Uuid;
 
-use super::{CHECKSUM_BYTES, Capacity, Checkpoint, CheckpointError, DoesNotFit, PREFIX, VERSION};
+use super::capacity::{CHECKSUM_BYTES, Capacity, PREFIX, VERSION};
 use crate::aggregate::Aggregate;
 use crate::completion::CompletionTracker;
 use crate::dlq_limit::DlqLimit;
 use crate::packing::{Unpacker, bit_width, varint_bytes_max, write_fixed, write_varint};
 use crate::producer_table::ProducerTable;
 
-/// More attempts at one record are not told apart.
+/// A higher number of attempts at a record is written as this one.
 const ATTEMPTS_MAX: u32 = 255;
 
-/// The reasons that are written, by their numbers from 1. Any other is found again by reading the record.
+/// The reasons that are written, numbered from 1. Any other reason is found again by reading the record.
 const REASONS: [ErrorType; 4] =
     [ErrorType::Rejected, ErrorType::RetriesExhausted, ErrorType::Simulated, ErrorType::Panic];
 
-/// What a checkpoint holds.
+/// An offset and the metadata to commit with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The offset to commit.
+    pub offset: i64,
+    /// The text to commit as the offset's metadata; see [`crate::checkpoint`] for its format.
+    pub metadata: String,
+}
+
+/// A checkpoint exceeds its size limit and must not be committed. The last committed one stays valid.
+///
+/// Causes: records were admitted outside the window, or the state was restored from a checkpoint with a higher limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the checkpoint takes {bytes} bytes of {bytes_max}")]
+pub struct DoesNotFit {
+    bytes: usize,
+    bytes_max: usize,
+}
+
+/// The committed metadata is a checkpoint that cannot be used. Processing without it would lose its numbers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    /// Another release wrote it.
+    #[error("the checkpoint has version {found}, and this release knows version {known}")]
+    UnknownVersion {
+        /// The version it has.
+        found: u64,
+        /// The version that this release reads.
+        known: u8,
+    },
+    /// The checksum does not match: the text was changed.
+    #[error("the checkpoint's checksum is wrong")]
+    Checksum,
+    /// A section does not follow the format of its version.
+    #[error("the checkpoint is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+/// The contents of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) topic_id: Uuid,
-    /// The first offset that the numbers are about.
+    /// The first offset that the numbers cover.
     pub(super) since: i64,
     pub(super) aggregate: Aggregate,
-    /// As of the dispatch frontier.
+    /// The producers up to the dispatch frontier.
     pub(super) producers: ProducerTable,
     pub(super) dlq_limit: DlqLimit,
-    /// Its marks are the doomed records: those that are to get a dead letter and no further attempt.
+    /// Its marks are the doomed records.
     pub(super) tracker: CompletionTracker,
-    /// Attempts made at incomplete records, where there were any.
+    /// The number of attempts at incomplete records, if not 0.
     pub(super) attempts: BTreeMap<i64, u32>,
-    /// Why records are doomed, as far as that is known.
+    /// Why records are doomed, as far as it is known.
     pub(super) reasons: BTreeMap<i64, ErrorType>,
 }
 
-/// What was found beside a committed offset.
+/// What the metadata of a committed offset is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
-    /// Something that is no checkpoint of ours.
+    /// Not a checkpoint.
     Foreign,
-    /// A checkpoint, and the offset it was written for.
+    /// A checkpoint, and the offset that it was written for.
     Checkpoint(Box<Contents>, i64),
 }
 
 impl Contents {
-    /// Returns the contents of a partition about which nothing is known, and whose work starts at `offset`.
+    /// Returns the contents of a partition whose records below `offset` are not counted.
     pub(super) fn empty(topic_id: Uuid, offset: i64) -> Self {
         Self {
             topic_id,
@@ -64,7 +102,6 @@ impl Contents {
         }
     }
 
-    /// Writes the checkpoint.
     pub(super) fn write(&self, capacity: &Capacity) -> Result<Checkpoint, DoesNotFit> {
         let bytes_max = capacity.bytes_max;
         let offset = self.tracker.committable();
@@ -87,10 +124,9 @@ impl Contents {
         Ok(Checkpoint { offset, metadata: format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)) })
     }
 
-    /// Appends the attempts at the lowest incomplete offsets, as many as fit, and returns how many bytes they take.
+    /// Appends the attempts at the lowest incomplete offsets, as many as fit in `room` bytes, and returns the bytes written.
     ///
-    /// The others start at 0 again after a restart. That costs a few attempts more at records that were going to be tried
-    /// again anyway, and no number but that of the retries can differ.
+    /// The others begin at 0 again after a restart. That costs a few more attempts, and changes no number but the retries.
     fn write_attempts(&self, room: usize, into: &mut Vec<u8>) -> usize {
         let attempts_at = |offset: &i64| {
             self.attempts.get(offset).map_or(0, |n| u64::from(*n.min(&ATTEMPTS_MAX)))
@@ -98,12 +134,12 @@ impl Contents {
         let last = self.attempts.last_key_value().map(|(offset, _)| *offset);
         let offsets = self.tracker.incomplete_offsets();
         let known = offsets.iter().take_while(|offset| Some(**offset) <= last);
-        // The reasons are at least a byte.
+        // The reasons take at least one byte.
         write_list(known.map(attempts_at).collect(), room.saturating_sub(1), into)
     }
 
-    /// Appends why the lowest doomed offsets are doomed, as many as fit. The letters of others name a lesser reason after
-    /// a restart.
+    /// Appends the reasons of the lowest doomed offsets, as many as fit in `room` bytes. After a restart the dead letters of
+    /// the others have a less specific reason.
     fn write_reasons(&self, room: usize, into: &mut Vec<u8>) {
         let number_at = |offset: &i64| {
             let reason = self.reasons.get(offset)?;
@@ -140,7 +176,7 @@ impl Contents {
     }
 }
 
-/// Appends small numbers, the first ones if not all fit in `room`, and returns how many bytes they take.
+/// Appends small numbers, as many as fit in `room` bytes, and returns the bytes written.
 fn write_list(mut numbers: Vec<u64>, room: usize, into: &mut Vec<u8>) -> usize {
     const HEADER_BYTES_MAX: usize = 1 + varint_bytes_max(21);
     let before = into.len();

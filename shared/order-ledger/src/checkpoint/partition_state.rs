@@ -1,4 +1,4 @@
-//! All that is known about one partition, and how a record changes it.
+//! A partition's state, and how a record changes it.
 //!
 //! ```text
 //!                       admit                        complete_order
@@ -6,17 +6,16 @@
 //!                        |         |   ^          |
 //!                        |         v   |          | complete_dead_letter
 //!                        |   record_attempts, doom +----------------> counted, complete
-//!                        |    (waits for its retry, or for its letter)
+//!                        |    (waits for its retry or its dead letter)
 //!                        +-----> Doomed              was doomed before a restart; complete_dead_letter follows
 //!                        +-----> Repeat              counted as a duplicate, complete
 //!                        +-----> Skip                counted earlier
 //! ```
 //!
-//! Counting and completing are one step, so at any moment the numbers are those of exactly the complete records:
-//! orders + dead letters + duplicates = records complete since the first offset covered. A checkpoint taken at any
-//! moment is consistent, and a restart from it repeats exactly what it does not count. A piece of the log that is no
-//! record, such as a damaged batch, counts as one dead letter at its first offset; its other offsets have no record once it
-//! does.
+//! Counting and completing are one step, so the numbers always cover exactly the complete records: orders + dead letters +
+//! duplicates = complete records since the first covered offset. Every checkpoint is consistent, and a restart from it
+//! repeats exactly the records that it does not count. An unreadable range of the log, such as a damaged batch, counts as
+//! one dead letter at its first offset. Its other offsets then count as offsets without a record.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -24,52 +23,52 @@ use std::ops::RangeInclusive;
 use dead_letter::{ErrorType, REPLAY_OF_HEADER};
 use uuid::Uuid;
 
-use super::contents::{self, Contents, Found};
-use super::{Capacity, Checkpoint, CheckpointError, DoesNotFit};
+use super::capacity::Capacity;
+use super::contents::{self, Checkpoint, CheckpointError, Contents, DoesNotFit, Found};
 use crate::aggregate::Aggregate;
 use crate::completion::Observed;
 use crate::dlq_limit::DlqLimit;
 use crate::producer_table::{Judgement, Stamp};
 
-/// What is to be done with a record that was read.
+/// What to do with a record that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It has to be processed. It stays incomplete until it is completed as an order or a dead letter.
+    /// Process it. It stays incomplete until it is completed as an order or a dead letter.
     Process {
-        /// The attempts that were already made at it, before a restart.
+        /// How many attempts were made at it before a restart.
         attempts: u32,
     },
-    /// It was doomed before a restart: it gets its dead letter, and no attempt.
+    /// Write its dead letter without an attempt: it was doomed before a restart.
     Doomed {
-        /// The attempts that were made at it.
+        /// How many attempts were made at it.
         attempts: u32,
-        /// Why it was doomed, if that is still known.
+        /// Why it was doomed, if the checkpoint kept the reason.
         reason: Option<ErrorType>,
     },
-    /// Its producer sent it before; it is counted and complete.
+    /// Nothing: its producer sent it before. It is counted as a duplicate and complete.
     Repeat,
-    /// It is complete already, or being processed.
+    /// Nothing: it is complete, or in processing.
     Skip,
 }
 
-/// Where a record stands, seen from outside.
+/// The state of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordState {
-    /// It is counted.
+    /// It is complete and counted, or the offset has no record.
     Complete,
-    /// It is being processed, waits, or is to be done again after a restart.
+    /// It is in processing, waits for a retry, or is to be repeated after a restart.
     Incomplete {
-        /// The attempts that were made at it.
+        /// How many attempts were made at it.
         attempts: u32,
     },
-    /// It is to get its dead letter, and no further attempt.
+    /// It gets a dead letter and no further attempt.
     Doomed {
-        /// The attempts that were made at it.
+        /// How many attempts were made at it.
         attempts: u32,
-        /// Why, if that is still known.
+        /// Why, if the checkpoint kept the reason.
         reason: Option<ErrorType>,
     },
-    /// Nothing has come to it yet.
+    /// It is above the position.
     NotRead,
 }
 
@@ -78,24 +77,24 @@ pub enum RecordState {
 pub enum Origin {
     /// A producer sent it.
     Produced,
-    /// It was a dead letter and was sent again.
+    /// An operator replayed it from the dead-letter topic.
     Replayed,
 }
 
 /// An order whose processing succeeded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CompletedOrder {
-    /// As of when it counts: the record's timestamp, in milliseconds since 1970.
+    /// The time at which it counts, in milliseconds since 1970: the record's timestamp, unless that is far in the future.
     pub timestamp_ms: i64,
-    /// The order's price; has to be a valid one.
+    /// The order's price, which must be valid.
     pub price: f32,
-    /// How many attempts it took, from 1.
+    /// The number of attempts, from 1.
     pub attempts: u32,
     /// Where the record came from.
     pub origin: Origin,
 }
 
-/// Progress and numbers of one partition.
+/// The completion of one partition's records, and their numbers.
 #[derive(Clone, Debug)]
 pub struct PartitionState {
     contents: Contents,
@@ -108,47 +107,47 @@ pub struct PartitionState {
 pub struct Restored {
     /// The state at the committed offset.
     pub state: PartitionState,
-    /// Why the state is an empty one, if it is.
+    /// Why the state is empty, if it is.
     pub discarded: Option<Discarded>,
 }
 
-/// Why there are no earlier numbers to go on with.
+/// Why the numbers begin at zero although an offset was committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discarded {
-    /// The offset was committed without metadata: by a tool, or by another client.
+    /// The offset was committed without metadata, by a tool or another client.
     NoMetadata,
-    /// The metadata is no checkpoint: another client of the group wrote it.
+    /// The metadata is not a checkpoint: another client committed it.
     Foreign,
     /// The checkpoint was written for another offset.
     OtherOffset {
-        /// The offset it was written for.
+        /// The offset that it was written for.
         found: i64,
-        /// The offset it was committed with.
+        /// The offset that it was committed with.
         committed: i64,
     },
-    /// The checkpoint is of another topic: the topic was created anew.
+    /// The checkpoint is of another topic of that name, such as one that was deleted.
     OtherTopic {
         /// The topic id in the checkpoint.
         found: Uuid,
-        /// The id of the topic as it is.
+        /// The id of the current topic.
         assigned: Uuid,
     },
 }
 
 impl PartitionState {
-    /// Returns the state of a partition that is worked on from `offset`, and about which nothing is known.
+    /// Returns the state of a partition that is processed from `offset` on, with all numbers at zero.
     pub fn empty(topic_id: Uuid, offset: i64, capacity: Capacity) -> Self {
         Self { contents: Contents::empty(topic_id, offset), capacity, revision: 0 }
     }
 
-    /// Returns the state that was committed, or an empty one at the committed offset if there is none to go on with.
+    /// Returns the committed state, or an empty one at the committed offset if the metadata is not its checkpoint.
     ///
-    /// The log has to be read from [`Self::committable`]. If the log ends below [`Self::dispatch_frontier`] it was cut
-    /// off, and the state must not be used.
+    /// The log has to be read from [`Self::committable`] on. If the log ends below [`Self::dispatch_frontier`], it was
+    /// truncated and the state must not be used.
     ///
     /// # Errors
-    /// A checkpoint of an unknown version, with a wrong checksum, or malformed: an operator has to decide whether its
-    /// numbers may be lost.
+    /// When the checkpoint has an unknown version or a wrong checksum, or is malformed. An operator has to decide whether
+    /// its numbers may be lost.
     pub fn restore(
         metadata: &str,
         topic_id: Uuid,
@@ -173,17 +172,16 @@ impl PartitionState {
         Ok(Restored { state, discarded: Some(discarded) })
     }
 
-    /// Returns whether the record at `offset` may be admitted; otherwise reading has to pause before it.
-    ///
-    /// Without that, a checkpoint could outgrow its room. Records that a restart repeats always may be.
+    /// Returns whether the record at `offset` may be admitted. Otherwise reading has to wait until records complete, because
+    /// the checkpoint might not fit. Records that a restart repeats may always be admitted.
     #[inline]
     pub fn has_room_for(&self, offset: i64) -> bool {
         self.contents.tracker.has_room_for(offset, self.capacity.window())
     }
 
-    /// Takes up a record that was read, in offset order, and returns what is to be done with it.
+    /// Admits a record that was read and returns what to do with it. Call it in offset order.
     ///
-    /// Without a stamp the record is taken as it comes.
+    /// A record without a stamp is never a repeat.
     #[inline]
     pub fn admit(&mut self, offset: i64, stamp: Option<Stamp<'_>>) -> Admission {
         let contents = &mut self.contents;
@@ -199,11 +197,11 @@ impl PartitionState {
                 }
                 0
             }
-            // It was judged when it was dispatched for the first time.
+            // It was judged when it was dispatched before the restart.
             Observed::Incomplete => {
-                let standing = self.record_state(offset);
+                let state = self.record_state(offset);
                 self.contents.tracker.begin(offset);
-                match standing {
+                match state {
                     RecordState::Doomed { attempts, reason } => {
                         return Admission::Doomed { attempts, reason };
                     }
@@ -217,25 +215,26 @@ impl PartitionState {
         Admission::Process { attempts }
     }
 
-    /// Takes up a piece of the log that is no record, in offset order, and returns the offset at which it counts as one,
-    /// with the attempts that were made there; `None` if all of it is complete already.
+    /// Admits an unreadable range of the log. Call it in offset order. Returns the offset at which the range counts as one
+    /// record, and the attempts made there; `None` if all of the range is complete.
     ///
-    /// Nothing behind it may be taken up before [`Self::complete_range`]: its other offsets are complete only then, because
-    /// there may be records to be read after a restart. There has to be room for the last one.
+    /// Admit no later record before [`Self::complete_range`]. Until then the range's other offsets are not complete: after a
+    /// restart they may be readable. The window must have room for the last one.
     pub fn admit_range(&mut self, offsets: RangeInclusive<i64>) -> Option<(i64, u32)> {
         let contents = &mut self.contents;
-        let offset = contents.tracker.first_open(offsets)?;
+        let offset = contents.tracker.first_not_dispatched(offsets)?;
         contents.tracker.begin(offset);
         self.revision += 1;
         Some((offset, contents.attempts.get(&offset).copied().unwrap_or(0)))
     }
 
-    /// Returns whether a piece of these offsets was admitted and is not complete.
+    /// Returns whether an admitted range of these offsets is incomplete.
     pub fn is_range_incomplete(&self, offsets: RangeInclusive<i64>) -> bool {
         self.contents.tracker.is_dispatched_within(offsets)
     }
 
-    /// Counts an admitted piece up to `last_offset` as one dead letter, as [`Self::complete_dead_letter`] does a record.
+    /// Counts an admitted range that ends at `last_offset` as one dead letter, as [`Self::complete_dead_letter`] does for a
+    /// record.
     pub fn complete_range(&mut self, offset: i64, last_offset: i64, attempts: u32) -> bool {
         let is_complete = self.complete_dead_letter(offset, attempts, Origin::Produced);
         if is_complete {
@@ -244,7 +243,7 @@ impl PartitionState {
         is_complete
     }
 
-    /// Counts an admitted record as a processed order, and returns whether it was incomplete; otherwise nothing changes.
+    /// Counts an admitted record as a processed order. Returns whether it was incomplete; if not, nothing changes.
     #[inline]
     pub fn complete_order(&mut self, offset: i64, order: CompletedOrder) -> bool {
         let is_complete = self.complete(offset, order.attempts, order.origin);
@@ -254,9 +253,10 @@ impl PartitionState {
         is_complete
     }
 
-    /// Counts an admitted record as a dead letter, and returns whether it was incomplete; otherwise nothing changes.
+    /// Counts an admitted record as a dead letter. Returns whether it was incomplete; if not, nothing changes.
     ///
-    /// The dead letter has to be written before. `attempts` is how many were made at the record, 0 if it was none to try.
+    /// Call it after the dead letter is written. `attempts` is the number of attempts at the record, 0 for one that could not
+    /// be decoded.
     pub fn complete_dead_letter(&mut self, offset: i64, attempts: u32, origin: Origin) -> bool {
         let is_complete = self.complete(offset, attempts, origin);
         if is_complete {
@@ -285,10 +285,10 @@ impl PartitionState {
         true
     }
 
-    /// Dooms an admitted record at which so many attempts were made: a checkpoint from here on names it, and whoever goes on
-    /// from that writes its dead letter and makes no attempt.
+    /// Dooms an admitted record after `attempts` attempts. Every later checkpoint names it, and a worker that restores one
+    /// writes the dead letter without an attempt.
     ///
-    /// Its dead letter must not be written before such a checkpoint is committed.
+    /// The dead letter must not be written before such a checkpoint is committed.
     pub fn doom(&mut self, offset: i64, attempts: u32, reason: ErrorType) {
         let contents = &mut self.contents;
         contents.tracker.mark(offset);
@@ -299,18 +299,18 @@ impl PartitionState {
         self.revision += 1;
     }
 
-    /// Returns what is counted of the dead letters since the last processed order.
+    /// Returns the count of dead letters since the last processed order.
     pub fn dlq_limit(&self) -> &DlqLimit {
         &self.contents.dlq_limit
     }
 
-    /// Counts a dead letter for [`Self::dlq_limit`]; to be called before the record is doomed, so that one commit has both.
+    /// Counts a dead letter for [`Self::dlq_limit`]. Call it before [`Self::doom`], so that one commit has both.
     pub fn count_dead_letter(&mut self, error_type: ErrorType) {
         self.contents.dlq_limit.count(error_type);
         self.revision += 1;
     }
 
-    /// Begins the count of dead letters anew, after a processed order or a release.
+    /// Clears the count of dead letters after a processed order or a release.
     #[inline]
     pub fn clear_dlq_limit(&mut self) {
         if self.contents.dlq_limit.clear() {
@@ -318,21 +318,21 @@ impl PartitionState {
         }
     }
 
-    /// Notes the offset of the actions topic from which a release of the partition counts.
+    /// Sets the offset of the actions topic from which a release of the partition counts.
     pub fn set_release_from(&mut self, offset: i64) {
         self.contents.dlq_limit.set_release_from(offset);
         self.revision += 1;
     }
 
-    /// Notes how many attempts were made at an admitted record that waits for its next one.
+    /// Stores the number of attempts at an admitted record that waits for its retry.
     pub fn record_attempts(&mut self, offset: i64, attempts: u32) {
         self.contents.attempts.insert(offset, attempts);
         self.revision += 1;
     }
 
-    /// Notes that everything below `next_offset` was read: what was not admitted does not exist, and counts as complete.
+    /// Notes that the log was read up to `next_offset`. Offsets below it that were not admitted hold no record.
     ///
-    /// Returns how many offsets that were incomplete before the restart are not in the log any more.
+    /// Returns how many offsets that were incomplete before a restart have no record in the log. They count as complete.
     pub fn advance_to(&mut self, next_offset: i64) -> usize {
         let contents = &mut self.contents;
         let before = contents.tracker.committable();
@@ -351,7 +351,7 @@ impl PartitionState {
         gone
     }
 
-    /// Returns where the record at `offset` stands.
+    /// Returns the state of the record at `offset`.
     #[inline]
     pub fn record_state(&self, offset: i64) -> RecordState {
         let contents = &self.contents;
@@ -369,22 +369,22 @@ impl PartitionState {
         }
     }
 
-    /// Returns the offset to commit: everything below it is complete.
+    /// Returns the offset to commit: all records below it are complete.
     pub fn committable(&self) -> i64 {
         self.contents.tracker.committable()
     }
 
-    /// Returns the offset from which on nothing was admitted yet.
+    /// Returns the offset after the highest one that was admitted.
     pub fn dispatch_frontier(&self) -> i64 {
         self.contents.tracker.frontier()
     }
 
-    /// Returns how many records are incomplete: being processed, waiting, or to be repeated after a restart.
+    /// Returns how many records are incomplete: in processing, waiting, or to be repeated after a restart.
     pub fn incomplete(&self) -> usize {
         self.contents.tracker.incomplete()
     }
 
-    /// Returns the id of the topic.
+    /// Returns the id of the partition's topic.
     pub fn topic_id(&self) -> Uuid {
         self.contents.topic_id
     }
@@ -399,26 +399,26 @@ impl PartitionState {
         &self.contents.aggregate
     }
 
-    /// Returns a number that is another one after everything that changes the checkpoint.
+    /// Returns a number that increases with every change of the checkpoint.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Returns what is to be committed.
+    /// Returns the checkpoint to commit.
     ///
     /// # Errors
-    /// The checkpoint outgrew its room because records were admitted without [`Self::has_room_for`], or because it was
-    /// restored from a larger one. It must not be committed then; once more records are complete it fits again.
+    /// When the checkpoint exceeds its size limit, because records were admitted without [`Self::has_room_for`] or the state
+    /// was restored from a larger one. It fits again once more records are complete.
     pub fn checkpoint(&self) -> Result<Checkpoint, DoesNotFit> {
         self.contents.write(&self.capacity)
     }
 }
 
 impl Origin {
-    /// The fewest headers that a replay has: whose it is, its count, and its stamp of two.
+    /// The fewest headers of a replay: the record that it replays, its count, and the two of its stamp.
     pub const REPLAY_HEADERS_MIN: usize = 4;
 
-    /// Returns where the record with these headers came from.
+    /// Returns the origin of the record with these headers.
     pub fn of<'a>(headers: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Self {
         let is_replay = headers.into_iter().any(|(name, _)| name == REPLAY_OF_HEADER.as_bytes());
         if is_replay { Self::Replayed } else { Self::Produced }
@@ -426,7 +426,7 @@ impl Origin {
 }
 
 impl Discarded {
-    /// Returns whether numbers may have been lost, so that somebody should hear of it.
+    /// Returns whether numbers may be lost, so that a warning is due.
     pub fn is_warning(self) -> bool {
         match self {
             Self::NoMetadata => false,

@@ -1,9 +1,9 @@
-//! The form in which incomplete offsets are written.
+//! The format of a completion map.
 //!
-//! A map covers the span from the committed offset, which is always incomplete itself, to the dispatch frontier:
+//! A map covers the offsets from the committed one, which is always incomplete, to the dispatch frontier:
 //!
 //! ```text
-//! span      varint   offsets from committed to frontier; 0 = nothing is incomplete, and the map ends here
+//! span      varint   offsets from committed to frontier; 0 = no record is incomplete, and the map ends here
 //! count     varint   of incomplete offsets, from 1
 //! gaps      Rice     of the incomplete offsets after the first: complete offsets between one and the next
 //! marks     varint   how many of the incomplete offsets are marked
@@ -11,14 +11,13 @@
 //!                    next
 //! ```
 //!
-//! With the parameter 0 the Rice codes are a bitset of the span, one bit an offset; with a larger one they are short where
-//! incomplete offsets are few. The same is true of the places of the marks among the incomplete offsets.
+//! With the parameter 0 the Rice codes are a bitset of the span, one bit per offset. With a larger parameter they are short
+//! if few offsets are incomplete. The places of the marks work alike among the incomplete offsets.
 
 use std::collections::BTreeSet;
 
 use crate::packing::{Unpacker, write_rice, write_varint};
 
-/// A map that was read.
 #[derive(Debug)]
 pub(super) struct CompletionMap {
     pub(super) frontier: i64,
@@ -26,8 +25,8 @@ pub(super) struct CompletionMap {
     pub(super) marked: BTreeSet<i64>,
 }
 
-/// Appends the map of `incomplete`, which are rising offsets within `span` of the first of them, and of the `marked` ones
-/// among them.
+/// Appends the map of the `incomplete` offsets, which are ascending and less than `span` above the first one, and of the
+/// `marked` ones among them.
 pub(super) fn write(span: usize, incomplete: &[i64], marked: &BTreeSet<i64>, into: &mut Vec<u8>) {
     write_length(span, into);
     if incomplete.is_empty() {
@@ -51,7 +50,7 @@ pub(super) fn write(span: usize, incomplete: &[i64], marked: &BTreeSet<i64>, int
 }
 
 fn write_length(length: usize, into: &mut Vec<u8>) {
-    // No length of this platform is over 64 bits.
+    // A `usize` has at most 64 bits.
     write_varint(u64::try_from(length).unwrap_or(u64::MAX), into);
 }
 

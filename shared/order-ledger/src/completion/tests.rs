@@ -65,7 +65,7 @@ fn a_record_completes_only_once() {
 }
 
 #[test]
-fn a_restart_repeats_what_was_incomplete_and_nothing_else() {
+fn a_restart_repeats_exactly_the_incomplete_records() {
     let mut tracker = CompletionTracker::new(100);
     for offset in 100..110 {
         tracker.begin(offset);
@@ -92,7 +92,7 @@ fn a_restart_repeats_what_was_incomplete_and_nothing_else() {
 }
 
 #[test]
-fn a_mark_stays_through_restarts_until_its_record_is_complete_or_gone() {
+fn a_mark_stays_through_restarts_until_its_record_is_complete_or_lost() {
     let mut tracker = CompletionTracker::new(0);
     (0..6).for_each(|offset| tracker.begin(offset));
     tracker.complete(2);
@@ -112,7 +112,7 @@ fn a_mark_stays_through_restarts_until_its_record_is_complete_or_gone() {
 }
 
 #[test]
-fn offsets_that_the_log_does_not_have_count_as_complete() {
+fn offsets_without_a_record_count_as_complete() {
     let mut tracker = CompletionTracker::new(0);
     tracker.begin(0);
     tracker.begin(7);
@@ -127,7 +127,7 @@ fn offsets_that_the_log_does_not_have_count_as_complete() {
 }
 
 #[test]
-fn incomplete_offsets_that_are_gone_from_the_log_are_dropped_and_counted() {
+fn incomplete_offsets_that_the_log_has_lost_are_dropped_and_counted() {
     let mut tracker = CompletionTracker::new(0);
     (0..6).for_each(|offset| tracker.begin(offset));
     let mut restored = restart(&tracker);
@@ -138,30 +138,30 @@ fn incomplete_offsets_that_are_gone_from_the_log_are_dropped_and_counted() {
 }
 
 #[test]
-fn offsets_without_a_record_are_skipped_for_good_and_those_before_that_are_read_again() {
+fn skipped_offsets_are_not_read_again_after_a_restart() {
     let mut tracker = CompletionTracker::new(0);
     tracker.begin(0);
-    assert_eq!(tracker.first_open(0..=0), None, "it is dispatched");
-    assert_eq!(tracker.first_open(1..=9), Some(1));
+    assert_eq!(tracker.first_not_dispatched(0..=0), None, "it is dispatched");
+    assert_eq!(tracker.first_not_dispatched(1..=9), Some(1));
     tracker.begin(1);
     assert!(tracker.is_dispatched_within(1..=9) && !tracker.is_dispatched_within(2..=9));
     let restored = restart(&tracker);
     assert_eq!(restored.incomplete_offsets(), [0, 1]);
-    assert_eq!(restored.first_open(1..=9), Some(1), "it is done again as a whole");
+    assert_eq!(restored.first_not_dispatched(1..=9), Some(1), "it is done again as a whole");
     assert_eq!(restored.observe(2), Observed::New);
     assert!(!restored.is_dispatched_within(1..=9));
 
     tracker.complete(1);
     tracker.skip_to(10);
     let mut restored = restart(&tracker);
-    assert_eq!((restored.committable(), restored.first_open(1..=9)), (0, None));
+    assert_eq!((restored.committable(), restored.first_not_dispatched(1..=9)), (0, None));
     restored.begin(0);
     restored.complete(0);
     assert_eq!(restored.committable(), 10);
 }
 
 #[test]
-fn dispatching_stops_where_a_map_could_outgrow_its_room() {
+fn dispatching_stops_where_a_map_could_exceed_its_limit() {
     let window = window();
     let dense = i64::try_from(window.dense_max() / 2).unwrap();
     let mut tracker = CompletionTracker::new(0);
@@ -188,7 +188,7 @@ fn dispatching_stops_where_a_map_could_outgrow_its_room() {
 }
 
 #[test]
-fn more_room_for_the_map_is_a_wider_window() {
+fn a_larger_map_allows_a_wider_window() {
     assert_eq!(Window::for_map_bytes(Window::MAP_BYTES_MIN - 1), None);
     let smallest = Window::for_map_bytes(Window::MAP_BYTES_MIN).unwrap();
     assert!(smallest.incomplete_max() >= 45 && smallest.dense_max() >= 900, "{smallest:?}");
@@ -200,7 +200,7 @@ fn more_room_for_the_map_is_a_wider_window() {
 }
 
 #[test]
-fn bytes_that_are_no_map_are_refused() {
+fn malformed_maps_are_refused() {
     let no_maps: [&[u8]; 8] = [
         &[],
         &[5],
@@ -220,7 +220,7 @@ fn bytes_that_are_no_map_are_refused() {
     assert_eq!(CompletionTracker::read_map(3, &mut Unpacker::new(&far)), None);
 }
 
-/// What happened to an offset, kept for each one: the tracker without any cleverness.
+/// The state of every offset in a plain list: the model of the tracker.
 #[derive(Clone, Debug, Default)]
 struct Model {
     complete: BTreeMap<i64, bool>,
@@ -251,7 +251,7 @@ enum Step {
     Read(usize),
     /// Completes one of the dispatched records.
     Complete(prop::sample::Index),
-    /// Marks one of them.
+    /// Marks one of the dispatched records.
     Mark(prop::sample::Index),
     Commit,
     Crash,
@@ -267,7 +267,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A log in which some offsets have no record, some gaps being wide.
+/// Generates a log with gaps, some of them wide.
 fn log() -> impl Strategy<Value = Vec<i64>> {
     let gap = prop_oneof![8 => Just(1_i64), 2 => 2_i64..5, 1 => 1_000_i64..900_000];
     proptest::collection::vec(gap, 1..200).prop_map(|gaps| {
@@ -277,7 +277,7 @@ fn log() -> impl Strategy<Value = Vec<i64>> {
 
 proptest! {
     #[test]
-    fn any_completion_order_and_any_crash_gives_what_a_plain_list_of_offsets_gives(
+    fn any_completion_order_with_any_crashes_agrees_with_a_plain_list_of_offsets(
         log in log(),
         steps in proptest::collection::vec(step(), 1..200),
         (map_bytes, complete_at_once) in (Window::MAP_BYTES_MIN..400, 0_u8..3),
@@ -359,7 +359,7 @@ proptest! {
     }
 
     #[test]
-    fn maps_fit_for_the_worst_spread_of_incomplete_records(
+    fn maps_fit_for_the_worst_distribution_of_incomplete_records(
         map_bytes in Window::MAP_BYTES_MIN..500,
         seed in proptest::collection::vec(any::<prop::sample::Index>(), 1..500),
         lengths in proptest::collection::vec(1_i64..60, 1..200),

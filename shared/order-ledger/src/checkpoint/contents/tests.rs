@@ -6,14 +6,14 @@ use crate::producer_table::Stamp;
 
 const TOPIC_ID: Uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
 
-/// The present version's form of [`known_contents`].
+/// [`known_contents`] in the format of version 2.
 const KNOWN_V2: &str = "\
     oc2:AgEjRWeJq83vASNFZ4mrze_tBwUiAQEBA6bHvfUEmNWYQQGMnUEigNCV_7wxAgPIHkDyB5HkDyB5A8jyPPkeQADN\
     GJxBh_SYQaqGmkG8N5xBmaWaQXYTmUGIxJpBq1acQWUymUF345pBVFGZQZp1nEFmAptBiZScQTKPmUF4s5xBVSGbQWfS\
     nEEhrplBRECbQVbxnEEQzZlBM1-bQUUQnUEifptBEZ2bQTQvnUEAvJtB79qbQRJtnUG7Z5pBmNWYQQGMnUHe-ZtBAgmX\
     fEQZ0xRXlgivXMohGaoIGoIIDgMqIwQCY_QCAIACA4QDAhBxFsN4";
 
-/// A little of everything, made step by step without randomness.
+/// Contents with something in each section.
 fn known_contents() -> Contents {
     let mut contents = Contents::empty(TOPIC_ID, 1_000);
     for offset in 1_000..1_040 {
@@ -49,7 +49,7 @@ fn written(contents: &Contents) -> Checkpoint {
     contents.write(&Capacity::DEFAULT).unwrap()
 }
 
-/// A checkpoint's text with its bytes changed, and the checksum put right.
+/// Returns a checkpoint's text with changed bytes and a right checksum.
 fn altered(metadata: &str, alter: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut body = URL_SAFE_NO_PAD.decode(metadata.strip_prefix(PREFIX).unwrap()).unwrap();
     body.truncate(body.len() - CHECKSUM_BYTES);
@@ -59,9 +59,9 @@ fn altered(metadata: &str, alter: impl FnOnce(&mut Vec<u8>)) -> String {
     format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(body))
 }
 
-/// Fails when the form changes. A new form takes a new version.
+/// Fails when the format changes. A new format needs a new version.
 #[test]
-fn the_present_version_is_read_and_written_as_ever() {
+fn version_2_is_read_and_written_in_its_format() {
     let known = known_contents();
     let checkpoint = Checkpoint { offset: 1_005, metadata: KNOWN_V2.to_owned() };
     assert_eq!(written(&known), checkpoint);
@@ -80,7 +80,7 @@ fn the_present_version_is_read_and_written_as_ever() {
 }
 
 #[test]
-fn metadata_that_is_not_ours_is_told_from_what_is() {
+fn metadata_of_other_clients_is_recognised() {
     assert_eq!(read(""), Ok(Found::Nothing));
     for foreign in
         ["AAAAAA==", "oc", "oc:", "ocean:1", "oc2", "oc-2:", "OC2:", " oc2:", "o\u{f6}c2:"]
@@ -121,7 +121,7 @@ fn damage_is_refused_wherever_it_is() {
 }
 
 #[test]
-fn a_section_that_holds_what_it_cannot_is_refused() {
+fn a_malformed_section_is_refused() {
     let known = written(&known_contents()).metadata;
     let too_long = altered(&known, |body| body.push(0));
     let too_short = altered(&known, |body| {
@@ -162,7 +162,7 @@ fn the_reasons_of_the_lowest_doomed_offsets_are_kept_when_not_all_fit() {
 }
 
 #[test]
-fn a_partition_that_is_caught_up_takes_little() {
+fn a_partition_without_incomplete_records_has_a_short_checkpoint() {
     let mut contents = Contents::empty(TOPIC_ID, 0);
     for offset in 0..1_000 {
         contents.tracker.begin(offset);
@@ -193,7 +193,7 @@ fn less_metadata_narrows_the_window_until_nothing_fits() {
 }
 
 #[test]
-fn a_checkpoint_that_outgrew_its_room_is_not_written() {
+fn a_checkpoint_above_its_size_limit_is_not_written() {
     let contents = full_contents(Capacity::DEFAULT, Spread::Dense);
     let smaller = Capacity::for_metadata(METADATA_CHARS_MIN).unwrap();
     assert!(contents.write(&smaller).is_err());
@@ -222,8 +222,8 @@ enum Spread {
     Wide,
 }
 
-/// The worst that can be: the largest numbers, timestamps as far apart as they can be, and as many incomplete records as
-/// the window lets through, all of them doomed.
+/// Returns the largest contents: the largest numbers, the widest gaps between timestamps, and as many incomplete records as
+/// the window admits, all of them doomed.
 fn full_contents(capacity: Capacity, spread: Spread) -> Contents {
     let start = i64::MAX - (1 << 40);
     let mut contents = Contents::empty(Uuid::max(), start);
@@ -259,7 +259,7 @@ fn full_contents(capacity: Capacity, spread: Spread) -> Contents {
 }
 
 #[test]
-fn the_worst_that_can_be_fits_whatever_the_limit_is() {
+fn the_largest_contents_fit_whatever_the_limit_is() {
     for chars in (METADATA_CHARS_MIN..METADATA_CHARS_MIN + 5).chain([2_560, 4_095, 4_096, 8_192]) {
         for spread in [Spread::Dense, Spread::Wide] {
             let capacity = Capacity::for_metadata(chars).unwrap();
@@ -277,7 +277,7 @@ fn the_worst_that_can_be_fits_whatever_the_limit_is() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn whatever_happens_the_checkpoint_fits_and_is_read_back(
+    fn every_checkpoint_within_the_window_fits_and_is_read_back(
         chars in METADATA_CHARS_MIN..5_000,
         steps in proptest::collection::vec(
             // The gap to the next record, whether it completes at once, its timestamp, its price, its attempts.

@@ -27,7 +27,7 @@ fn restart(state: &PartitionState) -> PartitionState {
 }
 
 #[test]
-fn every_record_is_counted_once_as_what_became_of_it() {
+fn every_record_is_counted_once_by_its_outcome() {
     let mut state = state();
     let stamp = |sequence| Stamp::new(b"p", sequence);
     let process = Admission::Process { attempts: 0 };
@@ -78,7 +78,7 @@ fn a_record_that_a_restart_repeats_keeps_its_attempts_and_is_not_judged_again() 
 }
 
 #[test]
-fn incomplete_records_that_are_gone_from_the_log_are_not_waited_for() {
+fn incomplete_records_that_the_log_has_lost_count_as_complete() {
     let mut state = state();
     (100..110).for_each(|offset| assert_ne!(state.admit(offset, None), Admission::Skip));
     state.record_attempts(104, 1);
@@ -91,7 +91,7 @@ fn incomplete_records_that_are_gone_from_the_log_are_not_waited_for() {
 }
 
 #[test]
-fn the_revision_changes_with_whatever_a_checkpoint_holds() {
+fn the_revision_changes_with_everything_that_a_checkpoint_holds() {
     let mut state = state();
     let mut revisions = vec![state.revision()];
     let mut changed = |state: &PartitionState| {
@@ -126,7 +126,7 @@ fn the_revision_changes_with_whatever_a_checkpoint_holds() {
 }
 
 #[test]
-fn a_checkpoint_that_is_not_of_this_offset_and_topic_is_not_gone_on_with() {
+fn a_checkpoint_of_another_offset_or_topic_is_discarded() {
     let mut state = state();
     state.admit(100, None);
     state.complete_order(100, order(1.0));
@@ -179,17 +179,17 @@ fn a_replay_is_known_by_its_header() {
     assert_eq!(Origin::of([headers[0]]), Origin::Produced);
 }
 
-/// A record of the log, and all that will ever come of it.
+/// A record of the log and its outcome.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     offset: i64,
-    /// The offset of the next one.
+    /// The offset of the next record.
     next: i64,
     producer: u8,
     sequence: u64,
     fate: Fate,
     timestamp_ms: i64,
-    /// The attempt that decides.
+    /// The attempt with this outcome.
     attempts: u32,
     origin: Origin,
 }
@@ -198,11 +198,11 @@ struct Plan {
 enum Fate {
     Order(f32),
     DeadLetter,
-    /// It is no record, and stands for all offsets up to the next one.
+    /// It is an unreadable range up to the next record.
     Piece,
 }
 
-/// A log of several producers with gaps in it, in which some records are repeats.
+/// Generates a log of several producers with gaps and repeats.
 fn log() -> impl Strategy<Value = Vec<Plan>> {
     let fate = prop_oneof![8 => (0.01_f32..2_000.0).prop_map(Fate::Order), 1 => Just(Fate::DeadLetter), 1 => Just(Fate::Piece)];
     let record = (1_i64..4, 0_u8..3, 0_u8..5, fate, 0_i64..1_000, 1_u32..5, any::<bool>());
@@ -245,7 +245,7 @@ fn log() -> impl Strategy<Value = Vec<Plan>> {
 #[derive(Clone, Debug)]
 enum Step {
     Read(usize),
-    /// Makes the next attempt at one of the records that are held.
+    /// Makes the next attempt at one of the incomplete records.
     Attempt(prop::sample::Index),
     Commit,
     Crash,
@@ -261,12 +261,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..250)
 }
 
-/// A worker without IO: reads a log, holds what needs more attempts, commits and crashes.
+/// A worker without IO: it reads a log, retries records, commits and crashes.
 struct Worker<'a> {
     log: &'a [Plan],
     state: PartitionState,
     next_read: usize,
-    /// Attempts made at the records that are held.
+    /// Attempts made at the incomplete records.
     held: BTreeMap<i64, u32>,
     committed: Checkpoint,
 }
@@ -349,8 +349,8 @@ impl<'a> Worker<'a> {
         self.next_read = self.log.partition_point(|plan| plan.next <= self.state.committable());
     }
 
-    /// The law: the numbers cover exactly the records that the checkpoint calls complete.
-    fn check_law(&self) {
+    /// Checks that the numbers cover exactly the complete records.
+    fn check_numbers(&self) {
         let tracker = &self.state.contents.tracker;
         let is_complete = |plan: &&Plan| {
             plan.offset < self.state.dispatch_frontier()
@@ -361,7 +361,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// What a log comes to when nothing ever goes wrong.
+/// Returns the numbers of a log that is processed without crashes.
 fn expected(log: &[Plan]) -> Aggregate {
     let mut aggregate = Aggregate::default();
     let mut last: BTreeMap<u8, u64> = BTreeMap::new();
@@ -388,7 +388,7 @@ fn expected(log: &[Plan]) -> Aggregate {
 
 proptest! {
     #[test]
-    fn any_order_of_work_with_any_crashes_comes_to_the_same_numbers(log in log(), steps in steps()) {
+    fn any_order_of_work_with_any_crashes_gives_the_same_numbers(log in log(), steps in steps()) {
         let mut worker = Worker::new(&log);
         for step in steps {
             match step {
@@ -405,21 +405,21 @@ proptest! {
                 }
                 Step::Crash => worker.crash(),
             }
-            worker.check_law();
+            worker.check_numbers();
         }
         worker.read(log.len());
         while let Some((offset, _)) = worker.held.first_key_value() {
             worker.attempt(*offset);
             worker.read(log.len());
         }
-        worker.check_law();
+        worker.check_numbers();
         prop_assert_eq!(worker.state.aggregate(), &expected(&log));
         prop_assert_eq!(worker.state.incomplete(), 0);
     }
 }
 
 #[test]
-fn the_sum_is_exact_where_floats_would_not_be() {
+fn the_sum_is_exact_where_a_sum_of_floats_is_not() {
     let mut state = state();
     for offset in 0..100_000 {
         state.admit(START + offset, None);

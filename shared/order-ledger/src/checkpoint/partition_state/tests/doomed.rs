@@ -1,4 +1,4 @@
-//! A letter is the last word about its record, wherever a worker is killed and however a handler changes its mind.
+//! No attempt at a record follows its dead letter, wherever the worker is killed and whatever the handler answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +35,7 @@ fn a_doomed_record_stays_doomed_through_restarts_until_its_letter_is_written() {
 }
 
 #[test]
-fn doomed_records_that_are_gone_from_the_log_are_forgotten() {
+fn doomed_records_that_the_log_has_lost_are_forgotten() {
     let mut state = state();
     (100..104).for_each(|offset| assert_ne!(state.admit(offset, None), Admission::Skip));
     state.doom(101, 1, ErrorType::Panic);
@@ -46,7 +46,7 @@ fn doomed_records_that_are_gone_from_the_log_are_forgotten() {
     assert_eq!(state.contents.tracker.marked_offsets(), &BTreeSet::from([103]));
 }
 
-/// What the handler answers to one attempt.
+/// The handler's answer to one attempt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {
     Done,
@@ -58,13 +58,13 @@ enum Answer {
 enum Step {
     Read(usize),
     Attempt(prop::sample::Index, Answer),
-    /// A commit that is answered: the worker knows.
+    /// A commit whose response arrives.
     Commit,
-    /// One that the coordinator has taken, and the worker does not know.
+    /// A commit whose response is lost.
     CommitUnheard,
-    /// A letter reaches the topic, if one may be written.
+    /// A dead letter that may be written reaches the topic.
     Write(prop::sample::Index),
-    /// The worker hears of a letter that is in the topic.
+    /// The acknowledgement of a dead letter arrives.
     Hear(prop::sample::Index),
     Kill,
 }
@@ -83,18 +83,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..250)
 }
 
-/// Where the worker itself stands with a record that it holds.
+/// The worker's own state of an incomplete record.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Held {
-    /// It may be tried.
+    /// An attempt may be made.
     Open(u32),
-    /// Its letter waits for a commit of this revision.
+    /// Its dead letter waits for a commit of this revision.
     Doomed(u64),
-    /// Its letter is on its way.
+    /// Its dead letter is in flight.
     Letter,
 }
 
-/// A worker without IO over a log of `records`, and the topics of its letters.
+/// A worker without IO on a log of `records`, and its dead-letter topic.
 struct Worker {
     records: i64,
     state: PartitionState,
@@ -102,9 +102,9 @@ struct Worker {
     held: BTreeMap<i64, Held>,
     durable: u64,
     committed: Checkpoint,
-    /// Which records' letters are in the topic, and how often.
+    /// How often the topic holds the dead letter of each record.
     letters: BTreeMap<i64, u32>,
-    /// Which records the state counts as orders, and which of them are committed.
+    /// The records that the state counts as orders, and the committed ones among them.
     orders: BTreeSet<i64>,
     committed_orders: BTreeSet<i64>,
 }
