@@ -1,17 +1,17 @@
-//! The actions topic: what operators have decided about a group's dead letters.
+//! The actions topic: what operators decided about a group's dead letters, and what replays did.
 //!
-//! The topic is compacted and has one partition: the last record of a key is what holds, a record without a value takes
-//! it back. Keys and values are texts, values JSON.
+//! The topic is compacted and has one partition. The last record of a key is valid; a record with a null value revokes it.
+//! Keys are texts and values JSON.
 //!
-//! | key | value | means |
+//! | key | value | meaning |
 //! |---|---|---|
-//! | `dismissed/<identity>` | `{"reason":"…","at_ms":…,"by":"…"}` | nobody has to work on this letter any more |
-//! | `release` | `{"at_ms":…,"by":"…"}` | partitions that the guard paused before go on |
-//! | `lock/<run>` | `{"claim":…,"at_ms":…,"by":"…"}` | this run replays, or wants to |
-//! | `replayed/<identity>` | `{"at_ms":…}` | this letter was replayed to the orders' own topic |
-//! | `to-source/<topic id>/<partition>` | `{"from":…}` | the same may be true of letters whose replays are at this offset or above |
+//! | `dismissed/<identity>` | `{"reason":"…","at_ms":…,"by":"…"}` | the letter needs no more work |
+//! | `release` | `{"at_ms":…,"by":"…"}` | partitions that the dead-letter limit paused before this record resume |
+//! | `lock/<run>` | `{"claim":…,"at_ms":…,"by":"…"}` | the run replays, or waits to replay |
+//! | `replayed/<identity>` | `{"at_ms":…}` | the letter was replayed to the orders' own topic |
+//! | `to-source/<topic id>/<partition>` | `{"from":…}` | letters with replays at this offset or above may be replayed as well |
 //!
-//! What this version does not know is skipped, so that a later one can add to it.
+//! Unknown keys are skipped, so that later releases can add some.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -28,59 +28,59 @@ const TO_SOURCE: &str = "to-source/";
 /// One record of the actions topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A dead letter was put aside.
+    /// An operator dismissed a dead letter.
     Dismissed {
         /// The letter.
         identity: Identity,
-        /// Why, in the operator's words.
+        /// The operator's reason.
         reason: String,
         /// When, in milliseconds since 1970, by the operator's clock.
         at_ms: i64,
-        /// Who did it.
+        /// The operator.
         by: String,
     },
-    /// A dismissal was taken back.
+    /// An operator revoked a dismissal.
     Reopened {
         /// The letter.
         identity: Identity,
     },
-    /// What the guard has paused may go on.
+    /// An operator released the partitions that the dead-letter limit paused.
     Released {
         /// When, in milliseconds since 1970, by the operator's clock.
         at_ms: i64,
-        /// Who did it.
+        /// The operator.
         by: String,
     },
-    /// A run claims the right to replay, or shows that it is alive.
+    /// A run claims the replay lock, or shows that it is alive.
     Lock {
         /// The run.
         run: Uuid,
         /// The offset of the run's first such record; absent in that one.
         claim: Option<i64>,
-        /// When, in milliseconds since 1970, by the operator's clock: for people only.
+        /// When, in milliseconds since 1970, by the operator's clock. It is only displayed.
         at_ms: i64,
-        /// Who runs it.
+        /// The operator.
         by: String,
     },
-    /// A run has ended, or was declared dead.
+    /// A run ended, or another run declared it dead.
     Unlocked {
         /// The run.
         run: Uuid,
     },
-    /// A dead letter was replayed to the topic it came from, which need not keep it for as long as this topic does.
+    /// A dead letter was replayed to the topic that it came from, whose retention may be shorter than this topic's.
     ReplayedToSource {
         /// The letter.
         identity: Identity,
         /// When, in milliseconds since 1970, by the operator's clock.
         at_ms: i64,
     },
-    /// Dead letters are about to be replayed to the topic they came from, or are known to have been.
+    /// Dead letters are about to be replayed to the topic that they came from, or were.
     ToSource {
-        /// That topic.
+        /// The topic's id.
         topic_id: Uuid,
-        /// The partition.
+        /// The partition that replays are written to.
         partition: i32,
-        /// Every letter whose replay is below this offset has a [`Self::ReplayedToSource`].
+        /// Every letter with a replay below this offset has a [`Self::ReplayedToSource`].
         from: i64,
     },
 }
@@ -99,7 +99,7 @@ struct Release {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Sign {
+struct Lock {
     claim: Option<i64>,
     at_ms: i64,
     by: String,
@@ -111,7 +111,7 @@ struct Replayed {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Start {
+struct ToSource {
     from: i64,
 }
 
@@ -131,19 +131,19 @@ impl Action {
         }
     }
 
-    /// Returns the record's value; `None` takes back what the key had.
+    /// Returns the record's value; `None` revokes the key's action.
     pub fn value(&self) -> Option<String> {
         match self.clone() {
             Self::Dismissed { reason, at_ms, by, .. } => json(&Dismissal { reason, at_ms, by }),
             Self::Released { at_ms, by } => json(&Release { at_ms, by }),
-            Self::Lock { claim, at_ms, by, .. } => json(&Sign { claim, at_ms, by }),
+            Self::Lock { claim, at_ms, by, .. } => json(&Lock { claim, at_ms, by }),
             Self::ReplayedToSource { at_ms, .. } => json(&Replayed { at_ms }),
-            Self::ToSource { from, .. } => json(&Start { from }),
+            Self::ToSource { from, .. } => json(&ToSource { from }),
             Self::Reopened { .. } | Self::Unlocked { .. } => None,
         }
     }
 
-    /// Reads a record; `None` where it is no action that this version knows.
+    /// Reads a record; `None` if it is not a known action.
     pub fn parse(key: &[u8], value: Option<&[u8]>) -> Option<Self> {
         let key = str::from_utf8(key).ok()?;
         if let Some(identity) = key.strip_prefix(DISMISSED) {
@@ -154,14 +154,14 @@ impl Action {
         } else if let Some(run) = key.strip_prefix(LOCK) {
             let run = run.parse().ok()?;
             let Some(value) = value else { return Some(Self::Unlocked { run }) };
-            let Sign { claim, at_ms, by } = from_json(value)?;
+            let Lock { claim, at_ms, by } = from_json(value)?;
             Some(Self::Lock { run, claim, at_ms, by })
         } else if let Some(identity) = key.strip_prefix(REPLAYED) {
             let Replayed { at_ms } = from_json(value?)?;
             Some(Self::ReplayedToSource { identity: identity.parse().ok()?, at_ms })
         } else if let Some(source) = key.strip_prefix(TO_SOURCE) {
             let (topic_id, partition) = source.split_once('/')?;
-            let Start { from } = from_json(value?)?;
+            let ToSource { from } = from_json(value?)?;
             Some(Self::ToSource {
                 topic_id: topic_id.parse().ok()?,
                 partition: partition.parse().ok()?,
@@ -177,7 +177,7 @@ impl Action {
 }
 
 fn json(value: &impl Serialize) -> Option<String> {
-    // Texts and numbers always can be written.
+    // Serializing texts and numbers does not fail.
     serde_json::to_string(value).ok()
 }
 
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_no_action() {
+    fn unknown_records_are_not_actions() {
         for (key, value) in [
             ("release", None),
             ("release", Some("now")),

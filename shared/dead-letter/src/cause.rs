@@ -1,4 +1,4 @@
-//! Why a record is in the dead-letter topic, read from its headers, whoever wrote it.
+//! Reading the cause of a failure from a dead letter's headers, whichever program wrote the letter.
 //!
 //! | author | headers | numbers |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | Kafka Streams (KIP-1034) | `__streams.errors.*` | decimal texts |
 //! | many small consumers | `error_reason`, `original_*`, `timestamp` | decimal texts |
 //!
-//! Where a name repeats, the last one counts: Connect, and Spring if told so, append at every failure.
+//! If a name repeats, the last header counts: Connect, and Spring by its settings, append at every failure.
 
 use std::str::FromStr;
 
@@ -18,52 +18,52 @@ use chrono::DateTime;
 
 use crate::{RawHeader, names};
 
-/// The most bytes of a type that was made of a message.
+/// The most bytes of an error type that is derived from a message.
 const TYPE_BYTES_MAX: usize = 60;
 
-/// Which program wrote a dead letter, told from the names of its headers.
+/// The program that wrote a dead letter, by the names of the letter's headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Author {
-    /// This one.
+    /// This product's order-processor.
     OrderProcessor,
-    /// A broker, for a share group.
+    /// A broker, for a share group (KIP-1191).
     ShareGroup,
     /// Spring's `DeadLetterPublishingRecoverer`.
     Spring,
-    /// The same behind Spring's `@RetryableTopic`.
+    /// Spring's `DeadLetterPublishingRecoverer` with `@RetryableTopic`.
     SpringRetryableTopic,
     /// A sink connector of Kafka Connect.
     Connect,
-    /// A Kafka Streams application.
+    /// A Kafka Streams application (KIP-1034).
     Streams,
-    /// A program that writes the five plain headers.
+    /// A program that writes `error_reason`, `original_topic` and the other plain headers.
     Plain,
-    /// Its headers do not say.
+    /// Its headers do not tell.
     Unknown,
 }
 
 /// What a dead letter's headers say about its failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// Who wrote the letter.
+    /// The program that wrote the letter.
     pub author: Author,
-    /// The kind of failure: our word for it, or the name of an exception's class.
+    /// The type of the failure: a label of [`ErrorType`](crate::ErrorType), or an exception's class name.
     pub error_type: Option<String>,
-    /// What can be done about it; only ours have it.
+    /// The label of [`ErrorClass`](crate::ErrorClass); only in letters of the order-processor.
     pub class: Option<String>,
-    /// How far the record came.
+    /// The processing step that failed: a label of [`Stage`](crate::Stage), or Connect's stage.
     pub stage: Option<String>,
-    /// What happened, for people.
+    /// A description for operators.
     pub message: Option<String>,
-    /// The topic in which the record failed.
+    /// The topic of the failed record.
     pub topic: Option<String>,
-    /// The partition there.
+    /// The partition of the failed record.
     pub partition: Option<i32>,
-    /// The offset there.
+    /// The offset of the failed record.
     pub offset: Option<i64>,
-    /// The consumer group, or the connector, for which it failed.
+    /// The consumer group or the connector that failed to process it.
     pub group: Option<String>,
-    /// How often it was tried.
+    /// How many attempts were made.
     pub attempts: Option<u32>,
     /// The failed record's timestamp, in milliseconds since 1970.
     pub produced_at_ms: Option<i64>,
@@ -72,7 +72,7 @@ pub struct Cause {
 }
 
 impl Author {
-    /// Returns the word for it.
+    /// Returns the author's name for operators.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OrderProcessor => "order-processor",
@@ -86,9 +86,9 @@ impl Author {
         }
     }
 
-    /// Returns whether a header of that name tells of the failure, so that the failed record did not have it.
+    /// Returns whether this author adds a header of that name, so that the failed record did not have it.
     ///
-    /// For our own letters [`crate::original_headers()`] knows.
+    /// Use [`crate::original_headers()`] for letters of the order-processor.
     pub fn adds(self, name: &[u8]) -> bool {
         const SPRING: &[&str] = &[
             "kafka_dlt-",
@@ -136,9 +136,9 @@ impl Author {
 }
 
 impl Cause {
-    /// Reads what a record's headers say.
+    /// Reads the cause from a letter's headers.
     pub fn of(headers: &[RawHeader<'_>]) -> Self {
-        let read = Reading { headers };
+        let read = HeaderReader { headers };
         match Author::of(headers) {
             Author::OrderProcessor => read.ours(),
             Author::ShareGroup => read.share_group(),
@@ -151,7 +151,7 @@ impl Cause {
         }
     }
 
-    /// Returns the kind of failure, in words where there is none.
+    /// Returns the error type, or a description if the letter has none.
     pub fn type_or_label(&self) -> &str {
         match (&self.error_type, self.author) {
             (Some(error_type), _) => error_type,
@@ -178,12 +178,12 @@ impl Cause {
     }
 }
 
-/// The headers of one record.
-struct Reading<'a> {
+/// Reads the headers of one letter.
+struct HeaderReader<'a> {
     headers: &'a [RawHeader<'a>],
 }
 
-impl<'a> Reading<'a> {
+impl<'a> HeaderReader<'a> {
     fn bytes(&self, name: &str) -> Option<&'a [u8]> {
         self.headers.iter().rfind(|(other, _)| *other == name.as_bytes())?.1
     }
@@ -233,7 +233,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The listener's exception is a wrapping; its cause, where there is one, tells more.
+    /// Prefers the cause to the listener's exception, which only wraps it.
     fn spring(&self, author: Author, prefix: &str) -> Cause {
         let text = |name: &str| self.text(&format!("{prefix}{name}"));
         let original = |name: &str| format!("{prefix}original-{name}");
@@ -246,7 +246,7 @@ impl<'a> Reading<'a> {
             topic: self.text(&original("topic")),
             partition: self.spring_number(&original("partition")),
             offset: self.spring_number(&original("offset")),
-            // The group keeps this name behind @RetryableTopic too.
+            // The group's header has this name with @RetryableTopic, too.
             group: self.text("kafka_dlt-original-consumer-group"),
             attempts: self
                 .spring_number("retry_topic-attempts")
@@ -298,14 +298,16 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Makes a kind of failure of a message where nothing else tells it: what is before the first colon, if that is short.
+/// Derives an error type from a message: the text before the first colon or line break, truncated.
 fn type_of_message(message: &str) -> String {
     let first = message.split([':', '\n']).next().unwrap_or_default().trim();
     first[..first.floor_char_boundary(TYPE_BYTES_MAX)].to_owned()
 }
 
-/// Reads a number that Spring wrote: big-endian, of one to eight bytes. Programs that imitate it write decimal digits: no
-/// partition, offset, time or count that occurs has a big-endian form that looks like them.
+/// Reads a number of a Spring header: big-endian, one to eight bytes.
+///
+/// Programs that imitate Spring write decimal digits, which are read, too. The big-endian form of no plausible partition,
+/// offset, time or count consists of digits alone.
 pub fn spring_number(bytes: &[u8]) -> Option<i64> {
     if !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit) {
         return str::from_utf8(bytes).ok()?.parse().ok();
@@ -318,7 +320,7 @@ pub fn spring_number(bytes: &[u8]) -> Option<i64> {
     Some(i64::from_be_bytes(wide))
 }
 
-/// Returns whether a header of that name holds a number as Spring writes it.
+/// Returns whether a header of that name holds a number in Spring's form.
 pub fn is_spring_number(name: &[u8]) -> bool {
     const NAMES: &[&str] = &[
         "kafka_deliveryAttempt",

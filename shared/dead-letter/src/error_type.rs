@@ -1,76 +1,76 @@
-//! The kinds of failure, in the words that dead letters and metrics carry.
+//! The types of failure, and their labels in dead letters and metrics.
 
 use std::fmt;
 
 use order_avro::PoisonKind;
 
-/// What was wrong with a record.
+/// Why a record failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ErrorType {
-    /// The value does not begin as the configured format does.
+    /// The value does not begin with the magic of the configured wire format.
     BadMagic,
-    /// The value begins as no known format does.
+    /// The value begins with no known wire format's magic.
     UnknownFormat,
-    /// The registry has no schema of the id that the value names.
+    /// The schema registry has no schema with the record's schema id.
     UnknownSchema,
-    /// The value ends before the order does.
+    /// The value ends inside the order.
     Truncated,
-    /// The value goes on after the order.
+    /// Bytes follow the order in the value.
     TrailingBytes,
-    /// The writer's schema cannot be resolved to ours, or the bytes do not follow it.
+    /// The writer schema cannot be resolved to the reader schema, or the value does not follow it.
     SchemaMismatch,
     /// The price is not finite, negative, or too high.
     InvalidPrice,
-    /// The record has no value.
+    /// The record's value is null.
     Tombstone,
-    /// The record, or what it unpacks to, is too large to be handled.
+    /// The record, its value or the decompressed value exceeds its size limit.
     Oversize,
-    /// A record in an intact batch cannot be read.
+    /// A record of an intact batch cannot be decoded.
     UndecodableRecord,
-    /// A batch cannot be read.
+    /// A batch is damaged.
     CorruptBatch,
-    /// The handler refused the order for good.
+    /// The handler refused the order permanently.
     Rejected,
-    /// The order was made to fail.
+    /// The failure was simulated.
     Simulated,
     /// The handler panicked.
     Panic,
     /// The order still failed after all retries.
     RetriesExhausted,
-    /// The record was given up before a restart, and why is not known any more.
+    /// The record was doomed before a restart, and its checkpoint did not keep the reason.
     GivenUp,
 }
 
-/// What can be done about a failure.
+/// Whether another attempt could help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ErrorClass {
-    /// The bytes are no order: no attempt could succeed.
+    /// The value is not a valid order: no attempt could succeed.
     Poison,
     /// The order cannot be processed as it is.
     Permanent,
-    /// It might have succeeded later.
+    /// A later attempt might succeed.
     Transient,
 }
 
-/// How far a record came.
+/// The processing step in which a record failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Reading it from the log.
+    /// Reading the record from the log.
     Fetch,
-    /// Recognising its format.
+    /// Recognising the wire format.
     Framing,
-    /// Looking up its schema.
+    /// Looking up the schema id.
     SchemaLookup,
-    /// Decoding it.
+    /// Decoding the Avro datum.
     Decode,
-    /// Checking the order.
+    /// Validating the order.
     Validate,
-    /// Processing the order.
+    /// Processing the order by the handler.
     Process,
 }
 
 impl ErrorType {
-    /// All kinds of failure. Checkpoints number them by their places: a new one goes last.
+    /// All types. Checkpoints store their places in this list, so a new type goes last.
     pub const ALL: [Self; 16] = [
         Self::BadMagic,
         Self::UnknownFormat,
@@ -90,7 +90,7 @@ impl ErrorType {
         Self::GivenUp,
     ];
 
-    /// Returns the word for it.
+    /// Returns the label in headers and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BadMagic => "bad-magic",
@@ -112,7 +112,7 @@ impl ErrorType {
         }
     }
 
-    /// Returns the class it belongs to.
+    /// Returns the class of the type.
     pub const fn class(self) -> ErrorClass {
         match self {
             Self::BadMagic
@@ -131,7 +131,7 @@ impl ErrorType {
         }
     }
 
-    /// Returns the stage at which it happens.
+    /// Returns the stage in which the failure happens.
     pub const fn stage(self) -> Stage {
         match self {
             Self::Oversize | Self::UndecodableRecord | Self::CorruptBatch => Stage::Fetch,
@@ -149,7 +149,7 @@ impl ErrorType {
 }
 
 impl ErrorClass {
-    /// Returns the word for it.
+    /// Returns the label in headers and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Poison => "poison",
@@ -160,7 +160,7 @@ impl ErrorClass {
 }
 
 impl Stage {
-    /// Returns the word for it.
+    /// Returns the label in headers and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Fetch => "fetch",
@@ -211,11 +211,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_failure_has_its_word_class_and_stage() {
-        let words: Vec<_> =
+    fn every_type_has_its_label_class_and_stage() {
+        let labels: Vec<_> =
             ErrorType::ALL.map(|t| format!("{t} {} {}", t.class(), t.stage())).to_vec();
         assert_eq!(
-            words,
+            labels,
             [
                 "bad-magic poison framing",
                 "unknown-format poison framing",
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn poison_keeps_the_word_of_the_decoder() {
+    fn poison_keeps_the_label_of_the_decoder() {
         for kind in [
             PoisonKind::BadMagic,
             PoisonKind::UnknownFormat,

@@ -1,28 +1,27 @@
-//! The group's own topics: what is replayed for it, and what operators have decided about its dead letters.
+//! The names of a group's own topics: its replays, and its operators' actions on dead letters.
 //!
-//! Their names begin with a prefix that tells groups apart, and topics of orders. Kafka refuses a topic whose name
-//! differs from another's only in `.` and `_`, so prefixes differ in more than that:
+//! The names begin with a prefix that is unique for each group and orders' topic. Kafka refuses a topic whose name differs
+//! from another's only in `.` and `_`, so prefixes differ in more than that:
 //!
 //! | the group's id | prefix |
 //! |---|---|
 //! | letters, digits and hyphens | `<orders>.<group>` |
-//! | anything else | `<orders>.<group>-<hash>`, both parts legal and short; the hash is of both as they were |
+//! | anything else | `<orders>.<group>-<hash>`, both parts made legal and short; the hash is of the original names |
 //!
-//! The last part of a prefix has neither `.` nor `_`, so the parts are told apart again. A group's id that ends as one
+//! The last part of a prefix has neither `.` nor `_`, so a prefix can be split again. A group id that already ends like one
 //! with a hash gets a hash, too.
 
 use sha2::{Digest, Sha256};
 
 use crate::hex;
 
-/// What the names end with.
 const REPLAY: &str = ".replay";
 const ACTIONS: &str = ".dlq-actions";
 /// Longest name that Kafka allows a topic, in characters.
 const TOPIC_NAME_LENGTH_MAX: usize = 249;
 /// Longest prefix, in characters.
 const PREFIX_LENGTH_MAX: usize = TOPIC_NAME_LENGTH_MAX - ACTIONS.len();
-/// Bytes of the hash: too many for two names to have the same.
+/// Bytes of the hash: enough to rule out that two names have the same.
 const HASH_BYTES: usize = 16;
 /// Most characters of a group's id in a prefix with a hash.
 const GROUP_LENGTH_MAX: usize = 64;
@@ -30,19 +29,19 @@ const GROUP_LENGTH_MAX: usize = 64;
 /// The names of a group's own topics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupTopics {
-    /// The topic that replayed dead letters come back through.
+    /// The topic that the group reads its replays from.
     pub replay: String,
-    /// The topic that holds what operators have decided about dead letters.
+    /// The topic of the operators' [`actions`](crate::actions).
     pub actions: String,
-    /// The replay topic of earlier releases, if it is another one.
+    /// The replay topic of earlier releases, if it has another name and the operator has set no prefix.
     ///
-    /// Earlier releases put `-` for what is not legal and cut what was too long, so groups could have a topic in common.
-    /// A prefix that was chosen is the operator's decision.
+    /// Earlier releases replaced illegal characters by `-` and cut long names, so two groups could share a topic.
     pub earlier_replay: Option<String>,
 }
 
 impl GroupTopics {
-    /// Names the topics of `group`, which processes `orders_topic`; `prefix` is what an operator has chosen, if anything.
+    /// Names the topics of `group`, which processes `orders_topic`. The operator's `prefix` (`GROUP_TOPICS_PREFIX`) takes
+    /// precedence.
     pub fn new(orders_topic: &str, group: &str, prefix: Option<&str>) -> Self {
         let derived = || derived_prefix(orders_topic, group);
         let start = prefix.map_or_else(derived, str::to_owned);
@@ -54,11 +53,11 @@ impl GroupTopics {
     }
 }
 
-/// The group's replays are in a topic that an earlier release named.
+/// The group's replays are in the topic of an earlier release.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the group has committed offsets in {0}, which an earlier release named so that other groups can have the same: \
-     {way}, and what the group replayed through it counts no more",
+    "the group has committed offsets in {0}, the replay topic of an earlier release, which another group may share: \
+     {way}; then replays in it do not count",
     way = way_out(.0)
 )]
 pub struct EarlierTopicUsed(pub String);
@@ -66,13 +65,13 @@ pub struct EarlierTopicUsed(pub String);
 fn way_out(earlier: &str) -> String {
     match earlier.strip_suffix(REPLAY) {
         Some(prefix) => {
-            format!("GROUP_TOPICS_PREFIX={prefix} goes on with its topics, or delete it")
+            format!("set GROUP_TOPICS_PREFIX={prefix} to keep its topics, or delete it")
         }
         None => "delete it".to_owned(),
     }
 }
 
-/// Returns what the names of the topics of `group` begin with.
+/// Returns the prefix of the names of a group's topics.
 fn derived_prefix(orders_topic: &str, group: &str) -> String {
     let is_plain = |c: char| is_legal(c) && !matches!(c, '.' | '_');
     let plain = format!("{orders_topic}.{group}");
@@ -89,19 +88,19 @@ fn derived_prefix(orders_topic: &str, group: &str) -> String {
     format!("{topic_part}.{group_part}-{}", hash(orders_topic, group))
 }
 
-/// Returns whether a topic's name may have this character.
+/// Returns whether Kafka allows this character in a topic's name.
 fn is_legal(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-/// Returns the first characters of a text, with `-` for each that is not to be kept.
+/// Returns the first characters of a text, with `-` for each that is not kept.
 fn replaced(text: &str, chars_max: usize, is_kept: impl Fn(char) -> bool) -> String {
     text.chars().take(chars_max).map(|c| if is_kept(c) { c } else { '-' }).collect()
 }
 
-/// Returns 32 hexadecimal digits that stand for both names.
+/// Returns a hash of both names in 32 hexadecimal digits.
 fn hash(orders_topic: &str, group: &str) -> String {
-    // No text has this byte, so that the names cannot run into each other.
+    // UTF-8 never has this byte, so it separates the names unambiguously.
     let mut digest = Sha256::new_with_prefix(orders_topic);
     digest.update([0xff]);
     digest.update(group);
@@ -155,7 +154,7 @@ mod tests {
             }
             let [first_names, second_names] = names.map(|names| names.map(|name| as_metric(&name)));
             prop_assert_ne!(&first_names[0], &first_names[1]);
-            // Orders' topics that collide themselves are not there side by side.
+            // Kafka does not allow both orders' topics if their own names collide.
             let are_possible = first.0 == second.0 || as_metric(&first.0) != as_metric(&second.0);
             if first != second && are_possible {
                 for name in &first_names {
@@ -165,12 +164,12 @@ mod tests {
         }
     }
 
-    /// Returns the name in the form in which Kafka compares topics: its metrics know no `.`.
+    /// Returns the name as Kafka compares topics: its metrics replace `.` by `_`.
     fn as_metric(name: &str) -> String {
         name.replace('.', "_")
     }
 
-    /// Two pairs of topic and group that are much alike.
+    /// Generates two similar pairs of topic and group.
     fn pairs() -> impl Strategy<Value = ((String, String), (String, String))> {
         let text = || {
             let chars = prop::sample::select(vec!['a', 'b', '.', '_', '-', '/', ':', 'å']);
@@ -185,7 +184,7 @@ mod tests {
                     0 => (topic2, group2),
                     1 => (topic.clone(), group2),
                     2 => (topic2, group.clone()),
-                    // The same text, cut elsewhere.
+                    // The same text, split elsewhere.
                     3 => {
                         let all = format!("{topic}.{group}");
                         let mut dots = all.match_indices(['.', '_', '-']).map(|(at, _)| at);
@@ -193,7 +192,7 @@ mod tests {
                         (all[..at].to_owned(), all[at + 1..].to_owned())
                     }
                     4 => (topic.clone(), group.replace(['.', '/'], "_").replace(':', ".")),
-                    // A group that is called what the other's part of the prefix is.
+                    // A group id that equals the other group's part of the prefix.
                     5 => {
                         let prefix = derived_prefix(&topic, &group);
                         let (_, part) = prefix.rsplit_once('.').unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Which failure a letter is about, and which letter a replay is of.
+//! The identity of a dead letter, and the link from a replay to its first failure.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,26 +8,27 @@ use uuid::Uuid;
 use super::RawHeader;
 use super::names::{self, REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
 
-/// What makes two letters the same one: a crash between writing a letter and committing its record writes it again.
+/// The identity of a letter. Two letters with the same identity are one: a crash between writing a letter and committing
+/// its record writes the letter again.
 ///
-/// As a text it is `<topic id>/<partition>/<offset>/<replay count>/<group>`.
+/// Text form: `<topic id>/<partition>/<offset>/<replay count>/<group>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
-    /// The id of the topic in which the order failed first.
+    /// The id of the topic of the order's first failure.
     pub topic_id: Uuid,
-    /// The partition there.
+    /// The partition of the first failure.
     pub partition: i32,
-    /// The offset there.
+    /// The offset of the first failure.
     pub offset: i64,
-    /// The consumer group for which it failed.
+    /// The consumer group that failed to process it.
     pub group: String,
-    /// How often it had been sent again.
+    /// How often the order had been replayed before this failure.
     pub replay_count: u32,
 }
 
-/// Where an order failed first, which a replay of it carries in its header `dlq.replay.of`.
+/// The coordinates of an order's first failure, in the header `dlq.replay.of` of its replays.
 ///
-/// As a text it is `<topic>/<topic id>/<partition>/<offset>`.
+/// Text form: `<topic>/<topic id>/<partition>/<offset>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReplayOf {
     /// The topic's name.
@@ -40,18 +41,18 @@ pub struct ReplayOf {
     pub offset: i64,
 }
 
-/// A text that is no [`Identity`].
+/// The text is not an [`Identity`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the text is not of the form <topic id>/<partition>/<offset>/<replay count>/<group>")]
 pub struct ParseIdentityError;
 
-/// A text that is no [`ReplayOf`].
+/// The text is not a [`ReplayOf`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the text is not of the form <topic>/<topic id>/<partition>/<offset>")]
 pub struct ParseReplayOfError;
 
 impl Identity {
-    /// Reads a letter's identity from its headers; `None` if it is no letter of ours.
+    /// Reads a letter's identity from its headers; `None` if another program wrote it.
     pub fn of(headers: &[RawHeader<'_>]) -> Option<Self> {
         let text = |name| text_of(headers, name);
         Some(Self {
@@ -65,13 +66,13 @@ impl Identity {
 }
 
 impl ReplayOf {
-    /// Reads where a record failed first from its headers; `None` if it is no replay.
+    /// Reads the coordinates of the first failure from a record's headers; `None` if the record is not a replay.
     pub fn of(headers: &[RawHeader<'_>]) -> Option<Self> {
         text_of(headers, REPLAY_OF_HEADER)?.parse().ok()
     }
 }
 
-/// Returns the value of the last header of that name, if it is a text.
+/// Returns the value of the last header called `name`; `None` if there is none or it is not UTF-8.
 pub(super) fn text_of<'a>(headers: &[RawHeader<'a>], name: &str) -> Option<&'a str> {
     let (_, value) = headers.iter().rfind(|(header, _)| *header == name.as_bytes())?;
     str::from_utf8((*value)?).ok()
@@ -88,7 +89,7 @@ impl FromStr for Identity {
     type Err = ParseIdentityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // The group is last because it may have slashes in it.
+        // The group is last because it may contain slashes.
         let mut parts = text.splitn(5, '/');
         let mut next = || parts.next().ok_or(ParseIdentityError);
         let (topic_id, partition, offset, replay_count) = (next()?, next()?, next()?, next()?);
@@ -113,7 +114,7 @@ impl FromStr for ReplayOf {
     type Err = ParseReplayOfError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A topic's name has no slash in it.
+        // A topic's name contains no slash.
         let mut parts = text.split('/');
         let mut next = || parts.next().ok_or(ParseReplayOfError);
         let (topic, topic_id, partition, offset) = (next()?, next()?, next()?, next()?);

@@ -1,10 +1,22 @@
-//! Dead letters: what is written about a record that could not be processed, and read back from it.
+//! Dead letters: records of the dead-letter topic, each about a record that could not be processed.
 //!
-//! A letter has the record's key and value byte for byte, and headers that say where it was, what was wrong and when. The
-//! `__dlq.errors.*` names are those of
+//! A letter has the failed record's key and value byte for byte. Its headers say where the record was, what was wrong and
+//! when. The `__dlq.errors.*` names are those of
 //! [KIP-1191](https://cwiki.apache.org/confluence/display/KAFKA/KIP-1191%3A+Dead-letter+queues+for+share+groups).
-//! All values are UTF-8 texts: integers in decimal, times as RFC 3339 in UTC with milliseconds. Each name is written
-//! once; headers of an earlier letter are replaced, so that nothing grows from one failure to the next.
+//! All header values are UTF-8: integers in decimal, times as RFC 3339 in UTC with milliseconds. Each name occurs once.
+//! The headers of an earlier letter are replaced, so a letter does not grow from failure to failure.
+//!
+//! Reading order: [`error_type`](ErrorType) lists the failures, [`names`] the headers. [`DeadLetter`] is written,
+//! [`cause`] reads it back, also if another program wrote it. [`actions`] is what operators do about letters, and
+//! [`group_topics`] names the topics of a group.
+//!
+//! # Invariants
+//!
+//! - A letter names the true reason. It holds the failed record's key, value and headers byte for byte, unless the topic
+//!   refuses a record of that size.
+//! - A replay has the key, value and headers of the record that failed, also after a second failure.
+//! - No two groups share a topic of their own, whatever they and their orders' topics are called.
+//! - Error types and their numbers in checkpoints never change; a new one goes last in [`ErrorType::ALL`].
 
 use std::collections::BTreeMap;
 
@@ -26,66 +38,65 @@ pub use self::error_type::{ErrorClass, ErrorType, Stage};
 pub use self::group_topics::GroupTopics;
 pub use self::identity::{Identity, ParseIdentityError, ParseReplayOfError, ReplayOf};
 pub use self::names::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
-pub use self::original_headers::exact_header;
-pub use self::original_headers::{OwnedHeader, original_headers};
+pub use self::original_headers::{OwnedHeader, exact_header, original_headers};
 
-/// A header as it is in a log: any bytes, and the value may be null.
+/// A header's name and value as in the log: any bytes; the value may be null.
 pub type RawHeader<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// Kafka's timestamp of what has none.
+/// Kafka's value for a record without a timestamp.
 pub const NO_TIMESTAMP: i64 = -1;
-/// The most bytes of an error's text that are kept.
+/// The most bytes of an error's message in a letter.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
-/// The most bytes that a letter has more than its record, with names and group id as long as Kafka's limit of 249 for
-/// topics: what the dead-letter topic has to allow beyond the largest record.
+/// The most bytes by which a letter exceeds its record, for topic names and group ids of up to 249 characters (Kafka's
+/// limit for topics). The dead-letter topic's `max.message.bytes` has to exceed that of the orders' topic by as much.
 pub const ADDED_BYTES_MAX: usize = 56 * 1024;
-/// The most bytes of exactly kept headers; more are left out, and only their plain copies remain.
+/// The most bytes of [`names::ORIGINAL_HEADERS`]. If the headers take more, only their plain copies are kept.
 const EXACT_HEADERS_BYTES_MAX: usize = 48 * 1024;
 
-/// A record that cannot be processed.
+/// A record that could not be processed.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedRecord<'a> {
-    /// The topic it was read from.
+    /// The topic that it was read from.
     pub topic: &'a str,
-    /// The id of that topic.
+    /// The topic's id.
     pub topic_id: Uuid,
-    /// The partition it was read from.
+    /// The partition that it was read from.
     pub partition: i32,
-    /// Its offset there.
+    /// Its offset in the partition.
     pub offset: i64,
     /// Its timestamp, in milliseconds since 1970, or [`NO_TIMESTAMP`].
     pub timestamp_ms: i64,
-    /// Its key.
+    /// Its key; `None` for null.
     pub key: Option<&'a [u8]>,
-    /// Its value, or the bytes that could not be read as a record.
+    /// Its value (`None` for null), or the bytes of an unreadable range.
     pub value: Option<&'a [u8]>,
-    /// Its headers, in order.
+    /// Its headers in the order of the record.
     pub headers: &'a [RawHeader<'a>],
 }
 
-/// What went wrong with a record, for whom and when.
+/// Why, when and for which group a record failed.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure<'a> {
-    /// The kind of failure.
+    /// The type of the failure.
     pub error_type: ErrorType,
-    /// What happened, for people.
+    /// A description for operators.
     pub message: &'a str,
-    /// How many attempts were made; 0 if it was none to try.
+    /// How many attempts were made; 0 for a record that could not be decoded.
     pub attempts: u32,
-    /// The id of the schema that the value, or a header, names.
+    /// The schema id in the value or a header.
     pub schema_id: Option<SchemaId>,
     /// The time of the failure, in milliseconds since 1970.
     pub failed_at_ms: i64,
-    /// The consumer group it failed for.
+    /// The consumer group that failed to process it.
     pub group: &'a str,
 }
 
 /// A record for the dead-letter topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The key of the failed record.
+    /// The failed record's key; `None` for null.
     pub key: Option<Vec<u8>>,
-    /// The value of the failed record.
+    /// The failed record's value; `None` for null.
     pub value: Option<Vec<u8>>,
     /// The headers, sorted by name, each name once.
     pub headers: Vec<(String, Vec<u8>)>,
@@ -94,8 +105,7 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// Returns the letter about a failed record.
     ///
-    /// The coordinates in it are those of the record, or, if that was itself a replayed dead letter, those with which the
-    /// order failed first.
+    /// Its coordinates are those of the record. If the record is a replay, they are those of the first failure.
     pub fn build(record: &FailedRecord<'_>, failure: &Failure<'_>) -> Self {
         let mut headers = BTreeMap::new();
         original_headers::keep(record.headers, &mut headers);
@@ -146,14 +156,14 @@ impl DeadLetter {
         }
     }
 
-    /// Returns the letter about a piece of the log that stands for these offsets.
+    /// Adds the headers of an unreadable range with these offsets.
     #[must_use]
     pub fn for_offsets(self, first: i64, last: i64) -> Self {
         self.with([(names::BASE_OFFSET, first.to_string()), (names::LAST_OFFSET, last.to_string())])
     }
 
-    /// Returns the letter without its value, for a topic that takes no record of that size: the size, the SHA-256 and the
-    /// coordinates remain.
+    /// Returns the letter without its value, for a topic that refuses a record of that size. Size and SHA-256 of the value
+    /// are added as headers.
     #[must_use]
     pub fn without_value(mut self) -> Self {
         let Some(value) = self.value.take() else { return self };
@@ -164,8 +174,8 @@ impl DeadLetter {
         ])
     }
 
-    /// Returns the letter without anything of its record, for one whose key or headers are too large too: our own
-    /// headers remain, with size and SHA-256 of value and key.
+    /// Returns the letter without value, key and headers of its record, for one whose key or headers are too large, too.
+    /// The letter's own headers remain, with size and SHA-256 of value and key.
     #[must_use]
     pub fn without_record(self) -> Self {
         let mut letter = self.without_value();
@@ -190,19 +200,19 @@ impl DeadLetter {
     }
 }
 
-/// Returns where the order failed first that a record is a replay of, and how often it was sent again by then; `None` if
-/// the record is no replay.
+/// Returns the coordinates of a replay's first failure, and how often the order was replayed; `None` if the record is not a
+/// replay.
 pub fn replay_of(headers: &[RawHeader<'_>]) -> Option<(ReplayOf, u32)> {
     let Replay { of, count, .. } = Replay::of(headers);
     Some((of?, count))
 }
 
-/// Returns whether a letter's key is one that its record did not have, from the letter's headers.
+/// Returns whether a letter has a generated key because its record has none, by the letter's headers.
 pub fn has_generated_key(headers: &[RawHeader<'_>]) -> bool {
     identity::text_of(headers, names::KEY) == Some(names::NO_KEY)
 }
 
-/// What a record's headers say about it being a replayed dead letter.
+/// The replay headers of a record.
 #[derive(Debug)]
 struct Replay {
     of: Option<ReplayOf>,
@@ -227,7 +237,7 @@ impl Replay {
     }
 }
 
-/// Returns a time as RFC 3339 in UTC with milliseconds; times outside the years 0 to 9999 count as their edge.
+/// Returns a time in milliseconds since 1970 as RFC 3339 in UTC with milliseconds, clamped to the years 0 to 9999.
 pub fn rfc3339(timestamp_ms: i64) -> String {
     const EARLIEST_MS: i64 = -62_167_219_200_000;
     const LATEST_MS: i64 = 253_402_300_799_999;
@@ -242,7 +252,7 @@ pub fn hex(bytes: &[u8]) -> String {
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
-/// Cuts a text that is too long after a whole character, and marks that.
+/// Truncates a long text after a whole character and appends `…`.
 fn truncate(message: &str) -> String {
     const MARK: &str = "…";
     if message.len() <= MESSAGE_BYTES_MAX {

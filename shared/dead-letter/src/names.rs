@@ -1,9 +1,11 @@
 //! The names of a dead letter's headers.
+//!
+//! `__dlq.errors.*` are the names of KIP-1191; the others are this product's own, but for the plain ones.
 #![expect(missing_docs, reason = "a name says what its header holds; the others are documented")]
 
-/// Whose letter it was when this record was sent again: the coordinates of [`super::ReplayOf`]. Only on replays.
+/// The coordinates of the first failure, as [`super::ReplayOf`]. Only on replays.
 pub const REPLAY_OF_HEADER: &str = "dlq.replay.of";
-/// How often the order was sent again. On letters and replays.
+/// How often the order was replayed, in decimal. On letters and replays.
 pub const REPLAY_COUNT_HEADER: &str = "dlq.replay.count";
 
 pub const TOPIC: &str = "__dlq.errors.topic";
@@ -22,33 +24,34 @@ pub const FAILED_AT: &str = "dlq.failed-at";
 pub const ATTEMPTS: &str = "dlq.attempts";
 pub const SCHEMA_ID: &str = "dlq.schema-id";
 
-/// All original headers, where their plain copies are not the same.
+/// All headers of the record in the format of [`super::exact_header`], if their plain copies do not equal them.
 pub const ORIGINAL_HEADERS: &str = "dlq.original.headers";
-/// [`OMITTED`] if the original headers were too many to keep exactly.
+/// [`OMITTED`] if the record's headers are too large to be kept exactly.
 pub const HEADERS: &str = "dlq.headers";
-/// [`OMITTED`] if the value was too large.
+/// [`OMITTED`] if the value is too large.
 pub const VALUE: &str = "dlq.value";
 pub const VALUE_BYTES: &str = "dlq.value.bytes";
 pub const VALUE_SHA256: &str = "dlq.value.sha256";
-/// [`OMITTED`] if the key was too large besides; [`NO_KEY`] if the record had none, and the letter's key is made up.
+/// [`OMITTED`] if the key is too large, too; [`NO_KEY`] if the record has none and the letter's key is generated.
 pub const KEY: &str = "dlq.key";
 pub const KEY_BYTES: &str = "dlq.key.bytes";
 pub const KEY_SHA256: &str = "dlq.key.sha256";
 pub const OMITTED: &str = "omitted";
 pub const NO_KEY: &str = "none";
 
-/// Which offsets a letter stands for that is about a piece of the log and no record.
+/// First offset of the unreadable range that a letter is about.
 pub const BASE_OFFSET: &str = "dlq.batch.base-offset";
+/// Last offset of that range.
 pub const LAST_OFFSET: &str = "dlq.batch.last-offset";
 
-/// What consumers that know nothing of the other names look for. Other programs use such names too.
+/// Plain copies for consumers that do not know the other names. Other programs use these names, too.
 pub const PLAIN_REASON: &str = "error_reason";
 pub const PLAIN_TOPIC: &str = "original_topic";
 pub const PLAIN_PARTITION: &str = "original_partition";
 pub const PLAIN_OFFSET: &str = "original_offset";
 pub const PLAIN_TIMESTAMP: &str = "timestamp";
 
-/// The names that nobody else uses.
+/// The names that only letters and replays have.
 const RESERVED: &[&str] = &[
     TOPIC,
     PARTITION,

@@ -1,9 +1,9 @@
-//! The headers that a failed record had.
+//! The headers of a failed record in its dead letter.
 //!
-//! A letter's headers are a sorted map of texts to values. Original headers that are that already are simply among
-//! them. Where a name repeats, is no text, has a null value or is one of ours, or where the order is another, they are all
-//! kept besides in one header: `name=value` joined by `&`, in order, with bytes escaped as `%` and two digits; a null value
-//! has no `=`.
+//! A letter's headers are sorted by name, and each name is a text that occurs once. The record's headers are copied among
+//! them. A header whose name repeats, is not UTF-8 or is a letter's own, or whose value is null, cannot be copied. Then, or
+//! if the record's headers are in another order, one more header keeps all of them exactly: `name=value` joined by `&`, in
+//! order, with bytes escaped as `%` and two hexadecimal digits. A null value has no `=`.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use super::names::{self, is_plain, is_reserved};
 use super::{EXACT_HEADERS_BYTES_MAX, RawHeader};
 use crate::stamp::is_stamp;
 
-/// A header with bytes of its own.
+/// A header's name and value in memory of their own.
 pub type OwnedHeader = (Vec<u8>, Option<Vec<u8>>);
 
-/// Puts the original headers of a failed record among those of its letter.
+/// Adds the headers of a failed record to those of its letter.
 pub(super) fn keep(headers: &[RawHeader<'_>], letter: &mut BTreeMap<String, Vec<u8>>) {
     let originals = original_headers(headers);
     for (name, value) in originals.iter().filter(|header| fits(header, &originals)) {
@@ -22,16 +22,17 @@ pub(super) fn keep(headers: &[RawHeader<'_>], letter: &mut BTreeMap<String, Vec<
             letter.insert(name, value.clone());
         }
     }
-    let is_the_same = originals.is_sorted_by(|(name, _), (next, _)| name < next)
+    let are_copied = originals.is_sorted_by(|(name, _), (next, _)| name < next)
         && originals.iter().all(|header| fits(header, &originals));
-    if is_the_same {
+    if are_copied {
         return;
     }
     let (name, value) = exact_header(&originals);
     letter.insert(name.to_owned(), value);
 }
 
-/// Returns the header that keeps headers exactly, or, where they are too many, the one that says so.
+/// Returns the letter's header that keeps these headers exactly, or the one that says that they are too large: 48 KiB at
+/// most are kept.
 pub fn exact_header(originals: &[OwnedHeader]) -> (&'static str, Vec<u8>) {
     let exact = encode(originals);
     if exact.len() <= EXACT_HEADERS_BYTES_MAX {
@@ -41,7 +42,7 @@ pub fn exact_header(originals: &[OwnedHeader]) -> (&'static str, Vec<u8>) {
     }
 }
 
-/// Returns whether a header can be among a letter's.
+/// Returns whether a letter can have this header as it is.
 fn fits((name, value): &OwnedHeader, among: &[OwnedHeader]) -> bool {
     value.is_some()
         && str::from_utf8(name).is_ok()
@@ -49,11 +50,11 @@ fn fits((name, value): &OwnedHeader, among: &[OwnedHeader]) -> bool {
         && among.iter().filter(|(other, _)| other == name).count() == 1
 }
 
-/// Returns the headers that the record of a letter had, from the letter's headers.
+/// Returns the headers of a letter's record, from the letter's headers.
 ///
-/// For a replay these are the headers of the order that failed, without the stamp that the replay was given (a stamp of
-/// the order's own is kept exactly besides); for any other record they are its own. A record with more headers than a
-/// letter keeps exactly (48 KiB of them) comes back with those that fit a letter as they are.
+/// For a replay these are the headers of the order that failed, without the stamp of the replay; a stamp of the order is
+/// kept exactly. Any other record is returned with its own headers. If the headers were too large to be kept exactly, the
+/// result has only those that a letter can have as they are.
 pub fn original_headers(headers: &[RawHeader<'_>]) -> Vec<OwnedHeader> {
     let exact = headers.iter().rfind(|(name, _)| *name == names::ORIGINAL_HEADERS.as_bytes());
     if let Some((_, Some(exact))) = exact

@@ -1,8 +1,8 @@
-//! The headers with which a producer stamps its records.
+//! The stamp: two headers by which consumers recognise records that their producer sent twice.
 
-/// The header with the producer's id: any bytes, new for every run of a producer and every partition.
+/// The producer's id: any bytes, different for every run of a producer and every partition.
 pub const PRODUCER_ID_HEADER: &str = "producer-id";
-/// The header with the record's sequence: a decimal number below 2<sup>35</sup>.
+/// The record's sequence: a decimal number below 2<sup>35</sup>, ascending for each producer id.
 pub const SEQUENCE_HEADER: &str = "sequence";
 
 /// Returns whether a header of that name is part of a stamp.

@@ -49,7 +49,7 @@ fn build(headers: &[RawHeader<'_>]) -> DeadLetter {
 }
 
 #[test]
-fn a_letter_says_where_what_and_when_as_texts() {
+fn a_letter_says_where_why_and_when_the_record_failed() {
     let letter = build(&[]);
     assert_eq!(letter.key.as_deref(), Some(b"key".as_slice()));
     assert_eq!(letter.value.as_deref(), Some(b"\x00\xffvalue".as_slice()));
@@ -81,7 +81,7 @@ fn a_letter_says_where_what_and_when_as_texts() {
 }
 
 #[test]
-fn a_record_without_key_value_or_schema_gives_a_letter_without() {
+fn a_record_without_key_value_or_schema_has_a_letter_without_them() {
     let bare = FailedRecord { key: None, value: None, ..record(&[]) };
     let poison =
         Failure { attempts: 0, schema_id: None, error_type: ErrorType::Tombstone, ..failure() };
@@ -98,7 +98,7 @@ fn a_record_without_key_value_or_schema_gives_a_letter_without() {
 }
 
 #[test]
-fn a_value_that_is_left_out_can_still_be_recognised() {
+fn an_omitted_value_is_recognised_by_size_and_hash() {
     let abc = FailedRecord { value: Some(b"abc"), ..record(&[]) };
     let letter = DeadLetter::build(&abc, &failure()).without_value();
     assert_eq!(letter.value, None);
@@ -111,7 +111,7 @@ fn a_value_that_is_left_out_can_still_be_recognised() {
 }
 
 #[test]
-fn a_letter_whose_key_or_headers_are_too_large_keeps_only_what_is_ours() {
+fn a_letter_whose_key_or_headers_are_too_large_keeps_only_its_own_headers() {
     let large = vec![b'x'; 100_000];
     let headers: [RawHeader<'_>; 3] =
         [(b"big", Some(&large)), (b"timestamp", Some(b"noon")), (b"null", None)];
@@ -143,7 +143,7 @@ fn a_letter_whose_key_or_headers_are_too_large_keeps_only_what_is_ours() {
 }
 
 #[test]
-fn a_letter_about_a_damaged_batch_says_which_offsets_it_stands_for() {
+fn a_letter_about_a_damaged_batch_names_its_offsets() {
     let batch = FailedRecord { key: None, timestamp_ms: NO_TIMESTAMP, ..record(&[]) };
     let letter = DeadLetter::build(&batch, &failure()).for_offsets(1_234, 1_240);
     assert_eq!(value_of(&letter, "dlq.batch.base-offset"), Some("1234"));
@@ -155,7 +155,7 @@ fn a_letter_about_a_damaged_batch_says_which_offsets_it_stands_for() {
 }
 
 #[test]
-fn headers_that_a_letter_can_carry_are_just_carried() {
+fn headers_that_a_letter_can_have_are_only_copied() {
     let headers: [RawHeader<'_>; 2] =
         [(b"producer-id", Some(b"abc")), (b"sequence", Some(b"\xff"))];
     let letter = build(&headers);
@@ -169,7 +169,7 @@ fn value_of_bytes<'a>(letter: &'a DeadLetter, name: &str) -> Option<&'a [u8]> {
 }
 
 #[test]
-fn headers_in_another_order_than_a_letter_has_come_back_in_theirs() {
+fn headers_in_another_order_than_the_letters_keep_their_order() {
     let headers: [RawHeader<'_>; 3] = [(b"b", Some(b"1")), (b"a", Some(b"2")), (b"c", Some(b"3"))];
     let letter = build(&headers);
     assert_eq!(value_of(&letter, "dlq.original.headers"), Some("b=1&a=2&c=3"));
@@ -177,7 +177,7 @@ fn headers_in_another_order_than_a_letter_has_come_back_in_theirs() {
 }
 
 #[test]
-fn headers_that_a_letter_cannot_carry_are_kept_exactly_in_one() {
+fn headers_that_a_letter_cannot_have_are_kept_exactly_in_one() {
     let headers: [RawHeader<'_>; 6] = [
         (b"z", Some(b"1")),
         (b"a", Some(b"50% & more=\xff")),
@@ -202,7 +202,7 @@ fn owned(headers: &[RawHeader<'_>]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
 }
 
 #[test]
-fn a_letter_of_a_letter_is_no_larger() {
+fn a_letter_about_a_letter_is_no_larger() {
     let headers: [RawHeader<'_>; 3] =
         [(b"b", None), (b"a", Some(b"1")), (b"timestamp", Some(b"noon"))];
     let first = build(&headers);
@@ -250,7 +250,7 @@ fn a_replay_that_fails_keeps_its_first_coordinates() {
 }
 
 #[test]
-fn a_replay_header_that_means_nothing_is_not_believed() {
+fn a_malformed_replay_header_is_ignored() {
     let id = TOPIC_ID.to_string();
     for of in [
         String::new(),
@@ -318,7 +318,7 @@ fn long_messages_are_cut_after_a_whole_character() {
 }
 
 #[test]
-fn headers_beyond_measure_keep_what_fits() {
+fn of_headers_above_the_limit_those_that_fit_are_kept() {
     let large = vec![b'x'; EXACT_HEADERS_BYTES_MAX];
     let headers: [RawHeader<'_>; 2] = [(b"b", Some(&large)), (b"a", None)];
     let letter = build(&headers);
@@ -328,7 +328,7 @@ fn headers_beyond_measure_keep_what_fits() {
 }
 
 #[test]
-fn times_of_any_size_are_texts() {
+fn any_time_has_a_text() {
     for (timestamp_ms, text) in [
         (0, "1970-01-01T00:00:00.000Z"),
         (-1, "1969-12-31T23:59:59.999Z"),
@@ -339,7 +339,7 @@ fn times_of_any_size_are_texts() {
     }
 }
 
-/// Names that collide, also with ours, and such that are no texts.
+/// Generates names that collide with one another and with a letter's own, and names that are not UTF-8.
 fn headers() -> impl Strategy<Value = Vec<(Vec<u8>, Option<Vec<u8>>)>> {
     let name = prop_oneof![
         "[a-e]".prop_map(String::into_bytes),
@@ -359,7 +359,7 @@ fn headers() -> impl Strategy<Value = Vec<(Vec<u8>, Option<Vec<u8>>)>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
-    fn the_original_headers_come_back_as_they_were(
+    fn the_original_headers_are_read_back_unchanged(
         originals in headers(),
         message: String,
         attempts: u32,
@@ -396,7 +396,7 @@ proptest! {
     }
 
     #[test]
-    fn exact_headers_that_make_no_sense_are_as_good_as_none(exact in "[a%&=]{0,12}") {
+    fn malformed_exact_headers_are_ignored(exact in "[a%&=]{0,12}") {
         let headers: [RawHeader<'_>; 2] =
             [(b"dlq.original.headers", Some(exact.as_bytes())), (b"a", Some(b"1"))];
         let originals = original_headers(&headers);

@@ -13,7 +13,7 @@ fn text(text: &str) -> Option<String> {
 }
 
 #[test]
-fn our_own_letters_say_everything() {
+fn letters_of_the_order_processor_have_all_fields() {
     let failed = FailedRecord {
         topic: "orders",
         topic_id: Uuid::from_u128(1),
@@ -56,7 +56,7 @@ fn our_own_letters_say_everything() {
 }
 
 #[test]
-fn a_share_groups_letter_has_six_texts() {
+fn a_share_groups_letter_has_six_headers() {
     let headers: [RawHeader<'_>; 6] = [
         (b"__dlq.errors.topic", Some(b"orders")),
         (b"__dlq.errors.partition", Some(b"1")),
@@ -108,7 +108,7 @@ fn springs_numbers_are_big_endian() {
 }
 
 #[test]
-fn a_key_that_spring_could_not_read_is_a_cause_too() {
+fn a_key_that_spring_could_not_deserialize_is_a_cause() {
     let headers: [RawHeader<'_>; 2] = [
         (b"kafka_dlt-key-exception-fqcn", Some(b"o.s.k.DeserializationException")),
         (b"kafka_dlt-key-exception-message", Some(b"failed to deserialize")),
@@ -122,7 +122,7 @@ fn a_key_that_spring_could_not_read_is_a_cause_too() {
 }
 
 #[test]
-fn springs_retryable_topic_has_names_and_lengths_of_its_own() {
+fn springs_retryable_topic_has_its_own_names_and_lengths() {
     let headers: [RawHeader<'_>; 10] = [
         (b"kafka_original-topic", Some(b"orders")),
         (b"kafka_original-partition", Some(b"\x00\x00\x00\x01")),
@@ -231,7 +231,7 @@ fn a_record_without_such_headers_has_no_cause() {
 }
 
 #[test]
-fn headers_that_make_no_sense_are_left_out_one_by_one() {
+fn malformed_headers_are_left_out_one_by_one() {
     let headers: [RawHeader<'_>; 5] = [
         (b"kafka_dlt-original-topic", Some(b"\xff\xfe")),
         (b"kafka_dlt-original-partition", Some(b"\x00\x00\x00\x01\x00\x00\x00\x00\x00")),
@@ -261,7 +261,7 @@ fn springs_numbers_are_read_by_their_length() {
 }
 
 #[test]
-fn what_an_author_added_is_told_from_what_the_record_had() {
+fn an_authors_headers_are_distinguished_from_those_of_the_record() {
     assert!(Author::Spring.adds(b"kafka_dlt-exception-stacktrace"));
     assert!(Author::Connect.adds(b"__connect.errors.task.id"));
     assert!(Author::Plain.adds(b"error_reason"));
