@@ -32,7 +32,7 @@
 //! ```
 //!
 //! Varints are little-endian base 128, prices and hashes little-endian. Varints and Rice codes are those of
-//! [`crate::packing`].
+//! `packing`.
 
 mod capacity;
 mod contents;

@@ -48,7 +48,7 @@ pub struct Window {
 
 /// The state of a record that was read from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Observed {
+pub(crate) enum Observed {
     /// It was never dispatched.
     New,
     /// It was dispatched before a restart and incomplete when the map was written: it has to be dispatched again.
@@ -61,7 +61,7 @@ pub enum Observed {
 
 /// The progress through one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CompletionTracker {
+pub(crate) struct CompletionTracker {
     /// The offset after the highest one that was dispatched.
     frontier: i64,
     /// The offset after the highest one that was read; never below the frontier.
@@ -114,7 +114,7 @@ impl Window {
 
 impl CompletionTracker {
     /// Creates the tracker of a partition that is complete below `offset`.
-    pub fn new(offset: i64) -> Self {
+    pub(crate) fn new(offset: i64) -> Self {
         Self {
             frontier: offset,
             position: offset,
@@ -127,7 +127,7 @@ impl CompletionTracker {
 
     /// Returns the state of the record at `offset`.
     #[inline]
-    pub fn observe(&self, offset: i64) -> Observed {
+    pub(crate) fn observe(&self, offset: i64) -> Observed {
         if offset >= self.position {
             Observed::New
         } else if self.restored.contains(&offset) {
@@ -140,7 +140,7 @@ impl CompletionTracker {
     }
 
     /// Returns the first of these offsets that is new or has to be dispatched again.
-    pub fn first_not_dispatched(&self, offsets: RangeInclusive<i64>) -> Option<i64> {
+    pub(crate) fn first_not_dispatched(&self, offsets: RangeInclusive<i64>) -> Option<i64> {
         if offsets.is_empty() {
             return None;
         }
@@ -152,7 +152,7 @@ impl CompletionTracker {
     /// Returns whether the map still fits after the record at `offset` is dispatched. A record that the map already covers
     /// always fits.
     #[inline]
-    pub fn has_room_for(&self, offset: i64, window: Window) -> bool {
+    pub(crate) fn has_room_for(&self, offset: i64, window: Window) -> bool {
         match self.lowest_incomplete() {
             None => true,
             Some(_) if offset < self.position => true,
@@ -164,7 +164,7 @@ impl CompletionTracker {
     ///
     /// The record must be [`Observed::New`] or [`Observed::Incomplete`]. Call it in offset order.
     #[inline]
-    pub fn begin(&mut self, offset: i64) {
+    pub(crate) fn begin(&mut self, offset: i64) {
         if let Some(earlier) = self.latest.replace(offset) {
             self.dispatched.insert(earlier);
         }
@@ -177,21 +177,21 @@ impl CompletionTracker {
     }
 
     /// Returns whether a record at one of these offsets is dispatched and incomplete.
-    pub fn is_dispatched_within(&self, offsets: RangeInclusive<i64>) -> bool {
+    pub(crate) fn is_dispatched_within(&self, offsets: RangeInclusive<i64>) -> bool {
         let is_latest = self.latest.is_some_and(|latest| offsets.contains(&latest));
         is_latest || self.dispatched.range(offsets).next().is_some()
     }
 
     /// Notes that the offsets from the frontier up to `next_offset` hold no records, although the log has bytes there. A
     /// restart does not read them again.
-    pub fn skip_to(&mut self, next_offset: i64) {
+    pub(crate) fn skip_to(&mut self, next_offset: i64) {
         self.frontier = self.frontier.max(next_offset);
         self.position = self.position.max(self.frontier);
     }
 
     /// Notes that the record at `offset` is complete, and returns whether it was dispatched and incomplete before.
     #[inline]
-    pub fn complete(&mut self, offset: i64) -> bool {
+    pub(crate) fn complete(&mut self, offset: i64) -> bool {
         if self.latest == Some(offset) {
             self.latest = None;
         } else if !self.dispatched.remove(&offset) {
@@ -204,7 +204,7 @@ impl CompletionTracker {
     }
 
     /// Marks an incomplete record until it is complete, also through restarts. Any other record is not marked.
-    pub fn mark(&mut self, offset: i64) {
+    pub(crate) fn mark(&mut self, offset: i64) {
         if matches!(self.observe(offset), Observed::Incomplete | Observed::Dispatched) {
             self.marked.insert(offset);
         }
@@ -212,19 +212,19 @@ impl CompletionTracker {
 
     /// Returns whether the record at `offset` is marked.
     #[inline]
-    pub fn is_marked(&self, offset: i64) -> bool {
+    pub(crate) fn is_marked(&self, offset: i64) -> bool {
         !self.marked.is_empty() && self.marked.contains(&offset)
     }
 
     /// Returns the marked offsets in ascending order.
-    pub fn marked_offsets(&self) -> &BTreeSet<i64> {
+    pub(crate) fn marked_offsets(&self) -> &BTreeSet<i64> {
         &self.marked
     }
 
     /// Notes that the log was read up to `next_offset`. Offsets below it that were not dispatched hold no record.
     ///
     /// Returns how many incomplete offsets of the restored map have no record in the log. They count as complete.
-    pub fn advance_to(&mut self, next_offset: i64) -> usize {
+    pub(crate) fn advance_to(&mut self, next_offset: i64) -> usize {
         let present = self.restored.split_off(&next_offset);
         let gone = std::mem::replace(&mut self.restored, present);
         for offset in &gone {
@@ -236,23 +236,23 @@ impl CompletionTracker {
 
     /// Returns the offset to commit: all records below it are complete.
     #[inline]
-    pub fn committable(&self) -> i64 {
+    pub(crate) fn committable(&self) -> i64 {
         self.lowest_incomplete().unwrap_or(self.position)
     }
 
     /// Returns the dispatch frontier: the offset after the highest one that was dispatched.
-    pub fn frontier(&self) -> i64 {
+    pub(crate) fn frontier(&self) -> i64 {
         self.frontier
     }
 
     /// Returns how many records are incomplete: dispatched, or restored and not read again.
     #[inline]
-    pub fn incomplete(&self) -> usize {
+    pub(crate) fn incomplete(&self) -> usize {
         usize::from(self.latest.is_some()) + self.dispatched.len() + self.restored.len()
     }
 
     /// Returns the incomplete offsets in ascending order.
-    pub fn incomplete_offsets(&self) -> Vec<i64> {
+    pub(crate) fn incomplete_offsets(&self) -> Vec<i64> {
         let offsets = self.latest.iter().chain(&self.dispatched).chain(&self.restored);
         let mut offsets: Vec<_> = offsets.copied().collect();
         offsets.sort_unstable();
@@ -262,7 +262,7 @@ impl CompletionTracker {
     /// Appends the map of the offsets from [`Self::committable`] to the frontier: incomplete ones and marks.
     ///
     /// It fits in the window's size limit if records were dispatched only when [`Self::has_room_for`] them.
-    pub fn write_map(&self, into: &mut Vec<u8>) {
+    pub(crate) fn write_map(&self, into: &mut Vec<u8>) {
         let incomplete = self.incomplete_offsets();
         let span = incomplete.first().map_or(0, |lowest| distance(*lowest, self.frontier));
         map::write(span, &incomplete, &self.marked, into);
@@ -271,7 +271,7 @@ impl CompletionTracker {
     /// Reads a map that was written when `committed` was the committable offset; `None` for malformed bytes.
     ///
     /// The log has to be read from `committed` on.
-    pub fn read_map(committed: i64, from: &mut Unpacker<'_>) -> Option<Self> {
+    pub(crate) fn read_map(committed: i64, from: &mut Unpacker<'_>) -> Option<Self> {
         let map::CompletionMap { frontier, incomplete, marked } = map::read(committed, from)?;
         Some(Self { restored: incomplete, marked, ..Self::new(frontier) })
     }

@@ -4,7 +4,7 @@
 //!
 //! Reading order: [`aggregate`] holds the numbers of the complete records, and [`completion`] tracks which records are
 //! complete. With the counts of [`dlq_limit`] and the [`producer_table`] they form a [`checkpoint`], which is committed
-//! beside the offset; [`packing`] encodes it bit by bit. [`resume`] decides from a commit where a partition resumes.
+//! beside the offset; `packing` encodes it bit by bit. [`resume`] decides from a commit where a partition resumes.
 //!
 //! # Invariants
 //!
@@ -20,6 +20,7 @@ pub mod aggregate;
 pub mod checkpoint;
 pub mod completion;
 pub mod dlq_limit;
-pub mod packing;
 pub mod producer_table;
 pub mod resume;
+
+mod packing;

@@ -10,7 +10,7 @@ const BYTE_BITS: usize = 8;
 const RICE_PARAMETER_MAX: u8 = 63;
 
 /// Appends `value` as a varint: seven bits a byte, lowest first.
-pub fn write_varint(value: impl Into<u128>, into: &mut Vec<u8>) {
+pub(crate) fn write_varint(value: impl Into<u128>, into: &mut Vec<u8>) {
     let mut rest = value.into();
     while rest >= 0x80 {
         into.push(rest.to_le_bytes()[0] | 0x80);
@@ -20,7 +20,7 @@ pub fn write_varint(value: impl Into<u128>, into: &mut Vec<u8>) {
 }
 
 /// Returns the size in bytes of the longest varint of a number below 2<sup>`bits`</sup>.
-pub const fn varint_bytes_max(bits: usize) -> usize {
+pub(crate) const fn varint_bytes_max(bits: usize) -> usize {
     let bytes = bits.div_ceil(7);
     if bytes == 0 { 1 } else { bytes }
 }
@@ -28,7 +28,7 @@ pub const fn varint_bytes_max(bits: usize) -> usize {
 /// Appends the gaps of an ascending sequence as Rice codes, with the parameter that makes them shortest.
 ///
 /// The number of gaps is not written. For no gaps nothing is written.
-pub fn write_rice(gaps: &[u64], into: &mut Vec<u8>) {
+pub(crate) fn write_rice(gaps: &[u64], into: &mut Vec<u8>) {
     if gaps.is_empty() {
         return;
     }
@@ -47,7 +47,7 @@ pub fn write_rice(gaps: &[u64], into: &mut Vec<u8>) {
 /// Returns the most bytes that [`write_rice`] appends for `count` gaps whose sum is at most `total`.
 ///
 /// It is the worst size with `parameter`, which must be below 32; the best parameter never takes more.
-pub const fn rice_bytes_max(count: usize, total: usize, parameter: usize) -> usize {
+pub(crate) const fn rice_bytes_max(count: usize, total: usize, parameter: usize) -> usize {
     if count == 0 {
         return 0;
     }
@@ -58,7 +58,7 @@ pub const fn rice_bytes_max(count: usize, total: usize, parameter: usize) -> usi
 
 /// Returns how many gaps always fit in `bits` bits as Rice codes, if their sum is at most `total` and each takes
 /// `bits_beside` bits besides.
-pub const fn rice_count_max(bits: usize, total: usize, bits_beside: usize) -> usize {
+pub(crate) const fn rice_count_max(bits: usize, total: usize, bits_beside: usize) -> usize {
     let mut count_max = 0;
     let mut parameter = 0;
     while parameter < 32 {
@@ -83,7 +83,7 @@ fn best_rice_parameter(gaps: &[u64]) -> u8 {
 }
 
 /// Appends the lowest `width` bits of each value, back to back.
-pub fn write_fixed(values: &[u64], width: u8, into: &mut Vec<u8>) {
+pub(crate) fn write_fixed(values: &[u64], width: u8, into: &mut Vec<u8>) {
     let mut bits = BitWriter::new(into);
     for value in values {
         bits.push_lowest(*value, width);
@@ -91,7 +91,7 @@ pub fn write_fixed(values: &[u64], width: u8, into: &mut Vec<u8>) {
 }
 
 /// Returns how many bits `value` takes without leading zeros.
-pub fn bit_width(value: u64) -> u8 {
+pub(crate) fn bit_width(value: u64) -> u8 {
     let bits = u64::BITS - value.leading_zeros();
     bits.to_le_bytes()[0]
 }
@@ -129,35 +129,31 @@ impl<'a> BitWriter<'a> {
 
 /// Reads packed bytes from the front. Every method returns `None` if the bytes are cut off or malformed.
 #[derive(Clone, Debug)]
-pub struct Unpacker<'a> {
+pub(crate) struct Unpacker<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Unpacker<'a> {
-    /// Returns a reader of all of `bytes`.
-    pub fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    /// Returns whether everything was read.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    /// Reads `length` bytes.
-    pub fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
         Some(taken)
     }
 
-    /// Reads `N` bytes.
-    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.bytes(N)?.try_into().ok()
     }
 
     /// Reads a varint that fits in `T`.
-    pub fn varint<T: TryFrom<u128>>(&mut self) -> Option<T> {
+    pub(crate) fn varint<T: TryFrom<u128>>(&mut self) -> Option<T> {
         let mut value = 0_u128;
         for shift in (0..u128::BITS).step_by(7) {
             let [byte] = self.array()?;
@@ -174,7 +170,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Reads `count` gaps that [`write_rice`] wrote.
-    pub fn rice(&mut self, count: usize) -> Option<Vec<u64>> {
+    pub(crate) fn rice(&mut self, count: usize) -> Option<Vec<u64>> {
         if count == 0 {
             return Some(Vec::new());
         }
@@ -200,7 +196,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Reads `count` values of `width` bits that [`write_fixed`] wrote.
-    pub fn fixed(&mut self, count: usize, width: u8) -> Option<Vec<u64>> {
+    pub(crate) fn fixed(&mut self, count: usize, width: u8) -> Option<Vec<u64>> {
         let bits_needed = count.checked_mul(usize::from(width))?;
         if width == 0 || u32::from(width) > u64::BITS {
             return None;
