@@ -30,53 +30,53 @@ const TO_SOURCE: &str = "to-source/";
 pub enum Action {
     /// An operator dismissed a dead letter.
     Dismissed {
-        /// The letter.
+        /// The identity of the letter.
         identity: Identity,
-        /// The operator's reason.
+        /// Why, as the operator wrote it.
         reason: String,
         /// When, in milliseconds since 1970, by the operator's clock.
         at_ms: i64,
-        /// The operator.
+        /// The operator, as `name@host`.
         by: String,
     },
     /// An operator revoked a dismissal.
     Reopened {
-        /// The letter.
+        /// The identity of the letter.
         identity: Identity,
     },
     /// An operator released the partitions that the dead-letter limit paused.
     Released {
         /// When, in milliseconds since 1970, by the operator's clock.
         at_ms: i64,
-        /// The operator.
+        /// The operator, as `name@host`.
         by: String,
     },
     /// A run claims the replay lock, or shows that it is alive.
     Lock {
-        /// The run.
+        /// The id of the run, random for each.
         run: Uuid,
         /// The offset of the run's first such record; absent in that one.
         claim: Option<i64>,
         /// When, in milliseconds since 1970, by the operator's clock. It is only displayed.
         at_ms: i64,
-        /// The operator.
+        /// The operator, as `name@host`.
         by: String,
     },
     /// A run ended, or another run declared it dead.
     Unlocked {
-        /// The run.
+        /// The id of the run, random for each.
         run: Uuid,
     },
     /// A dead letter was replayed to the topic that it came from, whose retention may be shorter than this topic's.
     ReplayedToSource {
-        /// The letter.
+        /// The identity of the letter.
         identity: Identity,
         /// When, in milliseconds since 1970, by the operator's clock.
         at_ms: i64,
     },
     /// Dead letters are about to be replayed to the topic that they came from, or were.
     ToSource {
-        /// The topic's id.
+        /// The id of the topic that the letters came from.
         topic_id: Uuid,
         /// The partition that replays are written to.
         partition: i32,
@@ -116,7 +116,7 @@ struct ToSource {
 }
 
 impl Action {
-    /// Returns the record's key.
+    /// Returns the key of the record in the actions topic.
     pub fn key(&self) -> String {
         match self {
             Self::Dismissed { identity, .. } | Self::Reopened { identity } => {

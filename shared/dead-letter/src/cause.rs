@@ -53,7 +53,7 @@ pub struct Cause {
     pub class: Option<String>,
     /// The processing step that failed: a label of [`Stage`](crate::Stage), or Connect's stage.
     pub stage: Option<String>,
-    /// A description for operators.
+    /// What happened, as a text for operators.
     pub message: Option<String>,
     /// The topic of the failed record.
     pub topic: Option<String>,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use order_avro::PoisonKind;
 
-/// Why a record failed.
+/// Why a record became a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ErrorType {
     /// The value does not begin with the magic of the configured wire format.
@@ -27,13 +27,13 @@ pub enum ErrorType {
     Oversize,
     /// A record of an intact batch cannot be decoded.
     UndecodableRecord,
-    /// A batch is damaged.
+    /// A batch is damaged, or its format or codec is unknown.
     CorruptBatch,
     /// The handler refused the order permanently.
     Rejected,
-    /// The failure was simulated.
+    /// The failure was simulated by the settings of the processor.
     Simulated,
-    /// The handler panicked.
+    /// The handler panicked on the order.
     Panic,
     /// The order still failed after all retries.
     RetriesExhausted,
@@ -57,13 +57,13 @@ pub enum ErrorClass {
 pub enum Stage {
     /// Reading the record from the log.
     Fetch,
-    /// Recognising the wire format.
+    /// Recognising the wire format of the value.
     Framing,
     /// Looking up the schema id.
     SchemaLookup,
-    /// Decoding the Avro datum.
+    /// Decoding the Avro datum by its writer schema.
     Decode,
-    /// Validating the order.
+    /// Validating the fields of the order.
     Validate,
     /// Processing the order by the handler.
     Process,

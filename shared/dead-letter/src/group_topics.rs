@@ -19,7 +19,6 @@ const REPLAY: &str = ".replay";
 const ACTIONS: &str = ".dlq-actions";
 /// Longest name that Kafka allows a topic, in characters.
 const TOPIC_NAME_LENGTH_MAX: usize = 249;
-/// Longest prefix, in characters.
 const PREFIX_LENGTH_MAX: usize = TOPIC_NAME_LENGTH_MAX - ACTIONS.len();
 /// Bytes of the hash: enough to rule out that two names have the same.
 const HASH_BYTES: usize = 16;

@@ -31,13 +31,13 @@ pub struct Identity {
 /// Text form: `<topic>/<topic id>/<partition>/<offset>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReplayOf {
-    /// The topic's name.
+    /// The name of the topic that the order failed in.
     pub topic: String,
-    /// The topic's id.
+    /// The id of that topic.
     pub topic_id: Uuid,
-    /// The partition.
+    /// The partition that the order failed in.
     pub partition: i32,
-    /// The offset.
+    /// The offset of the record that failed.
     pub offset: i64,
 }
 

@@ -58,7 +58,7 @@ const EXACT_HEADERS_BYTES_MAX: usize = 48 * 1024;
 pub struct FailedRecord<'a> {
     /// The topic that it was read from.
     pub topic: &'a str,
-    /// The topic's id.
+    /// The id of that topic.
     pub topic_id: Uuid,
     /// The partition that it was read from.
     pub partition: i32,
@@ -79,7 +79,7 @@ pub struct FailedRecord<'a> {
 pub struct Failure<'a> {
     /// The type of the failure.
     pub error_type: ErrorType,
-    /// A description for operators.
+    /// What happened, as a text for operators.
     pub message: &'a str,
     /// How many attempts were made; 0 for a record that could not be decoded.
     pub attempts: u32,

@@ -15,7 +15,6 @@ use ruzstd::encoding::CompressionLevel;
 /// The first bytes of snappy-java's stream; two version numbers of four bytes follow.
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
-/// snappy-java's block size.
 const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
 /// Initial size of the buffer for decompressed records, as a multiple of the compressed size.
 const EXPECTED_RATIO: usize = 4;
@@ -25,7 +24,7 @@ const EXPECTED_RATIO: usize = 4;
 /// Numbers: <https://kafka.apache.org/documentation/#recordbatch>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// No compression.
+    /// The records are not compressed.
     None,
     /// Members of RFC 1952, one or more.
     Gzip,

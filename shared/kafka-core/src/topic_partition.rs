@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A broker's node id.
+/// The id of a broker in its cluster (`node.id`).
 pub type NodeId = i32;
 
 /// One partition of one topic. Cloning copies a pointer to the topic's name.
@@ -11,7 +11,7 @@ pub type NodeId = i32;
 /// Displays as `<topic>-<partition>`, as Kafka's own tools write it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
-    /// The topic's name.
+    /// The name of the topic.
     pub topic: Arc<str>,
     /// The partition's index within the topic, from 0.
     pub partition: i32,

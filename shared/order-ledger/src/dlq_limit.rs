@@ -34,7 +34,7 @@ impl DlqLimit {
         was_counting
     }
 
-    /// Counts a dead letter.
+    /// Counts a dead letter of this type.
     pub fn count(&mut self, error_type: ErrorType) {
         let count = self.counts.entry(error_type).or_default();
         *count = count.saturating_add(1);

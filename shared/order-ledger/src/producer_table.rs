@@ -36,7 +36,6 @@ pub enum Judgement {
 /// The latest producers on a partition, with the last sequence of each.
 #[derive(Clone, Debug, Default)]
 pub struct ProducerTable {
-    /// The latest first.
     producers: Vec<Producer>,
     /// The id of the first producer; empty after a restore. Most records are from the same producer as the one before,
     /// so they need no hash.

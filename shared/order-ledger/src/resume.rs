@@ -16,7 +16,7 @@ pub struct PartitionInfo<'a> {
     pub committed: Option<Committed<'a>>,
     /// Topic ids of deleted topics of the same name, as far as they are known.
     pub deleted_ids: &'a BTreeSet<Uuid>,
-    /// The log start offset.
+    /// The log start offset: the first one that the log still has.
     pub log_start: i64,
     /// The last stable offset, up to which a `read_committed` consumer reads.
     pub log_end: i64,
@@ -38,7 +38,7 @@ pub enum OffsetReset {
     Earliest,
     /// At the end of the log.
     Latest,
-    /// Nowhere: resuming fails.
+    /// Nowhere: without a committed offset resuming fails.
     None,
 }
 
@@ -59,7 +59,7 @@ pub enum OnMismatch {
     Stop,
     /// Begin the partition's numbers at zero.
     Reset,
-    /// End the process.
+    /// End the process with an error.
     Fail,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Display for OnMismatch {
     }
 }
 
-/// The settings for resuming.
+/// The settings that decide where a partition resumes.
 #[derive(Clone, Copy, Debug)]
 pub struct ResumePolicy {
     /// Where to begin without a committed offset.
@@ -112,7 +112,7 @@ pub enum ResumeError {
         "the checkpoint of committed offset {offset} cannot be used; CHECKPOINT_ON_MISMATCH=reset discards its numbers"
     )]
     Checkpoint {
-        /// The committed offset.
+        /// The committed offset of the partition.
         offset: i64,
         /// What is wrong with it.
         #[source]
@@ -126,7 +126,7 @@ pub enum ResumeError {
          --reset-offsets --to-current"
     )]
     OtherTopic {
-        /// The committed offset.
+        /// The committed offset of the partition.
         offset: i64,
         /// The topic id in the checkpoint.
         found: Uuid,

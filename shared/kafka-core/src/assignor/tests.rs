@@ -4,7 +4,6 @@ use super::*;
 use crate::consumer_protocol::Subscription;
 
 type Assigned = BTreeMap<String, TopicPartitions>;
-/// Topics and their partitions.
 type Given<'a> = &'a [(&'a str, &'a [i32])];
 
 fn member(id: &str, topics: &[&str]) -> MemberSubscription {

@@ -16,7 +16,7 @@ pub enum ConsumerProtocolError {
     /// A field has an invalid value.
     #[error("a field is malformed")]
     Malformed,
-    /// The version is negative.
+    /// The version is negative, which no client writes.
     #[error("version {0} of the consumer protocol")]
     Version(i16),
     /// A name or list is longer than its length field can express.
@@ -108,7 +108,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes big-endian fields.
 #[derive(Default)]
 pub(super) struct Writer {
     bytes: Vec<u8>,

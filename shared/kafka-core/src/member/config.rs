@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::assignor::Assignor;
 
-/// A member's configuration.
+/// The configuration of a member and its group.
 #[derive(Clone, Debug)]
 pub struct MemberConfig {
-    /// The group's id.
+    /// The id of the consumer group (`group.id`).
     pub group_id: String,
     /// The topics that this member subscribes to.
     pub topics: Vec<Arc<str>>,

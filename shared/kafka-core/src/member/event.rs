@@ -12,7 +12,7 @@ use crate::consumer_protocol::ConsumerProtocolError;
 pub enum Event {
     /// A rebalance ended: the group is in a new generation.
     Joined {
-        /// The group's generation.
+        /// The group's generation, which rises with every rebalance.
         generation: i32,
         /// Whether this member leads the group: it assigns the partitions.
         is_leader: bool,
@@ -48,7 +48,7 @@ pub enum MemberError {
         "group.instance.id {instance_id} is used by another member, which has fenced this one ({error:?})"
     )]
     FencedInstance {
-        /// The shared `group.instance.id`.
+        /// The `group.instance.id` that both members have.
         instance_id: String,
         /// The error code of the response.
         error: ResponseError,
@@ -75,7 +75,7 @@ pub enum MemberError {
 /// Whether this member may commit offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitPermission {
-    /// Commit with this identity.
+    /// The coordinator accepts commits with this identity.
     Granted(CommitIdentity),
     /// The group is between two generations: wait for the next one.
     Wait,
@@ -86,7 +86,7 @@ pub enum CommitPermission {
 /// The identity by which the coordinator accepts or refuses a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitIdentity {
-    /// The member's id.
+    /// The id that the coordinator gave the member.
     pub member_id: String,
     /// The generation that the member is in.
     pub generation: i32,

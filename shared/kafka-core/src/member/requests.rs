@@ -30,7 +30,6 @@ pub enum Request {
     Leave(messages::LeaveGroupRequest),
 }
 
-/// Who sends a request.
 pub(super) struct Identity<'a> {
     pub(super) config: &'a MemberConfig,
     pub(super) member_id: &'a str,

@@ -20,7 +20,6 @@ pub(super) enum State {
     Unjoined {
         not_before: Instant,
     },
-    /// JoinGroup is in flight.
     Joining,
     /// This member is the leader and waits for partition counts.
     Assigning {
@@ -34,9 +33,7 @@ pub(super) enum State {
         not_before: Instant,
         assignments: Vec<messages::sync_group_request::SyncGroupRequestAssignment>,
     },
-    /// SyncGroup is in flight.
     Syncing,
-    /// In the current generation.
     Stable {
         next_heartbeat: Instant,
         rejoin: bool,
@@ -234,7 +231,7 @@ impl Member {
         request
     }
 
-    /// Returns the member's configuration.
+    /// Returns the configuration that the member was created with.
     pub fn config(&self) -> &MemberConfig {
         &self.config
     }

@@ -70,7 +70,7 @@ impl BatchBuilder {
         batch.record(0, Some(&[0, 0, high, low]), Some(&value), &[]).build()
     }
 
-    /// Compresses the records.
+    /// Sets the codec; the records are compressed when the batch is built.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;

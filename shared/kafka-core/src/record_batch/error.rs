@@ -12,7 +12,7 @@ pub struct BatchError {
     pub base_offset: i64,
     /// The last offset of the batch, as far as its header can be read.
     pub last_offset: i64,
-    /// What is wrong.
+    /// What is wrong with the batch.
     #[source]
     pub kind: BatchErrorKind,
 }
@@ -70,11 +70,11 @@ impl BatchErrorKind {
 /// Bytes of a log that are no readable batch, and the offsets that they stand for.
 #[derive(Debug)]
 pub struct DamagedBatch {
-    /// The first offset.
+    /// The first offset that the bytes stand for.
     pub first_offset: i64,
-    /// The last offset.
+    /// The last offset that the bytes stand for.
     pub last_offset: i64,
-    /// The bytes as received.
+    /// The bytes as they were received, up to the next intact batch.
     pub bytes: Bytes,
     /// What is wrong with them.
     pub fault: BatchErrorKind,

@@ -50,7 +50,7 @@ pub struct FetchedPartition<'a> {
     pub aborted: &'a [(i64, i64)],
 }
 
-/// What a [`FetchedPartition`] holds.
+/// The intact batches of a [`FetchedPartition`], up to the first damage.
 #[derive(Debug)]
 pub struct VerifiedBatches {
     /// Intact batches in offset order. The first ones may lie below the position.
@@ -90,7 +90,6 @@ impl FetchedPartition<'_> {
     }
 }
 
-/// Why a walk ended.
 enum Stop {
     /// At most a batch that was cut off is left.
     End,

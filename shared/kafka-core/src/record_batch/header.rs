@@ -14,7 +14,7 @@ pub(super) const LOG_APPEND_TIME: i16 = 0x08;
 pub(super) const TRANSACTIONAL: i16 = 0x10;
 pub(super) const CONTROL: i16 = 0x20;
 
-/// A batch's header.
+/// The header of a batch, as the batch declares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
     /// The offset of the first record when the batch was written; compaction may have removed that record.

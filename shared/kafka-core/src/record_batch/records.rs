@@ -80,9 +80,9 @@ impl RecordFault {
 /// The type of a control record: how its producer's transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlMarker {
-    /// The transaction was aborted.
+    /// The transaction was aborted: its records are not delivered.
     Abort,
-    /// The transaction was committed.
+    /// The transaction was committed: its records are delivered.
     Commit,
     /// A control record that does not concern consumers, with its type.
     Other(i16),
@@ -104,7 +104,7 @@ impl RecordBatch {
         Self { header, records }
     }
 
-    /// Returns the batch's header.
+    /// Returns the header of the batch.
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }
@@ -172,7 +172,6 @@ pub struct Records<'a> {
 enum Timestamps {
     /// Each record adds its delta to this one.
     From(i64),
-    /// All have this one.
     All(i64),
 }
 

@@ -49,7 +49,7 @@ pub struct CapacityError {
 }
 
 impl Capacity {
-    /// The capacity for [`METADATA_CHARS_DEFAULT`].
+    /// The capacity for the broker's default limit, [`METADATA_CHARS_DEFAULT`].
     pub const DEFAULT: Self = {
         let Ok(capacity) = Self::for_metadata(METADATA_CHARS_DEFAULT) else {
             panic!("the broker's default is enough")

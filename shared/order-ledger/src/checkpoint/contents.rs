@@ -24,7 +24,7 @@ const REASONS: [ErrorType; 4] =
 /// An offset and the metadata to commit with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The offset to commit.
+    /// The offset to commit: all records below it are complete.
     pub offset: i64,
     /// The text to commit as the offset's metadata; see [`crate::checkpoint`] for its format.
     pub metadata: String,
@@ -43,10 +43,10 @@ pub struct DoesNotFit {
 /// The committed metadata is a checkpoint that cannot be used. Processing without it would lose its numbers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
-    /// Another release wrote it.
+    /// Another release wrote it in another format.
     #[error("the checkpoint has version {found}, and this release knows version {known}")]
     UnknownVersion {
-        /// The version it has.
+        /// The version of the checkpoint.
         found: u64,
         /// The version that this release reads.
         known: u8,
@@ -81,7 +81,6 @@ pub(super) struct Contents {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
-    /// Not a checkpoint.
     Foreign,
     /// A checkpoint, and the offset that it was written for.
     Checkpoint(Box<Contents>, i64),

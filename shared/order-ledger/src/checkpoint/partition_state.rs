@@ -75,7 +75,7 @@ pub enum RecordState {
 /// Where a record came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A producer sent it.
+    /// A producer sent it, for the first time or as a repeat.
     Produced,
     /// An operator replayed it from the dead-letter topic.
     Replayed,
@@ -394,7 +394,7 @@ impl PartitionState {
         self.contents.since
     }
 
-    /// Returns the numbers.
+    /// Returns the numbers of the complete records.
     pub fn aggregate(&self) -> &Aggregate {
         &self.contents.aggregate
     }
