@@ -12,11 +12,9 @@
 //!
 //! # Invariants
 //!
-//! - A letter names the true reason. It holds the failed record's key, value and headers byte for byte, unless the topic
-//!   refuses a record of that size.
-//! - A replay has the key, value and headers of the record that failed, also after a second failure.
-//! - No two groups share a topic of their own, whatever they and their orders' topics are called.
-//! - Error types and their numbers in checkpoints never change; a new one goes last in [`ErrorType::ALL`].
+//! - No two groups share a topic of their own, whatever the names of groups and topics, and Kafka accepts the names
+//!   side by side.
+//! - A dead letter names the true reason and holds the record's own bytes.
 
 use std::collections::BTreeMap;
 

@@ -10,16 +10,18 @@
 //!
 //! # Invariants
 //!
-//! - A member that is fenced loses all its partitions and may not commit.
-//! - Only an error about the current generation takes partitions away. Errors about an earlier one are ignored.
-//! - A cooperative member keeps its partitions through a rebalance and revokes only those that move. An eager member
-//!   drains all of them before it joins.
-//! - The leader assigns every subscribed partition to exactly one member. A cooperative assignor may withhold a
-//!   partition for one rebalance.
-//! - No subscription of another member ends the leader.
-//! - Records of aborted transactions are not delivered. Control batches and offset gaps advance the position.
-//! - Every batch that is complete in a damaged log is read once, and the damage accounts for all other offsets.
-//! - No bytes make a decoder panic or allocate more than their length and the caller's limit allow.
+//! - A lost or fenced assignment is dropped and never committed.
+//! - Only an error about the present generation takes partitions away.
+//! - A cooperative member works on through a rebalance and gives up only the partitions that move.
+//! - An eager member drains before it joins.
+//! - A leader survives any subscription of another member, and heartbeats while it assigns.
+//! - A topic that the metadata omit for a moment keeps its assignment.
+//! - Every subscribed partition is assigned to exactly one member, or withheld for one cooperative round.
+//! - New partitions are assigned within 30 s, also if they were added while a static leader restarted.
+//! - Aborted transactions are not delivered. Markers and gaps advance the position.
+//! - Whatever is damaged in a log, every whole batch is read once and all other offsets are accounted for.
+//! - A truncated batch is never damage, whichever limit truncated it.
+//! - No byte sequence makes the batch reader panic or over-allocate.
 
 pub mod assignor;
 pub mod compression;

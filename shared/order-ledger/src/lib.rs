@@ -8,13 +8,14 @@
 //!
 //! # Invariants
 //!
-//! - A committed offset never passes an incomplete record, whatever order records complete in.
-//! - Orders + dead letters + duplicates = complete records since the first offset that the numbers cover.
-//! - Each number of a checkpoint depends only on the set of complete records, not on their order. The exception is the
-//!   count of dead letters since the last processed order.
-//! - A checkpoint of records that were admitted within the window fits in the commit's metadata.
-//! - A dead letter is written only after a commit that dooms its record. No attempt follows.
-//! - A checkpoint that cannot be read, or belongs to another topic, stops its own partition and no other.
+//! - A commit never passes an incomplete record, in any order of completion.
+//! - Every number of a checkpoint, except the count of dead letters in a row, is an order-free function of the
+//!   records that it calls complete.
+//! - A checkpoint fits beside the offset by construction, whatever length the coordinator stores.
+//! - Orders, dead letters and duplicates add up to the records below the committed offset and the complete ones
+//!   above it.
+//! - A damaged batch counts as one dead letter, through any crash.
+//! - A checkpoint that cannot be read, or belongs to another topic, stops its partition and no other.
 
 pub mod aggregate;
 pub mod checkpoint;
