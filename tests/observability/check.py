@@ -9,6 +9,7 @@
       check.py --metrics generator=FILE processor=FILE dashboard=http://127.0.0.1:8080/metrics
 
   `scrape.py` gets it from real services.
+- docs/observability.md lists every metric that the services expose, and no other.
 - The parts fit each other: names and ports of the stack, the dashboard's data source, the grid of its panels.
 
 Needs Go, Python 3.9 and pip. The tools come from Go's and Python's package registries into the checkout's cache folder,
@@ -33,6 +34,7 @@ from promql import Vocabulary, Wrong  # noqa: E402
 OBSERVABILITY = ROOT / "deploy" / "observability"
 PROMETHEUS = OBSERVABILITY / "prometheus"
 GRAFANA = OBSERVABILITY / "grafana"
+PAGE = ROOT / "docs" / "observability.md"
 ALERT_TESTS = Path(__file__).resolve().parent / "alerts_test.yaml"
 TOOLS = Tools("observability")
 PROMTOOL = TOOLS.program("promtool")
@@ -152,6 +154,13 @@ def questions(exposition):
     yield from check_dashboard(vocabulary)
 
 
+def check_page(exposition):
+    rows = (line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `"))
+    listed = {name for row in rows for name in re.findall(r"`(\w+)", row)}
+    yield from (f"{PAGE.name} does not list {name}" for name in sorted(exposition.families - listed))
+    yield from (f"{PAGE.name} lists {name}, which no service exposes" for name in sorted(listed - exposition.families))
+
+
 def check_syntax(dashboard):
     """Has promtool judge the dashboard's expressions, as rules that record them."""
     rules = [{"record": f"panel_{number}", "expr": expr} for number, (_, expr) in enumerate(dashboard.expressions())]
@@ -209,7 +218,8 @@ def main():
     parser.add_argument("--metrics", nargs="+", required=True, metavar="SERVICE=SOURCE", help=help_text)
     given = parser.parse_args().metrics
     prepare()
-    vocabulary = Vocabulary(exposition_of(given))
+    exposition = exposition_of(given)
+    vocabulary = Vocabulary(exposition)
     config = load(PROMETHEUS / "prometheus.yaml")
     rules = Rules(config)
     checks = {
@@ -217,6 +227,7 @@ def main():
         "rules": list(rules.check(vocabulary)),
         "tests of the alerts": [*rules.check_tests(), *promtool("test", "rules", ALERT_TESTS)],
         "dashboard": [*check_dashboard(vocabulary), *check_syntax(grafana_dashboard())],
+        "page": check_page(exposition),
         "stack": check_stack(config),
     }
     failed = False

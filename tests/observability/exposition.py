@@ -37,12 +37,15 @@ class Exposition:
 
     def __init__(self):
         self.metrics = {}
+        # Their families, a counter or an info by the name of its series.
+        self.families = set()
 
     def add(self, service, text):
         """Takes over what a service exposes; raises a ValueError if that is no OpenMetrics text."""
         from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
         for family in text_string_to_metric_families(text):
+            self.families.add(family.name + {"counter": "_total", "info": "_info"}.get(family.type, ""))
             for suffix in SUFFIXES.get(family.type, [""]):
                 self.metric(service, family.name + suffix)
             for sample in family.samples:
