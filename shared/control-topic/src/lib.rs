@@ -32,6 +32,12 @@
 //!
 //! The broker sets the timestamps (`message.timestamp.type=LogAppendTime`), so one clock tells how long an instance has not
 //! reported.
+//!
+//! # Invariants
+//!
+//! - A command is reported as followed only when every live instance has followed it, however many there are.
+//! - The records that a participant reads do not grow with the number of participants.
+//! - An instance begins no work before it has read the control topic.
 
 pub mod record;
 pub mod view;

@@ -3,6 +3,10 @@
 //!
 //! A request goes to the scheme, host and port that it was made for, and nowhere else: a redirect is followed only there, and
 //! only where the request stays what it was. The proxies that the environment names are used, and told about.
+//!
+//! # Invariants
+//!
+//! - No request, credentials or body follow a redirect to another scheme, host or port, or by another method.
 
 use std::sync::Arc;
 

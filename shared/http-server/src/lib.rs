@@ -8,6 +8,11 @@
 //! | an answer that it does not read | [`Limits::unread_time`] |
 //!
 //! Reading order: this file (the accept loop), `places` (how many may connect), `body`, `hosts`.
+//!
+//! # Invariants
+//!
+//! - No client of an HTTP port holds it for others: connections, heads, bodies and unread answers are bounded.
+//! - A server answers to its own hosts and those that were added, and to no other site.
 
 use std::future::Future;
 use std::io;

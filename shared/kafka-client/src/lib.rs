@@ -5,6 +5,15 @@
 //! [`offsets`], [`groups`], [`membership`] (which drives the state machine of `kafka-core`) and [`reader`]. The [`writer`] uses
 //! rskafka. Records with headers that rskafka cannot represent, and records whose refusal the caller has to explain, go
 //! through the [`exact_writer`].
+//!
+//! # Invariants
+//!
+//! - A cancelled request makes its connection unusable.
+//! - No byte of a request is sent after its deadline.
+//! - A connection that the broker closed while it was idle is replaced silently, and nothing is written twice.
+//! - Damage is delivered only when the same bytes came twice.
+//! - A value that the cluster does not report for a partition is unknown, and hides no value of the others.
+//! - A static member that restarts within its session moves no partition.
 
 pub mod api;
 pub mod cluster;

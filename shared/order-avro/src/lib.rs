@@ -14,6 +14,13 @@
 //! - [Avro specification](https://avro.apache.org/docs/1.12.0/specification/): datums, schema resolution,
 //!   object container files, single-object encoding
 //! - [Confluent's wire format](https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format)
+//!
+//! # Invariants
+//!
+//! - A value unpacks to at most `MAX_VALUE_BYTES`. No value and no schema takes memory that it only claims.
+//! - Names, defaults, documentation and aliases of a writer's schema play no part in reading. A value that cannot be
+//!   read has its reason.
+//! - No byte sequence makes a decoder panic, or take more memory than its length and the settings allow.
 
 mod order;
 

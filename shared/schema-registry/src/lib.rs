@@ -13,6 +13,12 @@
 //! Of what the registry says only so much is read and kept: answers, schemas and the cache are bounded.
 //!
 //! - [Schema Registry API](https://docs.confluent.io/platform/current/schema-registry/develop/api.html)
+//!
+//! # Invariants
+//!
+//! - Responses, schemas and the cache are bounded. A forgotten schema is looked up again.
+//! - A schema id is poison only after the registry has denied it for ten seconds. Its records wait meanwhile, and no
+//!   others.
 
 mod config;
 

@@ -25,6 +25,15 @@
 //!     service_runtime::run("greeter", greet)
 //! }
 //! ```
+//!
+//! # Invariants
+//!
+//! - A signal ends the process from the first instruction of `main` on, also as the first process of a container.
+//! - All invalid settings are named at once, with exit code 64.
+//! - `/healthz` fails only when the process is stuck.
+//! - A trace is the same from the producer through dead letter and replay to the webhook. An invalid trace context
+//!   is not passed on.
+//! - A collector sees an order sent, processed and dead-lettered as one trace. A missing collector delays nothing.
 
 pub use context::Context;
 pub use health::{Check, Health, Waiting};

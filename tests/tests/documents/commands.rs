@@ -27,6 +27,22 @@ fn every_make_target_that_is_named_exists() {
 }
 
 #[test]
+fn every_package_that_cargo_is_to_build_exists() {
+    let mut missing = Vec::new();
+    for (page, line, _) in shown() {
+        let words = words(&line);
+        let packages = words.windows(2).filter(|pair| pair[0] == "-p").map(|pair| &pair[1]);
+        let is_missing = |name: &&String| {
+            !["services", "shared"].iter().any(|folder| root().join(folder).join(name).is_dir())
+        };
+        if words.iter().any(|word| word == "cargo") {
+            missing.extend(packages.filter(is_missing).map(|name| format!("{page}: {name}")));
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
 fn every_command_line_that_is_shown_is_accepted() {
     let mut checked = BTreeSet::new();
     let mut refused = Vec::new();

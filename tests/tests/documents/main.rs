@@ -11,6 +11,7 @@
 
 mod commands;
 mod compose;
+mod invariants;
 mod names;
 mod pages;
 

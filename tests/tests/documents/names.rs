@@ -233,7 +233,8 @@ fn sources(folder: &Path) -> Vec<String> {
     texts
 }
 
-fn visit(folder: &Path, found: &mut impl FnMut(&Path, String)) {
+/// Hands every Rust source below a folder to `found`, with its path.
+pub(crate) fn visit(folder: &Path, found: &mut impl FnMut(&Path, String)) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
