@@ -54,6 +54,7 @@ async fn live_through_everything(stack: &Stack) -> Result<()> {
     stack.make(["scale", "N=2"]).await?;
     stack.members(2).await?;
     stack.more_orders("after two processors").await?;
+    operate(stack).await?;
 
     let crashed = stack.crash_a_processor().await?;
     stack.restarted(&crashed).await?;
@@ -78,6 +79,26 @@ async fn live_through_everything(stack: &Stack) -> Result<()> {
     stack.compose(["stop", "processor"]).output().await?;
     for container in stack.containers().await?.iter().filter(|it| it.is_ours()) {
         ensure!(container.state == "exited 0", "{container:?} has not drained");
+    }
+    Ok(())
+}
+
+/// Runs the targets that operators use beside `up`, `scale` and `stats`, and looks for what each is to show.
+async fn operate(stack: &Stack) -> Result<()> {
+    let topic = stack.scenario.orders_topic();
+    for (target, arguments, shown) in [
+        ("ps", "", "processor"),
+        ("topics", "", topic),
+        ("lag", "", topic),
+        ("control", "pause", "paused"),
+        ("control", "resume", "running"),
+        ("dlq", "list", "dead letters"),
+    ] {
+        let output = stack.make([target, &format!("ARGS={arguments}")]).await?;
+        ensure!(
+            output.contains(shown),
+            "make {target} {arguments} does not show {shown}: {output}"
+        );
     }
     Ok(())
 }
