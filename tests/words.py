@@ -9,6 +9,14 @@ import sys
 WORDS = {
     r"\bpatiently\b": "retry::until_ok",
     r"\bat rest\b": "idle, paused",
+    r"\bcannot be meant\b": "invalid, ambiguous",
+    r"\bCourier\b": "ReplaySender",
+    r"[Gg]limpse": "peek",
+    r"\bgroup_numbers\b": "group_snapshot",
+    r"\bhand_on\b": "deliver",
+    r"\bheed(s|ed)?\b": "obey, apply",
+    r"\bjournal\b": "action log",
+    r"\bout of place\b": "interrupted",
     r"\bcontrol (stop|start)\b": "control pause, control resume",
 }
 # This file lists the words, and some texts are not ours to change.
