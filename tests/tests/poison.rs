@@ -113,7 +113,7 @@ async fn any_amount_of_trouble_leaves_the_orders_as_they_are() -> Result<()> {
         } else {
             assert_eq!(Some(stats.sum), calm_sum);
             for (made, told) in BAD {
-                let made = count(&generator, "trouble among", made).await?;
+                let made = count(&generator, "acknowledged faults", made).await?;
                 assert!(made > 0, "no {told} was made");
                 assert_eq!(verdict.dead_letter_types.get(told), Some(&made), "{told}");
             }
@@ -131,7 +131,7 @@ async fn hot_orders_are_on_one_partition(scenario: &Scenario, generator: &Servic
         topic::read(scenario.platform().bootstrap_servers(), scenario.orders_topic()).await?;
     let hot = records.iter().filter(|record| record.key.as_deref() == Some(b"hot-key"));
     let partitions: Vec<i32> = hot.map(|record| record.partition).collect();
-    let made = count(generator, "trouble among", "hot_key").await?;
+    let made = count(generator, "acknowledged faults", "hot_key").await?;
     assert_eq!(u64::try_from(partitions.len())?, made);
     assert!(partitions.windows(2).all(|pair| pair[0] == pair[1]), "{partitions:?}");
     Ok(())

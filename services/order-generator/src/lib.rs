@@ -1,8 +1,8 @@
 //! Publishes Avro orders to Kafka.
 //!
-//! Reading order: `orders` draws them and `trouble` makes some of them bad (both pure), `batch` makes records of them,
-//! `delivery` gets a batch to the broker, `sender` does so for one partition and `senders` for all, `steering` says
-//! when to stop and start, `service` puts it together.
+//! Reading order: `orders` draws orders and makes some of them faulty, without IO; `senders` encodes them and delivers them
+//! to their partitions; `pause_control` follows the control topic, `partition_watch` the topic's partitions; `service` puts
+//! it together.
 //!
 //! # Invariants
 //!
@@ -15,22 +15,13 @@
 pub use service::run;
 pub use settings::GeneratorSettings;
 
-mod batch;
-mod catalogue;
-mod delivery;
-#[cfg(test)]
-mod fake_broker;
-mod growth;
 mod metrics;
 mod orders;
-mod outage;
 mod pace;
+mod partition_watch;
+mod pause_control;
 mod report;
-mod sender;
 mod senders;
 mod service;
 mod settings;
 mod startup;
-mod steering;
-mod trace_sample;
-mod trouble;

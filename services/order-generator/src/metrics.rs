@@ -14,7 +14,7 @@ use service_runtime::{
 };
 use tokio::time::Instant;
 
-use crate::delivery::Transport;
+use crate::senders::delivery::Transport;
 
 /// Adds what is known of the registry and of the settings to the metrics.
 pub(crate) fn register(metrics: &Metrics, registry: SchemaRegistry, rate_target: f64) {

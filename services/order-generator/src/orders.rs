@@ -1,5 +1,8 @@
 //! Random orders, and among them what is made bad: pure, and the same for the same seed.
 
+pub(crate) mod catalogue;
+pub(crate) mod faults;
+
 use std::fmt::{self, Display};
 use std::io::Write;
 
@@ -7,8 +10,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use uuid::{Builder, Uuid};
 
-use crate::catalogue::PRODUCTS;
-use crate::trouble::{HOT_KEY, Trouble};
+use crate::orders::catalogue::PRODUCTS;
+use crate::orders::faults::{Fault, HOT_KEY};
 
 /// The first id when orders are numbered.
 const FIRST_NUMBER: u64 = 1001;
@@ -95,19 +98,19 @@ pub(crate) struct DrawnOrder {
     pub(crate) id: OrderId,
     pub(crate) product: &'static str,
     pub(crate) price: Cents,
-    /// The trouble that its record is made to cause.
-    pub(crate) trouble: Option<Trouble>,
+    /// The fault of its record.
+    pub(crate) fault: Option<Fault>,
 }
 
 impl DrawnOrder {
     /// Returns the key of its record; `id` is its own, as a text.
     pub(crate) fn key(self, id: &str) -> &str {
-        if self.trouble == Some(Trouble::HotKey) { HOT_KEY } else { id }
+        if self.fault == Some(Fault::HotKey) { HOT_KEY } else { id }
     }
 
     /// Tells whether its record is bad: no order that anybody could process.
     pub(crate) fn is_bad(self) -> bool {
-        self.trouble.is_some_and(Trouble::is_bad)
+        self.fault.is_some_and(Fault::is_bad)
     }
 }
 
@@ -117,8 +120,8 @@ pub(crate) struct Orders {
     good: Draw,
     /// What is made bad is drawn apart, and so is the decision what is: the good orders do not depend on it.
     bad: Draw,
-    trouble_rate: f64,
-    trouble_kinds: Vec<Trouble>,
+    fault_rate: f64,
+    fault_kinds: Vec<Fault>,
 }
 
 /// A stream of random numbers, and what it is made into.
@@ -151,33 +154,32 @@ impl Orders {
         Self {
             good: draw(seed, id_format),
             bad: draw(!seed, OrderIdFormat::Uuid),
-            trouble_rate: 0.0,
-            trouble_kinds: Vec::new(),
+            fault_rate: 0.0,
+            fault_kinds: Vec::new(),
         }
     }
 
-    /// Makes `rate` of the records, from 0 to 1, cause trouble of one of `kinds`, all equally often.
-    pub(crate) fn with_trouble(mut self, rate: f64, kinds: &[Trouble]) -> Self {
-        self.trouble_rate = if kinds.is_empty() { 0.0 } else { rate };
-        self.trouble_kinds = kinds.to_vec();
+    /// Makes `rate` of the records, from 0 to 1, have a fault of one of `kinds`, all equally often.
+    pub(crate) fn with_faults(mut self, rate: f64, kinds: &[Fault]) -> Self {
+        self.fault_rate = if kinds.is_empty() { 0.0 } else { rate };
+        self.fault_kinds = kinds.to_vec();
         self
     }
 
     /// Returns the next order, or what is made bad and sent before it.
     pub(crate) fn draw(&mut self) -> DrawnOrder {
-        let trouble = self.draw_trouble();
-        let is_bad = trouble.is_some_and(Trouble::is_bad);
+        let fault = self.draw_fault();
+        let is_bad = fault.is_some_and(Fault::is_bad);
         let draw = if is_bad { &mut self.bad } else { &mut self.good };
-        DrawnOrder { trouble, ..draw.draw() }
+        DrawnOrder { fault, ..draw.draw() }
     }
 
-    fn draw_trouble(&mut self) -> Option<Trouble> {
-        if self.trouble_rate <= 0.0 {
+    fn draw_fault(&mut self) -> Option<Fault> {
+        if self.fault_rate <= 0.0 {
             return None;
         }
-        let is_trouble = self.bad.rng.random::<f64>() < self.trouble_rate;
-        is_trouble
-            .then(|| self.trouble_kinds[self.bad.rng.random_range(0..self.trouble_kinds.len())])
+        let is_faulty = self.bad.rng.random::<f64>() < self.fault_rate;
+        is_faulty.then(|| self.fault_kinds[self.bad.rng.random_range(0..self.fault_kinds.len())])
     }
 }
 
@@ -196,7 +198,7 @@ impl Draw {
         };
         let product = PRODUCTS[self.rng.random_range(0..PRODUCTS.len())];
         let price = Cents(self.rng.random_range(self.cheapest.0..=self.dearest.0));
-        DrawnOrder { id, product, price, trouble: None }
+        DrawnOrder { id, product, price, fault: None }
     }
 }
 
@@ -265,17 +267,15 @@ mod tests {
     }
 
     #[test]
-    fn trouble_adds_bad_records_and_leaves_the_orders_as_they_are() {
+    fn faults_add_bad_records_and_leaves_the_orders_as_they_are() {
         let orders = draw(42, OrderIdFormat::Sequential, 1000);
-        for (rate, kinds) in
-            [(0.2, &Trouble::ALL[..]), (0.9, &[Trouble::Tombstone, Trouble::HotKey])]
-        {
+        for (rate, kinds) in [(0.2, &Fault::ALL[..]), (0.9, &[Fault::Tombstone, Fault::HotKey])] {
             let mut good = Vec::new();
-            let mut troubled = troubled(42, OrderIdFormat::Sequential, rate, kinds);
+            let mut faulty = faulty(42, OrderIdFormat::Sequential, rate, kinds);
             while good.len() < orders.len() {
-                let order = troubled.draw();
+                let order = faulty.draw();
                 if !order.is_bad() {
-                    good.push(DrawnOrder { trouble: None, ..order });
+                    good.push(DrawnOrder { fault: None, ..order });
                 }
             }
 
@@ -284,21 +284,21 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_trouble_is_the_rate_and_every_kind_is_as_frequent() {
-        let mut orders = troubled(7, OrderIdFormat::Uuid, 0.4, &Trouble::ALL);
+    fn the_share_of_faults_is_the_rate_and_every_kind_is_as_frequent() {
+        let mut orders = faulty(7, OrderIdFormat::Uuid, 0.4, &Fault::ALL);
         let drawn: Vec<_> = (0..20_000).map(|_| orders.draw()).collect();
 
-        for kind in Trouble::ALL {
-            let count = drawn.iter().filter(|order| order.trouble == Some(kind)).count();
+        for kind in Fault::ALL {
+            let count = drawn.iter().filter(|order| order.fault == Some(kind)).count();
             // 1,000 are expected of each, with a standard deviation of 31.
             assert!((850..1150).contains(&count), "{kind}: {count}");
         }
     }
 
     #[test]
-    fn the_same_seed_makes_the_same_trouble() {
+    fn the_same_seed_makes_the_same_faults() {
         let drawn = |seed| {
-            let mut orders = troubled(seed, OrderIdFormat::Uuid, 0.5, &Trouble::ALL);
+            let mut orders = faulty(seed, OrderIdFormat::Uuid, 0.5, &Fault::ALL);
             (0..100).map(|_| orders.draw()).collect::<Vec<_>>()
         };
 
@@ -309,8 +309,8 @@ mod tests {
     #[test]
     fn what_is_made_bad_has_ids_of_its_own() {
         let orders: BTreeSet<_> = draw(7, OrderIdFormat::Uuid, 1000).iter().map(id).collect();
-        let mut troubled = troubled(7, OrderIdFormat::Uuid, 1.0, &[Trouble::Truncated]);
-        let bad: BTreeSet<_> = (0..1000).map(|_| id(&troubled.draw())).collect();
+        let mut faulty = faulty(7, OrderIdFormat::Uuid, 1.0, &[Fault::Truncated]);
+        let bad: BTreeSet<_> = (0..1000).map(|_| id(&faulty.draw())).collect();
 
         assert_eq!(bad.len(), 1000);
         assert!(orders.is_disjoint(&bad));
@@ -330,8 +330,8 @@ mod tests {
         assert_eq!(OrderId::Number(u64::MAX).to_string(), u64::MAX.to_string());
     }
 
-    fn troubled(seed: u64, format: OrderIdFormat, rate: f64, kinds: &[Trouble]) -> Orders {
-        Orders::new(seed, format, Cents(999), Cents(99_999)).with_trouble(rate, kinds)
+    fn faulty(seed: u64, format: OrderIdFormat, rate: f64, kinds: &[Fault]) -> Orders {
+        Orders::new(seed, format, Cents(999), Cents(99_999)).with_faults(rate, kinds)
     }
 
     fn id(order: &DrawnOrder) -> String {

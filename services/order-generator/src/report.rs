@@ -12,7 +12,7 @@ use tracing::field::display;
 use tracing::{error, info};
 
 use crate::orders::DrawnOrder;
-use crate::trouble::Trouble;
+use crate::orders::faults::Fault;
 
 /// How many deliveries, and how many failures, are logged in a second; the others are counted.
 const LINES_PER_SECOND: usize = 10;
@@ -23,8 +23,8 @@ pub(crate) struct Report {
     sent: Counter,
     acknowledged: Counter,
     acknowledged_cents: Counter,
-    /// Those of the acknowledged ones that cause trouble, by its kind.
-    troubled: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Those of the acknowledged ones that are faulty, by kind of fault.
+    faulty: Family<[(&'static str, &'static str); 1], Counter>,
     failed: Counter,
     unknown: Counter,
     resent: Counter,
@@ -41,7 +41,7 @@ impl Report {
             sent: Counter::default(),
             acknowledged: Counter::default(),
             acknowledged_cents: Counter::default(),
-            troubled: Family::default(),
+            faulty: Family::default(),
             failed: Counter::default(),
             unknown: Counter::default(),
             resent: Counter::default(),
@@ -64,8 +64,8 @@ impl Report {
             ] {
                 registry.register(format!("orders_{name}"), help, counter.clone());
             }
-            let help = "Acknowledged orders that CORRUPT_RATE made to cause trouble";
-            registry.register("orders_corrupted", help, report.troubled.clone());
+            let help = "Acknowledged orders that CORRUPT_RATE made faulty";
+            registry.register("orders_corrupted", help, report.faulty.clone());
         });
         report
     }
@@ -90,33 +90,33 @@ impl Report {
         self.acknowledged.inc_by(to_u64(orders.len()));
         let good = orders.iter().filter(|order| !order.is_bad());
         self.acknowledged_cents.inc_by(good.map(|order| u64::from(order.price.0)).sum());
-        for trouble in orders.iter().filter_map(|order| order.trouble) {
-            self.troubled.get_or_create(&label(trouble)).inc();
+        for fault in orders.iter().filter_map(|order| order.fault) {
+            self.faulty.get_or_create(&label(fault)).inc();
         }
         let lines = self.deliveries.admit(orders.len());
         let partition = target.partition;
         for (offset, order) in (base_offset..).zip(orders).take(lines) {
-            let DrawnOrder { id, product, price, trouble } = order;
-            let (price, trouble) = (price.to_f64(), trouble.map(display));
-            info!(order_id = %id, product, price, trouble, partition, offset, "acknowledged");
+            let DrawnOrder { id, product, price, fault } = order;
+            let (price, fault) = (price.to_f64(), fault.map(display));
+            info!(order_id = %id, product, price, fault, partition, offset, "acknowledged");
         }
     }
 
     /// Counts and logs orders that were not written, and halts the making of orders.
     pub(crate) fn failed(&self, orders: &[DrawnOrder], error: &ProduceError) {
         self.failed.inc_by(to_u64(orders.len()));
-        for DrawnOrder { id, product, price, trouble } in self.worst(orders) {
-            let (price, trouble) = (price.to_f64(), trouble.map(display));
-            error!(order_id = %id, product, price, trouble, "order failed: {error}");
+        for DrawnOrder { id, product, price, fault } in self.worst(orders) {
+            let (price, fault) = (price.to_f64(), fault.map(display));
+            error!(order_id = %id, product, price, fault, "order failed: {error}");
         }
     }
 
     /// Counts and logs orders that may have been written or not, and halts the making of orders.
     pub(crate) fn unknown(&self, orders: &[DrawnOrder], error: &ProduceError) {
         self.unknown.inc_by(to_u64(orders.len()));
-        for DrawnOrder { id, product, price, trouble } in self.worst(orders) {
-            let (price, trouble) = (price.to_f64(), trouble.map(display));
-            error!(order_id = %id, product, price, trouble, "order may be lost: {error}");
+        for DrawnOrder { id, product, price, fault } in self.worst(orders) {
+            let (price, fault) = (price.to_f64(), fault.map(display));
+            error!(order_id = %id, product, price, fault, "order may be lost: {error}");
         }
     }
 
@@ -143,13 +143,13 @@ impl Report {
 
     /// Returns how many orders were acknowledged so far, leaving out what was made bad.
     pub(crate) fn acknowledged_orders(&self) -> u64 {
-        let bad = Trouble::ALL.into_iter().filter(|trouble| trouble.is_bad());
+        let bad = Fault::ALL.into_iter().filter(|fault| fault.is_bad());
         // The counters go on while they are read one after the other.
-        self.acknowledged.get().saturating_sub(bad.map(|trouble| self.troubled(trouble)).sum())
+        self.acknowledged.get().saturating_sub(bad.map(|fault| self.faulty_orders(fault)).sum())
     }
 
-    fn troubled(&self, trouble: Trouble) -> u64 {
-        self.troubled.get(&label(trouble)).map_or(0, |counter| counter.get())
+    fn faulty_orders(&self, fault: Fault) -> u64 {
+        self.faulty.get(&label(fault)).map_or(0, |counter| counter.get())
     }
 
     /// Logs what lines were left out of a second that is over.
@@ -175,25 +175,25 @@ impl Report {
             average_price = two_decimals(self.average_price()),
             "final statistics"
         );
-        self.conclude_trouble();
+        self.log_faults();
         shortfall
     }
 
-    /// Logs what the acknowledged trouble was, if there is any.
-    fn conclude_trouble(&self) {
-        if Trouble::ALL.into_iter().all(|trouble| self.troubled(trouble) == 0) {
+    /// Logs how many acknowledged orders had each fault, if there is any.
+    fn log_faults(&self) {
+        if Fault::ALL.into_iter().all(|fault| self.faulty_orders(fault) == 0) {
             return;
         }
         info!(
-            bad_magic = self.troubled(Trouble::BadMagic),
-            unknown_schema = self.troubled(Trouble::UnknownSchema),
-            truncated = self.troubled(Trouble::Truncated),
-            trailing_bytes = self.troubled(Trouble::TrailingBytes),
-            tombstone = self.troubled(Trouble::Tombstone),
-            invalid_price = self.troubled(Trouble::InvalidPrice),
-            oversize = self.troubled(Trouble::Oversize),
-            hot_key = self.troubled(Trouble::HotKey),
-            "trouble among what was acknowledged"
+            bad_magic = self.faulty_orders(Fault::BadMagic),
+            unknown_schema = self.faulty_orders(Fault::UnknownSchema),
+            truncated = self.faulty_orders(Fault::Truncated),
+            trailing_bytes = self.faulty_orders(Fault::TrailingBytes),
+            tombstone = self.faulty_orders(Fault::Tombstone),
+            invalid_price = self.faulty_orders(Fault::InvalidPrice),
+            oversize = self.faulty_orders(Fault::Oversize),
+            hot_key = self.faulty_orders(Fault::HotKey),
+            "acknowledged faults by kind"
         );
     }
 
@@ -211,8 +211,8 @@ pub(crate) struct Shortfall {
     pub(crate) unknown: u64,
 }
 
-fn label(trouble: Trouble) -> [(&'static str, &'static str); 1] {
-    [("kind", trouble.as_str())]
+fn label(fault: Fault) -> [(&'static str, &'static str); 1] {
+    [("kind", fault.as_str())]
 }
 
 /// Returns a quotient for people, 0 when there is nothing to divide by.

@@ -6,6 +6,14 @@
 //! partition behind another. What stays in order is each partition: its sender goes on with its own producer id and
 //! sequence, and a partition that is new gets a new sender with a producer id of its own.
 
+pub(crate) mod batch;
+pub(crate) mod delivery;
+#[cfg(test)]
+mod fake_broker;
+pub(crate) mod outage;
+mod sender;
+mod trace_sample;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -18,13 +26,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::{Encoder, PendingOrder};
-use crate::delivery::{DeliveryPolicy, Transport};
 use crate::orders::{DrawnOrder, ORDER_ID_BYTES_MAX};
-use crate::outage::Outage;
 use crate::report::Report;
-use crate::sender::Sender;
-use crate::trace_sample::TraceSample;
+use crate::senders::batch::{Encoder, PendingOrder};
+use crate::senders::delivery::{DeliveryPolicy, Transport};
+use crate::senders::outage::Outage;
+use crate::senders::sender::Sender;
+use crate::senders::trace_sample::TraceSample;
 
 /// How many orders of a partition may wait for the batch before them; making orders waits beyond.
 const QUEUE_ORDERS_MAX: usize = 8192;
@@ -123,8 +131,8 @@ mod tests {
     use service_runtime::{Health, Metrics};
 
     use super::*;
-    use crate::fake_broker::FakeBroker;
     use crate::orders::{Cents, OrderId};
+    use crate::senders::fake_broker::FakeBroker;
 
     #[tokio::test(start_paused = true)]
     async fn orders_go_where_kafka_puts_their_keys_also_when_the_topic_has_grown() {
@@ -179,7 +187,7 @@ mod tests {
     async fn send(senders: &Senders<FakeBroker>, partitions: i64) {
         for number in 0..100 {
             let (id, price) = (OrderId::Number(number), Cents(1999));
-            let order = DrawnOrder { id, product: "Yoga Mat", price, trouble: None };
+            let order = DrawnOrder { id, product: "Yoga Mat", price, fault: None };
             let pending = PendingOrder { order, timestamp_ms: partitions };
             senders.queue_of(&order).send(pending).await.unwrap();
         }

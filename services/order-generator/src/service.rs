@@ -3,7 +3,7 @@
 //! ```text
 //! registry, topic ─→ make orders ─┬─ queue ─→ sender of partition 0 ─┐
 //!                        ↑        ├─ queue ─→ sender of partition 1 ─┼─→ report ─→ exit code
-//!  steering, stop, halted, growth └─ queue ─→ sender of partition 2 ─┘
+//!    pause, stop, new partitions  └─ queue ─→ sender of partition 2 ─┘
 //! ```
 //!
 //! At a signal, when `ORDER_COUNT` is reached, or when an order could not be delivered, no more orders are made; the
@@ -29,18 +29,18 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::batch::PendingOrder;
-use crate::delivery::DeliveryPolicy;
-use crate::growth;
 use crate::metrics::{self, Measured};
 use crate::orders::Orders;
-use crate::outage::Outage;
 use crate::pace::Pace;
+use crate::partition_watch;
+use crate::pause_control::PauseControl;
 use crate::report::Report;
+use crate::senders::batch::PendingOrder;
+use crate::senders::delivery::DeliveryPolicy;
+use crate::senders::outage::Outage;
 use crate::senders::{Common, Senders, random_number};
 use crate::settings::GeneratorSettings;
 use crate::startup;
-use crate::steering::Steering;
 
 /// How often the progress bar moves.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -75,7 +75,7 @@ struct Publisher {
     cluster: Cluster,
     transport: Measured<Writer>,
     outage: Arc<Outage>,
-    steering: Steering,
+    pause_control: PauseControl,
 }
 
 impl Publisher {
@@ -119,7 +119,7 @@ impl Publisher {
             cluster,
             transport,
             outage: Arc::new(Outage::new(kafka_check)),
-            steering: Steering::new(participant, control_check, paused),
+            pause_control: PauseControl::new(participant, control_check, paused),
         })
     }
 
@@ -136,12 +136,12 @@ impl Publisher {
         beside.spawn(show(progress.clone(), Arc::clone(&report)));
         let GeneratorSettings { ref topics, metadata_age_max, .. } = self.settings;
         let topic = topics.orders_topic.clone();
-        beside.spawn(growth::watch(self.cluster.clone(), topic, metadata_age_max, grown));
+        beside.spawn(partition_watch::watch(self.cluster.clone(), topic, metadata_age_max, grown));
 
         let made = self.make_orders(&mut senders, growth, &report, &enough).await;
         let drained = self.drain(senders.close(), &abandon).await;
         beside.shutdown().await;
-        self.steering.end().await;
+        self.pause_control.end().await;
         progress.finish();
         let shortfall = report.conclude(begun.elapsed());
         made?;
@@ -187,13 +187,13 @@ impl Publisher {
         let GeneratorSettings { order_count, order_id_format, price_min, price_max, .. } =
             self.settings;
         let mut orders = Orders::new(self.seed, order_id_format, price_min, price_max)
-            .with_trouble(self.settings.trouble.rate, &self.settings.trouble.kinds);
+            .with_faults(self.settings.faults.rate, &self.settings.faults.kinds);
         let mut pace = Pace::new(self.settings.order_rate, Instant::now());
         let mut made = 0;
         while (order_count == 0 || made < order_count) && !enough.is_cancelled() {
             let due = pace.next(Instant::now());
-            if due.is_some() || self.steering.has_news() {
-                let is_due = self.steering.until_due(due, &mut pace, report);
+            if due.is_some() || self.pause_control.has_news() {
+                let is_due = self.pause_control.until_due(due, &mut pace, report);
                 if enough.run_until_cancelled(is_due).await.is_none() {
                     return Ok(());
                 }

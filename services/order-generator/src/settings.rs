@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use service_runtime::settings::{ConnectionSettings, FromSettings, Settings, TopicSettings};
 
+use crate::orders::faults::Fault;
 use crate::orders::{Cents, OrderIdFormat};
-use crate::trouble::Trouble;
 
 /// The highest price that may be asked for, in whole units: cents stay exact enough in an order's f32.
 const PRICE_CEILING: f64 = 100_000.0;
@@ -24,7 +24,7 @@ pub struct GeneratorSettings {
     pub(crate) price_max: Cents,
     /// What decides the sequence of orders; `None` draws one.
     pub(crate) seed: Option<u64>,
-    pub(crate) trouble: TroubleSettings,
+    pub(crate) faults: FaultSettings,
     /// The share of orders that are made part of a trace, from 0 to 1.
     pub(crate) trace_ratio: f64,
     /// How often records that the broker refuses are sent again before they have failed.
@@ -37,13 +37,13 @@ pub struct GeneratorSettings {
     pub(crate) drain_timeout: Duration,
 }
 
-/// Which records are made to cause trouble.
+/// Which records are made faulty.
 #[derive(Debug, Clone)]
-pub(crate) struct TroubleSettings {
+pub(crate) struct FaultSettings {
     /// Their share of all records, from 0 to 1.
     pub(crate) rate: f64,
-    /// The kinds of trouble; never empty.
-    pub(crate) kinds: Vec<Trouble>,
+    /// The kinds of faults; never empty.
+    pub(crate) kinds: Vec<Fault>,
 }
 
 impl FromSettings for GeneratorSettings {
@@ -74,7 +74,7 @@ impl FromSettings for GeneratorSettings {
             "a whole number from 0 to 18446744073709551615",
             "The same seed gives the same orders in the same sequence; unset draws one.",
         );
-        let trouble = read_trouble(settings, order_count);
+        let faults = read_faults(settings, order_count);
         Self {
             connection,
             topics,
@@ -84,7 +84,7 @@ impl FromSettings for GeneratorSettings {
             price_min,
             price_max,
             seed,
-            trouble,
+            faults,
             trace_ratio: settings.float(
                 "TRACE_SAMPLE_RATIO",
                 0.01,
@@ -133,27 +133,27 @@ fn read_prices(settings: &mut Settings) -> (Cents, Cents) {
     (Cents::nearest(lowest), Cents::nearest(highest))
 }
 
-fn read_trouble(settings: &mut Settings, order_count: u64) -> TroubleSettings {
+fn read_faults(settings: &mut Settings, order_count: u64) -> FaultSettings {
     let rate = settings.float(
         "CORRUPT_RATE",
         0.0,
         0.0..=1.0,
-        "Share of the records that are made to cause trouble; the same seed gives the same ones.",
+        "Share of the records that are made faulty; the same seed gives the same ones.",
     );
-    let all = Trouble::ALL.map(Trouble::as_str).join(", ");
+    let all = Fault::ALL.map(Fault::as_str).join(", ");
     let kinds = settings.optional_parsed(
         "CORRUPT_KINDS",
         &format!("some of {all}, separated by commas; unset is all of them"),
-        "The kinds of trouble, all equally often.",
-        |text| text.split(',').map(|word| Trouble::named(word.trim())).collect(),
+        "The kinds of faults, all equally often.",
+        |text| text.split(',').map(|word| Fault::named(word.trim())).collect(),
     );
-    let kinds: Vec<Trouble> = kinds.unwrap_or_else(|| Trouble::ALL.to_vec());
+    let kinds: Vec<Fault> = kinds.unwrap_or_else(|| Fault::ALL.to_vec());
     settings.rule(
         &["CORRUPT_RATE", "CORRUPT_KINDS", "ORDER_COUNT"],
-        rate < 1.0 || order_count == 0 || kinds.contains(&Trouble::HotKey),
+        rate < 1.0 || order_count == 0 || kinds.contains(&Fault::HotKey),
         "a number of orders is never reached when every record is bad",
     );
-    TroubleSettings { rate, kinds }
+    FaultSettings { rate, kinds }
 }
 
 #[cfg(test)]
@@ -180,11 +180,11 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_trouble_are_a_list_and_all_of_them_unless_told_otherwise() {
-        let kinds = |text| read(&[("CORRUPT_KINDS", text)]).map(|settings| settings.trouble.kinds);
+    fn fault_kinds_are_a_list_and_all_of_them_unless_told_otherwise() {
+        let kinds = |text| read(&[("CORRUPT_KINDS", text)]).map(|settings| settings.faults.kinds);
 
-        assert_eq!(kinds("").unwrap(), Trouble::ALL);
-        assert_eq!(kinds("tombstone, hot-key").unwrap(), [Trouble::Tombstone, Trouble::HotKey]);
+        assert_eq!(kinds("").unwrap(), Fault::ALL);
+        assert_eq!(kinds("tombstone, hot-key").unwrap(), [Fault::Tombstone, Fault::HotKey]);
         let violations = kinds("tombstone,tomb").unwrap_err();
         assert!(
             violations.contains("CORRUPT_KINDS=tombstone,tomb: must be some of"),

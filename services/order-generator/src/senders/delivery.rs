@@ -19,7 +19,7 @@ use kafka_client::writer::{OutgoingRecord, ProduceError, Writer};
 use kafka_core::TopicPartition;
 use tokio::time::{Instant, sleep};
 
-use crate::outage::Outage;
+use crate::senders::outage::Outage;
 
 /// How long a broker may take to acknowledge a batch before the batch is sent again: as long as it is told in the
 /// request.

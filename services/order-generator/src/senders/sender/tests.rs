@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::*;
-use crate::fake_broker::{Answer, FakeBroker, LATENCY, Order};
+use crate::orders::faults::Fault;
 use crate::orders::{Cents, DrawnOrder, OrderId};
 use crate::report::Shortfall;
-use crate::trace_sample::TraceSample;
-use crate::trouble::Trouble;
+use crate::senders::fake_broker::{Answer, FakeBroker, LATENCY, Order};
+use crate::senders::trace_sample::TraceSample;
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_grows_while_the_one_before_is_on_its_way() {
@@ -111,8 +111,8 @@ async fn a_batch_that_is_too_large_is_sent_in_parts_and_later_ones_are_as_small(
 async fn a_record_that_fills_a_batch_is_the_last_of_it() {
     let running = Running::start(&FakeBroker::new([Answer::Lost]));
 
-    for trouble in [None, None, Some(Trouble::Oversize), Some(Trouble::Oversize), None] {
-        running.queue_with(trouble).await;
+    for fault in [None, None, Some(Fault::Oversize), Some(Fault::Oversize), None] {
+        running.queue_with(fault).await;
     }
     let Ended { broker, acknowledged, .. } = running.close().await;
 
@@ -213,9 +213,9 @@ impl Running {
         }
     }
 
-    async fn queue_with(&self, trouble: Option<Trouble>) {
+    async fn queue_with(&self, fault: Option<Fault>) {
         let id = OrderId::Number(1001);
-        let order = DrawnOrder { id, product: "Yoga Mat", price: Cents(1999), trouble };
+        let order = DrawnOrder { id, product: "Yoga Mat", price: Cents(1999), fault };
         let pending = PendingOrder { order, timestamp_ms: 0 };
         // A sender that has given up takes no more orders.
         self.into_queue.send(pending).await.unwrap_or_default();

@@ -4,10 +4,10 @@ use kafka_protocol::ResponseError;
 use service_runtime::Health;
 
 use super::*;
-use crate::batch::{Encoder, PendingOrder};
-use crate::fake_broker::{Answer, FakeBroker, LATENCY};
 use crate::orders::{Cents, DrawnOrder, OrderId};
-use crate::trace_sample::TraceSample;
+use crate::senders::batch::{Encoder, PendingOrder};
+use crate::senders::fake_broker::{Answer, FakeBroker, LATENCY};
+use crate::senders::trace_sample::TraceSample;
 
 const POLICY: DeliveryPolicy = DeliveryPolicy { retries_max: 2, timeout: Duration::from_mins(2) };
 
@@ -151,7 +151,7 @@ fn records(count: u64) -> Vec<OutgoingRecord> {
         id: OrderId::Number(n),
         product: "Yoga Mat",
         price: Cents(1999),
-        trouble: None,
+        fault: None,
     };
     let pending: Vec<_> =
         (0..count).map(|n| PendingOrder { order: order(n), timestamp_ms: 0 }).collect();

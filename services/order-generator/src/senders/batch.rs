@@ -9,9 +9,9 @@ use kafka_client::writer::OutgoingRecord;
 use order_avro::{Order, encode_confluent};
 use service_runtime::trace_context::TRACEPARENT;
 
+use crate::orders::faults::Fault;
 use crate::orders::{DrawnOrder, ORDER_ID_BYTES_MAX};
-use crate::trace_sample::TraceSample;
-use crate::trouble::Trouble;
+use crate::senders::trace_sample::TraceSample;
 
 /// The most orders in a batch: even the longest ones, and one that fills a batch, stay below the size that a batch may
 /// have.
@@ -46,7 +46,7 @@ pub(crate) struct PendingOrder {
 impl PendingOrder {
     /// Tells whether a batch ends with its record: two of that size would be too much for one.
     pub(crate) fn fills_a_batch(&self) -> bool {
-        self.order.trouble == Some(Trouble::Oversize)
+        self.order.fault == Some(Fault::Oversize)
     }
 
     /// Returns an order that was made at `now`.
@@ -139,9 +139,9 @@ impl Encoder {
         self.order.product.clear();
         self.order.product.push_str(drawn.product);
         self.order.price = drawn.price.to_f32();
-        match drawn.trouble {
+        match drawn.fault {
             None => encode_confluent(self.schema_id, &self.order, buffer),
-            Some(trouble) => trouble.encode(self.schema_id, &mut self.order, buffer),
+            Some(fault) => fault.encode(self.schema_id, &mut self.order, buffer),
         }
         let value = key.end..buffer.len();
 
@@ -188,7 +188,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::catalogue::PRODUCTS;
+    use crate::orders::catalogue::PRODUCTS;
     use crate::orders::{Cents, OrderId};
 
     #[test]
@@ -212,14 +212,14 @@ mod tests {
 
     #[test]
     fn a_hot_key_is_the_key_of_an_order_and_a_tombstone_has_a_key_only() {
-        let record = |trouble| {
+        let record = |fault| {
             let mut pending = pending(1001, "Yoga Mat", 1999);
-            pending.order.trouble = trouble;
+            pending.order.fault = fault;
             encoder(7, 0xab, 0.0).encode(&[pending]).records.remove(0)
         };
 
         let [order, hot, tombstone] =
-            [None, Some(Trouble::HotKey), Some(Trouble::Tombstone)].map(record);
+            [None, Some(Fault::HotKey), Some(Fault::Tombstone)].map(record);
         assert_eq!((hot.key.as_deref(), &hot.value), (Some(b"hot-key".as_slice()), &order.value));
         assert_eq!((&tombstone.key, &tombstone.value), (&order.key, &None));
         assert_eq!(header(&tombstone, "sequence"), "1");
@@ -259,8 +259,8 @@ mod tests {
         let mut order = pending(0, product, u32::MAX);
         order.order.id = OrderId::Uuid(Uuid::from_bytes([0xff; 16]));
         let (mut longest, mut filler) = (0, 0);
-        for trouble in [None].into_iter().chain(Trouble::ALL.map(Some)) {
-            order.order.trouble = trouble;
+        for fault in [None].into_iter().chain(Fault::ALL.map(Some)) {
+            order.order.fault = fault;
             let bytes = longest_with(order, 0.0);
             let most = if order.fills_a_batch() { &mut filler } else { &mut longest };
             *most = bytes.max(*most);
@@ -269,7 +269,7 @@ mod tests {
         let batch_bytes = BATCH_OVERHEAD_BYTES + (BATCH_ORDERS_MAX - 1) * longest + filler;
         assert!(batch_bytes <= BATCH_BYTES_MAX, "{batch_bytes} bytes");
 
-        order.order.trouble = None;
+        order.order.fault = None;
         let trace = longest_with(order, 1.0) - longest_with(order, 0.0);
         let traced = BATCH_OVERHEAD_BYTES + (BATCH_TRACED_ORDERS_MAX - 1) * (longest + trace);
         assert!(traced + filler + trace <= BATCH_BYTES_MAX, "{traced} bytes");
@@ -324,7 +324,7 @@ mod tests {
 
     fn pending(number: u64, product: &'static str, cents: u32) -> PendingOrder {
         let id = OrderId::Number(number);
-        let order = DrawnOrder { id, product, price: Cents(cents), trouble: None };
+        let order = DrawnOrder { id, product, price: Cents(cents), fault: None };
         PendingOrder { order, timestamp_ms: 1_700_000_000_123 }
     }
 

@@ -17,7 +17,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What a generator is told, and what it says about that.
 #[derive(Debug)]
-pub(crate) struct Steering {
+pub(crate) struct PauseControl {
     participant: Participant,
     instruction: watch::Receiver<Instruction>,
     check: Check,
@@ -25,8 +25,8 @@ pub(crate) struct Steering {
     paused: Gauge,
 }
 
-impl Steering {
-    /// Returns the steering of a generator that has made nothing yet; `check` and `paused` show what it is told.
+impl PauseControl {
+    /// Returns the pause_control of a generator that has made nothing yet; `check` and `paused` show what it is told.
     pub(crate) fn new(participant: Participant, check: Check, paused: Gauge) -> Self {
         check.not_ready("reading the control topic");
         let mut instruction = participant.instruction();
@@ -168,7 +168,7 @@ mod tests {
         let last = Instant::now();
 
         // The second order is due after 10 s; the pause begins after 4 s and takes a minute.
-        let Bench { steering, report, instruct, .. } = &mut bench;
+        let Bench { pause_control, report, instruct, .. } = &mut bench;
         let operate = async {
             sleep(4 * second).await;
             instruct.send_replace(pause());
@@ -176,10 +176,10 @@ mod tests {
             instruct.send_replace(run());
         };
         let due = pace.next(last);
-        tokio::join!(steering.until_due(due, &mut pace, report), operate);
+        tokio::join!(pause_control.until_due(due, &mut pace, report), operate);
         assert_eq!(last.elapsed(), 70 * second);
         let due = pace.next(Instant::now());
-        steering.until_due(due, &mut pace, report).await;
+        pause_control.until_due(due, &mut pace, report).await;
         assert_eq!(last.elapsed(), 80 * second);
     }
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     struct Bench {
-        steering: Steering,
+        pause_control: PauseControl,
         instruct: watch::Sender<Instruction>,
         health: Health,
         report: Report,
@@ -205,23 +205,23 @@ mod tests {
                 Participant::start(&cluster, "orders-control", 1, Role::Generator, "test");
             let health = Health::default();
             let check = health.check("control");
-            let mut steering = Steering::new(participant, check, Gauge::default());
+            let mut pause_control = PauseControl::new(participant, check, Gauge::default());
             let (instruct, instruction) = watch::channel(Instruction::Unknown);
-            steering.instruction = instruction;
-            steering.instruction.mark_changed();
+            pause_control.instruction = instruction;
+            pause_control.instruction.mark_changed();
             let report = Report::new(&Metrics::default(), CancellationToken::new());
-            Self { steering, instruct, health, report }
+            Self { pause_control, instruct, health, report }
         }
 
         async fn is_due(&mut self, pace: &mut Pace, patience: Duration) -> bool {
             // A future that is dropped has seen the instruction.
-            self.steering.instruction.mark_changed();
+            self.pause_control.instruction.mark_changed();
             let due = pace.next(Instant::now());
-            timeout(patience, self.steering.until_due(due, pace, &self.report)).await.is_ok()
+            timeout(patience, self.pause_control.until_due(due, pace, &self.report)).await.is_ok()
         }
 
         fn state(&self) -> Option<RunState> {
-            let standing = self.steering.participant.report();
+            let standing = self.pause_control.participant.report();
             standing.borrow().as_ref().map(|standing| standing.state)
         }
     }

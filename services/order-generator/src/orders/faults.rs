@@ -1,13 +1,13 @@
-//! Trouble on purpose, so that it can be seen what becomes of it: the kinds there are, and how such records look.
+//! Fault on purpose, so that it can be seen what becomes of it: the kinds there are, and how such records look.
 
 use std::fmt::{self, Display};
 
 use order_avro::{Order, encode_confluent};
 
-/// The key that [`Trouble::HotKey`] gives to orders.
+/// The key that [`Fault::HotKey`] gives to orders.
 pub(crate) const HOT_KEY: &str = "hot-key";
 
-/// The fewest bytes that the value of [`Trouble::Oversize`] has: more than a processor accepts by default.
+/// The fewest bytes that the value of [`Fault::Oversize`] has: more than a processor accepts by default.
 pub(crate) const OVERSIZE_VALUE_BYTES: usize = 64 * 1024;
 
 /// An id that no registry has given to a schema: they count from 1.
@@ -16,9 +16,9 @@ const UNKNOWN_SCHEMA_ID: u32 = i32::MAX.cast_unsigned();
 /// A first byte that no wire format of orders begins with.
 const BAD_MAGIC: u8 = 0x01;
 
-/// A kind of trouble that a record can cause.
+/// A way in which the generator makes a record faulty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Trouble {
+pub(crate) enum Fault {
     /// Its value begins as none of the wire formats.
     BadMagic,
     /// Its value names a schema that the registry does not have.
@@ -37,7 +37,7 @@ pub(crate) enum Trouble {
     HotKey,
 }
 
-impl Trouble {
+impl Fault {
     pub(crate) const ALL: [Self; 8] = [
         Self::BadMagic,
         Self::UnknownSchema,
@@ -65,7 +65,7 @@ impl Trouble {
 
     /// Returns the kind that a word names.
     pub(crate) fn named(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|trouble| trouble.as_str().eq_ignore_ascii_case(word))
+        Self::ALL.into_iter().find(|fault| fault.as_str().eq_ignore_ascii_case(word))
     }
 
     /// Tells whether the record is bad: no order that anybody could process.
@@ -108,7 +108,7 @@ impl Trouble {
     }
 }
 
-impl Display for Trouble {
+impl Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -124,39 +124,39 @@ mod tests {
 
     #[test]
     fn a_reader_finds_wrong_what_was_made_wrong() {
-        for (trouble, expected) in [
-            (Trouble::BadMagic, "unknown-format"),
-            (Trouble::UnknownSchema, "unknown-schema"),
-            (Trouble::Truncated, "truncated"),
-            (Trouble::TrailingBytes, "trailing-bytes"),
-            (Trouble::InvalidPrice, "invalid-price"),
-            (Trouble::Oversize, "nothing"),
-            (Trouble::HotKey, "nothing"),
+        for (fault, expected) in [
+            (Fault::BadMagic, "unknown-format"),
+            (Fault::UnknownSchema, "unknown-schema"),
+            (Fault::Truncated, "truncated"),
+            (Fault::TrailingBytes, "trailing-bytes"),
+            (Fault::InvalidPrice, "invalid-price"),
+            (Fault::Oversize, "nothing"),
+            (Fault::HotKey, "nothing"),
         ] {
             for number in 1001..1011 {
-                let value = value(trouble, number);
+                let value = value(fault, number);
                 assert_eq!(found_wrong(&value, PayloadFormat::Auto), expected, "{number}");
             }
         }
-        let value = value(Trouble::BadMagic, 1001);
+        let value = value(Fault::BadMagic, 1001);
         assert_eq!(found_wrong(&value, PayloadFormat::Confluent), "bad-magic");
     }
 
     #[test]
     fn a_tombstone_has_no_value_and_only_what_is_oversize_is_long() {
-        for trouble in Trouble::ALL {
-            let bytes = value(trouble, 1001).len();
+        for fault in Fault::ALL {
+            let bytes = value(fault, 1001).len();
 
-            assert_eq!(bytes == 0, trouble == Trouble::Tombstone, "{trouble}: {bytes}");
+            assert_eq!(bytes == 0, fault == Fault::Tombstone, "{fault}: {bytes}");
             let is_long = bytes > OVERSIZE_VALUE_BYTES;
-            assert_eq!(is_long, trouble == Trouble::Oversize, "{trouble}: {bytes}");
+            assert_eq!(is_long, fault == Fault::Oversize, "{fault}: {bytes}");
         }
     }
 
-    fn value(trouble: Trouble, number: u64) -> Vec<u8> {
+    fn value(fault: Fault, number: u64) -> Vec<u8> {
         let (order_id, product) = (number.to_string(), "Yoga Mat".to_owned());
         let mut value = Vec::new();
-        trouble.encode(SCHEMA_ID, &mut Order { order_id, product, price: 19.99 }, &mut value);
+        fault.encode(SCHEMA_ID, &mut Order { order_id, product, price: 19.99 }, &mut value);
         value
     }
 

@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::batch::{BATCH_ORDERS_MAX, Batch, Encoder, PendingOrder};
-use crate::delivery::{DeliveryPolicy, Outcome, Transport, deliver};
-use crate::outage::Outage;
 use crate::report::Report;
+use crate::senders::batch::{BATCH_ORDERS_MAX, Batch, Encoder, PendingOrder};
+use crate::senders::delivery::{DeliveryPolicy, Outcome, Transport, deliver};
+use crate::senders::outage::Outage;
 
 /// How many batches in a row the broker may refuse before the sender gives up: it is not about single orders then.
 const REFUSALS_IN_A_ROW_MAX: u32 = 10;

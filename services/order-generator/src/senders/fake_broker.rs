@@ -9,7 +9,7 @@ use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::delivery::Transport;
+use crate::senders::delivery::Transport;
 
 /// How long every answer takes.
 pub(crate) const LATENCY: Duration = Duration::from_millis(5);
