@@ -4,33 +4,25 @@
 //! partition leader epoch, are not written into it but put in front when it is sent ([`Batch::rewritten`]), so that a batch
 //! is never copied between a producer's socket and a consumer's.
 
-pub(crate) mod batch;
-pub(crate) mod producers;
-pub(crate) mod records;
+pub(crate) mod header;
+pub(crate) mod limits;
+mod producers;
+mod records;
+mod validation;
 
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes};
 use kafka_protocol::error::ResponseError;
 
-use crate::log::batch::{BatchHeader, REWRITTEN_BYTES};
+use crate::log::header::{BatchHeader, REWRITTEN_BYTES};
+use crate::log::limits::LogLimits;
 use crate::log::producers::Producers;
 use crate::log::records::RecordWalker;
 use crate::refusal::Refusal;
 
 /// The leader epoch of every partition: a single broker never loses leadership.
 pub(crate) const LEADER_EPOCH: i32 = 0;
-
-/// What a topic's configuration says about its logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LogLimits {
-    /// `max.message.bytes`: the largest record batch accepted.
-    pub(crate) batch_bytes_max: usize,
-    /// `retention.bytes`: the oldest batches go when a partition holds more; `None` keeps all.
-    pub(crate) retention_bytes: Option<usize>,
-    /// Whether `cleanup.policy` has `compact`, which makes keys mandatory. Logs are not compacted.
-    pub(crate) compacted: bool,
-}
 
 /// A record batch at its place in the log.
 #[derive(Debug, Clone)]
@@ -97,10 +89,10 @@ impl PartitionLog {
     /// A batch its idempotent producer has sent before is not written again and answered with its first offset.
     ///
     /// # Errors
-    /// What [`batch::validate`], [`batch::validate_records`] and [`Producers::check`] refuse.
+    /// What [`validation::validate`], [`validation::validate_records`] and [`Producers::check`] refuse.
     pub(crate) fn append(&mut self, bytes: Bytes, limits: &LogLimits) -> Result<i64, Refusal> {
-        let header = batch::validate(&bytes, limits.batch_bytes_max)?;
-        batch::validate_records(&bytes, &header, limits)?;
+        let header = validation::validate(&bytes, limits.batch_bytes_max)?;
+        validation::validate_records(&bytes, &header, limits)?;
         let is_idempotent = 0 <= header.producer_id;
         if is_idempotent && let Some(offset) = self.producers.check(&header)? {
             return Ok(offset);

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
-use crate::log::{LogLimits, PartitionLog};
+use crate::log::PartitionLog;
+use crate::log::limits::LogLimits;
 use crate::refusal::Refusal;
 use crate::topics::config::TopicConfig;
 

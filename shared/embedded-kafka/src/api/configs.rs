@@ -16,7 +16,7 @@ use kafka_protocol::messages::{
     IncrementalAlterConfigsResponse,
 };
 
-use crate::api::{RequestContext, text};
+use crate::api::request::{RequestContext, text};
 use crate::refusal::Refusal;
 use crate::state::{NODE_ID, State};
 use crate::topics::config::{

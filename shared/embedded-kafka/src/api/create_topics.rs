@@ -17,7 +17,7 @@ use kafka_protocol::messages::{
 };
 
 use crate::api::configs::source_of;
-use crate::api::{RequestContext, text};
+use crate::api::request::{RequestContext, text};
 use crate::refusal::Refusal;
 use crate::state::{NODE_ID, State};
 use crate::topics::config::{KNOWN_CONFIGS, TopicConfig};
@@ -195,7 +195,7 @@ fn delete_topic(state: &mut State, topic: DeleteTopicState) -> DeletableTopicRes
     let result = DeletableTopicResult::default().with_topic_id(id.unwrap_or(topic.topic_id));
     match name {
         Some(name) if state.delete_topic(&name) => {
-            result.with_name(Some(crate::api::topic_name(&name)))
+            result.with_name(Some(crate::api::request::topic_name(&name)))
         }
         Some(_) | None => result
             .with_name(topic.name)

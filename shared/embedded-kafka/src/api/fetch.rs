@@ -10,7 +10,7 @@ use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::{FetchRequest, TopicName};
 use uuid::Uuid;
 
-use crate::api::TopicReference;
+use crate::api::request::TopicReference;
 use crate::frame::{FrameWriter, Lengths};
 use crate::log::{AtLeastOne, Batch, check_leader_epoch};
 use crate::refusal::code_of;
@@ -205,8 +205,9 @@ mod tests {
     use kafka_protocol::protocol::Decodable;
 
     use super::*;
+    use crate::log::PartitionLog;
+    use crate::log::limits::LogLimits;
     use crate::log::tests::batch_of;
-    use crate::log::{LogLimits, PartitionLog};
 
     fn two_batches() -> Vec<Batch> {
         let mut log = PartitionLog::default();
@@ -239,7 +240,7 @@ mod tests {
                 };
                 let id = Uuid::from_u128(77);
                 let topic = FetchedTopic {
-                    name: crate::api::topic_name("orders"),
+                    name: crate::api::request::topic_name("orders"),
                     id,
                     partitions: vec![present, failed],
                 };

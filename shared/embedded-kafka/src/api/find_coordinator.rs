@@ -5,7 +5,7 @@ use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::api::{RequestContext, text};
+use crate::api::request::{RequestContext, text};
 use crate::refusal::Refusal;
 use crate::state::{NODE_ID, State};
 

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use crate::api::{RequestContext, text};
+use crate::api::request::{RequestContext, text};
 use crate::groups::group::{Group, GroupState};
 use crate::groups::member::Member;
 use crate::refusal::code_of;

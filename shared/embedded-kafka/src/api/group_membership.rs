@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use crate::api::{RequestContext, owned, text};
+use crate::api::request::{RequestContext, owned, text};
 use crate::groups::Leaving;
 use crate::groups::member::{
     Claim, JoinAbilities, JoinAnswer, JoinRequest, JoinedMember, Protocol, SyncAnswer, SyncRequest,

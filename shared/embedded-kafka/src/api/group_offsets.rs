@@ -23,7 +23,7 @@ use kafka_protocol::messages::{
     OffsetFetchRequest, OffsetFetchResponse,
 };
 
-use crate::api::{RequestContext, owned, text, topic_name};
+use crate::api::request::{RequestContext, owned, text, topic_name};
 use crate::groups::CommitRequest;
 use crate::groups::member::Claim;
 use crate::groups::offsets::{CommittedOffset, Offsets};

@@ -18,7 +18,7 @@ use kafka_protocol::messages::{
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 
-use crate::api::RequestContext;
+use crate::api::request::RequestContext;
 use crate::log::{LEADER_EPOCH, PartitionLog, TimestampedOffset, check_leader_epoch};
 use crate::state::State;
 use crate::topics::Topic;

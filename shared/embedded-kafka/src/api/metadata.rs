@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
-use crate::api::{RequestContext, text, topic_name};
+use crate::api::request::{RequestContext, text, topic_name};
 use crate::log::LEADER_EPOCH;
 use crate::refusal::Refusal;
 use crate::state::{CLUSTER_ID, NODE_ID, State};

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
     InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, ProducerId,
 };
 
-use crate::api::{RequestContext, TopicReference, text};
+use crate::api::request::{RequestContext, TopicReference, text};
 use crate::log::PartitionLog;
 use crate::refusal::Refusal;
 use crate::state::State;

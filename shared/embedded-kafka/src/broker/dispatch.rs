@@ -14,9 +14,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
 use tokio::time::{Instant, sleep_until};
 
+use crate::api::request::{RequestContext, owned};
 use crate::api::{
-    self, RequestContext, configs, create_topics, fetch, find_coordinator, group_admin,
-    group_membership, group_offsets, list_offsets, metadata, owned, produce,
+    configs, create_topics, fetch, find_coordinator, group_admin, group_membership, group_offsets,
+    list_offsets, metadata, produce, versions,
 };
 use crate::broker::owner::Owner;
 use crate::frame::{Frame, FrameWriter, Lengths};
@@ -82,9 +83,9 @@ pub(crate) async fn dispatch(
     }
     let mut front = request.slice(..HEADER_BYTES_MIN);
     let (key, version, correlation_id) = (front.get_i16(), front.get_i16(), front.get_i32());
-    if !api::is_supported(key, version) {
+    if !versions::is_supported(key, version) {
         if key == ApiVersionsRequest::KEY {
-            return encode(correlation_id, 0, &api::api_versions_unsupported()).map(Some);
+            return encode(correlation_id, 0, &versions::api_versions_unsupported()).map(Some);
         }
         return Err(CallError::Unsupported { key, version });
     }
@@ -113,7 +114,7 @@ pub(crate) async fn dispatch(
 /// Handles the requests that are answered from the state as it is.
 fn answer_at_once(owner: &Owner, key: i16, call: Call) -> Result<Frame, CallError> {
     match key {
-        ApiVersionsRequest::KEY => answer(owner, call, api::api_versions),
+        ApiVersionsRequest::KEY => answer(owner, call, versions::api_versions),
         MetadataRequest::KEY => answer(owner, call, metadata::metadata),
         DescribeClusterRequest::KEY => answer(owner, call, metadata::describe_cluster),
         CreateTopicsRequest::KEY => answer(owner, call, create_topics::create_topics),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use kafka_protocol::error::ResponseError;
 
-use crate::log::batch::BatchHeader;
+use crate::log::header::BatchHeader;
 use crate::refusal::Refusal;
 
 /// How many batches of a producer are remembered to recognise repeats.

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 
-use crate::log::batch::{BatchHeader, HEADER_BYTES};
+use crate::log::header::{BatchHeader, HEADER_BYTES};
 use crate::refusal::Refusal;
 
 /// The longest encoding of a 64-bit variable-length integer.

@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::*;
-use crate::log::batch::HEADER_BYTES;
+use crate::log::header::HEADER_BYTES;
 
 pub(crate) const LIMITS: LogLimits =
     LogLimits { batch_bytes_max: 1_048_588, retention_bytes: None, compacted: false };

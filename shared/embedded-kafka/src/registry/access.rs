@@ -11,7 +11,8 @@ use axum::{
 };
 use http_server::{BodyError, Connection, Hosts, read_body};
 
-use crate::registry::{api::reply, store::refusal};
+use crate::registry::api::reply;
+use crate::registry::store::refusal;
 
 /// The most bytes of a request's body: a large schema.
 const BODY_BYTES_MAX: usize = 4 << 20;

@@ -22,11 +22,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::registry::{
-    api,
-    canonical::canonical,
-    store::{Level, Store},
-};
+use crate::registry::api::routes;
+use crate::registry::canonical::canonical;
+use crate::registry::store::{Level, Store};
 
 const EXCHANGES: &str = include_str!("../../tests/registry/exchanges.jsonl");
 const CANONICAL: &str = include_str!("../../tests/registry/canonical.jsonl");
@@ -53,7 +51,7 @@ struct Exchange {
 
 #[tokio::test]
 async fn answers_are_those_that_were_recorded() {
-    let routes = api::routes(Arc::new(Mutex::new(Store::default())));
+    let routes = routes(Arc::new(Mutex::new(Store::default())));
     let mut ids = BTreeMap::new();
     for exchange in lines::<Exchange>(EXCHANGES) {
         let (status, answer_type, answer) = ask(&routes, &exchange, &ids).await;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use kafka_protocol::error::ResponseError;
 
-use crate::log::LogLimits;
+use crate::log::limits::LogLimits;
 use crate::refusal::Refusal;
 
 /// The value type of a configuration, with its code in `DescribeConfigs`.
