@@ -4,9 +4,9 @@
 
 pub(crate) mod configs;
 pub(crate) mod create_topics;
+pub(crate) mod describe_groups;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
-pub(crate) mod group_admin;
 pub(crate) mod group_membership;
 pub(crate) mod group_offsets;
 pub(crate) mod list_offsets;

@@ -22,8 +22,6 @@ use crate::topics::Topic;
 pub struct BrokerOptions {
     /// Where to listen; port 0 picks a free one. Default `127.0.0.1:0`.
     pub listen: SocketAddr,
-    /// The host and port clients are told to connect to, when they differ from `listen`. Default `None`.
-    pub advertised: Option<(String, u16)>,
     /// Whether a client that asks for the metadata of an unknown topic creates it. Default `true`.
     pub auto_create_topics: bool,
     /// How many partitions a topic gets when its creator leaves that to the broker, at least 1. Default 1.
@@ -33,23 +31,16 @@ pub struct BrokerOptions {
     pub retention_bytes: Option<usize>,
     /// The shortest session timeout a group member may ask for. Default 6 s; tests want less.
     pub min_session_timeout: Duration,
-    /// The longest session timeout a group member may ask for. Default 30 min.
-    pub max_session_timeout: Duration,
-    /// How long an empty group waits for more members when the first one joins. Default 0.
-    pub initial_rebalance_delay: Duration,
 }
 
 impl Default for BrokerOptions {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            advertised: None,
             auto_create_topics: true,
             default_partitions: 1,
             retention_bytes: None,
             min_session_timeout: Duration::from_secs(6),
-            max_session_timeout: Duration::from_mins(30),
-            initial_rebalance_delay: Duration::ZERO,
         }
     }
 }
@@ -103,13 +94,9 @@ impl EmbeddedKafka {
     /// # Cancel safety
     /// Cancel safe: a broker that is not returned does not run.
     pub async fn start(options: BrokerOptions) -> Result<Self, StartError> {
-        let groups = GroupSettings {
-            min_session_timeout: options.min_session_timeout,
-            max_session_timeout: options.max_session_timeout,
-            initial_rebalance_delay: options.initial_rebalance_delay,
-        };
+        let groups = GroupSettings { min_session_timeout: options.min_session_timeout };
         let state = State::new(Settings {
-            advertised: options.advertised.clone().unwrap_or_default(),
+            advertised: reachable_name(options.listen),
             auto_create_topics: options.auto_create_topics,
             default_partitions: options.default_partitions,
             retention_bytes: options.retention_bytes,
@@ -128,14 +115,6 @@ impl EmbeddedKafka {
     pub fn bootstrap_servers(&self) -> String {
         let (host, port) = reachable_name(self.address);
         format!("{host}:{port}")
-    }
-
-    /// Changes the host and port clients are told to connect to, for a proxy in front of the broker.
-    ///
-    /// Clients that are connected learn it from their next Metadata or `FindCoordinator` request.
-    pub fn advertise(&self, host: &str, port: u16) {
-        let advertised = (host.to_owned(), port);
-        self.owner.with_state(|state, _| state.settings.advertised = advertised);
     }
 
     /// Takes the leader of a partition away until [`EmbeddedKafka::elect_leader`], as if all its replicas were offline: it
@@ -176,8 +155,7 @@ impl EmbeddedKafka {
             let empty = State::new(state.settings.clone());
             std::mem::replace(state, empty)
         });
-        let advertised = Some(state.settings.advertised.clone());
-        let options = BrokerOptions { listen: self.address, advertised, ..self.options };
+        let options = BrokerOptions { listen: self.address, ..self.options };
         StoppedKafka { state, options }
     }
 
@@ -199,8 +177,7 @@ impl EmbeddedKafka {
         let failed = |source| StartError::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        state.settings.advertised =
-            options.advertised.clone().unwrap_or_else(|| reachable_name(address));
+        state.settings.advertised = reachable_name(address);
         let owner = Arc::new(Owner::new(state));
         let mut tasks = JoinSet::new();
         tasks.spawn(listener::accept(Arc::clone(&owner), listener));

@@ -3,7 +3,6 @@
 mod child;
 mod demo;
 mod output;
-mod serve;
 mod signals;
 
 use std::io::IsTerminal;
@@ -26,8 +25,6 @@ pub(crate) struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Run a broker and a schema registry until SIGINT or SIGTERM.
-    Serve(serve::ServeArgs),
     /// Run a broker, a schema registry, one generator and several processors until SIGINT or SIGTERM.
     Demo(demo::DemoArgs),
 }
@@ -35,11 +32,8 @@ enum Command {
 /// Runs the command and returns the exit code of the process: 0 when all went well, else 1.
 pub(crate) async fn run(cli: Cli) -> ExitCode {
     log_to_stderr(cli.log);
-    let result = match cli.command {
-        Command::Serve(args) => serve::run(args).await,
-        Command::Demo(args) => demo::run(args).await,
-    };
-    result.unwrap_or_else(|error| {
+    let Command::Demo(args) = cli.command;
+    demo::run(args).await.unwrap_or_else(|error| {
         tracing::error!("{error:#}");
         ExitCode::FAILURE
     })

@@ -4,14 +4,12 @@
 //! are there and `SyncGroup` until the leader has assigned, leaves its [`Reply`] here and is answered by a later call.
 //! [`Groups::expire`] has to be called when [`Groups::next_deadline`] is reached.
 //!
-//! Behaviour is that of Apache Kafka's coordinator; see KIP-62 (rebalance timeout), KIP-134 (initial rebalance delay),
-//! KIP-345 (static members), KIP-394 (member ids) and KIP-814 (static leaders).
+//! Behaviour is that of Apache Kafka's coordinator; see KIP-62 (rebalance timeout), KIP-345 (static members), KIP-394 (member ids) and KIP-814 (static leaders).
 
 pub(crate) mod group;
 mod join;
 pub(crate) mod member;
 pub(crate) mod offsets;
-mod subscription;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -22,19 +20,18 @@ use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 
-use crate::groups::group::{Group, GroupState};
+use crate::groups::group::Group;
 use crate::groups::member::{Claim, JoinAnswer, JoinRequest, Reply, SyncAnswer, SyncRequest};
 use crate::groups::offsets::{CommittedOffset, METADATA_CHARS_MAX};
+
+/// The longest session timeout that a member may ask for.
+pub(crate) const SESSION_TIMEOUT_MAX: Duration = Duration::from_mins(30);
 
 /// The limits a coordinator sets its members.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GroupSettings {
     /// The shortest session timeout a member may ask for.
     pub(crate) min_session_timeout: Duration,
-    /// The longest session timeout a member may ask for.
-    pub(crate) max_session_timeout: Duration,
-    /// How long the first rebalance of an empty group waits for more members.
-    pub(crate) initial_rebalance_delay: Duration,
 }
 
 /// A member that leaves a group.
@@ -81,11 +78,6 @@ impl Groups {
         Self { by_id, ..self }
     }
 
-    /// Returns all groups in the order of their ids.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
-        self.by_id.iter().map(|(id, group)| (id.as_str(), group))
-    }
-
     /// Returns a group.
     pub(crate) fn get(&self, group_id: &str) -> Option<&Group> {
         self.by_id.get(group_id)
@@ -106,7 +98,7 @@ impl Groups {
     /// Takes a `JoinGroup` request; the answer may come at once or later.
     pub(crate) fn join(&mut self, now: Duration, request: JoinRequest, reply: Reply<JoinAnswer>) {
         self.expire(now);
-        let allowed = self.settings.min_session_timeout..=self.settings.max_session_timeout;
+        let allowed = self.settings.min_session_timeout..=SESSION_TIMEOUT_MAX;
         if request.group_id.is_empty() {
             let error = ResponseError::InvalidGroupId;
             reply.send(JoinAnswer::refused(error, request.member_id));
@@ -199,40 +191,6 @@ impl Groups {
         Ok(request.offsets.into_iter().map(commit).collect())
     }
 
-    /// Returns a group whose offsets are to be deleted.
-    ///
-    /// # Errors
-    /// `INVALID_GROUP_ID`, `GROUP_ID_NOT_FOUND`, `NON_EMPTY_GROUP` when it has members that are not consumers.
-    pub(crate) fn for_offset_deletion(
-        &mut self,
-        now: Duration,
-        group_id: &str,
-    ) -> Result<&mut Group, ResponseError> {
-        self.expire(now);
-        if group_id.is_empty() {
-            return Err(ResponseError::InvalidGroupId);
-        }
-        let group = self.by_id.get_mut(group_id).ok_or(ResponseError::GroupIdNotFound)?;
-        if (group.state() != GroupState::Empty) && !group.has_consumers() {
-            return Err(ResponseError::NonEmptyGroup);
-        }
-        Ok(group)
-    }
-
-    /// Deletes a group without members, with its offsets.
-    ///
-    /// # Errors
-    /// `GROUP_ID_NOT_FOUND`, `NON_EMPTY_GROUP`.
-    pub(crate) fn delete(&mut self, now: Duration, group_id: &str) -> Result<(), ResponseError> {
-        self.expire(now);
-        let group = self.by_id.get(group_id).ok_or(ResponseError::GroupIdNotFound)?;
-        if group.state() != GroupState::Empty {
-            return Err(ResponseError::NonEmptyGroup);
-        }
-        self.by_id.remove(group_id);
-        Ok(())
-    }
-
     /// Forgets all committed offsets of a topic that was deleted.
     pub(crate) fn delete_topic(&mut self, topic: &str) {
         for group in self.by_id.values_mut() {
@@ -241,8 +199,7 @@ impl Groups {
     }
 
     fn get_or_create(&mut self, group_id: &str) -> &mut Group {
-        let delay = self.settings.initial_rebalance_delay;
-        self.by_id.entry(group_id.to_owned()).or_insert_with(|| Group::new(delay))
+        self.by_id.entry(group_id.to_owned()).or_default()
     }
 
     fn find(&mut self, group_id: &str) -> Result<&mut Group, ResponseError> {

@@ -1,4 +1,4 @@
-//! `embedded-kafka serve` runs the broker and the schema registry; `embedded-kafka demo` runs the whole product on them.
+//! `embedded-kafka demo` runs the whole product on the broker and the schema registry.
 
 mod cli;
 

@@ -79,12 +79,6 @@ impl Topic {
         if self.has_leader(index) { Ok(place) } else { Err(ResponseError::NotLeaderOrFollower) }
     }
 
-    /// Replaces the configuration.
-    pub(crate) fn configure(&mut self, config: TopicConfig) {
-        self.limits = config.limits();
-        self.config = config;
-    }
-
     /// Appends a batch to a partition and returns the offset of its first record.
     ///
     /// # Errors

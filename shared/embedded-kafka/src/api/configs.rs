@@ -1,22 +1,14 @@
-//! `DescribeConfigs` and `IncrementalAlterConfigs`.
-//!
-//! Topics have their full configuration. Of the broker the few settings are told that clients look up; they are read-only.
+//! `DescribeConfigs`: the full configuration of topics, and the settings of the broker that clients look up.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use kafka_protocol::messages::incremental_alter_configs_request::{
-    AlterConfigsResource, AlterableConfig,
-};
-use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
-use kafka_protocol::messages::{
-    DescribeConfigsRequest, DescribeConfigsResponse, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse,
-};
+use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 
 use crate::api::request::{RequestContext, text};
+use crate::groups::SESSION_TIMEOUT_MAX;
 use crate::refusal::Refusal;
 use crate::state::{NODE_ID, State};
 use crate::topics::config::{
@@ -29,11 +21,6 @@ const BROKER_RESOURCE: i8 = 4;
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
-
-const OPERATION_SET: i8 = 0;
-const OPERATION_DELETE: i8 = 1;
-const OPERATION_APPEND: i8 = 2;
-const OPERATION_SUBTRACT: i8 = 3;
 
 /// Returns the code of where a topic's configuration comes from.
 pub(crate) fn source_of(overridden: Option<&str>) -> i8 {
@@ -69,27 +56,6 @@ pub(crate) fn describe_configs(
     };
     let results = request.resources.iter().map(describe).collect();
     DescribeConfigsResponse::default().with_results(results)
-}
-
-/// Answers `IncrementalAlterConfigs`; only topics can be altered.
-pub(crate) fn incremental_alter_configs(
-    state: &mut State,
-    _context: &RequestContext,
-    request: &IncrementalAlterConfigsRequest,
-) -> IncrementalAlterConfigsResponse {
-    let alter = |resource: &AlterConfigsResource| {
-        let response = AlterConfigsResourceResponse::default()
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
-        match alter_topic(state, resource, request) {
-            Ok(()) => response,
-            Err(refusal) => response
-                .with_error_code(refusal.error.code())
-                .with_error_message(Some(text(refusal.message))),
-        }
-    };
-    let responses = request.resources.iter().map(alter).collect();
-    IncrementalAlterConfigsResponse::default().with_responses(responses)
 }
 
 fn describe_resource(
@@ -149,66 +115,13 @@ fn describe_broker(state: &State) -> Vec<DescribeConfigsResourceResult> {
         entry("auto.create.topics.enable", boolean, settings.auto_create_topics.to_string()),
         entry("broker.id", int, NODE_ID.to_string()),
         entry("default.replication.factor", int, "1".to_owned()),
-        entry(
-            "group.initial.rebalance.delay.ms",
-            int,
-            millis(settings.groups.initial_rebalance_delay),
-        ),
-        entry("group.max.session.timeout.ms", int, millis(settings.groups.max_session_timeout)),
+        entry("group.max.session.timeout.ms", int, millis(SESSION_TIMEOUT_MAX)),
         entry("group.min.session.timeout.ms", int, millis(settings.groups.min_session_timeout)),
         entry("message.max.bytes", int, MAX_MESSAGE_BYTES_DEFAULT.to_owned()),
         entry("min.insync.replicas", int, "1".to_owned()),
         entry("num.partitions", int, settings.default_partitions.to_string()),
         entry("offset.metadata.max.bytes", int, state.groups.metadata_chars_max.to_string()),
     ]
-}
-
-fn alter_topic(
-    state: &mut State,
-    resource: &AlterConfigsResource,
-    request: &IncrementalAlterConfigsRequest,
-) -> Result<(), Refusal> {
-    if resource.resource_type != TOPIC_RESOURCE {
-        return Err(invalid("only the configuration of topics can be altered".to_owned()));
-    }
-    let topic = state.topics.get_mut(&resource.resource_name).ok_or_else(unknown_topic)?;
-    let mut config = topic.config.clone();
-    for change in &resource.configs {
-        apply(&mut config, change)?;
-    }
-    if !request.validate_only {
-        topic.configure(config);
-    }
-    Ok(())
-}
-
-fn apply(config: &mut TopicConfig, change: &AlterableConfig) -> Result<(), Refusal> {
-    let name = change.name.as_str();
-    let value = change.value.as_deref();
-    match change.config_operation {
-        OPERATION_SET => config.set(name, value),
-        OPERATION_DELETE => config.unset(name),
-        OPERATION_APPEND | OPERATION_SUBTRACT => {
-            let known = KNOWN_CONFIGS.iter().find(|known| known.name == name);
-            let known = known.filter(|known| known.kind == ConfigType::List).ok_or_else(|| {
-                invalid(format!("Can't APPEND or SUBTRACT for configuration {name}: it is no list"))
-            })?;
-            let current =
-                config.overridden(name).map_or_else(|| config.default_of(known), str::to_owned);
-            let altered: Vec<&str> = list_of(value.unwrap_or_default()).collect();
-            let mut items: Vec<&str> =
-                list_of(&current).filter(|item| !altered.contains(item)).collect();
-            if change.config_operation == OPERATION_APPEND {
-                items.extend(altered);
-            }
-            config.set(name, Some(&items.join(",")))
-        }
-        unknown => Err(invalid(format!("Unknown operation type {unknown}"))),
-    }
-}
-
-fn list_of(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
 fn unknown_topic() -> Refusal {

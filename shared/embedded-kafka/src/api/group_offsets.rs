@@ -1,4 +1,4 @@
-//! `OffsetCommit`, `OffsetFetch` and `OffsetDelete`.
+//! `OffsetCommit` and `OffsetFetch`.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,6 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
-};
-use kafka_protocol::messages::offset_delete_request::OffsetDeleteRequestTopic;
-use kafka_protocol::messages::offset_delete_response::{
-    OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
@@ -19,8 +15,7 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::{
-    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
-    OffsetFetchRequest, OffsetFetchResponse,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
 };
 
 use crate::api::request::{RequestContext, owned, text, topic_name};
@@ -121,36 +116,6 @@ pub(crate) fn offset_fetch(
     OffsetFetchResponse::default()
         .with_error_code(fetched.error_code)
         .with_topics(fetched.topics.into_iter().map(narrow).collect())
-}
-
-/// Answers `OffsetDelete`.
-pub(crate) fn offset_delete(
-    state: &mut State,
-    context: &RequestContext,
-    request: &OffsetDeleteRequest,
-) -> OffsetDeleteResponse {
-    let group = match state.groups.for_offset_deletion(context.now, &request.group_id) {
-        Ok(group) => group,
-        Err(error) => return OffsetDeleteResponse::default().with_error_code(error.code()),
-    };
-    let delete = |topic: &OffsetDeleteRequestTopic| {
-        let is_subscribed = group.is_subscribed_to(&topic.name);
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for asked in &topic.partitions {
-            let partition = OffsetDeleteResponsePartition::default()
-                .with_partition_index(asked.partition_index);
-            partitions.push(if is_subscribed {
-                partition.with_error_code(ResponseError::GroupSubscribedToTopic.code())
-            } else {
-                group.offsets.delete(&topic.name, asked.partition_index);
-                partition
-            });
-        }
-        OffsetDeleteResponseTopic::default()
-            .with_name(topic.name.clone())
-            .with_partitions(partitions)
-    };
-    OffsetDeleteResponse::default().with_topics(request.topics.iter().map(delete).collect())
 }
 
 fn committed(partition: &OffsetCommitRequestPartition) -> CommittedOffset {

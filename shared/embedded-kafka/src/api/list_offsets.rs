@@ -9,13 +9,8 @@ use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
-use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
-use kafka_protocol::messages::offset_for_leader_epoch_response::{
-    EpochEndOffset, OffsetForLeaderTopicResult,
-};
 use kafka_protocol::messages::{
     DeleteRecordsRequest, DeleteRecordsResponse, ListOffsetsRequest, ListOffsetsResponse,
-    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 
 use crate::api::request::RequestContext;
@@ -53,26 +48,6 @@ pub(crate) fn list_offsets(
             .with_partitions(partitions)
     });
     ListOffsetsResponse::default().with_topics(topics.collect())
-}
-
-/// Answers `OffsetForLeaderEpoch`; there is a single epoch, which ends at the log end.
-pub(crate) fn offset_for_leader_epoch(
-    state: &mut State,
-    _context: &RequestContext,
-    request: &OffsetForLeaderEpochRequest,
-) -> OffsetForLeaderEpochResponse {
-    let topics = request.topics.iter().map(|topic| {
-        let found = state.topics.get(&topic.topic);
-        let end = |asked: &OffsetForLeaderPartition| {
-            let log = partition(found, asked.partition);
-            epoch_end(log, asked)
-        };
-        let partitions = topic.partitions.iter().map(end).collect();
-        OffsetForLeaderTopicResult::default()
-            .with_topic(topic.topic.clone())
-            .with_partitions(partitions)
-    });
-    OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
 }
 
 /// Answers `DeleteRecords`.
@@ -144,25 +119,6 @@ fn find(
         timestamp if 0 <= timestamp => Ok(log.first_at_or_after(timestamp)),
         _ => Err(ResponseError::UnsupportedVersion),
     }
-}
-
-fn epoch_end(
-    log: Result<&PartitionLog, ResponseError>,
-    asked: &OffsetForLeaderPartition,
-) -> EpochEndOffset {
-    let response = EpochEndOffset::default()
-        .with_partition(asked.partition)
-        .with_leader_epoch(NO_EPOCH)
-        .with_end_offset(NONE);
-    let log = log.and_then(|log| check_leader_epoch(asked.current_leader_epoch).map(|()| log));
-    let log = match log {
-        Ok(log) => log,
-        Err(error) => return response.with_error_code(error.code()),
-    };
-    if asked.leader_epoch == LEADER_EPOCH {
-        return response.with_leader_epoch(LEADER_EPOCH).with_end_offset(log.log_end_offset());
-    }
-    response
 }
 
 fn delete_partition_records(

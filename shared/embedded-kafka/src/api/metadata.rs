@@ -1,14 +1,11 @@
-//! Metadata and `DescribeCluster`: which topics, partitions and brokers there are.
+//! Metadata: which topics, partitions and brokers there are.
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use kafka_protocol::messages::{
-    BrokerId, DescribeClusterRequest, DescribeClusterResponse, MetadataRequest, MetadataResponse,
-};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse};
 use uuid::Uuid;
 
 use crate::api::request::{RequestContext, text, topic_name};
@@ -76,28 +73,6 @@ pub(crate) fn metadata(
         .with_cluster_id(Some(text(CLUSTER_ID)))
         .with_controller_id(BrokerId(NODE_ID))
         .with_topics(topics);
-    if request.include_cluster_authorized_operations {
-        response.cluster_authorized_operations = CLUSTER_OPERATIONS;
-    }
-    response
-}
-
-/// Answers `DescribeCluster`.
-pub(crate) fn describe_cluster(
-    state: &mut State,
-    _context: &RequestContext,
-    request: &DescribeClusterRequest,
-) -> DescribeClusterResponse {
-    let (host, port) = &state.settings.advertised;
-    let broker = DescribeClusterBroker::default()
-        .with_broker_id(BrokerId(NODE_ID))
-        .with_host(text(host))
-        .with_port(i32::from(*port));
-    let mut response = DescribeClusterResponse::default()
-        .with_endpoint_type(request.endpoint_type)
-        .with_cluster_id(text(CLUSTER_ID))
-        .with_controller_id(BrokerId(NODE_ID))
-        .with_brokers(vec![broker]);
     if request.include_cluster_authorized_operations {
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;
     }

@@ -4,12 +4,10 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    SyncGroupRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::Request;
 
@@ -48,19 +46,13 @@ pub(crate) const SUPPORTED: &[SupportedApi] = &[
     api::<LeaveGroupRequest>(0, 5),
     api::<SyncGroupRequest>(0, 5),
     api::<DescribeGroupsRequest>(0, 6),
-    api::<ListGroupsRequest>(0, 5),
     api::<ApiVersionsRequest>(0, 4),
     api::<CreateTopicsRequest>(2, 7),
     api::<DeleteTopicsRequest>(1, 6),
     api::<DeleteRecordsRequest>(0, 2),
     api::<InitProducerIdRequest>(0, 5),
-    api::<OffsetForLeaderEpochRequest>(2, 4),
     api::<DescribeConfigsRequest>(1, 4),
     api::<CreatePartitionsRequest>(0, 3),
-    api::<DeleteGroupsRequest>(0, 2),
-    api::<IncrementalAlterConfigsRequest>(0, 1),
-    api::<OffsetDeleteRequest>(0, 0),
-    api::<DescribeClusterRequest>(0, 2),
 ];
 
 /// Returns whether a version of an API is served.

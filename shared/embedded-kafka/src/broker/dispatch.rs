@@ -3,21 +3,19 @@
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, FetchRequest, FetchResponse, FindCoordinatorRequest, HeartbeatRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    ResponseHeader, SyncGroupRequest,
+    ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
+    DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest,
+    FetchResponse, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, ProduceRequest, ResponseHeader, SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
 use tokio::time::{Instant, sleep_until};
 
 use crate::api::request::{RequestContext, owned};
 use crate::api::{
-    configs, create_topics, fetch, find_coordinator, group_admin, group_membership, group_offsets,
-    list_offsets, metadata, produce, versions,
+    configs, create_topics, describe_groups, fetch, find_coordinator, group_membership,
+    group_offsets, list_offsets, metadata, produce, versions,
 };
 use crate::broker::owner::Owner;
 use crate::frame::{Frame, FrameWriter, Lengths};
@@ -116,29 +114,19 @@ fn answer_at_once(owner: &Owner, key: i16, call: Call) -> Result<Frame, CallErro
     match key {
         ApiVersionsRequest::KEY => answer(owner, call, versions::api_versions),
         MetadataRequest::KEY => answer(owner, call, metadata::metadata),
-        DescribeClusterRequest::KEY => answer(owner, call, metadata::describe_cluster),
         CreateTopicsRequest::KEY => answer(owner, call, create_topics::create_topics),
         CreatePartitionsRequest::KEY => answer(owner, call, create_topics::create_partitions),
         DeleteTopicsRequest::KEY => answer(owner, call, create_topics::delete_topics),
         DescribeConfigsRequest::KEY => answer(owner, call, configs::describe_configs),
-        IncrementalAlterConfigsRequest::KEY => {
-            answer(owner, call, configs::incremental_alter_configs)
-        }
         InitProducerIdRequest::KEY => answer(owner, call, produce::init_producer_id),
         ListOffsetsRequest::KEY => answer(owner, call, list_offsets::list_offsets),
         DeleteRecordsRequest::KEY => answer(owner, call, list_offsets::delete_records),
-        OffsetForLeaderEpochRequest::KEY => {
-            answer(owner, call, list_offsets::offset_for_leader_epoch)
-        }
         FindCoordinatorRequest::KEY => answer(owner, call, find_coordinator::find_coordinator),
         HeartbeatRequest::KEY => answer(owner, call, group_membership::heartbeat),
         LeaveGroupRequest::KEY => answer(owner, call, group_membership::leave_group),
         OffsetCommitRequest::KEY => answer(owner, call, group_offsets::offset_commit),
         OffsetFetchRequest::KEY => answer(owner, call, group_offsets::offset_fetch),
-        OffsetDeleteRequest::KEY => answer(owner, call, group_offsets::offset_delete),
-        DescribeGroupsRequest::KEY => answer(owner, call, group_admin::describe_groups),
-        ListGroupsRequest::KEY => answer(owner, call, group_admin::list_groups),
-        DeleteGroupsRequest::KEY => answer(owner, call, group_admin::delete_groups),
+        DescribeGroupsRequest::KEY => answer(owner, call, describe_groups::describe_groups),
         _ => Err(CallError::Unsupported { key, version: call.context.api_version }),
     }
 }

@@ -45,22 +45,10 @@ impl GroupState {
     }
 }
 
-/// When the phase of waiting for `JoinGroup` requests ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct JoinDeadline {
-    /// When.
-    pub(crate) at: Duration,
-    /// For the first rebalance of a group, by how much it can still be put off when more members come.
-    pub(crate) extendable_by: Duration,
-}
-
 /// One group.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     pub(super) state: GroupState,
-    /// Whether the current rebalance began with an empty group and waits a moment for more members.
-    pub(super) is_first_rebalance: bool,
-    pub(super) has_newcomer: bool,
     pub(super) generation_id: i32,
     pub(super) protocol_type: Option<String>,
     pub(super) protocol_name: Option<String>,
@@ -72,9 +60,8 @@ pub(crate) struct Group {
     pub(super) pending_members: BTreeMap<String, Duration>,
     /// Members that have joined the generation and have not sent `SyncGroup`.
     pub(super) pending_sync: BTreeSet<String>,
-    pub(super) join_deadline: Option<JoinDeadline>,
+    pub(super) join_deadline: Option<Duration>,
     pub(super) sync_deadline: Option<Duration>,
-    pub(super) initial_rebalance_delay: Duration,
     /// Committed offsets.
     pub(crate) offsets: Offsets,
     stored: StoredGroup,
@@ -91,11 +78,6 @@ struct StoredGroup {
 }
 
 impl Group {
-    /// Creates an empty group.
-    pub(crate) fn new(initial_rebalance_delay: Duration) -> Self {
-        Self { initial_rebalance_delay, ..Self::default() }
-    }
-
     /// Returns the state.
     pub(crate) fn state(&self) -> GroupState {
         self.state
@@ -211,7 +193,6 @@ impl Group {
     pub(super) fn begin_generation(&mut self) {
         self.generation_id += 1;
         self.pending_sync.clear();
-        self.is_first_rebalance = false;
         if self.members.is_empty() {
             self.protocol_name = None;
             self.state = GroupState::Empty;
@@ -276,7 +257,6 @@ impl Group {
             protocol_name: stored.protocol_name.clone(),
             leader: stored.leader.clone(),
             offsets: self.offsets,
-            initial_rebalance_delay: self.initial_rebalance_delay,
             ..Self::default()
         };
         for (id, member, protocol) in &stored.members {

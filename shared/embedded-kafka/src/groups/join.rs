@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use tracing::info;
 
-use crate::groups::group::{Group, GroupState, JoinDeadline};
+use crate::groups::group::{Group, GroupState};
 use crate::groups::member::{JoinAbilities, JoinAnswer, JoinRequest, Member, Reply, SyncAnswer};
 
 /// How long a member that is joining for the first time is kept while its request is held back.
@@ -67,7 +67,7 @@ impl Group {
             GroupState::Stable | GroupState::CompletingRebalance => {
                 self.prepare_rebalance(now, "a member has left");
             }
-            GroupState::PreparingRebalance => self.complete_join_if_all_are_there(now),
+            GroupState::PreparingRebalance => self.complete_join_if_all_have_joined(now),
             GroupState::Empty => {}
         }
     }
@@ -110,9 +110,6 @@ impl Group {
         request: JoinRequest,
         reply: Reply<JoinAnswer>,
     ) {
-        if self.is_first_rebalance {
-            self.has_newcomer = true;
-        }
         let protocol_type = request.protocol_type.clone();
         let mut member = Member::joining(request, reply);
         member.session_ends = Some(now + NEW_MEMBER_JOIN_TIMEOUT);
@@ -183,7 +180,7 @@ impl Group {
                 self.prepare_rebalance(now, "a static member has a new id");
             }
             GroupState::PreparingRebalance | GroupState::Empty => {
-                self.complete_join_if_all_are_there(now);
+                self.complete_join_if_all_have_joined(now);
             }
         }
     }
@@ -230,7 +227,7 @@ impl Group {
             GroupState::Empty | GroupState::CompletingRebalance | GroupState::Stable => {
                 self.prepare_rebalance(now, reason);
             }
-            GroupState::PreparingRebalance => self.complete_join_if_all_are_there(now),
+            GroupState::PreparingRebalance => self.complete_join_if_all_have_joined(now),
         }
     }
 
@@ -246,31 +243,18 @@ impl Group {
         }
         self.sync_deadline = None;
         self.pending_sync.clear();
-        self.is_first_rebalance = self.state == GroupState::Empty;
+        let was_empty = self.state == GroupState::Empty;
         self.state = GroupState::PreparingRebalance;
         info!(generation = self.generation_id, reason, "group prepares a rebalance");
-        let delay = self.initial_rebalance_delay;
-        if self.is_first_rebalance && !delay.is_zero() {
-            self.join_deadline = Some(JoinDeadline {
-                at: now + delay,
-                extendable_by: self.rebalance_timeout().saturating_sub(delay),
-            });
-        } else if self.is_first_rebalance || self.all_have_joined() {
+        if was_empty || self.all_have_joined() {
             self.complete_join(now);
         } else {
             self.wait_for_members(now);
         }
     }
 
-    /// Ends the join phase early when nobody is missing, except while the first rebalance waits for more members.
-    fn complete_join_if_all_are_there(&mut self, now: Duration) {
-        if !self.is_first_rebalance {
-            self.complete_join_if_nobody_is_missing(now);
-        }
-    }
-
-    /// Ends the join phase early when nobody is missing.
-    pub(super) fn complete_join_if_nobody_is_missing(&mut self, now: Duration) {
+    /// Ends the join phase early when all members have joined.
+    pub(super) fn complete_join_if_all_have_joined(&mut self, now: Duration) {
         if (self.state == GroupState::PreparingRebalance) && self.all_have_joined() {
             self.complete_join(now);
         }
@@ -319,7 +303,6 @@ impl Group {
     }
 
     fn wait_for_members(&mut self, now: Duration) {
-        let at = now + self.rebalance_timeout().max(REBALANCE_WAIT_MIN);
-        self.join_deadline = Some(JoinDeadline { at, extendable_by: Duration::ZERO });
+        self.join_deadline = Some(now + self.rebalance_timeout().max(REBALANCE_WAIT_MIN));
     }
 }

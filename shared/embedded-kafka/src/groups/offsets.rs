@@ -50,16 +50,6 @@ impl Offsets {
         self.by_topic.iter().map(|(topic, partitions)| (topic.as_str(), partitions))
     }
 
-    /// Forgets the committed offset of a partition.
-    pub(crate) fn delete(&mut self, topic: &str, partition: i32) {
-        if let Some(partitions) = self.by_topic.get_mut(topic) {
-            partitions.remove(&partition);
-            if partitions.is_empty() {
-                self.by_topic.remove(topic);
-            }
-        }
-    }
-
     /// Forgets the committed offsets of a topic that was deleted.
     pub(crate) fn delete_topic(&mut self, topic: &str) {
         self.by_topic.remove(topic);

@@ -56,15 +56,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        Self::with_initial_delay(Duration::ZERO)
-    }
-
-    fn with_initial_delay(initial_rebalance_delay: Duration) -> Self {
-        let groups = Groups::new(GroupSettings {
-            min_session_timeout: Duration::from_secs(6),
-            max_session_timeout: Duration::from_mins(30),
-            initial_rebalance_delay,
-        });
+        let groups = Groups::new(GroupSettings { min_session_timeout: Duration::from_secs(6) });
         Self { groups, now: Duration::ZERO, ids: 0 }
     }
 

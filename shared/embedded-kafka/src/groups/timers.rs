@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::info;
 
-use crate::groups::group::{Group, GroupState, JoinDeadline};
+use crate::groups::group::{Group, GroupState};
 
 /// Something that is due in a group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,9 +35,9 @@ impl Group {
                 Due::Session(member_id) => self.end_session(now, &member_id),
                 Due::PendingMember(member_id) => {
                     self.pending_members.remove(&member_id);
-                    self.complete_join_if_nobody_is_missing(now);
+                    self.complete_join_if_all_have_joined(now);
                 }
-                Due::Join => self.end_join_phase(now),
+                Due::Join => self.complete_join(now),
                 Due::Sync => self.end_sync_phase(now),
             }
         }
@@ -49,7 +49,7 @@ impl Group {
         });
         let pending =
             self.pending_members.iter().map(|(id, until)| (*until, Due::PendingMember(id.clone())));
-        let join = self.join_deadline.map(|deadline| (deadline.at, Due::Join));
+        let join = self.join_deadline.map(|at| (at, Due::Join));
         let sync = self.sync_deadline.map(|at| (at, Due::Sync));
         sessions.chain(pending).chain(join).chain(sync).min()
     }
@@ -68,24 +68,8 @@ impl Group {
             GroupState::Stable | GroupState::CompletingRebalance => {
                 self.prepare_rebalance(now, "a member has been silent too long");
             }
-            GroupState::PreparingRebalance => self.complete_join_if_nobody_is_missing(now),
+            GroupState::PreparingRebalance => self.complete_join_if_all_have_joined(now),
             GroupState::Empty => {}
-        }
-    }
-
-    /// Ends the wait for members, unless it is the first rebalance of a group and more have come in the meantime.
-    fn end_join_phase(&mut self, now: Duration) {
-        let extendable_by = self.join_deadline.map(|deadline| deadline.extendable_by);
-        let extendable_by = extendable_by.unwrap_or_default();
-        if self.has_newcomer && !extendable_by.is_zero() {
-            self.has_newcomer = false;
-            let extension = self.initial_rebalance_delay.min(extendable_by);
-            self.join_deadline = Some(JoinDeadline {
-                at: now + extension,
-                extendable_by: extendable_by.saturating_sub(extension),
-            });
-        } else {
-            self.complete_join(now);
         }
     }
 

@@ -141,16 +141,6 @@ impl TopicConfig {
         Ok(())
     }
 
-    /// Makes the default apply again.
-    ///
-    /// # Errors
-    /// `INVALID_CONFIG` for an unknown name.
-    pub(crate) fn unset(&mut self, name: &str) -> Result<(), Refusal> {
-        find(name)?;
-        self.overrides.remove(name);
-        Ok(())
-    }
-
     /// Returns the value that was set.
     pub(crate) fn overridden(&self, name: &str) -> Option<&str> {
         self.overrides.get(name).map(String::as_str)
@@ -230,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_changes_the_limits_until_it_is_unset() {
+    fn set_values_change_the_limits() {
         let mut config = TopicConfig::with_retention_default(Some(1000));
         assert_eq!(config.limits().retention_bytes, Some(1000));
         for (name, value) in [
@@ -241,11 +231,6 @@ mod tests {
             config.set(name, Some(value)).unwrap();
         }
         let expected = LogLimits { batch_bytes_max: 77, retention_bytes: None, compacted: true };
-        assert_eq!(config.limits(), expected);
-        config.unset("retention.bytes").unwrap();
-        config.unset("cleanup.policy").unwrap();
-        let expected =
-            LogLimits { batch_bytes_max: 77, retention_bytes: Some(1000), compacted: false };
         assert_eq!(config.limits(), expected);
     }
 

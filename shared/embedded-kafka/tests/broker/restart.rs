@@ -1,7 +1,6 @@
-//! Stopping and starting, and being reached by another name.
+//! Stopping and starting.
 
-use kafka_protocol::messages::{ApiVersionsRequest, FindCoordinatorRequest, MetadataRequest};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::ApiVersionsRequest;
 
 use crate::client::{Client, batch, start};
 use crate::groups::{heartbeat, join_request, member_id, sync_request};
@@ -38,23 +37,4 @@ async fn dropping_a_broker_closes_its_port() {
     drop(broker);
     assert_eq!(client.receive_raw().await, None);
     tokio::net::TcpListener::bind(address).await.expect("the port is free again");
-}
-
-#[tokio::test]
-async fn an_advertised_address_can_be_set_while_the_broker_runs() {
-    let broker = start().await;
-    let mut client = Client::connect(&broker).await;
-    let request = MetadataRequest::default().with_topics(Some(Vec::new()));
-    let port = i32::from(broker.address().port());
-    assert_eq!(client.ask(12, &request).await.brokers[0].port, port);
-    broker.advertise("proxy.example", 4711);
-    let told = client.ask(12, &request).await.brokers.remove(0);
-    assert_eq!((told.host.as_str(), told.port), ("proxy.example", 4711));
-    let find = FindCoordinatorRequest::default().with_key(StrBytes::from_static_str("group"));
-    assert_eq!(client.ask(3, &find).await.port, 4711);
-    assert_eq!(broker.bootstrap_servers(), format!("127.0.0.1:{port}"));
-
-    let broker = broker.stop().await.start().await.unwrap();
-    let mut client = Client::connect(&broker).await;
-    assert_eq!(client.ask(12, &request).await.brokers[0].port, 4711, "it outlives a restart");
 }

@@ -8,14 +8,11 @@ use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
-use kafka_protocol::messages::incremental_alter_configs_request::{
-    AlterConfigsResource, AlterableConfig,
-};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{
     BrokerId, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, FetchRequest,
-    IncrementalAlterConfigsRequest, MetadataRequest,
+    MetadataRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -171,37 +168,4 @@ async fn deleting_a_topic_ends_the_fetches_that_wait_on_it() {
     let response = consumer.receive::<FetchRequest>(12).await;
     let code = response.responses[0].partitions[0].error_code;
     assert_eq!(code, ResponseError::UnknownTopicOrPartition.code());
-}
-
-#[tokio::test]
-async fn an_altered_configuration_applies_to_the_next_batch() {
-    let broker = start().await;
-    let mut client = Client::connect(&broker).await;
-    client.create_topic("orders", 1, &[]).await;
-    let alter = |operation, value: Option<&str>, key: &str| {
-        let change = AlterableConfig::default()
-            .with_name(text(key))
-            .with_config_operation(operation)
-            .with_value(value.map(text));
-        let resource = AlterConfigsResource::default()
-            .with_resource_type(2)
-            .with_resource_name(text("orders"))
-            .with_configs(vec![change]);
-        IncrementalAlterConfigsRequest::default().with_resources(vec![resource])
-    };
-    let set = alter(0, Some("50"), "max.message.bytes");
-    assert_eq!(client.ask(1, &set).await.responses[0].error_code, 0);
-    let refused = client.produce("orders", batch(&["a"])).await.error_code;
-    assert_eq!(refused, ResponseError::MessageTooLarge.code());
-    let unset = alter(1, None, "max.message.bytes");
-    assert_eq!(client.ask(1, &unset).await.responses[0].error_code, 0);
-    assert_eq!(client.produce("orders", batch(&["a"])).await.error_code, 0);
-    let append = alter(2, Some("compact"), "cleanup.policy");
-    assert_eq!(client.ask(1, &append).await.responses[0].error_code, 0);
-    let policy = config(&mut client, "orders", "cleanup.policy").await;
-    assert_eq!(policy.value.as_deref(), Some("delete,compact"));
-    let subtract = alter(3, Some("delete"), "cleanup.policy");
-    assert_eq!(client.ask(1, &subtract).await.responses[0].error_code, 0);
-    let policy = config(&mut client, "orders", "cleanup.policy").await;
-    assert_eq!(policy.value.as_deref(), Some("compact"));
 }

@@ -13,9 +13,6 @@ use kafka_protocol::messages::delete_records_request::{
 };
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::incremental_alter_configs_request::{
-    AlterConfigsResource, AlterableConfig,
-};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -23,23 +20,15 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use kafka_protocol::messages::offset_delete_request::{
-    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
-};
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
-use kafka_protocol::messages::offset_for_leader_epoch_request::{
-    OffsetForLeaderPartition, OffsetForLeaderTopic,
-};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetFetchResponse, OffsetForLeaderEpochRequest,
-    ProduceRequest, SyncGroupRequest,
+    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
+    DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest,
+    FindCoordinatorRequest, GroupId, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, OffsetFetchResponse, ProduceRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use uuid::Uuid;
@@ -49,7 +38,6 @@ use crate::client::{Client, batch, fetch_request, name, produce_request, start};
 const TOPIC: &str = "orders";
 const TOPIC_RESOURCE: i8 = 2;
 const UNKNOWN_MEMBER_ID: i16 = ResponseError::UnknownMemberId.code();
-const GROUP_ID_NOT_FOUND: i16 = ResponseError::GroupIdNotFound.code();
 
 /// The versions a broker offers, from which each check takes those of its API.
 struct Offers {
@@ -132,8 +120,6 @@ async fn check_topics(offers: &mut Offers, id: Uuid) {
             },
         )
         .await;
-    let cluster = |_: i16| DescribeClusterRequest::default();
-    offers.check(cluster, |_, response| assert_eq!(response.brokers.len(), 1)).await;
 }
 
 async fn check_topic_changes(offers: &mut Offers) {
@@ -175,21 +161,6 @@ async fn check_topic_changes(offers: &mut Offers) {
                 let config = &response.results[0].configs[0];
                 assert_eq!(config.value.as_deref(), Some("1048588"));
             },
-        )
-        .await;
-    offers
-        .check(
-            |_| {
-                let change = AlterableConfig::default()
-                    .with_name(text("retention.ms"))
-                    .with_value(Some(text("1000")));
-                let resource = AlterConfigsResource::default()
-                    .with_resource_type(TOPIC_RESOURCE)
-                    .with_resource_name(text(TOPIC))
-                    .with_configs(vec![change]);
-                IncrementalAlterConfigsRequest::default().with_resources(vec![resource])
-            },
-            |_, response| assert_eq!(response.responses[0].error_code, 0),
         )
         .await;
 }
@@ -259,17 +230,6 @@ async fn check_log_ends(offers: &mut Offers) {
         .await;
     offers
         .check(
-            |_| {
-                let topic = OffsetForLeaderTopic::default()
-                    .with_topic(name(TOPIC))
-                    .with_partitions(vec![OffsetForLeaderPartition::default()]);
-                OffsetForLeaderEpochRequest::default().with_topics(vec![topic])
-            },
-            |_, response| assert_eq!(response.topics[0].partitions[0].end_offset, 12),
-        )
-        .await;
-    offers
-        .check(
             |version| {
                 let partition =
                     DeleteRecordsPartition::default().with_offset(i64::from(version) + 1);
@@ -331,14 +291,6 @@ async fn check_offsets_of_groups(offers: &mut Offers) {
             |_| DescribeGroupsRequest::default().with_groups(vec![group()]),
             |_, response| {
                 assert_eq!(response.groups[0].group_state.as_str(), "Empty");
-            },
-        )
-        .await;
-    offers
-        .check(
-            |_| ListGroupsRequest::default(),
-            |_, response| {
-                assert_eq!(response.groups[0].group_id, group());
             },
         )
         .await;
@@ -430,26 +382,6 @@ async fn check_membership(offers: &mut Offers) {
 }
 
 async fn check_deletions(offers: &mut Offers) {
-    offers
-        .check(
-            |_| {
-                let topic = OffsetDeleteRequestTopic::default()
-                    .with_name(name(TOPIC))
-                    .with_partitions(vec![OffsetDeleteRequestPartition::default()]);
-                OffsetDeleteRequest::default().with_group_id(group()).with_topics(vec![topic])
-            },
-            |_, response| assert_eq!(response.topics[0].partitions[0].error_code, 0),
-        )
-        .await;
-    offers
-        .check(
-            |_| DeleteGroupsRequest::default().with_groups_names(vec![group()]),
-            |version, response| {
-                let expected = if version == 0 { 0 } else { GROUP_ID_NOT_FOUND };
-                assert_eq!(response.results[0].error_code, expected);
-            },
-        )
-        .await;
     offers
         .check(
             |version| {

@@ -76,27 +76,3 @@ fn offsets_go_with_their_topic() {
     assert_eq!(group.offsets.get("orders", 0), None);
     assert_eq!(group.offsets.iter().count(), 0);
 }
-
-#[test]
-fn offsets_are_deleted_of_topics_nobody_in_the_group_subscribes_to() {
-    let mut lab = Lab::new();
-    let now = lab.now;
-    assert_eq!(
-        lab.groups.for_offset_deletion(now, GROUP).err(),
-        Some(ResponseError::GroupIdNotFound)
-    );
-    // Version 0 of a subscription: version, one topic, no user data.
-    let subscription = b"\x00\x00\x00\x00\x00\x01\x00\x06orders\xff\xff\xff\xff";
-    let protocol =
-        Protocol { name: "range".to_owned(), metadata: Bytes::from_static(subscription) };
-    let given = lab.rejoin("").answer().member_id;
-    let request = JoinRequest { protocols: vec![protocol], ..lab.request(&given) };
-    let member = claim_of(&lab.join(request).answer());
-    drop(lab.sync(&member, &[]));
-    let group = lab.groups.for_offset_deletion(now, GROUP).unwrap();
-    assert!(group.is_subscribed_to("orders"));
-    assert!(!group.is_subscribed_to("orders-dlq"));
-    lab.leave(&given, None);
-    let group = lab.groups.for_offset_deletion(now, GROUP).unwrap();
-    assert!(!group.is_subscribed_to("orders"));
-}

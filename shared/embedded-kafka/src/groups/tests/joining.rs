@@ -256,14 +256,3 @@ fn a_pending_member_can_leave_and_no_longer_holds_the_rebalance_up() {
     assert_eq!(lab.leave(&given, None), None);
     assert_eq!(leader.answer().members.len(), 1);
 }
-
-#[test]
-fn a_group_is_deleted_only_without_members() {
-    let mut lab = Lab::new();
-    assert_eq!(lab.groups.delete(lab.now, GROUP), Err(ResponseError::GroupIdNotFound));
-    let members = lab.stable(1);
-    assert_eq!(lab.groups.delete(lab.now, GROUP), Err(ResponseError::NonEmptyGroup));
-    lab.leave(&members[0].member_id, None);
-    assert_eq!(lab.groups.delete(lab.now, GROUP), Ok(()));
-    assert!(lab.groups.get(GROUP).is_none());
-}

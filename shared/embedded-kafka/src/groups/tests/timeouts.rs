@@ -119,34 +119,3 @@ fn a_new_member_whose_client_went_away_is_removed_after_five_minutes() {
     lab.pass(Duration::from_secs(3));
     assert_eq!(newcomer.answer().error, Some(ResponseError::UnknownMemberId));
 }
-
-#[test]
-fn the_first_rebalance_waits_for_more_members_when_told_to() {
-    let delay = Duration::from_secs(3);
-    let mut lab = Lab::with_initial_delay(delay);
-    let (_, mut first) = lab.join_new();
-    lab.pass(Duration::from_secs(2));
-    first.is_held();
-    let (_, mut second) = lab.join_new();
-    lab.pass(Duration::from_secs(1));
-    first.is_held();
-    lab.pass(Duration::from_secs(2));
-    second.is_held();
-    lab.pass(Duration::from_secs(1));
-    assert_eq!((first.answer().generation_id, second.answer().generation_id), (1, 1));
-}
-
-#[test]
-fn the_first_rebalance_never_waits_longer_than_the_rebalance_timeout() {
-    let mut lab = Lab::with_initial_delay(Duration::from_secs(8));
-    let (_, mut first) = lab.join_new();
-    for second in 1..30 {
-        lab.pass(Duration::from_secs(1));
-        first.is_held();
-        let given = lab.rejoin("").answer().member_id;
-        drop(lab.rejoin(&given));
-        assert_eq!(lab.groups.get(GROUP).unwrap().members.len(), second + 1);
-    }
-    lab.pass(Duration::from_secs(1));
-    assert_eq!(first.answer().generation_id, 1);
-}

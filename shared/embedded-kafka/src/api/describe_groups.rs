@@ -1,26 +1,17 @@
-//! `DescribeGroups`, `ListGroups` and `DeleteGroups`.
+//! `DescribeGroups`.
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
-use kafka_protocol::messages::list_groups_response::ListedGroup;
-use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-    GroupId, ListGroupsRequest, ListGroupsResponse,
-};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 
 use crate::api::request::{RequestContext, text};
 use crate::groups::group::{Group, GroupState};
 use crate::groups::member::Member;
-use crate::refusal::code_of;
 use crate::state::State;
 
 /// The state of a group that does not exist.
 const DEAD: &str = "Dead";
-/// The type of the groups of the classic protocol.
-const CLASSIC: &str = "classic";
 /// The first version in which a group that does not exist is an error.
 const FIRST_DESCRIBE_WITH_NOT_FOUND: i16 = 6;
 /// What anybody may do with a group, as the bits of `AclOperation`: read, delete, describe.
@@ -44,46 +35,6 @@ pub(crate) fn describe_groups(
         described.with_group_id(group_id.clone())
     };
     DescribeGroupsResponse::default().with_groups(request.groups.iter().map(describe).collect())
-}
-
-/// Answers `ListGroups`.
-pub(crate) fn list_groups(
-    state: &mut State,
-    context: &RequestContext,
-    request: &ListGroupsRequest,
-) -> ListGroupsResponse {
-    state.groups.expire(context.now);
-    let is_wanted = |filter: &[StrBytes], value: &str| {
-        filter.is_empty() || filter.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(value))
-    };
-    let groups = state
-        .groups
-        .iter()
-        .filter(|(_, group)| is_wanted(&request.states_filter, group.state().name()))
-        .filter(|_| is_wanted(&request.types_filter, CLASSIC))
-        .map(|(group_id, group)| {
-            ListedGroup::default()
-                .with_group_id(GroupId(text(group_id)))
-                .with_protocol_type(text(group.protocol_type().unwrap_or_default()))
-                .with_group_state(text(group.state().name()))
-                .with_group_type(text(CLASSIC))
-        });
-    ListGroupsResponse::default().with_groups(groups.collect())
-}
-
-/// Answers `DeleteGroups`.
-pub(crate) fn delete_groups(
-    state: &mut State,
-    context: &RequestContext,
-    request: &DeleteGroupsRequest,
-) -> DeleteGroupsResponse {
-    let delete = |group_id: &GroupId| {
-        let deleted = state.groups.delete(context.now, group_id);
-        DeletableGroupResult::default()
-            .with_group_id(group_id.clone())
-            .with_error_code(code_of(deleted.err()))
-    };
-    DeleteGroupsResponse::default().with_results(request.groups_names.iter().map(delete).collect())
 }
 
 fn describe(group: &Group) -> DescribedGroup {
