@@ -1,62 +1,55 @@
 //! A schema registry for Avro in memory, over Confluent's REST API.
 //!
-//! It answers what services and `curl` ask in development: subjects and their versions, schemas by id, compatibility and its
-//! levels, deletion. It has no other schema types, references, modes, contexts or access control. Reading order: `canonical`
-//! says when two schemas are the same text, `store` what a registry does with them, `api` how it is asked, `access` which
-//! requests it answers.
+//! It serves the requests of the services: list subjects and versions, get a schema by id, look a schema up, register it.
+//! Registration checks the compatibility level `BACKWARD`. There are no references, GUIDs, deletions or other schema types.
+//!
+//! Reading order: `store` holds schemas and versions, `api` translates requests, `access` checks them first.
 //!
 //! - [Schema Registry API](https://docs.confluent.io/platform/current/schema-registry/develop/api.html)
 
-mod canonical;
-
-mod store;
-
-mod api;
-
 mod access;
-
+mod api;
+mod refusal;
+mod store;
 #[cfg(test)]
-mod goldens;
+mod tests;
 
-use std::{
-    future::pending,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
+use std::future::pending;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http_server::Limits;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
-use crate::{StartError, registry::store::Store};
+use crate::StartError;
 
-/// Services and tests on one machine are one client.
+/// The services and tests of one machine count as one client.
 const LIMITS: Limits = Limits::of_connections(512);
 
 /// A running registry. Dropping it stops it and loses its schemas.
 #[derive(Debug)]
 pub struct EmbeddedRegistry {
-    store: Arc<Mutex<Store>>,
     address: SocketAddr,
-    tasks: JoinSet<()>,
-}
-
-/// A stopped registry: its schemas, subjects and compatibility levels.
-#[derive(Debug)]
-pub struct StoppedRegistry {
-    store: Arc<Mutex<Store>>,
-    address: SocketAddr,
+    _server: JoinSet<()>,
 }
 
 impl EmbeddedRegistry {
     /// Starts an empty registry; port 0 picks a free one.
     ///
     /// # Errors
-    /// [`StartError`] when the address cannot be listened on.
+    /// [`StartError`] when the registry cannot listen on the address.
     ///
     /// # Cancel safety
     /// Cancel safe: a registry that is not returned does not run.
     pub async fn start(listen: SocketAddr) -> Result<Self, StartError> {
-        Self::start_with(Arc::default(), listen).await
+        let failed = |source| StartError::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let routes = access::checked(api::routes(Arc::default()), address);
+        let mut server = JoinSet::new();
+        server.spawn(http_server::serve(listener, routes, LIMITS, pending()));
+        Ok(Self { address, _server: server })
     }
 
     /// Returns the address the registry listens on.
@@ -64,7 +57,7 @@ impl EmbeddedRegistry {
         self.address
     }
 
-    /// Returns what clients are configured with.
+    /// Returns the URL for clients.
     pub fn url(&self) -> String {
         let host = if self.address.ip().is_unspecified() {
             SocketAddr::from(([127, 0, 0, 1], self.address.port()))
@@ -72,37 +65,5 @@ impl EmbeddedRegistry {
             self.address
         };
         format!("http://{host}")
-    }
-
-    /// Stops the registry, closing its connections, and returns what can be started again.
-    ///
-    /// # Cancel safety
-    /// When dropped the registry is stopped all the same and its schemas lost.
-    pub async fn stop(mut self) -> StoppedRegistry {
-        self.tasks.shutdown().await;
-        StoppedRegistry { store: self.store, address: self.address }
-    }
-
-    async fn start_with(store: Arc<Mutex<Store>>, address: SocketAddr) -> Result<Self, StartError> {
-        let failed = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let routes = access::guarded(api::routes(Arc::clone(&store)), address);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(http_server::serve(listener, routes, LIMITS, pending()));
-        Ok(Self { store, address, tasks })
-    }
-}
-
-impl StoppedRegistry {
-    /// Starts the registry again on the same port, with its schemas.
-    ///
-    /// # Errors
-    /// [`StartError`] when the address cannot be listened on, perhaps because somebody else has taken the port.
-    ///
-    /// # Cancel safety
-    /// When dropped the schemas are lost.
-    pub async fn start(self) -> Result<EmbeddedRegistry, StartError> {
-        EmbeddedRegistry::start_with(self.store, self.address).await
     }
 }

@@ -1,4 +1,4 @@
-//! The calls a service makes.
+//! The client and its calls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::{
     transport::{Call, Transport},
 };
 
-/// How many schemas are looked up at a time, because each may take a few MiB while it is read.
+/// The most lookups at a time: each may take a few MiB.
 const LOOKUPS_MAX: usize = 8;
 
 /// A client of one schema registry; clones share connections and cache.
@@ -26,32 +26,20 @@ pub struct SchemaRegistry {
     inner: Arc<Inner>,
 }
 
-/// What the registry says about a schema that is not registered yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Compatibility {
-    /// It could be registered, by the subject's compatibility level.
-    Compatible,
-    /// It could not.
-    Incompatible {
-        /// The registry's reasons, as far as it gives any.
-        messages: Vec<String>,
-    },
-}
-
-/// What is known of a schema id without asking the registry.
+/// The cache's knowledge of a schema id.
 #[derive(Clone, Debug)]
 pub enum SchemaStatus {
     /// Its schema.
     Usable(Arc<WriterSchema>),
-    /// It names no schema that could be read with, by an answer of less than a second ago.
+    /// Orders cannot be read with the schema, or there is none, by a response of less than a second ago.
     Unusable(RegistryError),
-    /// The registry denies it, but may have its schema soon.
+    /// The registry denies the id, but may have its schema soon.
     Awaited,
-    /// Nothing that can be relied on.
+    /// No recent response.
     NotAsked,
 }
 
-/// Answers lookups in a test, in place of a registry: with a schema's text, or `None` where there is no such schema.
+/// Answers lookups in a test, with the text of a schema or `None`.
 #[cfg(feature = "test-util")]
 pub type Script = Box<dyn Fn(SchemaId) -> Result<Option<String>, RegistryError> + Send + Sync>;
 
@@ -68,24 +56,16 @@ struct Registered {
     id: u32,
 }
 
-#[derive(Deserialize)]
-struct Verdict {
-    is_compatible: bool,
-    #[serde(default)]
-    messages: Vec<String>,
-}
-
 impl SchemaRegistry {
-    /// Builds a client; nothing is connected yet.
+    /// Builds a client without connecting it.
     ///
     /// # Errors
-    /// [`RegistryError::Configuration`] if a URL cannot be used, or is encrypted and the system has no
-    /// certificates to trust.
+    /// [`RegistryError::Configuration`] for an invalid URL, or for an `https` URL on a system without trusted certificates.
     pub fn new(config: RegistryConfig) -> Result<Self, RegistryError> {
         Ok(Self { inner: Arc::new(Inner::new(Transport::new(config)?)) })
     }
 
-    /// Builds a client whose lookups `script` answers; other calls find no registry.
+    /// Builds a client whose lookups `script` answers; its other calls fail.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -96,39 +76,38 @@ impl SchemaRegistry {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Returns how many requests were answered with each HTTP status so far; `None` is no answer.
+    /// Returns the number of requests by HTTP status; `None` is no response.
     pub fn requests(&self) -> BTreeMap<Option<u16>, u64> {
         self.inner.transport.requests()
     }
 
-    /// Returns the URLs that are reached through a proxy which the environment names, each with it, without secrets.
+    /// Returns the URLs for which the environment names a proxy, each with its proxy, without credentials.
     pub fn proxies(&self) -> impl Iterator<Item = (String, &str)> {
         self.inner.transport.proxies()
     }
 
-    /// Returns the schema with this id if it has been looked up before.
+    /// Returns the schema with this id from the cache.
     pub fn cached(&self, id: impl Into<SchemaId>) -> Option<Arc<WriterSchema>> {
         self.inner.cache.get(id.into())
     }
 
-    /// Returns what is known of an id by now.
+    /// Returns the cache's knowledge of an id.
     pub fn status(&self, id: SchemaId) -> SchemaStatus {
         self.inner.cache.status(id, Instant::now())
     }
 
-    /// Returns the schema with this id, with all that it refers to, from the registry if it is not known yet.
+    /// Returns the schema with this id and all its references, from the cache or from the registry.
     ///
-    /// However many callers ask for an id, it is asked for once. A schema that was found is kept while there is room for
-    /// it. An id that the registry denies is not asked for again before a back-off is over; a denial that no caller asks about is
-    /// forgotten after ten seconds. An outage is not remembered at all.
+    /// Concurrent callers of an id share one lookup. The client asks for a denied id again only after a backoff, and forgets
+    /// a denial after ten seconds without callers. It does not cache outages.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownSchema`], [`RegistryError::NoGuids`] and [`RegistryError::InvalidSchema`] if the id names no
-    /// schema that could be read with; [`RegistryError::NotYetKnown`] if the registry has not denied it for long enough to say so;
-    /// [`RegistryError::Unavailable`] in all other cases.
+    /// [`RegistryError::UnknownSchema`], [`RegistryError::NoGuids`] and [`RegistryError::InvalidSchema`] if orders cannot be read
+    /// with the schema or there is none; [`RegistryError::NotYetKnown`] for an id that the registry has denied for less than ten
+    /// seconds; [`RegistryError::Unavailable`] in all other cases.
     ///
     /// # Cancel safety
-    /// The other callers who wait for the same id go on; nothing is lost but the place in the queue.
+    /// Cancel safe: other callers of the same id continue the lookup.
     pub async fn schema_by_id(&self, id: impl Into<SchemaId>) -> Lookup {
         let id = id.into();
         if let Some(schema) = self.cached(id) {
@@ -145,15 +124,15 @@ impl SchemaRegistry {
         self.inner.cache.lookup(id, Instant::now(), begin).await
     }
 
-    /// Registers a schema under a subject and returns its id; a schema already there keeps its own.
+    /// Registers a schema under a subject and returns its id; a registered schema keeps its id.
     ///
     /// # Errors
-    /// [`RegistryError::Incompatible`] if the subject's compatibility level forbids it,
-    /// [`RegistryError::Refused`] if the registry takes no such schema or subject,
+    /// [`RegistryError::Incompatible`] if the subject's compatibility level forbids the schema,
+    /// [`RegistryError::Refused`] if the registry refuses the schema or the subject,
     /// [`RegistryError::Unavailable`] if it does not answer.
     ///
     /// # Cancel safety
-    /// The schema may or may not be registered; registering again gives the same id.
+    /// A cancelled call may have registered the schema; another call returns the same id.
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let call = Call {
             method: Method::POST,
@@ -171,14 +150,14 @@ impl SchemaRegistry {
         }
     }
 
-    /// Returns the id of a schema under a subject, registering it where it is not there, and waiting for the registry as long as
-    /// it takes; `in_vain` is told of every round of attempts before that.
+    /// Returns the id of a schema under a subject, and registers the schema if the subject lacks it.
     ///
-    /// Where the schema is there, the right to write is not needed.
+    /// The call waits for an unavailable registry without limit, and calls `on_retry` before each new round of attempts. It
+    /// needs the right to write only for the registration.
     ///
     /// # Errors
-    /// As [`Self::register`], but never [`RegistryError::Unavailable`]: a registry that answers the lookup and denies the
-    /// registration to the same user has refused it.
+    /// As [`Self::register`], but never [`RegistryError::Unavailable`]: a registry that answers the lookup of a user and denies
+    /// him the registration has refused it.
     ///
     /// # Cancel safety
     /// As [`Self::register`].
@@ -186,7 +165,7 @@ impl SchemaRegistry {
         &self,
         subject: &str,
         schema: &str,
-        mut in_vain: impl FnMut(&RegistryError) + Send,
+        mut on_retry: impl FnMut(&RegistryError) + Send,
     ) -> Result<u32, RegistryError> {
         let mut rounds = 0;
         loop {
@@ -198,7 +177,7 @@ impl SchemaRegistry {
                 Err(error) => Err(error),
             };
             match outcome {
-                Err(error) if error.is_unavailable() => in_vain(&error),
+                Err(error) if error.is_unavailable() => on_retry(&error),
                 outcome => return outcome,
             }
             rounds += 1;
@@ -206,16 +185,16 @@ impl SchemaRegistry {
         }
     }
 
-    /// Returns the id of a schema under a subject, if it is there.
+    /// Returns the id of a schema under a subject, if registered.
     async fn id_under(&self, subject: &str, schema: &str) -> Result<Option<u32>, RegistryError> {
         let path = ["subjects", subject];
         let call = Call { method: Method::POST, path: &path, query: None, schema: Some(schema) };
         let found = self.inner.transport.call(&call).await?;
-        // What else speaks against the schema, registering it tells.
+        // Other errors follow from the registration.
         Ok(found.ok().map(|Registered { id }| id))
     }
 
-    /// Asks the registry for anything, to see whether it answers.
+    /// Checks whether the registry answers.
     ///
     /// # Errors
     /// [`RegistryError::Unavailable`] if it does not.
@@ -226,38 +205,10 @@ impl SchemaRegistry {
         let path = ["subjects", subject, "versions"];
         let call = Call { method: Method::GET, path: &path, query: None, schema: None };
         match self.inner.transport.call::<serde::de::IgnoredAny>(&call).await? {
-            // A subject that is not there is an answer too.
+            // A response that denies the subject is a response as well.
             Ok(_) => Ok(()),
             Err(rejection) if rejection.is_not_found() => Ok(()),
             Err(rejection) => Err(rejection.into_unavailable()),
-        }
-    }
-
-    /// Asks whether a schema could be registered under a subject, without doing it.
-    ///
-    /// # Errors
-    /// [`RegistryError::Refused`] if the registry takes no such schema or subject,
-    /// [`RegistryError::Unavailable`] if it does not answer.
-    ///
-    /// # Cancel safety
-    /// Nothing is changed.
-    pub async fn is_compatible(
-        &self,
-        subject: &str,
-        schema: &str,
-    ) -> Result<Compatibility, RegistryError> {
-        let call = Call {
-            method: Method::POST,
-            path: &["compatibility", "subjects", subject, "versions", "latest"],
-            query: Some("verbose=true"),
-            schema: Some(schema),
-        };
-        match self.inner.transport.call(&call).await? {
-            Ok(Verdict { is_compatible: true, .. }) => Ok(Compatibility::Compatible),
-            Ok(Verdict { messages, .. }) => Ok(Compatibility::Incompatible { messages }),
-            // Some registries do not know a subject without versions; there is nothing to be compatible with.
-            Err(rejection) if rejection.is_not_found() => Ok(Compatibility::Compatible),
-            Err(rejection) => Err(rejection.into_refused()),
         }
     }
 }

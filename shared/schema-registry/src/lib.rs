@@ -1,16 +1,15 @@
 //! A client of the Schema Registry's REST API.
 //!
-//! It knows the calls that a service around Avro needs: look a schema up by its id or GUID with all that it refers to, find out
-//! the id of one under a subject, register it there, ask whether it would be compatible. Any registry that speaks Confluent's dialect will do;
-//! fields it does not know are ignored, and what the registry says about a failure is carried through.
+//! It has the calls of the services: look a schema up by its id or GUID with all its references, find the id of a schema
+//! under a subject, register it. It works with every registry that has Confluent's API, ignores unknown fields of responses,
+//! and carries the registry's error messages.
 //!
-//! A lookup tells a bad record from a bad day: [`RegistryError::UnknownSchema`] and
-//! [`RegistryError::InvalidSchema`] are properties of the id asked for, everything else says that asking again later
-//! is worth it.
+//! [`RegistryError::UnknownSchema`], [`RegistryError::NoGuids`] and [`RegistryError::InvalidSchema`] are properties of the
+//! schema id. After every other error of a lookup, a later attempt may succeed.
 //!
-//! The registry's answer 404 is not final at once. A schema that was registered a moment ago may not have reached all
-//! replicas of the registry, so an id is [`RegistryError::NotYetKnown`] until it has been denied for ten seconds.
-//! Of what the registry says only so much is read and kept: answers, schemas and the cache are bounded.
+//! The response 404 is not final at once. A new schema may not have reached all replicas of the registry, so an id is
+//! [`RegistryError::NotYetKnown`] until the registry has denied it for ten seconds.
+//! Responses, schemas and the cache have limits.
 //!
 //! - [Schema Registry API](https://docs.confluent.io/platform/current/schema-registry/develop/api.html)
 //!
@@ -34,6 +33,6 @@ mod client;
 
 #[cfg(feature = "test-util")]
 pub use client::Script;
-pub use client::{Compatibility, SchemaRegistry, SchemaStatus};
+pub use client::{SchemaRegistry, SchemaStatus};
 pub use config::RegistryConfig;
 pub use error::{Outage, RegistryError};

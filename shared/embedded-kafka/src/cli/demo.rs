@@ -1,9 +1,9 @@
 //! `embedded-kafka demo`: the whole product in one terminal.
 //!
 //! ```text
-//!            all children run        signal, or nothing left to see
+//!            all children run      signal, a failed generator, or no processor left
 //!   start ─────────▶ watching ───────────────────────▶ draining the generator ──▶ draining the processors ──▶ end
-//!                                                              └── second signal, or no end in sight: kill ──┘
+//!                                                              └── second signal, or deadline: kill ─────────┘
 //! ```
 
 use std::collections::BTreeMap;
@@ -20,45 +20,45 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::cli::child::{self, Remote};
-use crate::cli::output::{Voice, voices};
+use crate::cli::output::{Prefix, prefixes};
 use crate::cli::signals::StopSignals;
 
-/// Where clients look for a broker when nobody tells them.
+/// The default port of clients.
 const BROKER_PORT: u16 = 9092;
-/// Where clients look for a schema registry when nobody tells them.
+/// The default port of clients of a schema registry.
 const REGISTRY_PORT: u16 = 8081;
 /// `retention.bytes` of the broker: a generator without a rate must not fill the memory.
 const RETENTION_BYTES: usize = 256 << 20;
-/// How long the children have to drain before they are killed.
+/// How long the children may drain before the supervisor kills them.
 const DRAIN_DEADLINE: Duration = Duration::from_mins(1);
-/// How long the killed have to be gone.
+/// How long the supervisor waits for the exit of killed children.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
-/// The rate of simulated errors, unless the environment has another.
+/// The rate of simulated errors, unless the environment sets one.
 const ERROR_SIMULATION_RATE: (&str, &str) = ("ERROR_SIMULATION_RATE", "0.1");
 
 const GENERATOR: &str = "generator";
 const DASHBOARD: &str = "dashboard";
-/// Where the dashboard is, unless the environment has another address or the port is taken.
+/// The dashboard's address, unless the environment sets one or the port is in use.
 const DASHBOARD_ADDR: (&str, SocketAddr) =
     ("DASHBOARD_ADDR", SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000));
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
-    /// The order-generator to run.
+    /// The path of order-generator.
     #[arg(long, value_name = "PATH")]
     generator: PathBuf,
-    /// The order-processor to run.
+    /// The path of order-processor.
     #[arg(long, value_name = "PATH")]
     processor: PathBuf,
-    /// How many processors share the orders.
+    /// The number of processors in the consumer group.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16), value_name = "COUNT")]
     processors: u8,
-    /// The order-console whose dashboard is served, too.
+    /// The path of order-console, to serve its dashboard.
     #[arg(long, value_name = "PATH")]
     console: Option<PathBuf>,
 }
 
-/// Runs everything until a signal, or until nothing is left to see.
+/// Runs everything until a signal, until the generator fails, or until no processor is left.
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let mut signals = StopSignals::listen()?;
     let processors: Vec<String> =
@@ -68,11 +68,11 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         .chain(processors.iter().map(String::as_str))
         .chain(args.console.is_some().then_some(DASHBOARD))
         .collect();
-    let mut voices = voices(names.iter().copied()).into_iter();
-    let supervisor = voices.next().context("give the supervisor a voice")?;
+    let mut prefixes = prefixes(names.iter().copied()).into_iter();
+    let supervisor = prefixes.next().context("give the supervisor a prefix")?;
     let (broker, registry) = start_platform(&supervisor).await?;
     let mut demo = Demo::new(supervisor);
-    for (name, voice) in names.into_iter().skip(1).zip(voices) {
+    for (name, prefix) in names.into_iter().skip(1).zip(prefixes) {
         let (program, arguments): (_, &[&str]) = match (name, &args.console) {
             (GENERATOR, _) => (&args.generator, &[]),
             (DASHBOARD, Some(console)) => (console, &["dashboard"]),
@@ -81,17 +81,16 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         let environment = environment(name, &broker, &registry);
         let environment: Vec<(&str, &OsStr)> =
             environment.iter().map(|(name, value)| (*name, value.as_os_str())).collect();
-        demo.start(name, program, arguments, &environment, voice)?;
+        demo.start(name, program, arguments, &environment, prefix)?;
     }
-    demo.say("Ctrl-C stops everything: first the generator, then the processors")?;
+    demo.print("Ctrl-C stops everything: first the generator, then the processors")?;
     demo.watch(&mut signals).await?;
     demo.drain(&mut signals).await?;
-    broker.stop().await;
-    registry.stop().await;
+    drop((broker, registry));
     Ok(if demo.has_failures { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn start_platform(voice: &Voice) -> anyhow::Result<(EmbeddedKafka, EmbeddedRegistry)> {
+async fn start_platform(prefix: &Prefix) -> anyhow::Result<(EmbeddedKafka, EmbeddedRegistry)> {
     let preferred = SocketAddr::from((Ipv4Addr::LOCALHOST, BROKER_PORT));
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let options = |listen| BrokerOptions {
@@ -103,7 +102,7 @@ async fn start_platform(voice: &Voice) -> anyhow::Result<(EmbeddedKafka, Embedde
     let broker = match EmbeddedKafka::start(options(preferred)).await {
         Ok(broker) => broker,
         Err(error) => {
-            voice.say(format!("{error}: the broker takes another port"))?;
+            prefix.print(format!("{error}: the broker takes another port"))?;
             EmbeddedKafka::start(options(any)).await.context("start the broker")?
         }
     };
@@ -111,16 +110,16 @@ async fn start_platform(voice: &Voice) -> anyhow::Result<(EmbeddedKafka, Embedde
     let registry = match EmbeddedRegistry::start(preferred).await {
         Ok(registry) => registry,
         Err(error) => {
-            voice.say(format!("{error}: the schema registry takes another port"))?;
+            prefix.print(format!("{error}: the schema registry takes another port"))?;
             EmbeddedRegistry::start(any).await.context("start the schema registry")?
         }
     };
-    voice.say(format!("BOOTSTRAP_SERVERS={}", broker.bootstrap_servers()))?;
-    voice.say(format!("SCHEMA_REGISTRY_URL={}", registry.url()))?;
+    prefix.print(format!("BOOTSTRAP_SERVERS={}", broker.bootstrap_servers()))?;
+    prefix.print(format!("SCHEMA_REGISTRY_URL={}", registry.url()))?;
     Ok((broker, registry))
 }
 
-/// Returns what a child gets over the environment of this process.
+/// Returns the variables of a child, on top of the environment of this process.
 fn environment(
     name: &str,
     broker: &EmbeddedKafka,
@@ -134,7 +133,7 @@ fn environment(
     if std::env::var_os(variable).is_none_or(|value| value.is_empty()) {
         environment.push((variable, rate.into()));
     }
-    // All of them would listen on the same port.
+    // Other processes would listen on the same port.
     if name != "processor-1" {
         environment.push(("HTTP_ADDR", "off".into()));
     }
@@ -146,9 +145,9 @@ fn environment(
     environment
 }
 
-/// The children and what has become of them.
+/// The children and their states.
 struct Demo {
-    voice: Voice,
+    prefix: Prefix,
     running: BTreeMap<String, Remote>,
     endings: JoinSet<(String, std::io::Result<ExitStatus>)>,
     is_draining: bool,
@@ -156,9 +155,9 @@ struct Demo {
 }
 
 impl Demo {
-    fn new(voice: Voice) -> Self {
+    fn new(prefix: Prefix) -> Self {
         Self {
-            voice,
+            prefix,
             running: BTreeMap::new(),
             endings: JoinSet::new(),
             is_draining: false,
@@ -166,8 +165,8 @@ impl Demo {
         }
     }
 
-    fn say(&self, line: &str) -> std::io::Result<()> {
-        self.voice.say(line)
+    fn print(&self, line: &str) -> std::io::Result<()> {
+        self.prefix.print(line)
     }
 
     fn start(
@@ -176,21 +175,21 @@ impl Demo {
         program: &std::path::Path,
         arguments: &[&str],
         environment: &[(&str, &OsStr)],
-        voice: Voice,
+        prefix: Prefix,
     ) -> anyhow::Result<()> {
-        let (child, remote) = child::start(program, arguments, environment, voice)?;
+        let (child, remote) = child::start(program, arguments, environment, prefix)?;
         let name = name.to_owned();
         self.running.insert(name.clone(), remote);
-        self.endings.spawn(async move { (name, child.look_after().await) });
+        self.endings.spawn(async move { (name, child.run().await) });
         Ok(())
     }
 
-    /// Waits for a signal or for the end of what there is to see: a generator that failed, or no processor left.
+    /// Waits for a signal, for a failed generator, or until no processor is left.
     async fn watch(&mut self, signals: &mut StopSignals) -> anyhow::Result<()> {
         while self.running.keys().any(|name| name != GENERATOR && name != DASHBOARD) {
             tokio::select! {
                 () = signals.next() => {
-                    self.say("stopping; once more to stop at once")?;
+                    self.print("stopping; once more to stop at once")?;
                     return Ok(());
                 }
                 ended = self.next_ending() => {
@@ -204,15 +203,15 @@ impl Demo {
         Ok(())
     }
 
-    /// Stops the generator, then the processors, waiting for each.
+    /// Drains the generator, then the processors.
     async fn drain(&mut self, signals: &mut StopSignals) -> anyhow::Result<()> {
         self.is_draining = true;
         let deadline = Instant::now() + DRAIN_DEADLINE;
         let generators: fn(&str) -> bool = |name| name == GENERATOR;
-        let everybody: fn(&str) -> bool = |_| true;
-        for are_meant in [generators, everybody] {
-            self.remotes(are_meant).for_each(Remote::terminate);
-            while self.remotes(are_meant).next().is_some() {
+        let all: fn(&str) -> bool = |_| true;
+        for is_meant in [generators, all] {
+            self.remotes(is_meant).for_each(Remote::terminate);
+            while self.remotes(is_meant).next().is_some() {
                 tokio::select! {
                     ended = self.next_ending() => { ended?; }
                     () = signals.next() => return self.kill("as asked").await,
@@ -226,7 +225,7 @@ impl Demo {
     async fn kill(&mut self, reason: &str) -> anyhow::Result<()> {
         self.has_failures = true;
         let names: Vec<&str> = self.running.keys().map(String::as_str).collect();
-        self.say(&format!("killing {} {reason}", names.join(", ")))?;
+        self.print(&format!("killing {} {reason}", names.join(", ")))?;
         self.running.values().for_each(Remote::kill);
         let deadline = Instant::now() + KILL_DEADLINE;
         while !self.running.is_empty() {
@@ -238,26 +237,26 @@ impl Demo {
         Ok(())
     }
 
-    fn remotes(&self, are_meant: fn(&str) -> bool) -> impl Iterator<Item = &Remote> {
-        self.running.iter().filter(move |(name, _)| are_meant(name)).map(|(_, remote)| remote)
+    fn remotes(&self, is_meant: fn(&str) -> bool) -> impl Iterator<Item = &Remote> {
+        self.running.iter().filter(move |(name, _)| is_meant(name)).map(|(_, remote)| remote)
     }
 
-    /// Waits for the next child to end, says how, and returns its name and whether it failed.
+    /// Waits for the next child to exit, prints its status, and returns its name and whether it failed.
     async fn next_ending(&mut self) -> anyhow::Result<(String, bool)> {
         let ending = self.endings.join_next().await.context("wait for a child that runs")?;
-        let (name, status) = ending.context("look after a child")?;
+        let (name, status) = ending.context("run a child")?;
         let status = status.with_context(|| format!("wait for {name}"))?;
         self.running.remove(&name);
         let has_failed = !status.success();
         self.has_failures |= has_failed;
         if has_failed {
-            self.say(&format!("{name} died: {status}"))?;
+            self.print(&format!("{name} died: {status}"))?;
         } else if self.is_draining {
-            self.say(&format!("{name} has drained"))?;
+            self.print(&format!("{name} has drained"))?;
         } else if name == GENERATOR {
-            self.say("generator has finished; the processors go on until Ctrl-C")?;
+            self.print("generator has finished; the processors go on until Ctrl-C")?;
         } else {
-            self.say(&format!("{name} has ended"))?;
+            self.print(&format!("{name} has ended"))?;
         }
         Ok((name, has_failed))
     }

@@ -1,32 +1,29 @@
-//! Which requests are answered: those that name this machine, with a body within bounds.
+//! Which requests the registry answers: those that name this machine, with a body within bounds.
 
 use std::net::SocketAddr;
 
-use axum::{
-    Router,
-    body::Body,
-    extract::{Extension, Request, State},
-    middleware::{Next, from_fn_with_state},
-    response::{IntoResponse, Response},
-};
-use http_server::{BodyError, Connection, Hosts, read_body};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use http_server::{Connection, Hosts, read_body};
 
-use crate::registry::api::reply;
-use crate::registry::store::refusal;
+use crate::registry::refusal::Refusal;
 
-/// The most bytes of a request's body: a large schema.
+/// The largest body of a request: a large schema.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// Returns the routes of a registry that listens at `address`, behind these checks.
 ///
-/// A registry on loopback answers only by this machine's own names. One that listens beyond it is there for others, and
-/// answers by any name.
-pub(super) fn guarded(routes: Router, address: SocketAddr) -> Router {
+/// A registry on loopback answers only to this machine's own names. A registry on another address serves other machines and
+/// answers to any name.
+pub(super) fn checked(routes: Router, address: SocketAddr) -> Router {
     let any = (!address.ip().is_loopback()).then(|| "*".to_owned());
-    routes.layer(from_fn_with_state(Hosts::new(any), guard))
+    routes.layer(from_fn_with_state(Hosts::new(any), check))
 }
 
-async fn guard(
+async fn check(
     State(hosts): State<Hosts>,
     Extension(connection): Extension<Connection>,
     request: Request,
@@ -34,15 +31,12 @@ async fn guard(
 ) -> Response {
     let (head, body) = request.into_parts();
     if let Err(error) = hosts.check(&head.uri, &head.headers, connection.local.ip()) {
-        return reply(Err(refusal(403, error.to_string())));
+        return Refusal::new(403, error.to_string()).into_response();
     }
     match read_body(body, BODY_BYTES_MAX).await {
         Ok(bytes) => next.run(Request::from_parts(head, Body::from(bytes))).await,
-        Err(error) => refused(error),
+        Err(error) => {
+            Refusal::new(error.status().as_u16().into(), error.to_string()).into_response()
+        }
     }
-}
-
-fn refused(error: BodyError) -> Response {
-    let code = error.status().as_u16().into();
-    reply(Err(refusal(code, error.to_string()))).into_response()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use order_avro::{ORDER_SCHEMA, SchemaId};
-use schema_registry::{Compatibility, Outage, RegistryError, SchemaRegistry, SchemaStatus};
+use schema_registry::{Outage, RegistryError, SchemaRegistry, SchemaStatus};
 
 use crate::fake::{Fake, answer, found, nobody, ok, outage, quick};
 
@@ -246,19 +246,4 @@ async fn schemas_that_are_not_avro_are_invalid() {
             "{body}: {error}"
         );
     }
-}
-
-#[tokio::test]
-async fn compatibility_is_the_registrys_verdict() {
-    let no = r#"{"is_compatible": false, "messages": ["a", "b"]}"#;
-    let unknown = r#"{"error_code": 40401, "message": "Subject 's' not found."}"#;
-    let fake = Fake::start([ok(r#"{"is_compatible": true}"#), ok(no), answer(404, unknown)]).await;
-    let client = fake.client();
-    let messages = vec!["a".to_owned(), "b".to_owned()];
-    assert_eq!(client.is_compatible("s", "{}").await, Ok(Compatibility::Compatible));
-    let verdict = client.is_compatible("s", "{}").await;
-    assert_eq!(verdict, Ok(Compatibility::Incompatible { messages }));
-    assert_eq!(client.is_compatible("s", "{}").await, Ok(Compatibility::Compatible));
-    let line = fake.requests().remove(0).line;
-    assert_eq!(line, "POST /compatibility/subjects/s/versions/latest?verbose=true");
 }
