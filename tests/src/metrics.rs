@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::service::{PATIENCE, Service};
 
-/// Pause between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One sample.

@@ -181,7 +181,6 @@ struct Judge<'s> {
 struct Dead {
     record: TopicRecord,
     error_type: &'static str,
-    /// Poison has none.
     order_id: Option<String>,
 }
 

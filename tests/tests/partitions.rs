@@ -27,7 +27,7 @@ async fn added_partitions_get_their_share_and_every_order_counts_once() -> Resul
     scenario.stats_when("the first orders", |stats| stats.orders > 500).await?;
 
     scenario.grow_orders_topic(AFTER.get()).await?;
-    generator.line("the topic has grown").await?;
+    generator.line("the topic has more partitions").await?;
     // A rebalance is when the group learns of them at once.
     let second = scenario.processor("processor-2")?.start()?;
     let is_read = |partition: &serde_json::Value| partition["orders"].as_u64() > Some(100);

@@ -19,10 +19,8 @@ const FIRST_NUMBER: u64 = 1001;
 /// The longest id, in bytes: a UUID's.
 pub(crate) const ORDER_ID_BYTES_MAX: usize = uuid::fmt::Hyphenated::LENGTH;
 
-/// How orders are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OrderIdFormat {
-    /// Random UUIDs (version 4).
     Uuid,
     /// Numbers that rise by one, from 1001.
     Sequential,
@@ -62,7 +60,6 @@ impl Cents {
     }
 }
 
-/// What names an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OrderId {
     Uuid(Uuid),

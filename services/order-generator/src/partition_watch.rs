@@ -1,4 +1,4 @@
-//! Partitions that are added to the topic while orders are made.
+//! The watch for new partitions of the topic.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, info};
 
-/// Looks at the topic every `interval`, and tells `partitions` when it has more of them. It never ends by itself.
+/// Reads the topic's metadata every `interval`, and updates `partitions` when the topic has more. It never returns.
 ///
-/// A topic that cannot be looked at is no news: that no orders can be sent is told by those who send them. A topic with
-/// fewer partitions is another one of the same name; what was meant for this one has to wait for it.
+/// It ignores failed reads, because the senders report outages. A topic with fewer partitions is a new topic of the same
+/// name: orders for its missing partitions wait.
 ///
 /// # Cancel safety
 ///
@@ -28,7 +28,7 @@ pub(crate) async fn watch(
         let described = match cluster.metadata(&[&topic]).await {
             Ok(described) => described,
             Err(error) => {
-                debug!(topic, "cannot look at the topic: {}", chain(&error));
+                debug!(topic, "cannot read the topic's metadata: {}", chain(&error));
                 continue;
             }
         };
@@ -40,7 +40,7 @@ pub(crate) async fn watch(
             has_grown
         });
         if has_grown {
-            info!(topic, partitions = found, "the topic has grown");
+            info!(topic, partitions = found, "the topic has more partitions");
         }
     }
 }

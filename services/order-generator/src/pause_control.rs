@@ -1,4 +1,4 @@
-//! Stopping and starting: no order is made while the control topic says so.
+//! Pause and resume: the generator makes no orders while the control topic asks for a pause.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::pace::Pace;
 use crate::report::Report;
 
-/// How often it is looked whether everything that was sent has an outcome, while a generator comes to rest.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How often a pausing generator checks whether every order has an outcome.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What a generator is told, and what it says about that.
+/// Follows the control topic's instruction, and announces the generator's state.
 #[derive(Debug)]
 pub(crate) struct PauseControl {
     participant: Participant,
     instruction: watch::Receiver<Instruction>,
     check: Check,
-    /// 1 while the generator is told to pause.
+    /// 1 while the instruction is to pause.
     paused: Gauge,
 }
 
 impl PauseControl {
-    /// Returns the pause_control of a generator that has made nothing yet; `check` and `paused` show what it is told.
+    /// Returns the pause control of a new generator; `check` and `paused` show the instruction.
     pub(crate) fn new(participant: Participant, check: Check, paused: Gauge) -> Self {
         check.not_ready("reading the control topic");
         let mut instruction = participant.instruction();
@@ -34,17 +34,16 @@ impl PauseControl {
         Self { participant, instruction, check, paused }
     }
 
-    /// Returns whether there is a new word about whether to run.
+    /// Returns whether the instruction has changed.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
         self.instruction.has_changed().unwrap_or(false)
     }
 
-    /// Waits until an order is due, at once if `due` is none; none is due while the generator is paused, which puts off those
-    /// after it as well.
+    /// Waits until an order is due, not at all if `due` is `None`. A pause postpones this order and all later ones.
     ///
     /// # Cancel safety
-    /// Not cancel safe: a word that came may be forgotten.
+    /// Not cancel safe: an instruction may be lost.
     pub(crate) async fn until_due(
         &mut self,
         mut due: Option<Instant>,
@@ -67,7 +66,7 @@ impl PauseControl {
         }
     }
 
-    /// Takes back what this generator has said of itself.
+    /// Removes this generator's announcement.
     pub(crate) async fn end(self) {
         self.participant.end().await;
     }
@@ -79,8 +78,8 @@ impl PauseControl {
         self.instruction.mark_changed();
     }
 
-    /// Waits until the generator is to run, and says what it does meanwhile: it is paused once everything that was sent has
-    /// an outcome.
+    /// Waits until the instruction is to run, and announces the generator's state. It is paused once every order has an
+    /// outcome.
     async fn until_run(&mut self, report: &Report) {
         loop {
             let instructed = self.instruction.borrow_and_update().clone();
@@ -96,7 +95,7 @@ impl PauseControl {
                     self.check.ready_with(format!("paused by {by}"));
                     let command = command.as_deref();
                     tokio::select! {
-                        () = at_rest(report) => self.participant.announce(RunState::Paused, command, None),
+                        () = until_idle(report) => self.participant.announce(RunState::Paused, command, None),
                         () = self.news() => {}
                     }
                 }
@@ -106,9 +105,9 @@ impl PauseControl {
     }
 }
 
-async fn at_rest(report: &Report) {
+async fn until_idle(report: &Report) {
     while report.on_its_way() > 0 {
-        sleep(LOOK_INTERVAL).await;
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
@@ -124,7 +123,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn no_order_is_due_before_it_is_known_that_the_generator_is_to_run() {
+    async fn no_order_is_due_before_the_instruction_to_run() {
         let mut bench = Bench::new();
         let mut pace = Pace::new(0.0, Instant::now());
         assert!(!bench.is_due(&mut pace, Duration::from_hours(1)).await);
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_paused_once_nothing_is_on_its_way() {
+    async fn a_generator_is_paused_once_every_order_has_an_outcome() {
         let mut bench = Bench::new();
         let mut pace = Pace::new(0.0, Instant::now());
         bench.instruct.send_replace(run());
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_puts_off_what_is_due_and_is_not_made_up_for() {
+    async fn a_pause_postpones_orders_and_the_generator_does_not_catch_up() {
         let mut bench = Bench::new();
         bench.instruct.send_replace(run());
         let second = Duration::from_secs(1);
@@ -214,7 +213,7 @@ mod tests {
         }
 
         async fn is_due(&mut self, pace: &mut Pace, patience: Duration) -> bool {
-            // A future that is dropped has seen the instruction.
+            // The dropped future has seen the instruction.
             self.pause_control.instruction.mark_changed();
             let due = pace.next(Instant::now());
             timeout(patience, self.pause_control.until_due(due, pace, &self.report)).await.is_ok()

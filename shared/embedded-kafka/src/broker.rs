@@ -1,4 +1,4 @@
-//! The broker as its users see it: started, asked where it listens, stopped, started again.
+//! The broker as its users see it: start, address, faults, stop and restart.
 
 mod connection;
 mod dispatch;
@@ -17,19 +17,18 @@ use crate::groups::GroupSettings;
 use crate::state::{Settings, State};
 use crate::topics::Topic;
 
-/// How a broker is set up.
+/// The settings of a broker.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
     /// Where to listen; port 0 picks a free one. Default `127.0.0.1:0`.
     pub listen: SocketAddr,
     /// Whether a client that asks for the metadata of an unknown topic creates it. Default `true`.
     pub auto_create_topics: bool,
-    /// How many partitions a topic gets when its creator leaves that to the broker, at least 1. Default 1.
+    /// How many partitions a topic gets when its creator sets none, at least 1. Default 1.
     pub default_partitions: i32,
-    /// `retention.bytes` of topics that do not set it: beyond that many bytes a partition loses its oldest batches. Default
-    /// `None`, everything is kept.
+    /// `retention.bytes` of topics that do not set it, per partition. Default `None`: the broker keeps everything.
     pub retention_bytes: Option<usize>,
-    /// The shortest session timeout a group member may ask for. Default 6 s; tests want less.
+    /// The shortest session timeout that a group member may ask for. Default 6 s.
     pub min_session_timeout: Duration,
 }
 
@@ -45,15 +44,15 @@ impl Default for BrokerOptions {
     }
 }
 
-/// Why a broker did not start.
+/// Why a broker or a registry did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be listened on.
+    /// The process cannot listen on the address.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address.
+        /// The address to listen on.
         address: SocketAddr,
-        /// What the operating system says.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
@@ -65,7 +64,7 @@ pub enum StartError {
 pub struct UnknownPartition {
     /// The topic's name.
     pub topic: String,
-    /// The partition's number.
+    /// The partition's index.
     pub partition: i32,
 }
 
@@ -89,7 +88,7 @@ impl EmbeddedKafka {
     /// Starts an empty broker.
     ///
     /// # Errors
-    /// [`StartError`] when the address cannot be listened on.
+    /// [`StartError`] when the broker cannot listen on the address.
     ///
     /// # Cancel safety
     /// Cancel safe: a broker that is not returned does not run.
@@ -111,14 +110,15 @@ impl EmbeddedKafka {
         self.address
     }
 
-    /// Returns what clients are configured with: `host:port` of the listener.
+    /// Returns the address for clients, as `host:port`.
     pub fn bootstrap_servers(&self) -> String {
         let (host, port) = reachable_name(self.address);
         format!("{host}:{port}")
     }
 
-    /// Takes the leader of a partition away until [`EmbeddedKafka::elect_leader`], as if all its replicas were offline: it
-    /// can be neither read nor written, and fetches that wait for it are answered. Its committed offsets stay.
+    /// Takes the leader of a partition away until [`EmbeddedKafka::elect_leader`], as if all its replicas were offline.
+    ///
+    /// Clients can neither read nor write the partition, and waiting fetches return. Committed offsets stay.
     ///
     /// # Errors
     /// [`UnknownPartition`] when there is no such partition.
@@ -126,7 +126,7 @@ impl EmbeddedKafka {
         self.change_leader(topic, partition, Topic::lose_leader)
     }
 
-    /// Gives a partition its leader back, with the log that it had.
+    /// Gives a partition its leader back, with its log.
     ///
     /// # Errors
     /// [`UnknownPartition`] when there is no such partition.
@@ -134,21 +134,20 @@ impl EmbeddedKafka {
         self.change_leader(topic, partition, Topic::elect_leader)
     }
 
-    /// Takes no longer metadata beside an offset from here on, as a coordinator with another `offset.metadata.max.bytes`.
+    /// Sets `offset.metadata.max.bytes`, in UTF-16 units, for all later commits.
     pub fn limit_offset_metadata(&self, chars_max: usize) {
         self.owner.with_state(|state, _| state.groups.metadata_chars_max = chars_max);
     }
 
-    /// Closes connections that send nothing for so long, counted from their next request on, as a broker with another
-    /// `connections.max.idle.ms`.
+    /// Sets `connections.max.idle.ms`, which applies to a connection from its next request on.
     pub fn limit_idle(&self, idle_max: Duration) {
         self.owner.with_state(|state, _| state.settings.idle_max = Some(idle_max));
     }
 
-    /// Stops the broker, cutting all connections, and returns what can be started again.
+    /// Stops the broker, cuts all connections, and returns its state for a restart.
     ///
     /// # Cancel safety
-    /// When dropped the broker is stopped all the same and its state lost.
+    /// Dropping the future stops the broker and loses its state.
     pub async fn stop(mut self) -> StoppedKafka {
         self.tasks.shutdown().await;
         let state = self.owner.with_state(|state, _| {
@@ -188,20 +187,21 @@ impl EmbeddedKafka {
 }
 
 impl StoppedKafka {
-    /// Starts the broker again on the same port, as a real broker comes back: with its topics, records and committed offsets;
-    /// with the members of stable groups, whose sessions begin anew; without rebalances that were going on.
+    /// Starts the broker again on the same port, as a real broker restarts: with its topics, records and committed offsets.
+    ///
+    /// Members of stable groups keep their membership and begin new sessions. Unfinished rebalances are lost.
     ///
     /// # Errors
-    /// [`StartError`] when the address cannot be listened on, perhaps because somebody else has taken the port.
+    /// [`StartError`] when the broker cannot listen on the address, for instance because another process has the port.
     ///
     /// # Cancel safety
-    /// When dropped the state is lost.
+    /// Dropping the future loses the state.
     pub async fn start(self) -> Result<EmbeddedKafka, StartError> {
         EmbeddedKafka::start_with(self.state.restarted(Duration::ZERO), self.options).await
     }
 }
 
-/// Returns a name for an address that a client on this machine can connect to.
+/// Returns the host and port under which a client on this machine reaches an address.
 fn reachable_name(address: SocketAddr) -> (String, u16) {
     let host = if address.ip().is_unspecified() {
         "localhost".to_owned()

@@ -12,11 +12,11 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// A Kafka broker and schema registry in one process, in memory, for demonstrations and tests.
+/// The whole product on a Kafka broker and a schema registry in memory, for demonstrations.
 #[derive(Debug, clap::Parser)]
 #[command(name = "embedded-kafka", version)]
 pub(crate) struct Cli {
-    /// What is logged, in the syntax of `RUST_LOG`, which belongs to the services.
+    /// The log filter, in the syntax of `RUST_LOG`. `RUST_LOG` itself is the services'.
     #[arg(long, env = "EMBEDDED_KAFKA_LOG", global = true)]
     log: Option<Targets>,
     #[command(subcommand)]
@@ -25,7 +25,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Run a broker, a schema registry, one generator and several processors until SIGINT or SIGTERM.
+    /// Runs a broker, a schema registry, one generator and several processors until SIGINT or SIGTERM.
     Demo(demo::DemoArgs),
 }
 
@@ -39,9 +39,9 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
     })
 }
 
-/// Logs what is wrong, or what is asked for.
-fn log_to_stderr(asked: Option<Targets>) {
-    let targets = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+/// Logs warnings, unless the command line sets a filter.
+fn log_to_stderr(filter: Option<Targets>) {
+    let targets = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_writer(std::io::stderr)

@@ -1,54 +1,52 @@
-//! Response frames made of pieces, so that record batches reach the socket without being copied.
+//! Response frames of several chunks, so that record batches reach the socket without a copy.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Pieces up to this size are copied into the bytes around them: a piece of its own costs more.
+/// Smaller chunks are copied into the bytes around them, which costs less than a chunk of their own.
 const COPIED_BYTES_MAX: usize = 4096;
-/// The bytes of the size in front of every frame.
+/// The size in front of every frame, in bytes.
 const SIZE_BYTES: usize = 4;
 
-/// How lengths are written, which depends on the version of a message (KIP-482).
+/// The encoding of lengths, which depends on the version of a message (KIP-482).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lengths {
-    /// As integers of fixed size.
+    /// Integers of fixed size.
     Fixed,
-    /// As variable-length integers; structures end with tagged fields.
+    /// Variable-length integers; structures end with tagged fields.
     Compact,
 }
 
-/// Builds a response frame.
 #[derive(Debug)]
 pub(crate) struct FrameWriter {
     lengths: Lengths,
-    pieces: VecDeque<Bytes>,
+    chunks: VecDeque<Bytes>,
     tail: BytesMut,
 }
 
 impl FrameWriter {
-    /// Begins a frame.
     pub(crate) fn new(lengths: Lengths) -> Self {
-        Self { lengths, pieces: VecDeque::new(), tail: BytesMut::new() }
+        Self { lengths, chunks: VecDeque::new(), tail: BytesMut::new() }
     }
 
-    /// Returns where fields are written.
+    /// Returns the buffer of the fields.
     pub(crate) fn meta(&mut self) -> &mut BytesMut {
         &mut self.tail
     }
 
-    /// Appends bytes that are shared with the log, without copying them unless they are few.
+    /// Appends bytes that the log shares; only few bytes are copied.
     pub(crate) fn put_shared(&mut self, bytes: Bytes) {
         if bytes.len() <= COPIED_BYTES_MAX {
             self.tail.put_slice(&bytes);
         } else {
-            self.pieces.push_back(self.tail.split().freeze());
-            self.pieces.push_back(bytes);
+            self.chunks.push_back(self.tail.split().freeze());
+            self.chunks.push_back(bytes);
         }
     }
 
-    /// Writes the length of an array or of a byte string, which have the same form.
+    /// Writes the length of an array or of a byte string.
     pub(crate) fn put_length(&mut self, length: usize) {
         match self.lengths {
             Lengths::Fixed => self.tail.put_i32(i32::try_from(length).unwrap_or(i32::MAX)),
@@ -56,7 +54,6 @@ impl FrameWriter {
         }
     }
 
-    /// Writes a null array.
     pub(crate) fn put_null_array(&mut self) {
         match self.lengths {
             Lengths::Fixed => self.tail.put_i32(-1),
@@ -64,7 +61,6 @@ impl FrameWriter {
         }
     }
 
-    /// Writes a string.
     pub(crate) fn put_string(&mut self, string: &str) {
         match self.lengths {
             Lengths::Fixed => {
@@ -75,7 +71,7 @@ impl FrameWriter {
         self.tail.put_slice(string.as_bytes());
     }
 
-    /// Ends a structure that has no tagged fields.
+    /// Ends a structure without tagged fields.
     pub(crate) fn put_no_tagged_fields(&mut self) {
         match self.lengths {
             Lengths::Fixed => {}
@@ -85,11 +81,11 @@ impl FrameWriter {
 
     /// Puts the size in front and returns the frame.
     pub(crate) fn finish(mut self) -> Frame {
-        self.pieces.push_back(self.tail.freeze());
-        let length: usize = self.pieces.iter().map(Bytes::len).sum();
+        self.chunks.push_back(self.tail.freeze());
+        let length: usize = self.chunks.iter().map(Bytes::len).sum();
         let size = u32::try_from(length).unwrap_or(u32::MAX);
-        self.pieces.push_front(Bytes::copy_from_slice(&size.to_be_bytes()));
-        Frame { pieces: self.pieces, remaining: length + SIZE_BYTES }
+        self.chunks.push_front(Bytes::copy_from_slice(&size.to_be_bytes()));
+        Frame { chunks: self.chunks, remaining: length + SIZE_BYTES }
     }
 
     fn put_unsigned_varint(&mut self, mut value: usize) {
@@ -104,13 +100,13 @@ impl FrameWriter {
 /// A response frame on its way to the socket.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    pieces: VecDeque<Bytes>,
+    chunks: VecDeque<Bytes>,
     remaining: usize,
 }
 
 #[cfg(test)]
 impl Frame {
-    /// Returns the bytes that follow the size, in one piece.
+    /// Returns the bytes after the size.
     pub(crate) fn without_size(mut self) -> Bytes {
         self.advance(SIZE_BYTES);
         self.copy_to_bytes(self.remaining())
@@ -123,14 +119,14 @@ impl Buf for Frame {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.pieces.iter().find(|piece| !piece.is_empty()).map_or(&[], |piece| piece)
+        self.chunks.iter().find(|chunk| !chunk.is_empty()).map_or(&[], |chunk| chunk)
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let pieces = self.pieces.iter().filter(|piece| !piece.is_empty());
+        let chunks = self.chunks.iter().filter(|chunk| !chunk.is_empty());
         let mut filled = 0;
-        for (slice, piece) in slices.iter_mut().zip(pieces) {
-            *slice = IoSlice::new(piece);
+        for (slice, chunk) in slices.iter_mut().zip(chunks) {
+            *slice = IoSlice::new(chunk);
             filled += 1;
         }
         filled
@@ -139,15 +135,15 @@ impl Buf for Frame {
     fn advance(&mut self, mut count: usize) {
         debug_assert!(count <= self.remaining, "cannot advance past the end");
         while 0 < count {
-            let Some(piece) = self.pieces.front_mut() else {
+            let Some(chunk) = self.chunks.front_mut() else {
                 return;
             };
-            let step = count.min(piece.len());
-            piece.advance(step);
+            let step = count.min(chunk.len());
+            chunk.advance(step);
             self.remaining -= step;
             count -= step;
-            if piece.is_empty() {
-                self.pieces.pop_front();
+            if chunk.is_empty() {
+                self.chunks.pop_front();
             }
         }
     }
@@ -158,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_pieces_are_shared_and_the_size_counts_everything() {
+    fn large_chunks_are_shared_and_the_size_counts_all() {
         let large = Bytes::from(vec![7; COPIED_BYTES_MAX + 1]);
         let mut writer = FrameWriter::new(Lengths::Fixed);
         writer.meta().put_u8(1);
@@ -166,18 +162,18 @@ mod tests {
         writer.put_shared(Bytes::from_static(b"small"));
         let frame = writer.finish();
         assert!(
-            frame.pieces.iter().any(|piece| piece.as_ptr() == large.as_ptr()),
-            "the large piece was copied"
+            frame.chunks.iter().any(|chunk| chunk.as_ptr() == large.as_ptr()),
+            "the large chunk was copied"
         );
         let expected_length = 4 + 1 + large.len() + 5;
         assert_eq!(frame.remaining(), expected_length);
-        assert_eq!(frame.pieces[0].clone().get_u32(), u32::try_from(expected_length - 4).unwrap());
+        assert_eq!(frame.chunks[0].clone().get_u32(), u32::try_from(expected_length - 4).unwrap());
         let body = frame.without_size();
         assert_eq!((body[0], &body[body.len() - 5..]), (1, &b"small"[..]));
     }
 
     #[test]
-    fn advancing_crosses_pieces() {
+    fn advancing_crosses_chunks() {
         let mut writer = FrameWriter::new(Lengths::Fixed);
         writer.meta().put_slice(b"ab");
         writer.put_shared(Bytes::from(vec![7; COPIED_BYTES_MAX + 1]));

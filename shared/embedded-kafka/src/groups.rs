@@ -1,10 +1,11 @@
-//! The group coordinator: the classic consumer group protocol, without sockets and without a clock.
+//! The group coordinator: the classic consumer group protocol, without sockets and clocks.
 //!
-//! Every call is handed `now`, the time since the broker started. A request that has to wait, `JoinGroup` until all members
-//! are there and `SyncGroup` until the leader has assigned, leaves its [`Reply`] here and is answered by a later call.
-//! [`Groups::expire`] has to be called when [`Groups::next_deadline`] is reached.
+//! Every call takes `now`, the time since the broker started. `JoinGroup` waits until all members have joined and
+//! `SyncGroup` until the leader has assigned: the group keeps their [`Reply`], and a later call answers them.
+//! The owner calls [`Groups::expire`] at [`Groups::next_deadline`].
 //!
-//! Behaviour is that of Apache Kafka's coordinator; see KIP-62 (rebalance timeout), KIP-345 (static members), KIP-394 (member ids) and KIP-814 (static leaders).
+//! It behaves like Apache Kafka's coordinator; see KIP-62 (rebalance timeout), KIP-345 (static members), KIP-394 (member
+//! ids) and KIP-814 (static leaders).
 
 pub(crate) mod group;
 mod join;
@@ -27,10 +28,9 @@ use crate::groups::offsets::{CommittedOffset, METADATA_CHARS_MAX};
 /// The longest session timeout that a member may ask for.
 pub(crate) const SESSION_TIMEOUT_MAX: Duration = Duration::from_mins(30);
 
-/// The limits a coordinator sets its members.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GroupSettings {
-    /// The shortest session timeout a member may ask for.
+    /// The shortest session timeout that a member may ask for.
     pub(crate) min_session_timeout: Duration,
 }
 
@@ -46,13 +46,11 @@ pub(crate) struct Leaving {
 /// An `OffsetCommit` request, with offsets for partitions that exist.
 #[derive(Debug, Clone)]
 pub(crate) struct CommitRequest {
-    /// The group.
     pub(crate) group_id: String,
-    /// Who commits.
     pub(crate) claim: Claim,
     /// The offsets by topic and partition.
     pub(crate) offsets: Vec<(String, i32, CommittedOffset)>,
-    /// What a generation of a group that does not exist is answered with; it depends on the version of the request.
+    /// The error for a generation of an unknown group, which depends on the version of the request.
     pub(crate) no_group_error: ResponseError,
 }
 
@@ -71,31 +69,30 @@ impl Groups {
         Self { settings, metadata_chars_max: METADATA_CHARS_MAX, by_id: BTreeMap::new() }
     }
 
-    /// Returns the coordinator as it comes back after a restart of the broker.
+    /// Returns the coordinator after a restart of the broker.
     pub(crate) fn restarted(self, now: Duration) -> Self {
         let restarted = |(id, group): (String, Group)| (id, group.restarted(now));
         let by_id = self.by_id.into_iter().map(restarted).collect();
         Self { by_id, ..self }
     }
 
-    /// Returns a group.
     pub(crate) fn get(&self, group_id: &str) -> Option<&Group> {
         self.by_id.get(group_id)
     }
 
-    /// Returns when [`Groups::expire`] has something to do next.
+    /// Returns the time of the next timer.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         self.by_id.values().filter_map(Group::next_deadline).min()
     }
 
-    /// Does everything that is due at `now`.
+    /// Runs all timers that are due at `now`.
     pub(crate) fn expire(&mut self, now: Duration) {
         for group in self.by_id.values_mut() {
             group.expire(now);
         }
     }
 
-    /// Takes a `JoinGroup` request; the answer may come at once or later.
+    /// Handles a `JoinGroup` request; the reply may come later.
     pub(crate) fn join(&mut self, now: Duration, request: JoinRequest, reply: Reply<JoinAnswer>) {
         self.expire(now);
         let allowed = self.settings.min_session_timeout..=SESSION_TIMEOUT_MAX;
@@ -115,7 +112,7 @@ impl Groups {
         }
     }
 
-    /// Takes a `SyncGroup` request; the answer may come at once or later.
+    /// Handles a `SyncGroup` request; the reply may come later.
     pub(crate) fn sync(&mut self, now: Duration, request: SyncRequest, reply: Reply<SyncAnswer>) {
         self.expire(now);
         match self.find(&request.group_id) {
@@ -124,10 +121,10 @@ impl Groups {
         }
     }
 
-    /// Takes a heartbeat.
+    /// Handles a heartbeat.
     ///
     /// # Errors
-    /// `INVALID_GROUP_ID`, `UNKNOWN_MEMBER_ID`, and what [`Group::heartbeat`] refuses.
+    /// `INVALID_GROUP_ID`, `UNKNOWN_MEMBER_ID`, and as [`Group::heartbeat`].
     pub(crate) fn heartbeat(
         &mut self,
         now: Duration,
@@ -138,7 +135,7 @@ impl Groups {
         self.find(group_id)?.heartbeat(now, claim)
     }
 
-    /// Lets members leave and returns what became of each.
+    /// Removes members and returns the error of each.
     ///
     /// # Errors
     /// `INVALID_GROUP_ID` for the request as a whole.
@@ -165,10 +162,10 @@ impl Groups {
         Ok(results)
     }
 
-    /// Commits offsets and returns what became of each; committing without a generation creates the group.
+    /// Commits offsets and returns the error of each; a commit without a generation creates the group.
     ///
     /// # Errors
-    /// What [`Group::check_commit`] refuses, `no_group_error` of the request, for the request as a whole.
+    /// As [`Group::check_commit`], and `no_group_error` of the request, for the request as a whole.
     pub(crate) fn commit(
         &mut self,
         now: Duration,
@@ -191,7 +188,7 @@ impl Groups {
         Ok(request.offsets.into_iter().map(commit).collect())
     }
 
-    /// Forgets all committed offsets of a topic that was deleted.
+    /// Removes all committed offsets of a topic.
     pub(crate) fn delete_topic(&mut self, topic: &str) {
         for group in self.by_id.values_mut() {
             group.offsets.delete_topic(topic);

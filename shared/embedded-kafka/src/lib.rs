@@ -1,12 +1,11 @@
 //! An in-process Kafka broker and schema registry for demonstrations and tests.
 //!
-//! [`EmbeddedKafka`] serves the real wire protocol on a real port and keeps everything in memory: topics, record batches,
-//! idempotent producers, consumer groups of the classic protocol with committed offsets. Any client can use it; it has one
-//! node, no transactions, no access control and no disk.
+//! [`EmbeddedKafka`] serves Kafka's wire protocol on a port and keeps everything in memory: topics, record batches,
+//! idempotent producers, consumer groups of the classic protocol with committed offsets. It has one node, no
+//! transactions, no access control and no disk. It serves the requests that the services, rskafka and librdkafka send.
 //!
-//! Reading order: `broker` is what users see and the shell around everything that waits; `api` translates messages;
-//! `state` is what they are translated to: `topics` and `log` for records, `groups` for consumers. All below `broker` is
-//! without sockets, tasks and clocks.
+//! Reading order: `broker` is the public interface with all sockets, tasks and clocks; `api` translates requests into
+//! calls of `state`, which has `topics` and `log` for records and `groups` for consumers.
 
 mod broker;
 

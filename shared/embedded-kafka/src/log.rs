@@ -1,8 +1,7 @@
 //! The log of one partition: record batches in memory, in offset order.
 //!
-//! A batch is kept as the bytes that came in the produce request. The fields only the broker knows, base offset and
-//! partition leader epoch, are not written into it but put in front when it is sent ([`Batch::rewritten`]), so that a batch
-//! is never copied between a producer's socket and a consumer's.
+//! The log keeps the bytes of the produce request. [`Batch::rewritten`] puts the broker's own fields, base offset and
+//! partition leader epoch, in front of them, so that no batch is copied between a producer's and a consumer's socket.
 
 pub(crate) mod header;
 pub(crate) mod limits;
@@ -24,7 +23,7 @@ use crate::refusal::Refusal;
 /// The leader epoch of every partition: a single broker never loses leadership.
 pub(crate) const LEADER_EPOCH: i32 = 0;
 
-/// A record batch at its place in the log.
+/// A record batch in the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
     base_offset: i64,
@@ -33,7 +32,6 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Returns the offset of the batch's last record.
     fn last_offset(&self) -> i64 {
         self.base_offset + i64::from(self.header.last_offset_delta)
     }
@@ -43,7 +41,7 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// Returns the fields the broker rewrites and, shared, the bytes that follow them.
+    /// Returns the rewritten fields and the shared bytes after them.
     pub(crate) fn rewritten(&self) -> ([u8; REWRITTEN_BYTES], Bytes) {
         let mut front = [0; REWRITTEN_BYTES];
         let mut fields = &mut front[..];
@@ -54,12 +52,11 @@ impl Batch {
     }
 }
 
-/// The offset and timestamp a search found.
+/// The result of a search by timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimestampedOffset {
-    /// The offset of the record found.
     pub(crate) offset: i64,
-    /// Its timestamp in milliseconds since the epoch.
+    /// Milliseconds since the Unix epoch.
     pub(crate) timestamp: i64,
 }
 
@@ -86,10 +83,10 @@ impl PartitionLog {
 
     /// Appends the batch of a produce request and returns the offset of its first record.
     ///
-    /// A batch its idempotent producer has sent before is not written again and answered with its first offset.
+    /// A batch that its idempotent producer repeats is not appended again; the result is its first offset.
     ///
     /// # Errors
-    /// What [`validation::validate`], [`validation::validate_records`] and [`Producers::check`] refuse.
+    /// As [`validation::validate`], [`validation::validate_records`] and [`Producers::check`].
     pub(crate) fn append(&mut self, bytes: Bytes, limits: &LogLimits) -> Result<i64, Refusal> {
         let header = validation::validate(&bytes, limits.batch_bytes_max)?;
         validation::validate_records(&bytes, &header, limits)?;
@@ -112,7 +109,7 @@ impl PartitionLog {
 
     /// Returns the batches from the one that holds `offset` on, as many as fit `max_bytes`.
     ///
-    /// With `at_least_one` the first batch is returned even when it does not fit, so that a consumer makes progress.
+    /// With `at_least_one` the result has the first batch even when it does not fit, so that a consumer makes progress.
     ///
     /// # Errors
     /// `OFFSET_OUT_OF_RANGE` outside log start … log end.
@@ -174,9 +171,9 @@ impl PartitionLog {
             .find_map(|batch| self.first_in(batch, |found| found == largest))
     }
 
-    /// Finds the first record of a batch whose timestamp is wanted.
+    /// Finds the first record of a batch with a matching timestamp.
     ///
-    /// A compressed batch is not opened: its first record stands for it, so that nothing wanted is skipped.
+    /// The broker has no codecs: a compressed batch matches with its first offset, so that a search skips no record.
     fn first_in(
         &self,
         batch: &Batch,
@@ -213,7 +210,7 @@ impl PartitionLog {
     }
 }
 
-/// Checks the leader epoch a client believes in; −1 if it does not say.
+/// Checks the leader epoch of a request; −1 if it has none.
 ///
 /// # Errors
 /// `UNKNOWN_LEADER_EPOCH` when the client is ahead.
@@ -221,12 +218,10 @@ pub(crate) fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
     if LEADER_EPOCH < epoch { Err(ResponseError::UnknownLeaderEpoch) } else { Ok(()) }
 }
 
-/// Whether a read returns a batch that is larger than what was asked for.
+/// Whether a read returns a first batch that exceeds the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AtLeastOne {
-    /// The first batch is returned whatever its size.
     Yes,
-    /// Nothing is returned when the first batch does not fit.
     No,
 }
 

@@ -1,6 +1,6 @@
-//! Everything the broker knows, in one place: topics with their logs, groups, producer ids.
+//! The state of the broker: topics with their logs, groups, producer ids.
 //!
-//! One owner holds it ([`crate::broker`]); the functions in [`crate::api`] change it, one request at a time.
+//! [`crate::broker`] owns it; the functions in [`crate::api`] change it, one request at a time.
 
 use std::time::Duration;
 
@@ -16,49 +16,44 @@ pub(crate) const NODE_ID: i32 = 1;
 /// The id of the cluster.
 pub(crate) const CLUSTER_ID: &str = "embedded-kafka";
 
-/// What the operator chose.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// The host and port clients are told to connect to.
+    /// The host and port in Metadata and `FindCoordinator` responses.
     pub(crate) advertised: (String, u16),
-    /// Whether asking for the metadata of a topic creates it.
+    /// Whether a Metadata request creates the topics that it names.
     pub(crate) auto_create_topics: bool,
-    /// How many partitions a topic gets when its creator does not say.
+    /// How many partitions a topic gets when its creator sets none.
     pub(crate) default_partitions: i32,
     /// `retention.bytes` of topics that do not set it.
     pub(crate) retention_bytes: Option<usize>,
-    /// How long a connection may send nothing; `None` is for ever.
+    /// `connections.max.idle.ms`; `None` is unlimited.
     pub(crate) idle_max: Option<Duration>,
-    /// The limits of groups.
     pub(crate) groups: GroupSettings,
 }
 
 /// The state of the broker.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// What the operator chose.
     pub(crate) settings: Settings,
-    /// The topics.
     pub(crate) topics: Topics,
-    /// The groups.
     pub(crate) groups: Groups,
     next_producer_id: i64,
     log_changes: u64,
 }
 
 impl State {
-    /// Creates the state of a broker that has never run.
+    /// Creates the state of a new broker.
     pub(crate) fn new(settings: Settings) -> Self {
         let groups = Groups::new(settings.groups);
         Self { settings, topics: Topics::default(), groups, next_producer_id: 0, log_changes: 0 }
     }
 
-    /// Returns the state as the broker finds it when it starts again at `now`.
+    /// Returns the state after a restart of the broker at `now`.
     pub(crate) fn restarted(self, now: Duration) -> Self {
         Self { groups: self.groups.restarted(now), ..self }
     }
 
-    /// Creates a topic whose configuration sets nothing.
+    /// Creates a topic.
     ///
     /// # Errors
     /// As [`Topics::check_new`].
@@ -71,30 +66,30 @@ impl State {
         self.topics.create(name, Uuid::new_v4(), partition_count, config)
     }
 
-    /// Returns the configuration of a topic for which nothing is set.
+    /// Returns the configuration of a topic that sets nothing.
     pub(crate) fn default_config(&self) -> TopicConfig {
         TopicConfig::with_retention_default(self.settings.retention_bytes)
     }
 
-    /// Returns a topic for changing its logs, which wakes the fetches that wait.
+    /// Returns a topic for changes of its logs, which wake waiting fetches.
     pub(crate) fn topic_to_change(&mut self, name: &str) -> Option<&mut Topic> {
         self.log_changes += 1;
         self.topics.get_mut(name)
     }
 
-    /// Deletes a topic and the offsets groups committed for it, and returns whether there was one.
+    /// Deletes a topic and its committed offsets, and returns whether it existed.
     pub(crate) fn delete_topic(&mut self, name: &str) -> bool {
         self.log_changes += 1;
         self.groups.delete_topic(name);
         self.topics.delete(name)
     }
 
-    /// Returns a number that grows whenever a waiting fetch should look again.
+    /// Returns a number that grows whenever a waiting fetch should read again.
     pub(crate) fn log_changes(&self) -> u64 {
         self.log_changes
     }
 
-    /// Returns a producer id that no producer has.
+    /// Returns an unused producer id.
     pub(crate) fn new_producer_id(&mut self) -> i64 {
         let id = self.next_producer_id;
         self.next_producer_id += 1;

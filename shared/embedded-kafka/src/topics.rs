@@ -14,15 +14,13 @@ use crate::log::limits::LogLimits;
 use crate::refusal::Refusal;
 use crate::topics::config::TopicConfig;
 
-/// The most partitions a topic may have: a typing error should not take all memory.
+/// The most partitions of a topic: a typing error should not take all memory.
 const PARTITIONS_MAX: i32 = 10_000;
 
-/// One topic.
 #[derive(Debug)]
 pub(crate) struct Topic {
-    /// The id that tells a topic from another of the same name, created after this one was deleted.
+    /// Distinguishes the topic from a later topic of the same name.
     pub(crate) id: Uuid,
-    /// What was set when the topic was created or altered.
     pub(crate) config: TopicConfig,
     limits: LogLimits,
     partitions: Vec<PartitionLog>,
@@ -30,7 +28,6 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
-    /// Returns how many partitions the topic has.
     pub(crate) fn partition_count(&self) -> i32 {
         i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
     }
@@ -40,17 +37,15 @@ impl Topic {
         (0..self.partition_count()).contains(&index)
     }
 
-    /// Returns whether the broker leads a partition.
+    /// Returns whether a partition exists and has a leader.
     pub(crate) fn has_leader(&self, index: i32) -> bool {
         self.has_partition(index) && !self.leaderless.contains(&index)
     }
 
-    /// Takes the leader of a partition away.
     pub(crate) fn lose_leader(&mut self, index: i32) {
         self.leaderless.insert(index);
     }
 
-    /// Makes the broker the leader of a partition.
     pub(crate) fn elect_leader(&mut self, index: i32) {
         self.leaderless.remove(&index);
     }
@@ -63,7 +58,7 @@ impl Topic {
         Ok(&self.partitions[self.led(index)?])
     }
 
-    /// Returns the log of a partition for changing it.
+    /// Returns the log of a partition for changes.
     ///
     /// # Errors
     /// As [`Topic::partition`].
@@ -72,7 +67,7 @@ impl Topic {
         Ok(&mut self.partitions[led])
     }
 
-    /// Returns the place of a partition that the broker leads.
+    /// Returns the index of a partition with a leader.
     fn led(&self, index: i32) -> Result<usize, ResponseError> {
         let place = usize::try_from(index).ok().filter(|place| *place < self.partitions.len());
         let place = place.ok_or(ResponseError::UnknownTopicOrPartition)?;
@@ -82,7 +77,7 @@ impl Topic {
     /// Appends a batch to a partition and returns the offset of its first record.
     ///
     /// # Errors
-    /// As [`Topic::partition`], or what [`PartitionLog::append`] refuses.
+    /// As [`Topic::partition`] and [`PartitionLog::append`].
     pub(crate) fn append(&mut self, partition: i32, batch: Bytes) -> Result<i64, Refusal> {
         let limits = self.limits;
         self.partition_mut(partition)
@@ -100,10 +95,10 @@ impl Topic {
         Ok(())
     }
 
-    /// Returns the number of partitions the topic would have if it were grown.
+    /// Returns the number of partitions after growth.
     ///
     /// # Errors
-    /// `INVALID_PARTITIONS` when that is no increase, `POLICY_VIOLATION` when it is too much.
+    /// `INVALID_PARTITIONS` when `count` is no increase, `POLICY_VIOLATION` above the maximum.
     pub(crate) fn check_growth(&self, count: i32) -> Result<usize, Refusal> {
         let current = self.partition_count();
         if count <= current {
@@ -134,7 +129,7 @@ impl Topics {
         self.by_name.get(name)
     }
 
-    /// Returns a topic by name for changing it.
+    /// Returns a topic by name for changes.
     pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Topic> {
         self.by_name.get_mut(name)
     }
@@ -144,10 +139,10 @@ impl Topics {
         self.names.get(&id).map(String::as_str)
     }
 
-    /// Checks whether a topic could be created.
+    /// Checks the name and the partitions of a new topic.
     ///
     /// # Errors
-    /// `TOPIC_ALREADY_EXISTS`; `INVALID_TOPIC_EXCEPTION` for an illegal name or one that differs from an existing topic
+    /// `TOPIC_ALREADY_EXISTS`; `INVALID_TOPIC_EXCEPTION` for an illegal name, or a name that differs from that of a topic
     /// only in `.` and `_`; `INVALID_PARTITIONS`.
     pub(crate) fn check_new(&self, topic: &str, partition_count: i32) -> Result<(), Refusal> {
         name::check(topic)?;
@@ -187,7 +182,7 @@ impl Topics {
         Ok(())
     }
 
-    /// Deletes a topic with its records and returns whether there was one.
+    /// Deletes a topic with its records and returns whether it existed.
     pub(crate) fn delete(&mut self, name: &str) -> bool {
         let Some(topic) = self.by_name.remove(name) else {
             return false;

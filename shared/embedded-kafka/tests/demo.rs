@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A child that says what it was started with and drains when asked to.
+/// A child that prints its environment and drains on SIGTERM.
 const DRAINS: &str = r#"
 trap 'echo "drained"; exit 0' TERM
 echo "servers=$BOOTSTRAP_SERVERS registry=$SCHEMA_REGISTRY_URL"
@@ -19,14 +19,14 @@ echo "rate=$ERROR_SIMULATION_RATE http=$HTTP_ADDR own=$OWN_VARIABLE"
 echo "ready" >&2
 while :; do sleep 2 >/dev/null 2>&1 & wait; done
 "#;
-/// A child that has done what it was asked to.
+/// A child that succeeds.
 const FINISHES: &str = "echo ready\nexit 0\n";
-/// A child that cannot start.
+/// A child that fails.
 const DIES: &str = "echo ready\nexit 64\n";
-/// A child that has to be killed.
+/// A child that ignores SIGTERM.
 const STAYS: &str = "trap '' TERM\necho ready\nexec sleep 1000\n";
 
-/// A demo that runs.
+/// A running demo.
 struct Demo {
     process: Child,
     output: BufReader<ChildStdout>,
@@ -51,7 +51,7 @@ impl Demo {
         Self { process, output, seen: Vec::new() }
     }
 
-    /// Reads until lines with each of `wanted` have been printed.
+    /// Reads until the demo has printed lines with each of `wanted`.
     fn wait_for(&mut self, wanted: &[&str]) {
         let is_missing = |seen: &[String]| {
             wanted.iter().any(|wanted| !seen.iter().any(|line| line.contains(wanted)))
@@ -69,7 +69,7 @@ impl Demo {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Reads to the end and returns all lines and how the demo ended.
+    /// Reads to the end and returns all lines and the exit status.
     fn finish(mut self) -> (Vec<String>, ExitStatus) {
         for line in self.output.lines() {
             self.seen.push(line.unwrap());
@@ -93,7 +93,7 @@ fn position(lines: &[String], wanted: &str) -> usize {
 }
 
 #[test]
-fn the_generator_drains_before_the_processors_and_all_is_well() {
+fn the_generator_drains_before_the_processors() {
     let mut demo = Demo::start("drains", DRAINS, DRAINS);
     demo.wait_for(&["generator   | ready", "processor-1 | ready", "processor-2 | ready"]);
     demo.signal(Signal::INT);
@@ -106,7 +106,7 @@ fn the_generator_drains_before_the_processors_and_all_is_well() {
 }
 
 #[test]
-fn children_get_the_addresses_the_rate_the_users_environment_and_no_signals_of_the_terminal() {
+fn children_get_addresses_the_error_rate_the_environment_and_no_terminal_signals() {
     let mut demo = Demo::start("environment", DRAINS, DRAINS);
     demo.wait_for(&["generator   | ready", "processor-1 | ready", "processor-2 | ready"]);
     demo.signal(Signal::TERM);
@@ -135,7 +135,7 @@ fn a_generator_that_has_finished_leaves_the_processors_running() {
 }
 
 #[test]
-fn a_generator_that_dies_is_named_and_ends_the_demo() {
+fn a_generator_that_fails_is_named_and_ends_the_demo() {
     let (lines, status) = Demo::start("generator-dies", DIES, DRAINS).finish();
     assert_eq!(status.code(), Some(1));
     position(&lines, "demo        | generator died: exit status: 64");
@@ -143,7 +143,7 @@ fn a_generator_that_dies_is_named_and_ends_the_demo() {
 }
 
 #[test]
-fn processors_that_all_die_are_named_and_end_the_demo() {
+fn processors_that_all_fail_are_named_and_end_the_demo() {
     let (lines, status) = Demo::start("processors-die", DRAINS, DIES).finish();
     assert_eq!(status.code(), Some(1));
     position(&lines, "processor-1 died: exit status: 64");
@@ -151,7 +151,7 @@ fn processors_that_all_die_are_named_and_end_the_demo() {
 }
 
 #[test]
-fn a_second_signal_kills_who_does_not_drain() {
+fn a_second_signal_kills_children_that_do_not_drain() {
     let mut demo = Demo::start("stays", DRAINS, STAYS);
     demo.wait_for(&["generator   | ready", "processor-1 | ready", "processor-2 | ready"]);
     demo.signal(Signal::INT);

@@ -1,8 +1,8 @@
 //! An [object container file](https://avro.apache.org/docs/1.12.0/specification/#object-container-files) per
 //! record: one schema, one block, one order.
 //!
-//! The file is taken apart here and not by the Avro library's `Reader`, which neither sees what a block holds
-//! besides the counted orders nor tells a file that was cut from one that ended, and unpacks blocks of any size.
+//! This module parses the file itself. The Avro library's `Reader` ignores bytes of a block after its counted orders,
+//! does not distinguish a truncated file from a complete one, and unpacks blocks of any size.
 
 use std::io::Read as _;
 
@@ -16,7 +16,7 @@ use crate::{
 
 const SYNC_MARKER_BYTES: usize = 16;
 
-/// What a file says about itself.
+/// The metadata of a file.
 #[derive(Default)]
 struct Metadata<'a> {
     schema: Option<&'a [u8]>,
@@ -28,10 +28,10 @@ struct Metadata<'a> {
 /// Understands the codecs `null`, `deflate` and `snappy`.
 ///
 /// # Errors
-/// [`PoisonKind::BadMagic`] if it is no such file, [`PoisonKind::UnknownFormat`] if its codec is not known,
-/// [`PoisonKind::Truncated`] if it ends early or holds no order, [`PoisonKind::TrailingBytes`] if it holds
-/// anything after the first order, [`PoisonKind::Oversize`] if that unpacks to more than `datum_bytes_max`,
-/// [`PoisonKind::SchemaMismatch`] if its content is damaged or its schema is not one of orders.
+/// [`PoisonKind::BadMagic`] for other files, [`PoisonKind::UnknownFormat`] for an unknown codec,
+/// [`PoisonKind::Truncated`] for a file that ends early or has no order, [`PoisonKind::TrailingBytes`] for bytes after the
+/// first order, [`PoisonKind::Oversize`] for a block that unpacks to more than `datum_bytes_max`,
+/// [`PoisonKind::SchemaMismatch`] for damaged content or a schema that does not resolve to orders.
 pub fn decode_container(file: &[u8], datum_bytes_max: usize) -> Result<Order, DecodeError> {
     let mut rest = Datum::new(payload::after_container_magic(file)?);
     let metadata = Metadata::read(&mut rest)?;
@@ -91,7 +91,7 @@ impl<'a> Metadata<'a> {
 
 fn inflate(block: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
     let mut datum = Vec::new();
-    // Python's fastavro leaves a part of zlib's checksum behind the packed bytes, so what follows them is not looked at.
+    // Python's fastavro leaves a part of zlib's checksum after the packed bytes, so the bytes after them are ignored.
     let mut unpacked = DeflateDecoder::new(block).take(one_more_than(bytes_max));
     unpacked
         .read_to_end(&mut datum)
@@ -102,7 +102,7 @@ fn inflate(block: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
     Ok(datum)
 }
 
-/// Unpacks what is followed by its checksum.
+/// Unpacks a block with a checksum at its end.
 fn unsnap(block: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
     let damaged = |error: snap::Error| mismatch(format!("the block cannot be unpacked: {error}"));
     let (packed, checksum) =

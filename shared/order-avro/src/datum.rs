@@ -1,10 +1,10 @@
-//! Avro's binary encoding, taken from the front of a slice.
+//! Avro's binary encoding, read from the front of a slice.
 //!
-//! Whatever a value claims, nothing is allocated here: texts are parts of the slice.
+//! It allocates nothing, whatever lengths a value claims: texts are parts of the slice.
 
 use crate::{DecodeError, PoisonKind};
 
-/// What is left of a datum.
+/// The unread rest of a datum.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Datum<'a>(&'a [u8]);
 
@@ -29,7 +29,7 @@ impl<'a> Datum<'a> {
         Ok(*array)
     }
 
-    /// Takes a long: seven bits a byte, the lowest first, zigzag.
+    /// Reads a long: seven bits a byte, the lowest first, zigzag.
     #[inline]
     pub(crate) fn long(&mut self) -> Result<i64, DecodeError> {
         let mut number = 0_u64;
@@ -61,7 +61,7 @@ impl<'a> Datum<'a> {
         self.array().map(f32::from_le_bytes)
     }
 
-    /// Takes bytes, or a string, after their length.
+    /// Reads bytes or a string after their length.
     #[inline]
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = self.long()?;
@@ -69,7 +69,7 @@ impl<'a> Datum<'a> {
         self.take(usize::try_from(length).unwrap_or(usize::MAX))
     }
 
-    /// Takes the beginning of a block of an array or a map: how many values it has, and in how many bytes where it says so.
+    /// Reads the header of a block of an array or a map: its number of values, and their bytes if it has that number.
     pub(crate) fn block(&mut self) -> Result<(u64, Option<usize>), DecodeError> {
         let count = self.long()?;
         if count >= 0 {

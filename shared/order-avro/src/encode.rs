@@ -1,4 +1,4 @@
-//! Writing orders, in each of the formats they are read in.
+//! Encodes orders in each wire format.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ static WRITER: LazyLock<GenericDatumWriter<'static>> = LazyLock::new(|| {
         .expect("the schema of orders refers to no other")
 });
 
-/// Appends an order in Confluent's wire format, under the id the registry gave to
+/// Appends an order in Confluent's wire format; `schema_id` is the registry's id of
 /// [`ORDER_SCHEMA`](crate::ORDER_SCHEMA).
 pub fn encode_confluent(schema_id: u32, order: &Order, into: &mut Vec<u8>) {
     into.push(0);
@@ -29,7 +29,7 @@ pub fn encode_confluent(schema_id: u32, order: &Order, into: &mut Vec<u8>) {
     reason = "memory takes every write, and the tuple is the schema's"
 )]
 pub fn encode_bare(order: &Order, into: &mut Vec<u8>) {
-    // As a tuple, which the Avro library writes three times as fast as a struct: nothing is looked up by name.
+    // The Avro library writes a tuple three times as fast as a struct, because it looks up no names.
     let fields = (order.order_id.as_str(), order.product.as_str(), order.price);
     WRITER.write_ser(into, &fields).expect("an order follows its schema");
 }
@@ -42,7 +42,7 @@ pub fn encode_single_object(order: &Order, into: &mut Vec<u8>) {
     encode_bare(order, into);
 }
 
-/// Returns an object container file, uncompressed, that holds one order.
+/// Returns an uncompressed object container file with one order.
 #[expect(
     clippy::expect_used,
     clippy::missing_panics_doc,

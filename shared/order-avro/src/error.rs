@@ -1,31 +1,29 @@
-//! The ways in which a value can fail to be an order.
+//! Errors of values that are not orders.
 
 use std::fmt;
 
-/// Why a value is no order: a property of the bytes, so that trying again cannot help.
+/// Why a value is not an order. It is a property of the bytes: another attempt cannot succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PoisonKind {
-    /// The value does not begin as the one expected format must.
+    /// The value does not begin with the magic bytes of the configured format.
     BadMagic,
-    /// The value begins as none of the known formats.
+    /// The value begins with the bytes of no known format.
     UnknownFormat,
-    /// The schema the value names is not known.
+    /// The value names an unknown schema.
     UnknownSchema,
     /// The value ends before the order does.
     Truncated,
-    /// The value goes on after the order.
+    /// The value has bytes after the order.
     TrailingBytes,
-    /// The value unpacks to more than is taken.
+    /// The value unpacks to more bytes than allowed.
     Oversize,
-    /// The bytes do not follow the writer's schema, or that schema cannot be resolved to ours.
+    /// The bytes do not follow the writer's schema, or the writer's schema does not resolve to [`Order`](crate::Order)'s.
     SchemaMismatch,
-    /// The order decodes, but its price is none.
+    /// The decoded price is not a valid price.
     InvalidPrice,
 }
 
-/// A value that is no order.
-///
-/// The text says what is wrong with it, in at most a few hundred characters.
+/// The error of a value that is not an order, with a reason of at most a few hundred characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct DecodeError {
@@ -33,16 +31,16 @@ pub struct DecodeError {
     detail: String,
 }
 
-/// A text that is no Avro schema, and why.
+/// The error of a text that is not an Avro schema, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the text is not an Avro schema: {0}")]
 pub struct SchemaError(pub(crate) String);
 
-/// The length in characters to which reasons are cut that quote a writer's names.
+/// The longest quote of a writer's names in a reason, in characters.
 const DETAIL_CHARS_MAX: usize = 300;
 
 impl PoisonKind {
-    /// Returns the kind's name as dead letters and metrics carry it.
+    /// Returns the kind's name in dead letters and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BadMagic => "bad-magic",
@@ -68,7 +66,7 @@ impl DecodeError {
         Self { kind, detail: detail.into() }
     }
 
-    /// Returns which way of being bad this is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> PoisonKind {
         self.kind
     }

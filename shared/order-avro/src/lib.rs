@@ -1,15 +1,14 @@
-//! Orders in Avro: the schema, the wire formats orders come in, and schema resolution.
+//! Orders in Avro: the schema, the wire formats, and schema resolution.
 //!
-//! A record's value is first told apart by [`recognise`], which looks at its leading bytes only, or at the
-//! header that names its schema; what it finds is decoded with the writer's schema: the one a registry has under the id ([`WriterSchema::parse`]),
-//! the one whose fingerprint is given ([`decode_single_object`]), the one the file brings along
-//! ([`decode_container`]), or ours ([`WriterSchema::own`]). Whatever the bytes, decoding ends with an
-//! [`Order`] or a [`DecodeError`] that names one of the few ways in which a value can be bad; it neither
-//! panics nor allocates more than the value has bytes, or may unpack to.
+//! [`recognise`] finds the wire format of a record's value from its leading bytes, or from the header that names its schema.
+//! The value is then decoded with its writer's schema: from the registry ([`WriterSchema::parse`]), by its fingerprint
+//! ([`decode_single_object`]), from the file itself ([`decode_container`]), or [`WriterSchema::own`]. Decoding any bytes
+//! results in an [`Order`] or a [`DecodeError`]. It does not panic, and allocates at most as many bytes as the value has
+//! or may unpack to.
 //!
-//! Values are decoded here and not by the Avro library: it refuses the schemas of writers for names and defaults that play no
-//! part in reading, keeps all of a schema, and resolves it anew for each value. The library writes orders, and the tests hold
-//! what is read against it.
+//! This crate decodes values itself. The Avro library refuses writers' schemas for names and defaults that do not matter
+//! to readers, keeps all of a schema, and resolves it anew for each value. The library encodes orders, and is the oracle
+//! of the tests.
 //!
 //! - [Avro specification](https://avro.apache.org/docs/1.12.0/specification/): datums, schema resolution,
 //!   object container files, single-object encoding

@@ -1,16 +1,15 @@
-//! The order itself: its fields, its Avro schema, and which prices count.
+//! The order: its fields, its Avro schema, and the valid prices.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{DecodeError, PoisonKind};
 
-/// The Avro schema of [`Order`] as JSON: what writers register and readers resolve to.
+/// The Avro schema of [`Order`] as JSON, which writers register and readers resolve to.
 pub const ORDER_SCHEMA: &str = include_str!("../../../avro/order.avsc");
 
-/// The highest price that is taken for one, in the currency's whole units.
+/// The highest valid price, in whole units of the currency.
 ///
-/// A million million leaves room in every sum of 64-bit micro-units for millions of orders, and is far over
-/// anything sold.
+/// In micro-units it fits 64 bits, which keeps sums in 128 bits exact.
 pub const PRICE_MAX: f32 = 1e12;
 
 /// One order.
@@ -19,16 +18,16 @@ pub const PRICE_MAX: f32 = 1e12;
 /// [`WriterSchema`](crate::WriterSchema) and [`encode_confluent`](crate::encode_confluent).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Order {
-    /// What names the order; generators use it as the record's key.
+    /// The id of the order, which is also the record's key.
     #[serde(rename = "orderId")]
     pub order_id: String,
-    /// What was ordered.
+    /// The name of the ordered product.
     pub product: String,
-    /// The price, in the currency's whole units.
+    /// The price in whole units of the currency.
     pub price: f32,
 }
 
-/// Checks what the schema cannot say: that the price is one.
+/// Checks that the price is valid, which the schema cannot express.
 ///
 /// # Errors
 /// [`PoisonKind::InvalidPrice`] for a price that is not finite, negative, or over [`PRICE_MAX`].

@@ -1,4 +1,4 @@
-//! Which wire format a record's value is in: told from its leading bytes, unless a header names its schema.
+//! The wire format of a record's value, from its leading bytes or from a header that names its schema.
 //!
 //! | format | begins with | then |
 //! |---|---|---|
@@ -7,12 +7,12 @@
 //! | object container file | `4F 62 6A 01` (`Obj` 1) | metadata with the schema, blocks of datums |
 //! | bare | the length of the order id | the rest of the datum |
 //!
-//! The four cannot be confused: read as the length of an order id, `C3` and `4F` are negative, and `00` is
-//! an empty id, which no generator writes and which Confluent's format takes precedence over.
+//! The four are distinct: as the length of an order id, `C3` and `4F` are negative, and `00` is an empty id, which
+//! generators do not write. Confluent's format takes precedence over it.
 //!
-//! Confluent's newer serializers leave the value without a prefix and name its schema in the header [`SCHEMA_ID_HEADER`]: the
-//! byte `01` and the schema's GUID in 16 bytes, or `00` and its id in 4. A value with that header is nothing but a datum of that
-//! schema, whatever it begins with.
+//! Confluent's newer serializers write no prefix and name the schema in the header [`SCHEMA_ID_HEADER`]: the byte `01` and
+//! the schema's GUID in 16 bytes, or `00` and its id in 4. A value with that header is a datum of that schema, whatever
+//! its first bytes.
 
 use std::{fmt, str::FromStr};
 
@@ -25,19 +25,19 @@ const CONTAINER_MAGIC: [u8; 4] = *b"Obj\x01";
 /// The header that names the schema of a record's value.
 pub const SCHEMA_ID_HEADER: &str = "__value_schema_id";
 
-/// What a registry knows a schema by.
+/// The key of a schema in a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SchemaId {
-    /// The number that the registry has given to it.
+    /// The number that the registry assigned.
     Number(u32),
-    /// Its GUID, which is the same in every registry.
+    /// The GUID, which is the same in every registry.
     Guid([u8; 16]),
 }
 
-/// Which wire formats are taken.
+/// The accepted wire formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PayloadFormat {
-    /// Each value's own, told from its leading bytes.
+    /// The format of each value, from its leading bytes.
     #[default]
     Auto,
     /// Confluent's wire format only.
@@ -50,21 +50,21 @@ pub enum PayloadFormat {
     Bare,
 }
 
-/// A value whose format is known and whose content is not decoded yet.
+/// An undecoded value of a known format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload<'a> {
-    /// A datum in Confluent's wire format, or with its header; the registry has its schema.
+    /// A datum in Confluent's wire format or with Confluent's header; its schema is in the registry.
     Confluent {
         /// The schema's id in the registry.
         schema_id: SchemaId,
-        /// The datum, in that schema.
+        /// The datum in that schema.
         datum: &'a [u8],
     },
     /// A datum in Avro's single-object encoding, for [`decode_single_object`](crate::decode_single_object).
     SingleObject {
         /// The CRC-64-AVRO fingerprint of the schema's Parsing Canonical Form.
         fingerprint: u64,
-        /// The datum, in that schema.
+        /// The datum in that schema.
         datum: &'a [u8],
     },
     /// A whole object container file, for [`decode_container`](crate::decode_container).
@@ -73,20 +73,19 @@ pub enum Payload<'a> {
     Bare(&'a [u8]),
 }
 
-/// A text that names no payload format.
+/// The error of a text that is not the name of a payload format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is none of auto, confluent, single-object, container, bare")]
 pub struct ParsePayloadFormatError(String);
 
-/// Tells which wire format a value is in and takes its prefix off.
+/// Finds the wire format of a value and removes its prefix.
 ///
-/// `schema_header` is the value of the record's header [`SCHEMA_ID_HEADER`], if it has one. A value whose schema is named
-/// there is a datum of that schema, whatever `format` says.
+/// `schema_header` is the value of the record's header [`SCHEMA_ID_HEADER`], if any. It takes precedence over `format`.
 ///
 /// # Errors
-/// [`PoisonKind::UnknownSchema`] if there is a header that names no schema. Without one: [`PoisonKind::BadMagic`] if one
-/// format is expected and the value does not begin as it must, [`PoisonKind::UnknownFormat`] if it begins as none of them,
-/// and [`PoisonKind::Truncated`] if it ends inside the prefix.
+/// [`PoisonKind::UnknownSchema`] for a header that names no schema. Without a header: [`PoisonKind::BadMagic`] for a value
+/// without the magic bytes of the one expected format, [`PoisonKind::UnknownFormat`] for a value of none of the formats,
+/// and [`PoisonKind::Truncated`] for a value that ends inside its prefix.
 #[inline]
 pub fn recognise<'a>(
     value: &'a [u8],
@@ -133,7 +132,7 @@ fn recognise_by_header<'a>(header: &[u8], value: &'a [u8]) -> Result<Payload<'a>
     Ok(Payload::Confluent { schema_id, datum: value })
 }
 
-/// Takes an object container file's magic off.
+/// Removes the magic bytes of an object container file.
 pub(crate) fn after_container_magic(file: &[u8]) -> Result<&[u8], DecodeError> {
     after_magic(file, &CONTAINER_MAGIC, "an object container file")
 }
@@ -160,7 +159,7 @@ fn recognise_any(value: &[u8]) -> Result<Payload<'_>, DecodeError> {
     }
 }
 
-/// Returns what follows the magic bytes.
+/// Returns the bytes after the magic bytes.
 fn after_magic<'a>(value: &'a [u8], magic: &[u8], name: &str) -> Result<&'a [u8], DecodeError> {
     if let Some(rest) = value.strip_prefix(magic) {
         Ok(rest)
@@ -184,7 +183,7 @@ fn header<const N: usize>(rest: &[u8]) -> Result<([u8; N], &[u8]), DecodeError> 
     Ok((*header, datum))
 }
 
-/// Shows the first bytes of a value in hexadecimal.
+/// Displays the first bytes of a value in hexadecimal.
 struct Hex<'a>(&'a [u8]);
 
 impl fmt::Display for Hex<'_> {
@@ -198,7 +197,7 @@ impl fmt::Display for Hex<'_> {
 }
 
 impl SchemaId {
-    /// Returns what kind of name it is.
+    /// Returns `id` or `GUID`.
     pub const fn kind(self) -> &'static str {
         match self {
             Self::Number(_) => "id",
@@ -229,7 +228,7 @@ impl fmt::Display for SchemaId {
 }
 
 impl PayloadFormat {
-    /// Returns the format's name as configuration spells it.
+    /// Returns the format's name in settings.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -263,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leading_bytes_tell_the_formats_apart() {
+    fn leading_bytes_distinguish_the_formats() {
         check(
             PayloadFormat::Auto,
             &[0, 1, 2, 3, 4, 8, b'1'],
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_as_no_format_is_unknown() {
+    fn a_value_with_the_first_bytes_of_no_format_is_unknown() {
         for value in [&b""[..], b"{\"orderId\":1}", &[0xC3, 2], b"Obj\x02", &[0xFF; 20]] {
             check(PayloadFormat::Auto, value, Err(PoisonKind::UnknownFormat));
         }
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forced_format_refuses_the_others_by_their_magic() {
+    fn a_configured_format_refuses_the_magic_bytes_of_others() {
         let confluent = [0, 0, 0, 0, 1, 8, 8, 8, 8, 8, 8];
         check(PayloadFormat::SingleObject, &confluent, Err(PoisonKind::BadMagic));
         check(PayloadFormat::Container, &confluent, Err(PoisonKind::BadMagic));
@@ -304,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn format_names_are_read_as_they_are_shown() {
+    fn format_names_parse_as_displayed() {
         for name in ["auto", "confluent", "single-object", "container", "bare"] {
             assert_eq!(name.parse::<PayloadFormat>().map(|f| f.to_string()), Ok(name.to_owned()));
         }
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_names_a_schema_by_its_guid_or_its_id() {
+    fn a_header_names_a_schema_by_guid_or_id() {
         let guid = *b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef";
         let header = [&[1][..], &guid].concat();
         for value in [&b"\x08A-7"[..], b"\0\0\0\0\x01", b"Obj\x01", b""] {

@@ -1,8 +1,8 @@
-//! How the values of a writer's schema become orders.
+//! Schema resolution from a writer's schema to orders.
 //!
-//! Resolution follows the [specification](https://avro.apache.org/docs/1.12.0/specification/#schema-resolution): fields are
-//! matched by name, int and long become float, bytes become string, and what is written as a union is read as the type that
-//! was written. Decimals are no text, although the specification reads their bytes as one.
+//! Resolution follows the [specification](https://avro.apache.org/docs/1.12.0/specification/#schema-resolution): it matches
+//! fields by name, promotes int and long to float and bytes to string, and reads a union as the type that was written.
+//! Unlike the specification, it does not read the bytes of a decimal as text.
 
 use crate::{
     DecodeError, Order,
@@ -10,10 +10,10 @@ use crate::{
     shape::{Role, Shape, Shapes, Span},
 };
 
-/// Checks that some datum of the schema is an order.
+/// Checks that a datum of the schema can be an order.
 ///
 /// # Errors
-/// What is in the way.
+/// The reason why none can.
 pub(crate) fn check(shapes: &Shapes) -> Result<(), String> {
     let Shape::Union(types) = shapes.root else { return check_record(shapes, shapes.root) };
     let mut in_the_way = None;
@@ -27,7 +27,7 @@ pub(crate) fn check(shapes: &Shapes) -> Result<(), String> {
     Err(in_the_way.unwrap_or_else(|| "the writer's schema is a union without a record".into()))
 }
 
-/// Returns whether the fields are ours, in our order.
+/// Returns whether the fields are those of our schema, in the same sequence.
 pub(crate) fn is_our_own(shapes: &Shapes) -> bool {
     let Shape::Record(fields) = shapes.root else { return false };
     let fields = shapes.members(fields).iter().map(|field| (field.role, field.shape));
@@ -41,7 +41,7 @@ pub(crate) fn is_our_own(shapes: &Shapes) -> bool {
     )
 }
 
-/// Reads an order whose fields are ours, in our order.
+/// Reads an order whose fields are those of our schema, in the same sequence.
 #[inline]
 pub(crate) fn read_own(datum: &mut Datum<'_>) -> Result<Order, DecodeError> {
     let order_id = text(Role::OrderId, datum)?;
@@ -49,7 +49,7 @@ pub(crate) fn read_own(datum: &mut Datum<'_>) -> Result<Order, DecodeError> {
     Ok(Order { order_id, product, price: datum.float()? })
 }
 
-/// Reads an order by the shapes of its writer's schema, which [`check`] has found usable.
+/// Reads an order by the shapes of its writer's schema, which [`check`] has accepted.
 pub(crate) fn read(shapes: &Shapes, datum: &mut Datum<'_>) -> Result<Order, DecodeError> {
     let shape = shapes.written(shapes.root, datum)?;
     let Shape::Record(fields) = shape else {
@@ -140,7 +140,6 @@ fn unfit(role: Role, shape: Shape) -> String {
 }
 
 impl Role {
-    /// Returns the field's name.
     fn field(self) -> &'static str {
         match self {
             Self::OrderId => "orderId",
@@ -150,12 +149,11 @@ impl Role {
         }
     }
 
-    /// Returns the field's type.
     fn becomes(self) -> &'static str {
         if self == Self::Price { "a float" } else { "a string" }
     }
 
-    /// Returns whether a value of that shape can become the field's.
+    /// Returns whether the field can have a value of that shape.
     fn takes(self, shape: Shape) -> bool {
         match self {
             Self::OrderId | Self::Product => matches!(shape, Shape::String | Shape::Bytes),

@@ -1,7 +1,7 @@
-//! The JSON of a schema, as far as it says how data are written.
+//! The parts of a schema's JSON that define the encoding of data.
 //!
-//! Documentation, defaults, aliases and everything else that plays no part in reading is passed over as it is read, whatever
-//! its form. A text takes little more memory than its length, a few times that where it is made to.
+//! The parser skips documentation, defaults, aliases and all other attributes without effect on the encoding. A text takes
+//! little more memory than its length; a hostile text takes a few times that.
 
 use std::{borrow::Cow, fmt};
 
@@ -13,18 +13,17 @@ use serde::{
 /// A part of a schema.
 #[derive(Debug)]
 pub(crate) enum Json<'a> {
-    /// A type's name, a symbol, any text.
+    /// The name of a type, a symbol, or another text.
     Text(Cow<'a, str>),
-    /// A union, fields, symbols.
     List(Vec<Json<'a>>),
     /// A type or a field.
     Object(Vec<(Key, Json<'a>)>),
     Number(u64),
-    /// Null, a boolean, another number.
+    /// Null, a boolean, or another number.
     Other,
 }
 
-/// An attribute that plays a part in reading.
+/// An attribute with an effect on the encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(field_identifier, rename_all = "camelCase")]
 pub(crate) enum Key {
@@ -45,7 +44,7 @@ impl<'a> Json<'a> {
     /// Reads a whole text.
     ///
     /// # Errors
-    /// The JSON parser's words.
+    /// The message of the JSON parser.
     pub(crate) fn parse(text: &'a str) -> Result<Self, String> {
         serde_json::from_str(text).map_err(|error| error.to_string())
     }
@@ -58,7 +57,7 @@ impl<'a> Json<'a> {
         if let Self::List(items) = self { Some(items) } else { None }
     }
 
-    /// Returns an attribute; of one that is there twice the last, as other parsers do.
+    /// Returns an attribute; of duplicates the last, like other parsers.
     pub(crate) fn attribute(&self, key: Key) -> Option<&Self> {
         let Self::Object(attributes) = self else { return None };
         attributes.iter().rfind(|(other, _)| *other == key).map(|(_, value)| value)

@@ -1,7 +1,7 @@
-//! What a schema says about the bytes of its data, and nothing else.
+//! The binary layout of a schema's data.
 //!
-//! A writer's schema is compiled to this once. Names are gone by then: they tell only which type is meant within the schema,
-//! and which field of a record is one of ours. So a writer may name things as it likes.
+//! Each writer's schema is compiled once. Names serve only to find types within the schema, and the fields of an order, so
+//! writers may choose all other names freely.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,16 +11,16 @@ use crate::{
     schema_text::{Json, Key},
 };
 
-/// How deep the values of fields that orders do not have may be nested.
+/// The deepest nesting of values in skipped fields.
 const SKIPPED_DEPTH_MAX: u32 = 64;
 
-/// How many values that take no bytes an array's block may hold: an array of nulls can claim any number.
+/// The most values without bytes in a block of an array: an array of nulls can claim any number.
 const NOTHINGS_MAX: u64 = 100_000;
 
-/// How a value is written.
+/// The layout of a value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shape {
-    /// Without any bytes: null, and what is made of nulls alone.
+    /// No bytes: null, and types of nulls only.
     Nothing,
     Boolean,
     Int,
@@ -28,24 +28,23 @@ pub(crate) enum Shape {
     Float,
     Double,
     Bytes,
-    /// As bytes that are no text.
+    /// Bytes that are not text.
     Decimal,
     String,
     Fixed(u32),
-    /// With so many symbols.
     Enum(u32),
     Array(Id),
     Map(Id),
     Union(Span),
     Record(Span),
-    /// As a named type within which this is, a record.
+    /// An enclosing record.
     Within(u32),
 }
 
-/// The place of a shape in [`Shapes::members`].
+/// The index of a shape in [`Shapes::members`].
 pub(crate) type Id = u32;
 
-/// Places that follow each other.
+/// Consecutive indexes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     start: u32,
@@ -59,7 +58,7 @@ pub(crate) struct Member {
     pub(crate) shape: Shape,
 }
 
-/// Which field of an order a field is.
+/// The field of an order that a field holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     OrderId,
@@ -72,16 +71,16 @@ pub(crate) enum Role {
 #[derive(Debug)]
 pub(crate) struct Shapes {
     members: Vec<Member>,
-    /// The records that are referred to from within.
+    /// The records that refer to themselves.
     recursive: Vec<Shape>,
     pub(crate) root: Shape,
 }
 
 impl Shapes {
-    /// Compiles a schema, and before it those that it refers to.
+    /// Compiles a schema after the schemas that it refers to.
     ///
     /// # Errors
-    /// What is wrong with the schema.
+    /// The reason why the schema is invalid.
     pub(crate) fn compile(text: &str, references: &[&str]) -> Result<Self, String> {
         let mut compiler = Compiler::default();
         for reference in references {
@@ -94,7 +93,7 @@ impl Shapes {
         Ok(Self { members, recursive, root })
     }
 
-    /// Returns about how much memory the shapes take, in bytes.
+    /// Returns the approximate memory of the shapes in bytes.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.members.len() * size_of::<Member>()
@@ -107,7 +106,7 @@ impl Shapes {
         members.get(..index(span.length)).unwrap_or_default()
     }
 
-    /// Returns how the next value is written: of a union, as the type that the datum names.
+    /// Returns the shape of the next value; for a union, the shape of the type that the datum names.
     pub(crate) fn written(
         &self,
         shape: Shape,
@@ -125,9 +124,9 @@ impl Shapes {
             .ok_or_else(|| mismatch(format!("a union of {length} types has no type {branch}")))
     }
 
-    /// Passes over a value.
+    /// Skips a value.
     ///
-    /// A shape that is not nothing takes a byte at least, so that the work is bounded by the datum's length.
+    /// Every shape other than `Nothing` takes at least one byte, so that the length of the datum bounds the work.
     pub(crate) fn skip(&self, shape: Shape, datum: &mut Datum<'_>) -> Result<(), DecodeError> {
         self.skip_within(shape, datum, SKIPPED_DEPTH_MAX)
     }
@@ -171,7 +170,7 @@ impl Shapes {
         }
     }
 
-    /// Passes over the blocks of an array or a map.
+    /// Skips the blocks of an array or a map.
     fn skip_blocks(
         &self,
         items: Id,
@@ -197,7 +196,7 @@ impl Shapes {
         }
     }
 
-    /// Returns the record that a shape within it refers to.
+    /// Returns the enclosing record that a shape refers to.
     pub(crate) fn record(&self, record: u32) -> Shape {
         self.recursive.get(index(record)).copied().unwrap_or(Shape::Nothing)
     }
@@ -229,11 +228,11 @@ impl fmt::Display for Shape {
 struct Compiler {
     members: Vec<Member>,
     recursive: Vec<Shape>,
-    /// What each full name stands for.
+    /// The shapes by full name.
     names: BTreeMap<String, Shape>,
 }
 
-/// The name that a type is given, and the namespace of what is within it.
+/// The full name of a type, and the namespace for the types within it.
 struct Named {
     full_name: Option<String>,
     namespace: String,
@@ -255,7 +254,7 @@ impl Compiler {
         }
     }
 
-    /// Returns the shape of a type that an object describes.
+    /// Returns the shape of a type from its JSON object.
     fn described(&mut self, json: &Json<'_>, namespace: &str) -> Result<Shape, String> {
         let described = json.attribute(Key::Type).ok_or(r#"a type has no attribute "type""#)?;
         let part = |what: &str, key: Key, name: &str| {
@@ -276,7 +275,7 @@ impl Compiler {
                 let &Json::Number(size) = part("a fixed", Key::Size, "size")? else {
                     return Err("a fixed's \"size\" is no number of bytes".into());
                 };
-                // No value holds as much, however much it is.
+                // No value holds more.
                 let size = u32::try_from(size).unwrap_or(u32::MAX);
                 let shape = if size == 0 { Shape::Nothing } else { Shape::Fixed(size) };
                 self.define(&Named::of(json, namespace), shape)
@@ -286,7 +285,7 @@ impl Compiler {
                 Ok(Shape::Array(self.add(&[other(items)])?.start))
             }
             Some("map") => {
-                // An entry is written as a record of its key and its value.
+                // An entry has the layout of a record of its key and its value.
                 let values = self.shape(part("a map", Key::Values, "values")?, namespace)?;
                 let entry = Shape::Record(self.add(&[other(Shape::String), other(values)])?);
                 Ok(Shape::Map(self.add(&[other(entry)])?.start))
@@ -319,7 +318,7 @@ impl Compiler {
         let record = if members.iter().all(is_nothing) {
             Shape::Nothing
         } else {
-            // Fields without bytes are only of interest where an order needs them.
+            // Fields without bytes matter only if they are fields of an order.
             members.retain(|member| (member.role != Role::Other) || !is_nothing(member));
             Shape::Record(self.add(&members)?)
         };
@@ -330,7 +329,7 @@ impl Compiler {
         Ok(record)
     }
 
-    /// Gives a type its name, if it has one.
+    /// Registers a type under its name, if any.
     fn define(&mut self, named: &Named, shape: Shape) -> Result<Shape, String> {
         if let Some(name) = &named.full_name
             && self.names.insert(name.clone(), shape).is_some()
@@ -340,7 +339,7 @@ impl Compiler {
         Ok(shape)
     }
 
-    /// Returns what a name stands for: a primitive type, or one that was defined before.
+    /// Returns the type of a name: a primitive type, or a type defined before.
     fn named(&self, name: &str, namespace: &str) -> Result<Shape, String> {
         Ok(match name {
             "null" => Shape::Nothing,
@@ -353,7 +352,7 @@ impl Compiler {
             "string" => Shape::String,
             name => {
                 let qualified = self.names.get(&full_name(name, namespace));
-                // Some libraries leave the null namespace away within another one.
+                // Some libraries omit the null namespace within another namespace.
                 let shape = qualified.or_else(|| self.names.get(name));
                 *shape.ok_or_else(|| format!("the type {name:?} is not defined"))?
             }

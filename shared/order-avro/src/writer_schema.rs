@@ -1,11 +1,10 @@
-//! The schema a datum was written with, and how it resolves to ours.
+//! The writer's schema of a datum, and its resolution to our schema.
 //!
-//! Names, defaults, documentation and aliases of a writer play no part in reading, so nothing that a writer puts there makes
-//! its schema unusable. Two deviations from the specification follow. The record's name is not compared with ours: a datum is
-//! taken for an order by where it is, not by what it is called. And names that the specification does not allow, or a default
-//! that does not fit its type, are taken as they are.
+//! Names, defaults, documentation and aliases have no effect on the encoding, so they cannot make a writer's schema
+//! unusable. This deviates from the specification in two ways: the name of the record does not have to be ours, because the
+//! topic makes a datum an order; and invalid names or defaults are accepted.
 //!
-//! What can be settled without a datum is settled in [`WriterSchema::parse`], once per schema.
+//! [`WriterSchema::parse`] does everything that needs no datum, once per schema.
 
 use std::sync::LazyLock;
 
@@ -20,24 +19,21 @@ use crate::{
     shape::Shapes,
 };
 
-/// How long the text of a schema may be, in bytes, together with the schemas that it refers to.
-///
-/// Confluent's cloud takes no longer one.
+/// The longest text of a schema, together with the schemas that it refers to, in bytes. It is the limit of Confluent's
+/// cloud.
 pub const SCHEMA_BYTES_MAX: usize = 1024 * 1024;
 
-/// A writer's schema, with its resolution to the schema of [`Order`] prepared.
-///
-/// Only what reading needs is kept of it.
+/// A writer's schema, compiled for resolution to the schema of [`Order`].
 #[derive(Debug)]
 pub struct WriterSchema(Plan);
 
 #[derive(Debug)]
 enum Plan {
-    /// The fields are ours, in our order.
+    /// The fields are those of our schema, in the same sequence.
     Own,
-    /// The datum is read field by field, by the writer's schema.
+    /// Each field is read by the writer's schema.
     Resolve(Shapes),
-    /// No datum of this schema is an order.
+    /// No datum of this schema can be an order.
     Unreadable(String),
 }
 
@@ -48,13 +44,13 @@ static OWN_SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     Schema::parse_str(ORDER_SCHEMA).expect("the schema of orders is an Avro schema")
 });
 
-/// The fingerprints of our schema under each name that its writers have.
+/// The fingerprints of our schema under each of its names.
 static OWN_FINGERPRINTS: LazyLock<Vec<u64>> = LazyLock::new(fingerprints);
 
 /// Decodes the datum of a single-object encoding.
 ///
 /// # Errors
-/// [`PoisonKind::UnknownSchema`] if the fingerprint is not that of our schema under one of its names, else as
+/// [`PoisonKind::UnknownSchema`] for a fingerprint that is not that of our schema under one of its names, else as
 /// [`WriterSchema::decode`].
 pub fn decode_single_object(fingerprint: u64, datum: &[u8]) -> Result<Order, DecodeError> {
     if OWN_FINGERPRINTS.contains(&fingerprint) {
@@ -73,7 +69,7 @@ pub(crate) fn own_schema() -> &'static Schema {
 }
 
 impl WriterSchema {
-    /// Parses the schema of a writer and prepares its resolution.
+    /// Parses and compiles a writer's schema.
     ///
     /// # Errors
     /// As [`Self::parse_with`].
@@ -81,14 +77,13 @@ impl WriterSchema {
         Self::parse_with(json, &[])
     }
 
-    /// Parses the schema of a writer that refers to others, and prepares its resolution. Each of those is given after those
-    /// that it refers to itself.
+    /// Parses and compiles a writer's schema and its references; each reference follows the references that it needs itself.
     ///
-    /// A schema that cannot be resolved to ours is not an error here: the values written with it are bad, and
-    /// [`Self::decode`] says so for each.
+    /// A schema that does not resolve to ours is not an error here: [`Self::decode`] fails for each of its values.
     ///
     /// # Errors
-    /// [`SchemaError`] if a text is no Avro schema, they refer to others, or they are longer than [`SCHEMA_BYTES_MAX`].
+    /// [`SchemaError`] for a text that is not an Avro schema, for a missing reference, or for texts that together exceed
+    /// [`SCHEMA_BYTES_MAX`].
     pub fn parse_with(json: &str, references: &[&str]) -> Result<Self, SchemaError> {
         let bytes = json.len() + references.iter().map(|text| text.len()).sum::<usize>();
         if bytes > SCHEMA_BYTES_MAX {
@@ -107,12 +102,12 @@ impl WriterSchema {
         }))
     }
 
-    /// Returns the schema of orders itself, for values known to be written with it.
+    /// Returns our schema, for values that are known to have it.
     pub fn own() -> &'static Self {
         &OWN
     }
 
-    /// Returns about how much memory the schema takes, in bytes.
+    /// Returns the approximate memory of the schema in bytes.
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
             + match &self.0 {
@@ -122,12 +117,11 @@ impl WriterSchema {
             }
     }
 
-    /// Decodes a datum written with this schema; all of the datum has to be used.
+    /// Decodes a whole datum of this schema.
     ///
     /// # Errors
-    /// [`PoisonKind::Truncated`] and [`PoisonKind::TrailingBytes`] if the datum is shorter or longer than an
-    /// order, [`PoisonKind::SchemaMismatch`] if it does not follow the schema, or the schema does not resolve to
-    /// ours.
+    /// [`PoisonKind::Truncated`] and [`PoisonKind::TrailingBytes`] for a datum that is shorter or longer than an order,
+    /// [`PoisonKind::SchemaMismatch`] for a datum that does not follow the schema, or a schema that does not resolve to ours.
     #[inline]
     pub fn decode(&self, datum: &[u8]) -> Result<Order, DecodeError> {
         let mut datum = Datum::new(datum);
@@ -147,7 +141,7 @@ fn trailing(rest: &[u8]) -> DecodeError {
     DecodeError::new(PoisonKind::TrailingBytes, format!("{} bytes follow the order", rest.len()))
 }
 
-/// Returns the fingerprints of our schema under its own name, its aliases, and its name without a namespace.
+/// Returns the fingerprints of our schema under its name, its aliases, and its name without a namespace.
 fn fingerprints() -> Vec<u64> {
     let own = own_schema();
     let Schema::Record(record) = own else { return Vec::new() };
@@ -158,7 +152,7 @@ fn fingerprints() -> Vec<u64> {
     [own.clone()].into_iter().chain(renamed).filter_map(|schema| fingerprint(&schema)).collect()
 }
 
-/// Returns the CRC-64-AVRO fingerprint, taken from the header the Avro library writes.
+/// Returns the CRC-64-AVRO fingerprint, from the header that the Avro library writes.
 pub(crate) fn fingerprint(schema: &Schema) -> Option<u64> {
     let header = RabinFingerprintHeader::from_schema(schema).build_header();
     header.last_chunk().copied().map(u64::from_le_bytes)

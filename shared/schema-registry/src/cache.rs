@@ -1,4 +1,4 @@
-//! What is known of ids: schemas while there is room, denials for a while; and lookups, each made once for all who wait for it.
+//! The cache of schemas and denials, and the lookups in flight, which all callers of an id share.
 
 use std::{
     collections::BTreeMap,
@@ -15,40 +15,37 @@ use tokio::time::Instant;
 
 use crate::{RegistryConfig, RegistryError, SchemaStatus};
 
-/// How long the registry has to deny an id before the id counts as unknown.
+/// How long the registry denies an id before the id counts as unknown.
 ///
-/// A producer may write the first record of a new schema before the schema has reached the registry's replica that
-/// answers the lookup.
+/// A producer may write the first record of a new schema before the schema has reached the replica of the registry that
+/// answers.
 const DENIAL_MIN: Duration = Duration::from_secs(10);
 
-/// How long a denial is remembered after the id may be asked for again.
-///
-/// An id that no caller asks for is forgotten, because it may come into being later: its next denial is a first one.
-const MEMORY: Duration = Duration::from_secs(10);
+/// How long the cache keeps a denial after its `ask_at`. The next denial of a forgotten id counts as its first.
+const DENIAL_AGE_MAX: Duration = Duration::from_secs(10);
 
-/// How many denied ids are remembered; beyond that the one that was asked for longest ago is forgotten.
+/// The most denied ids in the cache; beyond that it forgets the oldest.
 const DENIED_MAX: usize = 4_096;
 
-/// How many schemas are kept, and how much memory they may take, in bytes; beyond that the one that was used longest ago is
-/// forgotten, and looked up again when it is named again.
+/// The most schemas in the cache, and the most memory of them in bytes; beyond that it forgets the least recently used.
 const SCHEMAS_MAX: usize = 4_096;
 const SCHEMAS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 pub(crate) type Lookup = Result<Arc<WriterSchema>, RegistryError>;
 
-/// What the registry answered about an id.
+/// The outcome of a request to the registry.
 pub(crate) enum Answer {
     Schema(Arc<WriterSchema>),
-    /// It has no such schema, or not all of it; what that means if it stays so.
+    /// The registry lacks the schema or a reference; the error that becomes final after ten seconds.
     Denied(RegistryError),
-    /// It did not answer, or its schema is none that orders could be read with.
+    /// The registry did not answer, or orders cannot be read with its schema.
     Failed(RegistryError),
 }
 
 #[derive(Default)]
 pub(crate) struct Cache {
     schemas: RwLock<Schemas>,
-    /// Counts the uses of schemas.
+    /// Counts all uses of schemas.
     uses: AtomicU64,
     pending: Mutex<Pending>,
 }
@@ -61,32 +58,31 @@ struct Schemas {
 
 struct Kept {
     schema: Arc<WriterSchema>,
-    /// The use that was its last.
+    /// The number of its last use.
     used: AtomicU64,
 }
 
 #[derive(Default)]
 struct Pending {
-    /// Lookups under way.
+    /// Lookups in flight.
     ///
-    /// Weak, because a lookup is driven by those who wait for it: when the last of them has gone it stands
-    /// still, and the next caller begins anew.
+    /// The references are weak because the callers drive a lookup: without a caller it stops, and the next caller begins
+    /// another.
     lookups: BTreeMap<SchemaId, WeakShared<BoxFuture<'static, Lookup>>>,
     denied: BTreeMap<SchemaId, Denial>,
 }
 
-/// What an answer that is no schema says of its id.
+/// What a denial means for its id.
 enum Verdict {
     Final(RegistryError),
     FinalIfItStays(RegistryError),
 }
 
-/// A stretch of answers that are no schema.
+/// A series of denials of one id.
 struct Denial {
     since: Instant,
-    /// How many answers there were.
     count: u32,
-    /// Until then the last answer holds.
+    /// The last denial is valid until this time.
     ask_at: Instant,
     error: RegistryError,
 }
@@ -113,9 +109,7 @@ impl Cache {
         }
     }
 
-    /// Returns the schema or the error known for an id, or the one lookup under way for it.
-    ///
-    /// `begin` makes the lookup if there is none.
+    /// Returns the cached schema or denial of an id, or its lookup in flight, which `begin` starts if necessary.
     pub(crate) fn lookup(
         &self,
         id: SchemaId,
@@ -123,7 +117,7 @@ impl Cache {
         begin: impl FnOnce() -> BoxFuture<'static, Lookup>,
     ) -> Shared<BoxFuture<'static, Lookup>> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        // Looked for under the lock: a lookup puts its schema here before it removes itself there.
+        // Under the lock: a lookup inserts its schema before it removes itself from the lookups in flight.
         if let Some(schema) = self.get(id) {
             return std::future::ready(Ok(schema)).boxed().shared();
         }
@@ -143,7 +137,7 @@ impl Cache {
         lookup
     }
 
-    /// Keeps what the registry answered, and returns what it means.
+    /// Caches the registry's answer, and returns its meaning.
     pub(crate) fn finish(
         &self,
         id: SchemaId,
@@ -163,7 +157,7 @@ impl Cache {
                 pending.denied.remove(&id);
                 Ok(schema)
             }
-            // It says nothing about the id.
+            // An outage says nothing about the id.
             Answer::Failed(error) if error.is_unavailable() => Err(error),
             Answer::Failed(error) => Err(pending.deny(id, now, Verdict::Final(error), config)),
             Answer::Denied(error) => {
@@ -195,7 +189,7 @@ impl Kept {
 }
 
 impl Pending {
-    /// Takes note of an answer that is no schema, and returns what it means.
+    /// Caches a denial, and returns its meaning.
     fn deny(
         &mut self,
         id: SchemaId,
@@ -227,7 +221,7 @@ impl Pending {
 
 impl Denial {
     fn is_remembered(&self, now: Instant) -> bool {
-        now < self.ask_at + MEMORY
+        now < self.ask_at + DENIAL_AGE_MAX
     }
 }
 
@@ -238,7 +232,7 @@ mod tests {
     use super::*;
     use crate::Outage;
 
-    /// A cache whose registry is asked as a waiting caller asks it: again as soon as it may be.
+    /// A cache with a simulated time.
     struct Bench {
         cache: Cache,
         config: RegistryConfig,
@@ -265,7 +259,7 @@ mod tests {
             self.answer(id, Answer::Denied(RegistryError::UnknownSchema { id: id.into() }))
         }
 
-        /// Denies an id until that means something else than to ask again.
+        /// Denies an id until the denial is final.
         fn deny_until_settled(&mut self, id: u32) -> RegistryError {
             loop {
                 let error = self.deny(id);
@@ -344,7 +338,7 @@ mod tests {
     fn a_denial_is_forgotten_when_it_is_not_asked_about() {
         let mut bench = Bench::new();
         bench.deny_until_settled(1);
-        bench.now += bench.config.retry_backoff_max + MEMORY;
+        bench.now += bench.config.retry_backoff_max + DENIAL_AGE_MAX;
         assert!(matches!(bench.deny(1), RegistryError::NotYetKnown { .. }));
     }
 
@@ -355,7 +349,7 @@ mod tests {
         assert!(bench.is_looked_up(1));
         assert_eq!(bench.status(1), "not asked");
         bench.deny(1);
-        bench.now += MEMORY * 2;
+        bench.now += DENIAL_AGE_MAX * 2;
         bench.answer(1, Answer::Failed(outage()));
         let error = bench.deny(1);
         assert!(matches!(error, RegistryError::NotYetKnown { .. }), "the outage was no denial");

@@ -1,8 +1,8 @@
-//! What the client has to be told.
+//! The configuration of the client.
 
 use std::time::Duration;
 
-/// How to reach the registry, and how patient to be with it.
+/// The registry's URLs, timeouts and retries.
 #[derive(Clone)]
 pub struct RegistryConfig {
     /// The registry's base URL, or several of one registry separated by commas, tried in turn.
@@ -10,9 +10,9 @@ pub struct RegistryConfig {
     /// Each is `http` or `https`, may carry `user:password@` for basic authentication, and may have a path,
     /// with or without a slash at its end.
     pub url: String,
-    /// How long one HTTP request may take, from connecting to the last byte of the answer. Default 5 s.
+    /// The timeout of one HTTP request, from connecting to the last byte of the response. Default 5 s.
     pub request_timeout: Duration,
-    /// How often a call goes through the URLs before it gives up, at least once. Default 3.
+    /// How often a call tries all URLs, at least once. Default 3.
     pub attempts_max: u32,
     /// How long a call waits before its second attempt; each further wait is twice as long. Default 100 ms.
     ///
@@ -25,7 +25,7 @@ pub struct RegistryConfig {
 }
 
 impl RegistryConfig {
-    /// Returns a configuration with the default patience.
+    /// Returns the default configuration for a URL.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),

@@ -1,48 +1,48 @@
-//! What can go wrong, by what the caller does about it.
+//! Errors, by the reaction of the caller.
 
 use std::fmt;
 
 use order_avro::SchemaId;
 use tokio::time::Instant;
 
-/// Why a call to the registry has no result.
+/// The error of a call to the registry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// The client cannot be built from its configuration: correct it.
+    /// The configuration is invalid: correct it.
     #[error("{url:?} is no usable URL of a schema registry: {reason}")]
     Configuration {
         /// The URL, without its credentials.
         url: String,
-        /// What is wrong with it.
+        /// Why the URL is invalid.
         reason: String,
     },
-    /// The registry did not give an answer: wait, and try again.
+    /// The registry did not answer: wait, and try again.
     #[error("the schema registry at {url} is unavailable: {outage}: {detail}")]
     Unavailable {
-        /// The URL that was tried last, without its credentials, and the proxy in front of it.
+        /// The URL of the last attempt, without its credentials, with the proxy in front of it.
         url: String,
-        /// What kind of failure it was.
+        /// The kind of failure.
         outage: Outage,
-        /// What the network, or the registry itself, says about it.
+        /// The message of the network stack or of the registry.
         detail: String,
     },
-    /// The registry has no schema with this id, and has said so for less than ten seconds: ask again at `ask_at`.
+    /// The registry has denied this id for less than ten seconds: ask again at `ask_at`.
     ///
-    /// A schema that was registered a moment ago may not have reached the registry's replica that answered.
+    /// A new schema may not have reached the replica of the registry that answered.
     #[error("the schema registry knows no schema with the {} {id} yet", id.kind())]
     NotYetKnown {
         /// The id asked for.
         id: SchemaId,
-        /// Before that the registry is not asked again.
+        /// The client does not ask the registry before this time.
         ask_at: Instant,
     },
-    /// The registry has denied for ten seconds that it has a schema with this id: what names it is bad.
+    /// The registry has denied this id for ten seconds: records with this id are bad.
     #[error("the schema registry knows no schema with the {} {id}", id.kind())]
     UnknownSchema {
         /// The id asked for.
         id: SchemaId,
     },
-    /// The registry has answered for ten seconds as one that looks up ids, and no GUIDs: what names one cannot be read.
+    /// For ten seconds the registry has answered like a registry without GUIDs: records with GUIDs cannot be read.
     #[error(
         "the schema registry looks up no GUIDs, such as {id}: that takes Confluent's from version 8.0 on, or producers that \
          put the schema's id in front of the value"
@@ -51,54 +51,53 @@ pub enum RegistryError {
         /// The GUID asked for.
         id: SchemaId,
     },
-    /// The schema with this id is none that orders could be read with: what names it is bad.
+    /// Orders cannot be read with the schema with this id: records with this id are bad.
     #[error("the schema with the {} {id} cannot be used: {reason}", id.kind())]
     InvalidSchema {
         /// The id asked for.
         id: SchemaId,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The schema is incompatible with the subject's earlier ones: stop, and correct the schema.
+    /// The schema is incompatible with earlier versions of the subject: stop, and correct the schema.
     #[error("the schema is incompatible with the subject {subject:?}: {message}")]
     Incompatible {
-        /// The subject it was to be registered under.
+        /// The subject of the registration.
         subject: String,
-        /// The registry's own words.
+        /// The registry's message.
         message: String,
     },
-    /// The registry understood the call and refuses it: stop, and correct the call.
+    /// The registry refuses the call: stop, and correct it.
     #[error("the schema registry refuses: {message} (HTTP {status}, error code {error_code})")]
     Refused {
-        /// The answer's HTTP status.
+        /// The HTTP status of the response.
         status: u16,
-        /// The registry's error code, or the HTTP status if the answer has none.
+        /// The registry's error code, or the HTTP status for a response without one.
         error_code: u32,
-        /// The registry's own words.
+        /// The registry's message.
         message: String,
     },
 }
 
-/// The ways in which a registry can be unavailable.
+/// The kind of an outage of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outage {
-    /// No connection, or one that broke.
+    /// No connection, or a broken one.
     Network,
-    /// No answer within the request's timeout.
+    /// No response within the request's timeout.
     Timeout,
-    /// It, or the proxy in front of it, wants other credentials than there are, with this HTTP status: 401, 403 or 407.
+    /// The registry or the proxy refuses the credentials with this HTTP status: 401, 403 or 407.
     Denied(u16),
-    /// It redirects with this HTTP status to where a request must not go, or not as it is.
+    /// A redirect with this HTTP status that the client does not follow.
     Redirect(u16),
-    /// An HTTP status that stands for a passing trouble (5xx, 408, 425, 429), or one that a registry does not
-    /// answer this call with.
+    /// A temporary HTTP status (5xx, 408, 425, 429), or a status that no registry has for this call.
     Status(u16),
-    /// A success whose body is not what a registry answers.
+    /// A successful response with a body that is not a registry's.
     Garbled,
 }
 
 impl RegistryError {
-    /// Takes a denial of the access for the registry's last word.
+    /// Makes a denied access a final refusal.
     pub(crate) fn final_denial(self) -> Self {
         if let Self::Unavailable { outage: Outage::Denied(status @ (401 | 403)), detail, .. } = self
         {
@@ -107,7 +106,7 @@ impl RegistryError {
         self
     }
 
-    /// Returns whether the registry may answer another time.
+    /// Returns whether a later attempt may succeed.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }

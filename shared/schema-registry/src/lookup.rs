@@ -1,4 +1,4 @@
-//! What is asked for one schema: the schema itself, and those that it refers to.
+//! The lookup of one schema and its references.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,10 +12,10 @@ use crate::{
     transport::{Call, Rejection, Transport, chain},
 };
 
-/// How many schemas one may refer to, over all steps.
+/// The most references of a schema, direct and indirect.
 const REFERENCES_MAX: usize = 64;
 
-/// A schema as the registry tells about it.
+/// A schema in the registry's response.
 #[derive(Deserialize)]
 pub(crate) struct Found {
     schema: String,
@@ -24,7 +24,7 @@ pub(crate) struct Found {
     references: Option<Vec<Reference>>,
 }
 
-/// A schema that another one refers to.
+/// A reference of a schema to another schema.
 #[derive(Deserialize)]
 struct Reference {
     name: String,
@@ -32,24 +32,22 @@ struct Reference {
     version: i64,
 }
 
-/// A schema whose references are not all there yet.
+/// A schema with references to look up.
 struct Open {
-    /// The subject and version; of the schema asked for they are not known.
+    /// The subject and version; unknown for the requested schema itself.
     place: Option<(String, i64)>,
     text: String,
     left: std::vec::IntoIter<Reference>,
 }
 
-/// Why a schema cannot be had.
+/// Why a lookup has no schema.
 enum Obstacle {
     Error(RegistryError),
-    /// The registry does not have it, or one that it refers to; it may soon.
+    /// The registry does not have the schema or a reference, but may have it soon.
     Denied(RegistryError),
-    /// It cannot be used.
     Unusable(String),
 }
 
-/// Asks for a schema.
 pub(crate) async fn schema(transport: &Transport, id: SchemaId) -> Answer {
     match found(transport, id).await {
         Ok(found) => parsed(transport, id, found).await,
@@ -57,7 +55,7 @@ pub(crate) async fn schema(transport: &Transport, id: SchemaId) -> Answer {
     }
 }
 
-/// Parses what was found, with all that it refers to.
+/// Looks up the references of a schema and parses it.
 pub(crate) async fn parsed(transport: &Transport, id: SchemaId, found: Found) -> Answer {
     match read(transport, id, found).await {
         Ok(schema) => Answer::Schema(Arc::new(schema)),
@@ -94,7 +92,7 @@ async fn found(transport: &Transport, id: SchemaId) -> Result<Found, Obstacle> {
     }
 }
 
-/// Returns whether it is a registry that has refused to look up a GUID: one that looks up ids.
+/// Returns whether the server is a registry without GUIDs, which looks up ids.
 async fn knows_no_guids(transport: &Transport, rejection: &Rejection) -> Result<bool, Obstacle> {
     if rejection.status != 404 {
         return Ok(false);
@@ -107,7 +105,7 @@ async fn knows_no_guids(transport: &Transport, rejection: &Rejection) -> Result<
     }
 }
 
-/// Returns the text of a schema and of those that it refers to, each after those that it refers to itself.
+/// Returns the text of a schema and of its references, each after the references that it needs itself.
 async fn with_references(
     transport: &Transport,
     id: SchemaId,
@@ -133,7 +131,7 @@ async fn with_references(
             let path = path.join(" to ");
             return Err(Obstacle::Unusable(format!("it refers in a circle: {path}")));
         }
-        // A name that is there stands for what it first stood for, as it does for Confluent's own clients.
+        // Of two references with one name the first one counts, as in Confluent's own clients.
         if !(names.insert(name.clone()) && places.insert(place.clone())) {
             continue;
         }
@@ -153,7 +151,7 @@ async fn with_references(
     }
 }
 
-/// Asks for a version of a subject that a schema refers to, also one that is deleted by now.
+/// Gets a referenced version of a subject, even if it is deleted.
 async fn version_of(
     transport: &Transport,
     id: SchemaId,
@@ -181,7 +179,7 @@ async fn version_of(
 }
 
 impl Found {
-    /// Returns what a registry says of a schema that refers to no other.
+    /// Returns the registry's response for a schema without references.
     #[cfg(feature = "test-util")]
     pub(crate) fn of(schema: String) -> Self {
         Self { schema, schema_type: None, references: None }

@@ -1,4 +1,4 @@
-//! HTTP requests to the registry: URLs, TLS, deadlines, attempts, and which answers are none.
+//! HTTP requests to the registry: URLs, TLS, deadlines, attempts, and the responses that count as an outage.
 
 use std::{
     collections::BTreeMap,
@@ -18,39 +18,37 @@ use crate::{Outage, RegistryConfig, RegistryError};
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 const ACCEPT: &str = "application/vnd.schemaregistry.v1+json, application/json";
 
-/// The largest answer that is read, in bytes: JSON's escapes make a schema's text longer.
+/// The largest response in bytes: JSON's escapes make a schema's text longer.
 const ANSWER_BYTES_MAX: usize = 2 * SCHEMA_BYTES_MAX;
 
-/// The length in characters to which the registry's words are cut.
+/// The longest error message in characters.
 const MESSAGE_CHARS_MAX: usize = 1000;
 
-/// One call, to be made at whichever URL answers.
+/// One call, for any of the URLs.
 pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     /// The path below the base URL; segments are percent-encoded when sent.
     pub(crate) path: &'a [&'a str],
     pub(crate) query: Option<&'a str>,
-    /// The schema in question, for calls that send one.
+    /// The schema in the body, if any.
     pub(crate) schema: Option<&'a str>,
 }
 
-/// An answer that is an error, but an answer.
+/// An error response of the registry.
 pub(crate) struct Rejection {
-    /// Where it came from.
     pub(crate) url: String,
     pub(crate) status: u16,
-    /// The registry's error code, if the answer has the registry's form.
+    /// The registry's error code, if the response has one.
     pub(crate) error_code: Option<u32>,
     pub(crate) message: String,
 }
 
 pub(crate) struct Transport {
     client: Client,
-    /// At least one.
     bases: Vec<Base>,
     /// The index of the URL that answered last.
     preferred: AtomicUsize,
-    /// How many requests were answered with each HTTP status; `None` is no answer.
+    /// The number of requests by HTTP status; `None` is no response.
     requests: Mutex<BTreeMap<Option<u16>, u64>>,
     config: RegistryConfig,
 }
@@ -60,7 +58,6 @@ struct Base {
     /// Without a slash at its end.
     url: Url,
     proxy: Option<String>,
-    /// What errors call it.
     shown: String,
 }
 
@@ -94,12 +91,12 @@ impl Transport {
         Ok(Self { client, bases, preferred: AtomicUsize::new(0), requests, config })
     }
 
-    /// Returns the URLs that are reached through a proxy, each with it.
+    /// Returns the URLs that have a proxy, each with its proxy.
     pub(crate) fn proxies(&self) -> impl Iterator<Item = (String, &str)> {
         self.bases.iter().filter_map(|base| Some((shown(&base.url), base.proxy.as_deref()?)))
     }
 
-    /// Returns how many requests were answered with each HTTP status; `None` is no answer.
+    /// Returns the number of requests by HTTP status; `None` is no response.
     pub(crate) fn requests(&self) -> BTreeMap<Option<u16>, u64> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -113,7 +110,7 @@ impl Transport {
         &self.config
     }
 
-    /// Makes a call, again as often as configured while the registry is unavailable.
+    /// Makes a call, and repeats it up to `attempts_max` times while the registry is unavailable.
     ///
     /// The outer error is always [`RegistryError::Unavailable`].
     pub(crate) async fn call<T: DeserializeOwned>(
@@ -131,7 +128,7 @@ impl Transport {
         }
     }
 
-    /// Makes a call at one URL after the other, beginning with the one that answered last.
+    /// Makes a call at one URL after the other, beginning with the last one that answered.
     async fn call_each<T: DeserializeOwned>(
         &self,
         call: &Call<'_>,
@@ -170,7 +167,7 @@ impl Transport {
         let mut request =
             self.client.request(call.method.clone(), url).header(header::ACCEPT, ACCEPT);
         if let Some(schema) = call.schema {
-            // First the header: `json` sets its own only where there is none.
+            // The header comes first: `json` sets its own only if there is none.
             request =
                 request.header(header::CONTENT_TYPE, CONTENT_TYPE).json(&SchemaBody { schema });
         }
@@ -219,12 +216,12 @@ impl Rejection {
         Self { url: base.shown.clone(), status: status.as_u16(), error_code: None, message }
     }
 
-    /// Returns whether it is a success that is too long to be read.
+    /// Returns whether it is a successful response beyond the limit.
     pub(crate) fn is_too_long(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// Returns the kind of outage that the status stands for, if it does.
+    /// Returns the outage that the status means, if any.
     fn outage(&self) -> Option<Outage> {
         match self.status {
             401 | 403 | 407 => Some(Outage::Denied(self.status)),
@@ -233,14 +230,14 @@ impl Rejection {
         }
     }
 
-    /// Returns whether it is the registry itself that does not have what was asked for.
+    /// Returns whether the registry itself denies the schema or subject.
     ///
-    /// A proxy, or a URL with a wrong path, answers 404 too, but does not know the registry's error codes.
+    /// The 404 of a proxy, or of a wrong path in the URL, has no error code of a registry.
     pub(crate) fn is_not_found(&self) -> bool {
         (self.status == 404) && self.error_code.is_some_and(|code| code / 100 == 404)
     }
 
-    /// Takes an answer that no registry gives to this call for none.
+    /// Converts a response that no registry has for this call into an outage.
     pub(crate) fn into_unavailable(self) -> RegistryError {
         let outage = Outage::Status(self.status);
         RegistryError::Unavailable { url: self.url, outage, detail: self.message }
@@ -261,7 +258,7 @@ impl Base {
     }
 }
 
-/// Reads an answer's body, or nothing of one that is too long.
+/// Reads the body of a response; `None` beyond the limit.
 async fn read(response: Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
     let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
     if announced.is_some_and(|length| length > ANSWER_BYTES_MAX) {
@@ -271,11 +268,10 @@ async fn read(response: Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
     Ok((body.len() <= ANSWER_BYTES_MAX).then_some(body))
 }
 
-/// Parses a base URL.
 fn base(text: &str) -> Result<Url, RegistryError> {
     let unusable =
         |url, reason: &str| RegistryError::Configuration { url, reason: reason.to_owned() };
-    // The text is not shown before it is known where in it the credentials are.
+    // An unparsed text may show its credentials.
     let mut url = Url::parse(text)
         .map_err(|error| unusable(without_credentials(text), &error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -290,7 +286,7 @@ fn base(text: &str) -> Result<Url, RegistryError> {
     Ok(url)
 }
 
-/// Returns the URL as it may be shown.
+/// Returns the URL without its credentials.
 fn shown(url: &Url) -> String {
     without_credentials(url.as_str())
 }
@@ -303,7 +299,7 @@ fn without_credentials(url: &str) -> String {
     }
 }
 
-/// Returns an error's text with those of its causes.
+/// Returns the text of an error and its causes.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -90,7 +90,6 @@ struct Plan {
     input: Option<PathBuf>,
 }
 
-/// What a run counts.
 #[derive(Default)]
 struct Count {
     executions: u64,

@@ -3,7 +3,6 @@
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _};
 
-/// The longest input.
 const BYTES_MAX: usize = 32 * 1024;
 /// The longest piece that is inserted, removed or repeated at a time.
 const PIECE_MAX: usize = 64;

@@ -27,7 +27,6 @@ pub(crate) enum Fault {
     Truncated,
     /// Its value goes on after the order.
     TrailingBytes,
-    /// It has no value.
     Tombstone,
     /// Its price is negative, infinite or no number.
     InvalidPrice,

@@ -81,7 +81,6 @@ pub(crate) struct Encoder {
     producer_id: Bytes,
     next_sequence: u64,
     traces: TraceSample,
-    /// Reused for every order.
     order: Order,
 }
 
@@ -173,7 +172,6 @@ const RECORD_BYTES_EXPECTED: usize = 128;
 /// Where the parts of a record are in a batch's buffer.
 struct Parts {
     key: Range<usize>,
-    /// Absent from a tombstone.
     value: Option<Range<usize>>,
     sequence: Range<usize>,
     /// Absent from an order that is not traced.

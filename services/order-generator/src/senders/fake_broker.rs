@@ -17,11 +17,9 @@ pub(crate) const LATENCY: Duration = Duration::from_millis(5);
 /// What happens to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Written and acknowledged.
     Written,
     /// Refused with this error, not written.
     Refused(ResponseError),
-    /// No connection, not written.
     NotSent,
     /// Lost on the way there.
     Lost,

@@ -19,7 +19,6 @@ impl TraceSample {
         Self { rng: StdRng::seed_from_u64(seed), ratio }
     }
 
-    /// Returns the share.
     pub(crate) fn ratio(&self) -> f64 {
         self.ratio
     }

@@ -22,7 +22,7 @@ const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
 
-/// Returns the code of where a topic's configuration comes from.
+/// Returns the code of the source of a topic's configuration.
 pub(crate) fn source_of(overridden: Option<&str>) -> i8 {
     if overridden.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT }
 }

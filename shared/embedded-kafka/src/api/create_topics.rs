@@ -22,9 +22,9 @@ use crate::refusal::Refusal;
 use crate::state::{NODE_ID, State};
 use crate::topics::config::{KNOWN_CONFIGS, TopicConfig};
 
-/// The only replication factor one broker can offer.
+/// The only replication factor of a single broker.
 const REPLICATION_FACTOR: i16 = 1;
-/// What a client sends to leave a number to the broker.
+/// The number with which a client asks for the broker's default.
 const BROKERS_CHOICE: i32 = -1;
 
 /// Answers `CreateTopics`.
@@ -111,7 +111,7 @@ fn create_topic(
     Ok(result.with_topic_id(id))
 }
 
-/// Returns how many partitions a topic is to have, after checking the replicas asked for.
+/// Checks the requested replicas and returns the number of partitions.
 fn partition_count(state: &State, topic: &CreatableTopic) -> Result<i32, Refusal> {
     let leaves_counts = (topic.num_partitions == BROKERS_CHOICE)
         && (i32::from(topic.replication_factor) == BROKERS_CHOICE);

@@ -12,9 +12,9 @@ use crate::state::State;
 
 /// The state of a group that does not exist.
 const DEAD: &str = "Dead";
-/// The first version in which a group that does not exist is an error.
+/// The first version with an error for a group that does not exist.
 const FIRST_DESCRIBE_WITH_NOT_FOUND: i16 = 6;
-/// What anybody may do with a group, as the bits of `AclOperation`: read, delete, describe.
+/// The operations that the broker allows on a group, as bits of `AclOperation`: read, delete, describe.
 const GROUP_OPERATIONS: i32 = (1 << 3) | (1 << 6) | (1 << 8);
 
 /// Answers `DescribeGroups`.
@@ -38,7 +38,7 @@ pub(crate) fn describe_groups(
 }
 
 fn describe(group: &Group) -> DescribedGroup {
-    // Members have metadata for a protocol only once all of them agree on one.
+    // Members have metadata for a protocol only once the group has selected one.
     let stable_protocol = match group.state() {
         GroupState::Stable => group.protocol_name(),
         GroupState::Empty | GroupState::PreparingRebalance | GroupState::CompletingRebalance => {

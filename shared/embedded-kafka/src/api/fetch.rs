@@ -1,8 +1,8 @@
 //! Fetch.
 //!
-//! The response is written by hand rather than by the codec, which would copy every batch: fields of the schema
-//! <https://kafka.apache.org/protocol#The_Messages_Fetch> around batches that go from the log to the socket as they are.
-//! Fetch sessions are refused by answering session id 0, which clients take as an invitation to send full requests.
+//! The codec would copy every batch. This module writes the fields of
+//! <https://kafka.apache.org/protocol#The_Messages_Fetch> itself, around batches that it shares with the log.
+//! It answers session id 0, which means that there are no fetch sessions and clients send full requests.
 
 use bytes::BufMut;
 use kafka_protocol::error::ResponseError;
@@ -26,7 +26,6 @@ const NO_OFFSET: i64 = -1;
 const NO_REPLICA: i32 = -1;
 const READ_COMMITTED: i8 = 1;
 
-/// What a fetch found.
 #[derive(Debug)]
 pub(crate) struct Fetched {
     error: Option<ResponseError>,
@@ -36,7 +35,6 @@ pub(crate) struct Fetched {
     has_error: bool,
 }
 
-/// What a consumer wants to be told of transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Isolation {
     ReadUncommitted,
@@ -60,14 +58,14 @@ struct FetchedPartition {
 }
 
 impl Fetched {
-    /// Returns whether a client that asked for `min_bytes` should be answered without further waiting.
+    /// Returns whether the broker answers a client that asks for `min_bytes` without further waiting.
     pub(crate) fn is_enough(&self, min_bytes: i32) -> bool {
         let min_bytes = usize::try_from(min_bytes).unwrap_or(0);
         self.has_error || self.topics.is_empty() || (min_bytes <= self.bytes)
     }
 }
 
-/// Reads what is there for a fetch.
+/// Reads the batches that the logs hold for a fetch.
 pub(crate) fn fetch(state: &State, api_version: i16, request: &FetchRequest) -> Fetched {
     let mut fetched = Fetched {
         error: (request.session_id != 0).then_some(ResponseError::FetchSessionIdNotFound),
@@ -140,7 +138,7 @@ fn read_partition(
     read
 }
 
-/// Returns how lengths are written in a version of Fetch.
+/// Returns the encoding of lengths in a version of Fetch.
 pub(crate) fn lengths(api_version: i16) -> Lengths {
     if FIRST_FLEXIBLE_VERSION <= api_version { Lengths::Compact } else { Lengths::Fixed }
 }

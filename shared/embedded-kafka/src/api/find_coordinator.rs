@@ -1,4 +1,4 @@
-//! FindCoordinator: this broker, for groups; there is none for transactions.
+//! FindCoordinator: this broker for groups, none for transactions.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -11,7 +11,7 @@ use crate::state::{NODE_ID, State};
 
 const GROUP_KEY: i8 = 0;
 const TRANSACTION_KEY: i8 = 1;
-/// The first version that asks for several keys at once.
+/// The first version with several keys.
 const FIRST_BATCHED_VERSION: i16 = 4;
 
 /// Answers `FindCoordinator`.
@@ -56,7 +56,7 @@ fn find(state: &State, key_type: i8, key: &StrBytes) -> Coordinator {
 fn check_key_type(key_type: i8) -> Result<(), Refusal> {
     match key_type {
         GROUP_KEY => Ok(()),
-        // Clients give up at once on this error and go on trying on others.
+        // Clients give up at once on this error; they retry on others.
         TRANSACTION_KEY => Err(Refusal::new(
             ResponseError::TransactionalIdAuthorizationFailed,
             "this broker does not support transactions",

@@ -85,7 +85,7 @@ pub(crate) fn join_response(context: &RequestContext, answer: JoinAnswer) -> Joi
 /// Translates a `SyncGroup` request.
 ///
 /// # Errors
-/// `INCONSISTENT_GROUP_PROTOCOL` when a version that has to name the protocol does not.
+/// `INCONSISTENT_GROUP_PROTOCOL` when a request of a version with a protocol names none.
 pub(crate) fn sync_request(
     context: &RequestContext,
     request: &SyncGroupRequest,
@@ -120,7 +120,6 @@ pub(crate) fn sync_response(answer: SyncAnswer) -> SyncGroupResponse {
         .with_assignment(answer.assignment)
 }
 
-/// Answers Heartbeat.
 pub(crate) fn heartbeat(
     state: &mut State,
     context: &RequestContext,
@@ -169,7 +168,7 @@ pub(crate) fn leave_group(
     LeaveGroupResponse::default().with_members(members)
 }
 
-/// Copies bytes that are kept, so that they do not keep the whole request.
+/// Copies bytes that outlive the request, so that they do not keep its buffer.
 fn detached(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }

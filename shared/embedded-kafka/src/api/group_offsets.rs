@@ -68,7 +68,7 @@ pub(crate) fn offset_commit(
             ResponseError::IllegalGeneration
         },
     };
-    // As in Kafka, a request of which no partition exists never reaches the coordinator.
+    // As in Kafka, a request without an existing partition never reaches the coordinator.
     let results: BTreeMap<(String, i32), Option<ResponseError>> = if keys.is_empty() {
         BTreeMap::new()
     } else {
@@ -177,7 +177,7 @@ fn fetched_partition(
     }
 }
 
-/// Turns a topic of the answer for several groups into one of the answer for a single group.
+/// Converts a topic of a response for several groups into a topic of a response for one group.
 fn narrow(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
     let partition = |partition: OffsetFetchResponsePartitions| {
         OffsetFetchResponsePartition::default()

@@ -1,4 +1,4 @@
-//! `ListOffsets`, `OffsetForLeaderEpoch` and `DeleteRecords`: where logs begin and end.
+//! `ListOffsets` and `DeleteRecords`: where logs begin and end.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_records_request::DeleteRecordsPartition;
@@ -27,7 +27,7 @@ const LATEST_TIERED: i64 = -5;
 const FIRST_LIST_WITH_EPOCH: i16 = 4;
 const NONE: i64 = -1;
 const NO_EPOCH: i32 = -1;
-/// What `DeleteRecords` sends to delete up to the end.
+/// The offset with which `DeleteRecords` names the log end.
 const UP_TO_THE_END: i64 = -1;
 
 /// Answers `ListOffsets`.
@@ -103,7 +103,7 @@ fn list_partition(
     }
 }
 
-/// Finds what a timestamp stands for, which for negative ones depends on the version.
+/// Finds the offset for a timestamp; which negative timestamps are valid depends on the version.
 fn find(
     log: &PartitionLog,
     timestamp: i64,

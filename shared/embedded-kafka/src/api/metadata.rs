@@ -14,13 +14,12 @@ use crate::refusal::Refusal;
 use crate::state::{CLUSTER_ID, NODE_ID, State};
 use crate::topics::Topic;
 
-/// What anybody may do with the cluster, as the bits of `AclOperation`: there is no authorizer.
+/// The operations that the broker allows on the cluster, as bits of `AclOperation`; it has no authorizer.
 const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
-/// What anybody may do with a topic.
+/// The operations that the broker allows on a topic.
 const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
-/// What stands for the leader of a partition that has none.
 const NO_LEADER: BrokerId = BrokerId(-1);
-/// The first version in which a topic can have no name.
+/// The first version with topics without a name.
 const NULLABLE_NAME_VERSION: i16 = 12;
 
 const fn bits(operations: &[u8]) -> i32 {
@@ -33,7 +32,7 @@ const fn bits(operations: &[u8]) -> i32 {
     set
 }
 
-/// Answers Metadata, creating topics that are asked for if both sides allow it.
+/// Answers Metadata and creates missing topics if the client and the broker allow it.
 pub(crate) fn metadata(
     state: &mut State,
     context: &RequestContext,

@@ -1,6 +1,6 @@
 //! Produce and `InitProducerId`.
 //!
-//! One replica makes every write as durable as it will ever be, so that acks=1 and acks=all are the same.
+//! With a single replica, acks=1 and acks=all are the same.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
@@ -16,18 +16,17 @@ use crate::state::State;
 
 const NO_OFFSET: i64 = -1;
 
-/// What a Produce request led to.
+/// The outcome of a Produce request.
 #[derive(Debug)]
 pub(crate) enum Produced {
-    /// The client waits for an answer.
+    /// The client waits for a response.
     Answer(ProduceResponse),
-    /// The client does not wait (acks=0), and all is well.
+    /// The client waits for no response (acks=0), and the request succeeded.
     Silence,
-    /// The client does not wait (acks=0), and cannot be told of an error but by closing the connection.
+    /// The client waits for no response (acks=0); the broker reports the error by closing the connection.
     Failure(Refusal),
 }
 
-/// Takes a Produce request.
 pub(crate) fn produce(
     state: &mut State,
     context: &RequestContext,
@@ -74,7 +73,7 @@ pub(crate) fn produce(
     }
 }
 
-/// Answers `InitProducerId`: idempotent producers get an id, transactional ones are refused.
+/// Answers `InitProducerId`: idempotent producers get an id, transactional producers an error.
 pub(crate) fn init_producer_id(
     state: &mut State,
     _context: &RequestContext,

@@ -1,4 +1,4 @@
-//! What the APIs have in common: the context of a request, the names of topics, strings of messages.
+//! Shared by the APIs: the context of a request, references to topics, strings of messages.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::topics::Topics;
 /// The first versions of Produce and Fetch that name topics by id.
 const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
 
-/// Where a request comes from, and when.
+/// The client, the version and the time of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestContext {
     /// The time since the broker started.
@@ -27,22 +27,18 @@ pub(crate) struct RequestContext {
     pub(crate) client_host: String,
 }
 
-/// How a request names a topic.
+/// The name or the id of a topic in a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum TopicReference<'a> {
-    /// By name.
     Name(&'a str),
-    /// By id.
     Id(Uuid),
 }
 
 impl<'a> TopicReference<'a> {
-    /// Returns how a Produce request names a topic.
     pub(crate) fn of_produce(topic: &'a TopicProduceData, api_version: i16) -> Self {
         Self::new(&topic.name, topic.topic_id, api_version)
     }
 
-    /// Returns how a Fetch request names a topic.
     pub(crate) fn of_fetch(topic: &'a FetchTopic, api_version: i16) -> Self {
         Self::new(&topic.topic, topic.topic_id, api_version)
     }
@@ -66,17 +62,17 @@ impl<'a> TopicReference<'a> {
     }
 }
 
-/// Returns a string as messages hold it.
+/// Converts a string for a message.
 pub(crate) fn text(value: impl Into<String>) -> StrBytes {
     StrBytes::from_string(value.into())
 }
 
-/// Returns a topic name as messages hold it.
+/// Converts a topic name for a message.
 pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
-/// Returns a string of a message that is kept, so that it does not keep the whole request.
+/// Copies a string that outlives the request, so that it does not keep its buffer.
 pub(crate) fn owned(value: Option<&StrBytes>) -> Option<String> {
     value.map(ToString::to_string)
 }

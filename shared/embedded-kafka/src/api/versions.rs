@@ -19,11 +19,9 @@ use crate::state::State;
 pub(crate) struct SupportedApi {
     /// The key of the API.
     pub(crate) key: i16,
-    /// The lowest version told to clients.
+    /// The lowest version in `ApiVersions` responses.
     pub(crate) advertised_min: i16,
-    /// The lowest version served.
     pub(crate) min: i16,
-    /// The highest version served.
     pub(crate) max: i16,
 }
 
@@ -33,7 +31,7 @@ const fn api<R: Request>(min: i16, max: i16) -> SupportedApi {
 
 /// Every API of the broker.
 pub(crate) const SUPPORTED: &[SupportedApi] = &[
-    // librdkafka compresses only when Produce version 0 is on offer (KAFKA-18659), so brokers go on offering it.
+    // librdkafka compresses only when `ApiVersions` lists Produce version 0 (KAFKA-18659).
     SupportedApi { advertised_min: 0, ..api::<ProduceRequest>(3, 13) },
     api::<FetchRequest>(4, 18),
     api::<ListOffsetsRequest>(1, 10),
@@ -55,7 +53,6 @@ pub(crate) const SUPPORTED: &[SupportedApi] = &[
     api::<CreatePartitionsRequest>(0, 3),
 ];
 
-/// Returns whether a version of an API is served.
 pub(crate) fn is_supported(key: i16, version: i16) -> bool {
     SUPPORTED.iter().any(|api| (api.key == key) && (api.min..=api.max).contains(&version))
 }
@@ -75,9 +72,9 @@ pub(crate) fn api_versions(
     ApiVersionsResponse::default().with_api_keys(SUPPORTED.iter().map(version).collect())
 }
 
-/// Returns the answer to an `ApiVersions` request of an unknown version.
+/// Returns the response to an `ApiVersions` request of an unknown version.
 ///
-/// It is sent in version 0, which every client understands, and tells which versions of `ApiVersions` to try (KIP-511).
+/// It has version 0, which every client understands, and lists the supported versions of `ApiVersions` (KIP-511).
 pub(crate) fn api_versions_unsupported() -> ApiVersionsResponse {
     let this_api = SUPPORTED
         .iter()

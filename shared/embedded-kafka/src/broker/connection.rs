@@ -1,6 +1,6 @@
-//! One client connection: requests are taken one at a time and answered in order.
+//! One client connection, which answers one request at a time, in order.
 //!
-//! As on a real broker the next request is not even read while one is held back, a `JoinGroup` for instance.
+//! As a real broker, it does not read the next request while one waits for its response, such as a `JoinGroup`.
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -9,30 +9,25 @@ use tokio::time::timeout;
 use crate::broker::dispatch::{CallError, dispatch};
 use crate::broker::owner::Owner;
 
-/// The largest request read, as `socket.request.max.bytes` of a real broker.
+/// The largest request, as `socket.request.max.bytes` of a real broker.
 const REQUEST_BYTES_MAX: usize = 100 * 1024 * 1024;
 
 /// Why a connection ended before the client closed it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
-    /// The socket failed.
     #[error("socket failed")]
     Socket(#[from] std::io::Error),
-    /// The request cannot be answered.
-    #[error("request cannot be answered")]
+    #[error("cannot answer the request")]
     Call(#[from] CallError),
-    /// The size in front of a request is impossible.
+    /// The size in front of a request is out of range.
     #[error("request size {size} is not in 0..={REQUEST_BYTES_MAX}")]
-    Size {
-        /// The size as sent.
-        size: i32,
-    },
+    Size { size: i32 },
 }
 
-/// Serves a connection until the client closes it, or has sent nothing for too long.
+/// Serves a connection until the client closes it or exceeds the idle limit.
 ///
 /// # Errors
-/// [`ConnectionError`]; the connection is to be closed.
+/// [`ConnectionError`]; the caller closes the connection.
 pub(crate) async fn serve(
     owner: &Owner,
     client_host: &str,

@@ -1,4 +1,4 @@
-//! From the bytes of a request to the bytes of its response.
+//! Decodes requests, calls the API that each names, and encodes the responses.
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::RequestHeader;
@@ -26,15 +26,14 @@ use crate::state::State;
 /// The shortest header: API key, version, correlation id.
 const HEADER_BYTES_MIN: usize = 8;
 
-/// Why a request is not answered and its connection closed.
+/// Why the broker closes a connection instead of answering a request.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// The bytes are not what the schema says.
+    /// The bytes do not match the schema.
     #[error("malformed {what}")]
     Malformed {
-        /// The part that could not be read or written.
+        /// The part of the message.
         what: &'static str,
-        /// What the codec says.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -44,23 +43,17 @@ pub(crate) enum CallError {
         /// The size of the request.
         bytes: usize,
     },
-    /// The API or the version is not served.
-    #[error("API {key} is not served in version {version}")]
-    Unsupported {
-        /// The API key.
-        key: i16,
-        /// The version asked for.
-        version: i16,
-    },
-    /// A client that does not wait for answers has to learn that a record was refused.
-    #[error("produce with acks=0 was refused")]
+    #[error("the broker does not serve API {key} in version {version}")]
+    Unsupported { key: i16, version: i16 },
+    /// A client that waits for no response learns of a refused record by the closed connection.
+    #[error("the broker refused a produce request with acks=0")]
     Refused(#[source] Refusal),
-    /// The group that held the request back is gone.
-    #[error("the group was deleted while a request waited")]
+    /// The broker dropped the waiting request.
+    #[error("the broker dropped a waiting request")]
     Abandoned,
 }
 
-/// A request whose header has been read.
+/// A request with its decoded header.
 struct Call {
     context: RequestContext,
     correlation_id: i32,
@@ -70,7 +63,7 @@ struct Call {
 /// Handles one request and returns its response, `None` when the client expects none.
 ///
 /// # Errors
-/// [`CallError`]; the connection has to be closed.
+/// [`CallError`]; the caller closes the connection.
 pub(crate) async fn dispatch(
     owner: &Owner,
     client_host: &str,
@@ -109,7 +102,7 @@ pub(crate) async fn dispatch(
     }
 }
 
-/// Handles the requests that are answered from the state as it is.
+/// Handles the requests that never wait.
 fn answer_at_once(owner: &Owner, key: i16, call: Call) -> Result<Frame, CallError> {
     match key {
         ApiVersionsRequest::KEY => answer(owner, call, versions::api_versions),
@@ -157,7 +150,7 @@ fn produce(owner: &Owner, mut call: Call) -> Result<Option<Frame>, CallError> {
     }
 }
 
-/// Answers a fetch as soon as there is enough, and at the latest when the client's patience ends.
+/// Answers a fetch once it has `min_bytes`, at the latest after `max_wait_ms`.
 async fn fetch(owner: &Owner, mut call: Call) -> Result<Frame, CallError> {
     let version = call.context.api_version;
     let request = call.decode::<FetchRequest>()?;
@@ -165,7 +158,7 @@ async fn fetch(owner: &Owner, mut call: Call) -> Result<Frame, CallError> {
     let deadline = Instant::now() + std::time::Duration::from_millis(max_wait);
     let mut log_changes = owner.log_changes();
     loop {
-        // Marked as seen before looking: a change that comes while looking ends the wait at once.
+        // Marked as seen before the read: a change during the read ends the wait at once.
         log_changes.borrow_and_update();
         let fetched = owner.with_state(|state, _| fetch::fetch(state, version, &request));
         if fetched.is_enough(request.min_bytes) || (deadline <= Instant::now()) {

@@ -11,12 +11,12 @@ use tracing::{debug, warn};
 use crate::broker::connection;
 use crate::broker::owner::Owner;
 
-/// How many clients can be connected; more wait in the operating system's queue.
+/// The most connections at a time; more wait in the operating system's queue.
 const CONNECTIONS_MAX: usize = 4096;
-/// How long nothing is accepted after accepting failed, which it does when file descriptors run out.
+/// The pause after a failed accept, for instance because file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections and serves each in a task of its own, for ever.
+/// Accepts connections and serves each in its own task.
 ///
 /// # Cancel safety
 /// Dropping the future closes all connections.

@@ -1,4 +1,4 @@
-//! The one owner of the broker's state, and what waits for it to change.
+//! The owner of the broker's state, and the waits for its changes.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::state::State;
 
-/// Holds the state and lets one caller at a time work on it.
+/// Owns the state and gives one caller at a time access to it.
 #[derive(Debug)]
 pub(crate) struct Owner {
     state: Mutex<State>,
@@ -18,7 +18,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// Takes over a state; the broker's time begins now.
+    /// Owns a state; the broker's time begins with this call.
     pub(crate) fn new(state: State) -> Self {
         Self {
             log_changes: watch::Sender::new(state.log_changes()),
@@ -28,7 +28,7 @@ impl Owner {
         }
     }
 
-    /// Runs `act` on the state at the current time, then wakes whoever waits for what it changed.
+    /// Runs `act` on the state at the current time, then wakes the fetches and the timers that wait for its changes.
     pub(crate) fn with_state<T>(&self, act: impl FnOnce(&mut State, Duration) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let changes_before = state.log_changes();
@@ -47,15 +47,15 @@ impl Owner {
         result
     }
 
-    /// Returns a receiver that learns when a waiting fetch should look again.
+    /// Returns a receiver that changes whenever a waiting fetch should read again.
     pub(crate) fn log_changes(&self) -> watch::Receiver<u64> {
         self.log_changes.subscribe()
     }
 
-    /// Does what is due in the groups, whenever it is due.
+    /// Runs the groups' timers.
     ///
     /// # Cancel safety
-    /// Cancel safe: nothing is half done at an await.
+    /// Cancel safe: every change of the state is complete at an await.
     pub(crate) async fn run_timers(&self) {
         let mut deadlines = self.next_deadline.subscribe();
         loop {

@@ -1,4 +1,4 @@
-//! Child processes: started, listened to, told to stop, waited for.
+//! Child processes: start, output, signals, exit.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -12,23 +12,23 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::cli::output::Voice;
+use crate::cli::output::Prefix;
 
-/// Longer lines are broken.
+/// Longer lines are split.
 const LINE_BYTES_MAX: usize = 16 * 1024;
-/// How many signals can wait to be passed on; more are of no use.
+/// How many signals may wait for delivery to a child.
 const SIGNALS_MAX: usize = 4;
-/// How long a child's output is read on when it has exited but somebody else keeps the pipe open.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long to read the output of a child that has exited while another process keeps the pipe open.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A child process that was started and is not looked after yet.
+/// A child process after its start.
 pub(crate) struct Started {
     process: Child,
-    voice: Voice,
+    prefix: Prefix,
     signals: mpsc::Receiver<Signal>,
 }
 
-/// The way to tell a child to stop.
+/// Sends signals to a child.
 #[derive(Debug, Clone)]
 pub(crate) struct Remote(mpsc::Sender<Signal>);
 
@@ -38,15 +38,14 @@ impl Remote {
         self.send(Signal::TERM);
     }
 
-    /// Ends the child at once.
     pub(crate) fn kill(&self) {
         self.send(Signal::KILL);
     }
 
     fn send(&self, signal: Signal) {
         if let Err(error) = self.0.try_send(signal) {
-            // A child that is gone or has been told often enough needs no further signal.
-            tracing::debug!(%error, ?signal, "signal is not passed on");
+            // The child has exited, or other signals wait already.
+            tracing::debug!(%error, ?signal, "dropping a signal");
         }
     }
 }
@@ -59,7 +58,7 @@ pub(crate) fn start(
     program: &Path,
     arguments: &[&str],
     environment: &[(&str, &OsStr)],
-    voice: Voice,
+    prefix: Prefix,
 ) -> anyhow::Result<(Started, Remote)> {
     let process = Command::new(program)
         .args(arguments)
@@ -72,36 +71,36 @@ pub(crate) fn start(
         .spawn()
         .with_context(|| format!("start {}", program.display()))?;
     let (sender, signals) = mpsc::channel(SIGNALS_MAX);
-    Ok((Started { process, voice, signals }, Remote(sender)))
+    Ok((Started { process, prefix, signals }, Remote(sender)))
 }
 
 impl Started {
-    /// Prints what the child prints and passes signals on until it has exited.
+    /// Prints the child's output and delivers signals until it has exited.
     ///
     /// # Errors
-    /// When the operating system cannot tell how the child ended.
-    pub(crate) async fn look_after(mut self) -> std::io::Result<ExitStatus> {
+    /// When the operating system does not report the exit status.
+    pub(crate) async fn run(mut self) -> std::io::Result<ExitStatus> {
         let mut output = JoinSet::new();
         if let Some(stdout) = self.process.stdout.take() {
-            output.spawn(print_lines(stdout, self.voice.clone()));
+            output.spawn(print_lines(stdout, self.prefix.clone()));
         }
         if let Some(stderr) = self.process.stderr.take() {
-            output.spawn(print_lines(stderr, self.voice.clone()));
+            output.spawn(print_lines(stderr, self.prefix.clone()));
         }
         let status = loop {
             tokio::select! {
                 status = self.process.wait() => break status?,
-                Some(signal) = self.signals.recv() => self.pass_on(signal),
+                Some(signal) = self.signals.recv() => self.deliver(signal),
             }
         };
-        let last_words = async { while output.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAST_WORDS, last_words).await.is_err() {
+        let printed = async { while output.join_next().await.is_some() {} };
+        if tokio::time::timeout(OUTPUT_TIMEOUT, printed).await.is_err() {
             tracing::debug!("a grandchild keeps the output of a child open");
         }
         Ok(status)
     }
 
-    fn pass_on(&self, signal: Signal) {
+    fn deliver(&self, signal: Signal) {
         let pid = self.process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid
             && let Err(error) = kill_process(pid, signal)
@@ -111,11 +110,10 @@ impl Started {
     }
 }
 
-/// Prints a pipe line by line until it is closed; when standard output is gone, the pipe is still emptied.
-async fn print_lines(pipe: impl AsyncRead + Unpin, voice: Voice) {
+/// Prints a pipe line by line until it closes; without a standard output it still reads the pipe.
+async fn print_lines(pipe: impl AsyncRead + Unpin, prefix: Prefix) {
     let mut pipe = BufReader::with_capacity(LINE_BYTES_MAX, pipe);
     let mut line = Vec::new();
-    // A pipe that fails has ended as much as one that is closed.
     while let Ok(bytes) = pipe.fill_buf().await
         && !bytes.is_empty()
     {
@@ -126,11 +124,11 @@ async fn print_lines(pipe: impl AsyncRead + Unpin, voice: Voice) {
         let is_complete = end.is_some() || (LINE_BYTES_MAX <= line.len());
         pipe.consume(used);
         if is_complete {
-            drop(voice.say(&line));
+            drop(prefix.print(&line));
             line.clear();
         }
     }
     if !line.is_empty() {
-        drop(voice.say(&line));
+        drop(prefix.print(&line));
     }
 }

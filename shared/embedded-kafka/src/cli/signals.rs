@@ -1,9 +1,9 @@
-//! Being asked to stop.
+//! Signals that stop the process.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that ask the process to stop: Ctrl-C, `kill`, and the terminal going away.
+/// SIGINT, SIGTERM and SIGHUP.
 pub(crate) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
@@ -11,7 +11,7 @@ pub(crate) struct StopSignals {
 }
 
 impl StopSignals {
-    /// Starts listening; from now on the signals do not end the process by themselves.
+    /// Handles the signals, so that they do not end the process.
     ///
     /// # Errors
     /// When the operating system refuses a handler.

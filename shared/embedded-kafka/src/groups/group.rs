@@ -1,4 +1,4 @@
-//! The state of one group: members, leader, generation, and which states follow which.
+//! The state of one group: members, leader, generation, and the transitions between its states.
 //!
 //! ```text
 //!            first member joins              all have joined, or the rebalance timeout
@@ -29,7 +29,6 @@ pub(crate) enum GroupState {
     PreparingRebalance,
     /// Waiting for the leader's assignment.
     CompletingRebalance,
-    /// Everybody has an assignment.
     Stable,
 }
 
@@ -45,7 +44,6 @@ impl GroupState {
     }
 }
 
-/// One group.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     pub(super) state: GroupState,
@@ -56,18 +54,17 @@ pub(crate) struct Group {
     pub(super) members: BTreeMap<String, Member>,
     /// Member ids by the id of the static member.
     pub(super) static_members: BTreeMap<String, String>,
-    /// Ids given out with `MEMBER_ID_REQUIRED`, until when they can be used.
+    /// Ids from `MEMBER_ID_REQUIRED` responses, and when they expire.
     pub(super) pending_members: BTreeMap<String, Duration>,
     /// Members that have joined the generation and have not sent `SyncGroup`.
     pub(super) pending_sync: BTreeSet<String>,
     pub(super) join_deadline: Option<Duration>,
     pub(super) sync_deadline: Option<Duration>,
-    /// Committed offsets.
     pub(crate) offsets: Offsets,
     stored: StoredGroup,
 }
 
-/// What a broker writes into its `__consumer_offsets` topic of a group, and so what is left of it after a restart.
+/// The parts of a group that a broker writes into `__consumer_offsets`, and so has after a restart.
 #[derive(Debug, Clone, Default)]
 struct StoredGroup {
     generation_id: i32,
@@ -78,12 +75,11 @@ struct StoredGroup {
 }
 
 impl Group {
-    /// Returns the state.
     pub(crate) fn state(&self) -> GroupState {
         self.state
     }
 
-    /// Returns the protocol type, `None` for a group that only ever committed offsets.
+    /// Returns the protocol type, `None` for a group that has only committed offsets.
     pub(crate) fn protocol_type(&self) -> Option<&str> {
         self.protocol_type.as_deref()
     }
@@ -101,7 +97,7 @@ impl Group {
     /// Checks that a request comes from a member.
     ///
     /// # Errors
-    /// `FENCED_INSTANCE_ID` when another member has taken the place of the static member, `UNKNOWN_MEMBER_ID`.
+    /// `FENCED_INSTANCE_ID` when another member has replaced the static member, `UNKNOWN_MEMBER_ID`.
     pub(super) fn check_member(
         &self,
         member_id: &str,
@@ -127,7 +123,7 @@ impl Group {
         self.leader.as_deref() == Some(member_id)
     }
 
-    /// Returns whether a member offering `protocols` can be in the group without leaving it without a common one.
+    /// Returns whether the group keeps a common protocol with a member that offers `protocols`.
     pub(super) fn can_agree_on(&self, protocol_type: &str, protocols: &[Protocol]) -> bool {
         if self.state == GroupState::Empty {
             return !protocol_type.is_empty() && !protocols.is_empty();
@@ -166,7 +162,7 @@ impl Group {
         self.pending_sync.remove(member_id);
     }
 
-    /// Makes sure that the leader is a member that has joined, and returns whether there is one.
+    /// Elects a joined member as leader unless the leader has joined, and returns whether the group has a joined member.
     pub(super) fn elect_joined_leader(&mut self) -> bool {
         let has_joined = |member: &Member| member.awaiting_join.is_some();
         let leader = self.leader.as_ref().and_then(|leader| self.members.get(leader));
@@ -202,7 +198,7 @@ impl Group {
         }
     }
 
-    /// Returns the protocol most members prefer among those all offer.
+    /// Returns the protocol that most members prefer among the common ones.
     pub(super) fn select_protocol(&self) -> Option<String> {
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
@@ -215,7 +211,7 @@ impl Group {
         votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.to_owned())
     }
 
-    /// Returns the answer that tells a member about the current generation; the leader alone is told all members.
+    /// Returns a member's answer for the current generation; only the leader's lists the members.
     pub(super) fn joined(&self, member_id: &str) -> JoinAnswer {
         let members = if self.is_leader(member_id) { self.joined_members() } else { Vec::new() };
         JoinAnswer {
@@ -230,7 +226,7 @@ impl Group {
         }
     }
 
-    /// Keeps the group as it is for a restart of the broker.
+    /// Stores the group for a restart of the broker.
     pub(super) fn store(&mut self) {
         let protocol = self.protocol_name.clone().unwrap_or_default();
         let stored_member = |(id, member): (&String, &Member)| {
@@ -246,7 +242,7 @@ impl Group {
         };
     }
 
-    /// Returns the group as a broker finds it when it starts: as it was stored last, all sessions beginning.
+    /// Returns the group after a restart of the broker: as stored last, with new sessions.
     pub(crate) fn restarted(self, now: Duration) -> Self {
         let stored = self.stored;
         let state = if stored.members.is_empty() { GroupState::Empty } else { GroupState::Stable };

@@ -1,4 +1,4 @@
-//! `JoinGroup` and LeaveGroup: how members come and go, and when a rebalance begins and ends.
+//! `JoinGroup` and `LeaveGroup`: members come and go, rebalances begin and end.
 
 use std::time::Duration;
 
@@ -9,15 +9,16 @@ use tracing::info;
 use crate::groups::group::{Group, GroupState};
 use crate::groups::member::{JoinAbilities, JoinAnswer, JoinRequest, Member, Reply, SyncAnswer};
 
-/// How long a member that is joining for the first time is kept while its request is held back.
+/// How long the group keeps a new member whose `JoinGroup` request waits.
 ///
-/// It does not know its id yet, so it cannot say that it is alive; a client that gave up would otherwise stay for ever.
+/// The member does not know its id yet and sends no heartbeats. Without this limit, the member of a closed connection
+/// would stay.
 const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_mins(5);
-/// The least a rebalance waits when members ask for no wait at all: waiting has to end later than it began.
+/// The shortest wait of a rebalance, for members with a rebalance timeout of 0.
 const REBALANCE_WAIT_MIN: Duration = Duration::from_millis(1);
 
 impl Group {
-    /// Takes a `JoinGroup` request, answering it at once or when the rebalance is done.
+    /// Handles a `JoinGroup` request, and answers it at once or after the rebalance.
     pub(crate) fn join(&mut self, now: Duration, request: JoinRequest, reply: Reply<JoinAnswer>) {
         if !self.can_agree_on(&request.protocol_type, &request.protocols) {
             let error = ResponseError::InconsistentGroupProtocol;
@@ -36,9 +37,9 @@ impl Group {
         }
     }
 
-    /// Removes a member and returns whether it was one.
+    /// Removes a member that leaves.
     ///
-    /// With an empty `member_id` the static member `group_instance_id` is removed, which administrators do.
+    /// Administrators send an empty `member_id` to remove the static member `group_instance_id`.
     ///
     /// # Errors
     /// As [`Group::check_member`].
@@ -61,7 +62,7 @@ impl Group {
         Ok(())
     }
 
-    /// Rebalances after members have left.
+    /// Begins or ends a rebalance after members have left.
     pub(crate) fn rebalance_without_the_gone(&mut self, now: Duration) {
         match self.state {
             GroupState::Stable | GroupState::CompletingRebalance => {
@@ -72,7 +73,7 @@ impl Group {
         }
     }
 
-    /// Removes a member, telling it so if it waits in `JoinGroup`.
+    /// Removes a member, and answers its waiting `JoinGroup` request.
     pub(super) fn remove_member(&mut self, member_id: &str) {
         if let Some(member) = self.members.get_mut(member_id) {
             member.answer_join(|| JoinAnswer::refused(ResponseError::UnknownMemberId, ""));
@@ -117,7 +118,7 @@ impl Group {
         self.prepare_rebalance_or_complete_join(now, "a member has joined");
     }
 
-    /// Takes a `JoinGroup` request of a member.
+    /// Handles a `JoinGroup` request of a member.
     fn rejoin(&mut self, now: Duration, request: JoinRequest, reply: Reply<JoinAnswer>) {
         let member_id = request.member_id.clone();
         let is_unchanged = self
@@ -125,8 +126,8 @@ impl Group {
             .get(&member_id)
             .is_some_and(|member| member.protocols == request.protocols);
         match self.state {
-            // A member that joins again unchanged may have missed the answer, which is given again. The leader's
-            // JoinGroup in a stable group is a wish to assign anew, perhaps because a topic has grown.
+            // A member that joins again unchanged may have missed the answer and gets it again. The leader of a stable
+            // group joins again to assign anew, for instance because a topic has more partitions.
             GroupState::CompletingRebalance if is_unchanged => reply.send(self.joined(&member_id)),
             GroupState::Stable if is_unchanged && !self.is_leader(&member_id) => {
                 reply.send(self.joined(&member_id));
@@ -152,10 +153,10 @@ impl Group {
         }
     }
 
-    /// Lets a static member that has restarted take its old place.
+    /// Replaces a static member that has restarted.
     ///
-    /// Whoever held the place is fenced. In a stable group the new member gets the old one's assignment without a
-    /// rebalance, unless it changes which protocol is selected (KIP-345).
+    /// The old member is fenced. In a stable group the new member gets the old one's assignment without a rebalance, unless
+    /// it changes the selected protocol (KIP-345).
     fn replace_static_member(
         &mut self,
         now: Duration,
@@ -212,8 +213,7 @@ impl Group {
         if abilities.skips_assignment {
             answer.skip_assignment = self.is_leader(member_id);
         } else {
-            // A client that cannot skip the assignment must not take itself for the leader, or it would assign to the
-            // member ids of before its restart.
+            // A client that cannot skip the assignment must not become the leader: it would assign to the old member ids.
             answer.leader = leader_before.unwrap_or_default();
             answer.members = Vec::new();
         }
@@ -231,7 +231,7 @@ impl Group {
         }
     }
 
-    /// Begins a rebalance, sending members that wait for an assignment back to join.
+    /// Begins a rebalance; members that wait for an assignment have to join again.
     pub(super) fn prepare_rebalance(&mut self, now: Duration, reason: &str) {
         if self.state == GroupState::CompletingRebalance {
             for member in self.members.values_mut() {
@@ -260,7 +260,7 @@ impl Group {
         }
     }
 
-    /// Ends the join phase: dynamic members that have not joined are out, the others get the new generation.
+    /// Ends the join phase: removes dynamic members that have not joined, and gives the others the new generation.
     pub(super) fn complete_join(&mut self, now: Duration) {
         self.join_deadline = None;
         let missing: Vec<String> = self
@@ -275,7 +275,7 @@ impl Group {
             self.remove(&member_id);
         }
         if !self.elect_joined_leader() && !self.members.is_empty() {
-            // Only static members are left and none has come: their sessions decide.
+            // Only static members are left and none has joined: the group waits until their sessions end.
             self.wait_for_members(now);
             return;
         }

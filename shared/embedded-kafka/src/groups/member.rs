@@ -1,4 +1,4 @@
-//! One member of a group, and what members ask and are answered.
+//! One member of a group; its requests and their answers.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use kafka_protocol::error::ResponseError;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// Where the answer to a held request goes.
+/// The receiver of the answer to a waiting request.
 ///
-/// Whoever waits may have gone away; then the answer is dropped, as a broker drops one for a closed connection.
+/// The answer is dropped if the connection has closed.
 #[derive(Debug)]
 pub(crate) struct Reply<T>(oneshot::Sender<T>);
 
@@ -20,13 +20,12 @@ impl<T> Reply<T> {
         (Self(sender), receiver)
     }
 
-    /// Answers.
     pub(crate) fn send(self, answer: T) {
         drop(self.0.send(answer));
     }
 }
 
-/// An assignment strategy a member offers, with its metadata for it.
+/// An assignment strategy of a member, with its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Protocol {
     /// The name, for consumers that of the assignor.
@@ -38,17 +37,16 @@ pub(crate) struct Protocol {
 /// A `JoinGroup` request.
 #[derive(Debug, Clone)]
 pub(crate) struct JoinRequest {
-    /// The group to join.
     pub(crate) group_id: String,
     /// The member id, empty for a new member.
     pub(crate) member_id: String,
     /// The id of a static member.
     pub(crate) group_instance_id: Option<String>,
-    /// The client's id, which member ids begin with.
+    /// The first part of member ids.
     pub(crate) client_id: String,
-    /// Where the client connects from.
+    /// The client's address.
     pub(crate) client_host: String,
-    /// How long the member may be silent.
+    /// The longest time between two heartbeats.
     pub(crate) session_timeout: Duration,
     /// How long the group waits for the member in a rebalance.
     pub(crate) rebalance_timeout: Duration,
@@ -56,18 +54,17 @@ pub(crate) struct JoinRequest {
     pub(crate) protocol_type: String,
     /// What the member offers, most preferred first.
     pub(crate) protocols: Vec<Protocol>,
-    /// What makes the id of a new member unique.
+    /// The unique part of a new member's id.
     pub(crate) fresh_id: Uuid,
-    /// What the version of the request lets the client understand.
     pub(crate) abilities: JoinAbilities,
 }
 
-/// What a client understands by the version of its `JoinGroup` request.
+/// The abilities of a client by the version of its `JoinGroup` request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct JoinAbilities {
-    /// A new dynamic member is first told its id and joins with it (KIP-394, version 4).
+    /// A new dynamic member gets its id first, and joins with it (KIP-394, version 4).
     pub(crate) joins_with_given_id: bool,
-    /// A static leader that comes back can be told not to assign (KIP-814, version 9).
+    /// A restarted static leader can skip the assignment (KIP-814, version 9).
     pub(crate) skips_assignment: bool,
 }
 
@@ -76,24 +73,19 @@ pub(crate) struct JoinAbilities {
 pub(crate) struct JoinAnswer {
     /// Why the member did not join.
     pub(crate) error: Option<ResponseError>,
-    /// The member's id.
     pub(crate) member_id: String,
-    /// The generation joined, −1 with an error.
+    /// −1 with an error.
     pub(crate) generation_id: i32,
-    /// The group's protocol type.
     pub(crate) protocol_type: Option<String>,
-    /// The protocol selected.
     pub(crate) protocol_name: Option<String>,
-    /// The member that assigns.
     pub(crate) leader: String,
-    /// Whether the leader is to leave the assignment as it is.
+    /// Whether the leader keeps the assignment.
     pub(crate) skip_assignment: bool,
-    /// All members, told to the leader only.
+    /// All members in the leader's answer, else none.
     pub(crate) members: Vec<JoinedMember>,
 }
 
 impl JoinAnswer {
-    /// Refuses a join.
     pub(crate) fn refused(error: ResponseError, member_id: impl Into<String>) -> Self {
         Self {
             error: Some(error),
@@ -108,10 +100,9 @@ impl JoinAnswer {
     }
 }
 
-/// A member as the leader is told of it.
+/// A member in the leader's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct JoinedMember {
-    /// The member's id.
     pub(crate) member_id: String,
     /// The id of a static member.
     pub(crate) group_instance_id: Option<String>,
@@ -119,30 +110,27 @@ pub(crate) struct JoinedMember {
     pub(crate) metadata: Bytes,
 }
 
-/// Who sends a request within a group: what `SyncGroup`, Heartbeat, `LeaveGroup` and `OffsetCommit` have in common.
+/// The sender of a `SyncGroup`, Heartbeat or `OffsetCommit` request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_field_names, reason = "the names of the protocol")]
 pub(crate) struct Claim {
-    /// The member's id.
     pub(crate) member_id: String,
     /// The id of a static member.
     pub(crate) group_instance_id: Option<String>,
-    /// The generation the member believes in.
+    /// The member's generation.
     pub(crate) generation_id: i32,
 }
 
 /// A `SyncGroup` request.
 #[derive(Debug, Clone)]
 pub(crate) struct SyncRequest {
-    /// The group.
     pub(crate) group_id: String,
-    /// Who asks.
     pub(crate) claim: Claim,
-    /// The protocol type the member believes in, from version 5.
+    /// The member's protocol type, from version 5.
     pub(crate) protocol_type: Option<String>,
-    /// The protocol the member believes in, from version 5.
+    /// The member's protocol, from version 5.
     pub(crate) protocol_name: Option<String>,
-    /// Every member's assignment, from the leader only.
+    /// Every member's assignment, in the leader's request.
     pub(crate) assignments: Vec<(String, Bytes)>,
 }
 
@@ -151,16 +139,12 @@ pub(crate) struct SyncRequest {
 pub(crate) struct SyncAnswer {
     /// Why there is no assignment.
     pub(crate) error: Option<ResponseError>,
-    /// The group's protocol type.
     pub(crate) protocol_type: Option<String>,
-    /// The protocol selected.
     pub(crate) protocol_name: Option<String>,
-    /// What the member is to work on.
     pub(crate) assignment: Bytes,
 }
 
 impl SyncAnswer {
-    /// Refuses an assignment.
     pub(crate) fn refused(error: ResponseError) -> Self {
         Self {
             error: Some(error),
@@ -174,39 +158,36 @@ impl SyncAnswer {
 /// One member of a group.
 #[derive(Debug)]
 pub(crate) struct Member {
-    /// What the group keeps of the member when the broker restarts.
     pub(crate) stored: StoredMember,
     /// What the member offers, most preferred first.
     pub(crate) protocols: Vec<Protocol>,
-    /// The `JoinGroup` request held back until all have joined.
+    /// The `JoinGroup` request that waits until all members have joined.
     pub(crate) awaiting_join: Option<Reply<JoinAnswer>>,
-    /// The `SyncGroup` request held back until the leader has assigned.
+    /// The `SyncGroup` request that waits until the leader has assigned.
     pub(crate) awaiting_sync: Option<Reply<SyncAnswer>>,
     /// Whether the member has not been in a generation yet.
     pub(crate) is_new: bool,
-    /// When the member is taken for dead unless it is heard of before.
+    /// When the group removes the member unless a request of it arrives.
     pub(crate) session_ends: Option<Duration>,
 }
 
-/// What the group keeps of a member when the broker restarts.
+/// The parts of a member that survive a restart of the broker.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredMember {
     /// The id of a static member.
     pub(crate) group_instance_id: Option<String>,
-    /// The client's id.
     pub(crate) client_id: String,
-    /// Where the client connects from.
+    /// The client's address.
     pub(crate) client_host: String,
-    /// How long the member may be silent.
+    /// The longest time between two heartbeats.
     pub(crate) session_timeout: Duration,
     /// How long the group waits for the member in a rebalance.
     pub(crate) rebalance_timeout: Duration,
-    /// What the member works on.
     pub(crate) assignment: Bytes,
 }
 
 impl Member {
-    /// Creates the member a `JoinGroup` request asks for.
+    /// Creates a member from its `JoinGroup` request.
     pub(crate) fn joining(request: JoinRequest, reply: Reply<JoinAnswer>) -> Self {
         Self {
             stored: StoredMember {
@@ -225,7 +206,7 @@ impl Member {
         }
     }
 
-    /// Creates a member as it was kept over a restart of the broker.
+    /// Creates a member after a restart of the broker.
     pub(crate) fn restored(stored: StoredMember, protocol: Protocol, now: Duration) -> Self {
         let session_ends = Some(now + stored.session_timeout);
         Self {
@@ -238,15 +219,13 @@ impl Member {
         }
     }
 
-    /// Starts the session anew.
     pub(crate) fn heard(&mut self, now: Duration) {
         self.session_ends = Some(now + self.stored.session_timeout);
     }
 
-    /// Returns whether the member may be silent because the broker holds a request of it back.
+    /// Returns whether the member sends no heartbeats because a request of it waits.
     ///
-    /// A member that has not been in a generation yet is the exception: it does not know its id, so a client that went away
-    /// would wait here for ever.
+    /// A new member has no excuse: it does not know its id, and the member of a closed connection would stay.
     pub(crate) fn is_excused(&self) -> bool {
         !self.is_new && (self.awaiting_join.is_some() || self.awaiting_sync.is_some())
     }
@@ -265,14 +244,14 @@ impl Member {
             .unwrap_or_default()
     }
 
-    /// Answers a `JoinGroup` request that is held back.
+    /// Answers a waiting `JoinGroup` request.
     pub(crate) fn answer_join(&mut self, answer: impl FnOnce() -> JoinAnswer) {
         if let Some(reply) = self.awaiting_join.take() {
             reply.send(answer());
         }
     }
 
-    /// Answers a `SyncGroup` request that is held back and returns whether there was one.
+    /// Answers a waiting `SyncGroup` request and returns whether one waited.
     pub(crate) fn answer_sync(&mut self, answer: SyncAnswer) -> bool {
         self.awaiting_sync.take().is_some_and(|reply| {
             reply.send(answer);

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 
-/// The longest metadata of a committed offset unless a test says otherwise, counted as Kafka does: in UTF-16 units.
+/// The default of `offset.metadata.max.bytes`, which Kafka counts in UTF-16 units.
 pub(crate) const METADATA_CHARS_MAX: usize = 4096;
 
-/// A committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommittedOffset {
     /// The offset of the next record to consume.
     pub(crate) offset: i64,
-    /// The leader epoch of the last record consumed, −1 when it is not known.
+    /// The leader epoch of the last record consumed, −1 if unknown.
     pub(crate) leader_epoch: i32,
-    /// What the consumer wants to be told back.
     pub(crate) metadata: String,
 }
 
@@ -31,7 +29,6 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
-    /// Commits an offset.
     pub(crate) fn commit(&mut self, topic: &str, partition: i32, committed: CommittedOffset) {
         if let Some(partitions) = self.by_topic.get_mut(topic) {
             partitions.insert(partition, committed);
@@ -50,7 +47,6 @@ impl Offsets {
         self.by_topic.iter().map(|(topic, partitions)| (topic.as_str(), partitions))
     }
 
-    /// Forgets the committed offsets of a topic that was deleted.
     pub(crate) fn delete_topic(&mut self, topic: &str) {
         self.by_topic.remove(topic);
     }

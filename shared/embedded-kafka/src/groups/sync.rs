@@ -1,4 +1,4 @@
-//! `SyncGroup`, Heartbeat and OffsetCommit: what members of a generation ask.
+//! `SyncGroup`, Heartbeat and `OffsetCommit`: the requests of members of a generation.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::groups::group::{Group, GroupState};
 use crate::groups::member::{Claim, Reply, SyncAnswer, SyncRequest};
 
 impl Group {
-    /// Takes a `SyncGroup` request, answering it at once or when the leader has assigned.
+    /// Handles a `SyncGroup` request, and answers it at once or when the leader has assigned.
     pub(crate) fn sync(&mut self, now: Duration, request: SyncRequest, reply: Reply<SyncAnswer>) {
         if let Err(error) = self.check_sync(&request) {
             reply.send(SyncAnswer::refused(error));
@@ -18,7 +18,6 @@ impl Group {
         }
         let member_id = request.claim.member_id;
         match self.state {
-            // check_sync has found the member, so the group is not empty.
             GroupState::Empty | GroupState::PreparingRebalance => {
                 reply.send(SyncAnswer::refused(ResponseError::RebalanceInProgress));
             }
@@ -43,10 +42,10 @@ impl Group {
         }
     }
 
-    /// Takes a heartbeat.
+    /// Handles a heartbeat.
     ///
     /// # Errors
-    /// As [`Group::check_member`]; `ILLEGAL_GENERATION`; `REBALANCE_IN_PROGRESS` when the member is to join again.
+    /// As [`Group::check_member`]; `ILLEGAL_GENERATION`; `REBALANCE_IN_PROGRESS` when the member has to join again.
     pub(crate) fn heartbeat(&mut self, now: Duration, claim: &Claim) -> Result<(), ResponseError> {
         self.check_claim(claim)?;
         self.hear(now, &claim.member_id);
@@ -56,14 +55,14 @@ impl Group {
         }
     }
 
-    /// Checks that somebody may commit offsets, which also counts as a sign of life.
+    /// Checks that a client may commit offsets; a member's commit extends its session.
     ///
-    /// Without a generation (−1) only a group without members takes commits: those of tools and of consumers that assign
+    /// Only a group without members accepts commits without a generation (−1): those of tools and of consumers that assign
     /// partitions to themselves.
     ///
     /// # Errors
     /// As [`Group::check_member`]; `ILLEGAL_GENERATION`; `REBALANCE_IN_PROGRESS` while the group waits for the
-    /// assignment. During `PreparingRebalance` members commit what they did in the generation that ends.
+    /// assignment. During `PreparingRebalance` members commit the work of the old generation.
     pub(crate) fn check_commit(
         &mut self,
         now: Duration,
@@ -108,7 +107,7 @@ impl Group {
         Ok(())
     }
 
-    /// Gives every member what the leader assigned to it; a member the leader forgot gets nothing.
+    /// Gives every member its assignment from the leader, or an empty one.
     fn assign(&mut self, now: Duration, assignments: Vec<(String, Bytes)>) {
         let mut assignments: BTreeMap<String, Bytes> = assignments.into_iter().collect();
         self.state = GroupState::Stable;

@@ -1,4 +1,4 @@
-//! The coordinator, driven call by call with a time of the tests' own.
+//! The coordinator, call by call, with a simulated time.
 
 mod commits;
 mod joining;
@@ -27,18 +27,18 @@ const ALMOST_A_SESSION: Duration = Duration::from_millis(9_999);
 const MOMENT: Duration = Duration::from_millis(1);
 const REBALANCE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A `JoinGroup` or `SyncGroup` request on its way.
+/// A `JoinGroup` or `SyncGroup` request in flight.
 struct Pending<T>(oneshot::Receiver<T>);
 
 impl<T> Pending<T> {
-    /// Returns the answer, which has to be there.
+    /// Returns the answer.
     #[track_caller]
     fn answer(&mut self) -> T {
-        self.0.try_recv().expect("the request is still held back")
+        self.0.try_recv().expect("the request still waits")
     }
 
     #[track_caller]
-    fn is_held(&mut self) {
+    fn is_waiting(&mut self) {
         let state = self.0.try_recv();
         assert!(
             matches!(state, Err(oneshot::error::TryRecvError::Empty)),
@@ -60,7 +60,7 @@ impl Lab {
         Self { groups, now: Duration::ZERO, ids: 0 }
     }
 
-    /// Lets time pass, stopping wherever something is due.
+    /// Advances the time, and runs every timer when it is due.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         while let Some(due) = self.groups.next_deadline().filter(|due| *due <= until) {
@@ -103,7 +103,7 @@ impl Lab {
         self.join(request)
     }
 
-    /// Gets a new member its id and sends its second `JoinGroup` request.
+    /// Requests an id for a new member and sends its second `JoinGroup` request.
     fn join_new(&mut self) -> (String, Pending<JoinAnswer>) {
         let given = self.rejoin("").answer();
         assert_eq!(given.error, Some(ResponseError::MemberIdRequired));
@@ -167,14 +167,14 @@ impl Lab {
         assert_eq!(self.groups.get(GROUP).map(crate::groups::group::Group::state), Some(state));
     }
 
-    /// Brings up a stable group and returns its members, the leader first.
+    /// Forms a stable group and returns its members, the leader first.
     fn stable(&mut self, size: usize) -> Vec<Claim> {
         let mut ids = Vec::new();
         for _ in 0..size {
             let (id, _held) = self.join_new();
             ids.push(id);
         }
-        // Everybody joins the rebalance the last one began.
+        // All members join the rebalance that the last one began.
         let mut joins: Vec<_> = ids.iter().map(|id| self.rejoin(id)).collect();
         let mut claims: Vec<Claim> =
             joins.iter_mut().map(|join| claim_of(&join.answer())).collect();

@@ -1,4 +1,4 @@
-//! What happens in a group when nothing arrives: sessions end, rebalances stop waiting.
+//! The timers of a group: ends of sessions, of pending member ids and of the phases of a rebalance.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use tracing::info;
 
 use crate::groups::group::{Group, GroupState};
 
-/// Something that is due in a group.
+/// A timer of a group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
-    /// A member has been silent for its session timeout.
+    /// The session of a member ends.
     Session(String),
-    /// An id given out with `MEMBER_ID_REQUIRED` has not been used.
+    /// An id from a `MEMBER_ID_REQUIRED` response expires.
     PendingMember(String),
-    /// The wait for `JoinGroup` requests is over.
+    /// The wait for `JoinGroup` requests ends.
     Join,
-    /// The wait for `SyncGroup` requests is over.
+    /// The wait for `SyncGroup` requests ends.
     Sync,
 }
 
 impl Group {
-    /// Returns when [`Group::expire`] has something to do next.
+    /// Returns the time of the next timer.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         self.next_due().map(|(at, _)| at)
     }
 
-    /// Does everything that is due at `now`, in the order in which it became due.
+    /// Runs all timers that are due at `now`, the oldest first.
     pub(crate) fn expire(&mut self, now: Duration) {
         while let Some((at, due)) = self.next_due() {
             if now < at {
@@ -62,11 +62,11 @@ impl Group {
         if member.is_excused() {
             return;
         }
-        info!(member_id, "member has been silent too long and is removed");
+        info!(member_id, "removing a member whose session has ended");
         self.remove_member(member_id);
         match self.state {
             GroupState::Stable | GroupState::CompletingRebalance => {
-                self.prepare_rebalance(now, "a member has been silent too long");
+                self.prepare_rebalance(now, "the session of a member has ended");
             }
             GroupState::PreparingRebalance => self.complete_join_if_all_have_joined(now),
             GroupState::Empty => {}
@@ -79,7 +79,7 @@ impl Group {
         match self.state {
             GroupState::CompletingRebalance | GroupState::Stable => {
                 for member_id in std::mem::take(&mut self.pending_sync) {
-                    info!(member_id, "member has not fetched its assignment and is removed");
+                    info!(member_id, "removing a member that has not fetched its assignment");
                     self.remove_member(&member_id);
                 }
                 self.prepare_rebalance(now, "a member has not fetched its assignment");

@@ -7,11 +7,11 @@ use kafka_protocol::error::ResponseError;
 
 use crate::refusal::Refusal;
 
-/// The bytes of a batch header, up to the first record.
+/// The size of a batch header in bytes.
 pub(crate) const HEADER_BYTES: usize = 61;
-/// Where the part of a batch begins that the broker does not rewrite: after base offset, length and leader epoch.
+/// The size of the fields that the broker rewrites: base offset, length and leader epoch.
 pub(crate) const REWRITTEN_BYTES: usize = 16;
-/// Where the bytes covered by the checksum begin: at the attributes.
+/// Where the checksummed bytes begin: at the attributes.
 const CHECKSUMMED_FROM: usize = 21;
 const MAGIC: i8 = 2;
 
@@ -22,15 +22,15 @@ const CONTROL_FLAG: i16 = 0b0010_0000;
 /// The fields of a batch header the broker works with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
-    /// The offset the client wrote, 0 for a producer that follows the protocol.
+    /// The client's base offset; the protocol demands 0.
     pub(crate) base_offset: i64,
     /// Compression, timestamp type, transactional and control flags.
     pub(crate) attributes: i16,
     /// The last offset of the batch relative to its first.
     pub(crate) last_offset_delta: i32,
-    /// The timestamp the records' deltas count from, in milliseconds since the epoch.
+    /// The base of the records' timestamp deltas, in milliseconds since the Unix epoch.
     pub(crate) base_timestamp: i64,
-    /// The largest timestamp of the batch, in milliseconds since the epoch.
+    /// The largest timestamp of the batch, in milliseconds since the Unix epoch.
     pub(crate) max_timestamp: i64,
     /// The idempotent producer, or −1.
     pub(crate) producer_id: i64,
@@ -43,7 +43,7 @@ pub(crate) struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Reads the header of a batch whose length was checked, and compares its checksum with its bytes.
+    /// Reads the header of a batch of known length, and compares its checksum with its bytes.
     ///
     /// # Errors
     /// `INVALID_RECORD` for another magic, `CORRUPT_MESSAGE` when the checksum is wrong.
@@ -91,7 +91,7 @@ impl BatchHeader {
         self.attributes & TRANSACTIONAL_FLAG != 0
     }
 
-    /// Returns whether the batch is a control batch, which only brokers write.
+    /// Returns whether the batch is a control batch; only brokers write those.
     pub(crate) fn is_control(&self) -> bool {
         self.attributes & CONTROL_FLAG != 0
     }

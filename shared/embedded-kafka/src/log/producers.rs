@@ -1,8 +1,7 @@
-//! Which sequence numbers each idempotent producer has written to a partition.
+//! The sequence numbers of the idempotent producers of a partition (KIP-98).
 //!
-//! A producer with `enable.idempotence` numbers its records per partition and repeats a batch unchanged when an answer is
-//! lost, so a batch seen before is answered with the offset it got the first time (KIP-98). The last five batches are
-//! remembered, as many as a producer may have in flight.
+//! A producer repeats a batch unchanged after a lost response. The broker answers a repeated batch with its first offset.
+//! It keeps the last five batches, as many as a producer may have in flight.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,9 +10,9 @@ use kafka_protocol::error::ResponseError;
 use crate::log::header::BatchHeader;
 use crate::refusal::Refusal;
 
-/// How many batches of a producer are remembered to recognise repeats.
+/// How many batches of a producer the broker keeps to recognise repeats.
 const BATCHES_REMEMBERED: usize = 5;
-/// How many producers a partition remembers; beyond that the one that has been silent longest is forgotten.
+/// How many producers a partition keeps; the producer with the oldest batch goes first.
 const PRODUCERS_MAX: usize = 10_000;
 
 /// The idempotent producers of one partition.
@@ -36,10 +35,10 @@ struct Written {
 }
 
 impl Producers {
-    /// Returns the offset a batch got when it was written before, `None` when it is the next one of its producer.
+    /// Returns the offset of a repeated batch, `None` for the next batch of its producer.
     ///
     /// # Errors
-    /// `INVALID_PRODUCER_EPOCH` for an epoch that has been superseded, `OUT_OF_ORDER_SEQUENCE_NUMBER` for a gap.
+    /// `INVALID_PRODUCER_EPOCH` for an old epoch, `OUT_OF_ORDER_SEQUENCE_NUMBER` for a gap.
     pub(crate) fn check(&self, header: &BatchHeader) -> Result<Option<i64>, Refusal> {
         let Some(producer) = self.entries.get(&header.producer_id) else {
             return Ok(None);
@@ -69,7 +68,7 @@ impl Producers {
         if header.base_sequence == expected { Ok(None) } else { Err(out_of_order(header, last)) }
     }
 
-    /// Remembers a batch that [`Producers::check`] let pass, at the offset it was written.
+    /// Keeps a batch that [`Producers::check`] accepted, with its offset.
     pub(crate) fn record(&mut self, header: &BatchHeader, base_offset: i64) {
         let producer = self
             .entries

@@ -11,18 +11,17 @@ use crate::refusal::Refusal;
 /// The longest encoding of a 64-bit variable-length integer.
 const VARINT_BYTES_MAX: usize = 10;
 
-/// What the broker wants to know of a record.
+/// The parts of a record that the broker uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordSketch {
     /// The offset relative to the batch's first.
     pub(crate) offset_delta: i64,
-    /// Milliseconds since the epoch.
     pub(crate) timestamp: i64,
     /// Whether the record has a key; an empty key is one.
     pub(crate) has_key: bool,
 }
 
-/// Iterates over the records of an uncompressed batch and ends after the first one it cannot read.
+/// Iterates over the records of an uncompressed batch and ends after the first unreadable one.
 pub(crate) struct RecordWalker<'a> {
     rest: &'a [u8],
     base_timestamp: i64,
@@ -30,7 +29,7 @@ pub(crate) struct RecordWalker<'a> {
 }
 
 impl<'a> RecordWalker<'a> {
-    /// Starts at the first record of `batch`, whose header has been read before.
+    /// Starts at the first record of `batch`.
     pub(crate) fn new(batch: &'a Bytes, header: &BatchHeader) -> Self {
         Self {
             rest: batch.get(HEADER_BYTES..).unwrap_or_default(),
@@ -39,7 +38,6 @@ impl<'a> RecordWalker<'a> {
         }
     }
 
-    /// Returns whether no bytes are left.
     pub(crate) fn is_at_end(&self) -> bool {
         self.rest.is_empty()
     }

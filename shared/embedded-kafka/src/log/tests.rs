@@ -1,4 +1,4 @@
-//! Logs, with batches encoded here.
+//! The log of a partition, with batches that the tests encode themselves.
 
 use bytes::{BufMut, BytesMut};
 
@@ -9,7 +9,6 @@ pub(crate) const LIMITS: LogLimits =
     LogLimits { batch_bytes_max: 1_048_588, retention_bytes: None, compacted: false };
 const BASE_TIMESTAMP: i64 = 1_700_000_000_000;
 
-/// What a test wants in a batch.
 #[derive(Clone)]
 pub(crate) struct BatchSpec {
     pub(crate) values: Vec<Vec<u8>>,
@@ -120,7 +119,7 @@ fn offsets_count_records_over_batches() {
 }
 
 #[test]
-fn a_batch_is_sent_as_it_came_but_for_offset_and_epoch() {
+fn a_fetched_batch_differs_only_in_offset_and_epoch() {
     let mut log = log_of(&[5]);
     let sent = batch_of(&[b"payload"]);
     log.append(sent.clone(), &LIMITS).unwrap();
@@ -148,7 +147,7 @@ fn reading_begins_with_the_batch_that_holds_the_offset() {
 }
 
 #[test]
-fn reading_stops_at_the_limit_but_gives_one_batch_when_it_has_to() {
+fn a_read_stops_at_its_limit_but_can_return_one_larger_batch() {
     let log = log_of(&[1, 1, 1]);
     let one = log.read(0, usize::MAX, AtLeastOne::No).unwrap()[0].len();
     let read = |bytes, at_least_one| log.read(0, bytes, at_least_one).unwrap().len();
@@ -160,7 +159,7 @@ fn reading_stops_at_the_limit_but_gives_one_batch_when_it_has_to() {
 }
 
 #[test]
-fn what_a_producer_may_not_send_is_refused() {
+fn batches_that_producers_must_not_send_are_refused() {
     let good = BatchSpec::of(&[b"a", b"b"]);
     let invalid = ResponseError::InvalidRecord;
     refuses(&BatchSpec { base_offset: 7, ..good.clone() }, &LIMITS, invalid);
@@ -197,7 +196,7 @@ fn damaged_and_oversized_batches_are_refused() {
 }
 
 #[test]
-fn a_compacted_topic_wants_keys_and_cannot_look_into_compressed_batches() {
+fn a_compacted_topic_demands_keys_and_accepts_compressed_batches_unchecked() {
     let compacted = LogLimits { compacted: true, ..LIMITS };
     let keyless = BatchSpec { has_keys: false, ..BatchSpec::of(&[b"a"]) };
     refuses(&keyless, &compacted, ResponseError::InvalidRecord);
@@ -211,7 +210,7 @@ fn a_compacted_topic_wants_keys_and_cannot_look_into_compressed_batches() {
 }
 
 #[test]
-fn an_idempotent_producers_repeats_get_their_first_offset() {
+fn repeated_batches_of_an_idempotent_producer_get_their_first_offset() {
     let mut log = log_of(&[4]);
     let numbered = |sequence| {
         BatchSpec { producer: (9, 0, sequence), ..BatchSpec::of(&[b"a", b"b"]) }.encode()
@@ -319,7 +318,7 @@ fn a_compressed_batch_is_found_as_a_whole() {
 }
 
 #[test]
-fn records_that_are_not_what_the_header_says_are_refused() {
+fn records_that_differ_from_the_header_are_refused() {
     let two = BatchSpec::of(&[b"a", b"b"]);
     let too_few = BatchSpec { count: 3, last_offset_delta: 2, ..two.clone() };
     refuses(&too_few, &LIMITS, ResponseError::InvalidRecord);

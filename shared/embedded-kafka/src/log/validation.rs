@@ -1,4 +1,4 @@
-//! What a broker checks in a record batch before it appends it.
+//! The checks of a record batch before the broker appends it.
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::error::ResponseError;
@@ -11,11 +11,11 @@ use crate::refusal::Refusal;
 /// Base offset and batch length, which the length field does not count.
 const LENGTH_EXCLUDED_BYTES: usize = 12;
 
-/// Reads and validates the single record batch a produce request carries for a partition.
+/// Reads and validates the single record batch of a produce request for a partition.
 ///
 /// # Errors
-/// `CORRUPT_MESSAGE` when the checksum is wrong, `MESSAGE_TOO_LARGE` above `max_bytes`, `INVALID_RECORD` when the batch is
-/// not what a producer may send, `TRANSACTIONAL_ID_AUTHORIZATION_FAILED` for a transactional batch.
+/// `CORRUPT_MESSAGE` for a wrong checksum, `MESSAGE_TOO_LARGE` above `max_bytes`, `INVALID_RECORD` for a batch that
+/// producers must not send, `TRANSACTIONAL_ID_AUTHORIZATION_FAILED` for a transactional batch.
 pub(crate) fn validate(bytes: &Bytes, max_bytes: usize) -> Result<BatchHeader, Refusal> {
     let length = batch_bytes(bytes)?;
     if length > max_bytes {
@@ -35,10 +35,9 @@ pub(crate) fn validate(bytes: &Bytes, max_bytes: usize) -> Result<BatchHeader, R
     Ok(header)
 }
 
-/// Walks the records of a batch that is not compressed: there have to be as many as the header says, each with a key if the
-/// topic is compacted.
+/// Checks that an uncompressed batch has as many records as its header says, each with a key if the topic is compacted.
 ///
-/// Compressed batches pass: the broker has no codecs.
+/// The broker has no codecs and accepts compressed batches unchecked.
 ///
 /// # Errors
 /// `INVALID_RECORD`.
@@ -65,7 +64,7 @@ pub(crate) fn validate_records(
     }
 }
 
-/// Returns the length of the first batch by its own length field.
+/// Returns the length of the first batch from its length field.
 fn batch_bytes(bytes: &Bytes) -> Result<usize, Refusal> {
     if bytes.len() < HEADER_BYTES {
         return Err(invalid(format!("{} bytes are too few for a record batch", bytes.len())));

@@ -1,7 +1,7 @@
-//! Topic configurations: what can be set, what it must look like, what applies when it is not set.
+//! Topic configurations: names, types and defaults.
 //!
-//! Names and defaults are those of Apache Kafka 4.3, <https://kafka.apache.org/documentation/#topicconfigs>. All of them
-//! are accepted and told back; only `max.message.bytes`, `retention.bytes` and `cleanup.policy` have an effect here.
+//! Names and defaults are those of Apache Kafka 4.3, <https://kafka.apache.org/documentation/#topicconfigs>. The broker
+//! accepts and describes all of them; only `max.message.bytes`, `retention.bytes` and `cleanup.policy` have an effect.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,10 @@ use crate::refusal::Refusal;
 pub(crate) enum ConfigType {
     /// `true` or `false`.
     Boolean,
-    /// Any text.
     String,
-    /// A 32-bit integer.
     Int,
-    /// A 64-bit integer.
     Long,
-    /// A decimal number.
     Double,
-    /// Texts separated by commas.
     List,
 }
 
@@ -53,14 +48,12 @@ impl ConfigType {
     }
 }
 
-/// A configuration a topic can have.
+/// A configuration of topics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KnownConfig {
-    /// The name.
     pub(crate) name: &'static str,
-    /// The value type.
     pub(crate) kind: ConfigType,
-    /// The value that applies when a topic does not set it.
+    /// The value for topics that do not set it.
     pub(crate) default: &'static str,
 }
 
@@ -75,7 +68,7 @@ const RETENTION_BYTES: &str = "retention.bytes";
 pub(crate) const MAX_MESSAGE_BYTES_DEFAULT: &str = "1048588";
 const LONGEST: &str = "9223372036854775807";
 
-/// Every configuration a topic can have, in the order of the names.
+/// Every configuration of topics, by name.
 pub(crate) const KNOWN_CONFIGS: &[KnownConfig] = &[
     known(CLEANUP_POLICY, ConfigType::List, "delete"),
     known("compression.gzip.level", ConfigType::Int, "-1"),
@@ -112,7 +105,7 @@ pub(crate) const KNOWN_CONFIGS: &[KnownConfig] = &[
     known("unclean.leader.election.enable", ConfigType::Boolean, "false"),
 ];
 
-/// The configuration of a topic: what was set, over what the broker was started with.
+/// The configuration of a topic, over the broker's default of `retention.bytes`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TopicConfig {
     overrides: BTreeMap<String, String>,
@@ -120,7 +113,7 @@ pub(crate) struct TopicConfig {
 }
 
 impl TopicConfig {
-    /// Creates a configuration with nothing set, where `retention_bytes` applies unless `retention.bytes` is set.
+    /// Creates an empty configuration with a default of `retention.bytes`.
     pub(crate) fn with_retention_default(retention_bytes: Option<usize>) -> Self {
         Self { overrides: BTreeMap::new(), retention_bytes_default: retention_bytes }
     }
@@ -128,7 +121,7 @@ impl TopicConfig {
     /// Sets one configuration.
     ///
     /// # Errors
-    /// `INVALID_CONFIG` for an unknown name, or a value that is missing or not of the configuration's type.
+    /// `INVALID_CONFIG` for an unknown name, a missing value, or a value of another type.
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), Refusal> {
         let known = find(name)?;
         let Some(value) = value else {
@@ -141,12 +134,12 @@ impl TopicConfig {
         Ok(())
     }
 
-    /// Returns the value that was set.
+    /// Returns the value that the topic sets.
     pub(crate) fn overridden(&self, name: &str) -> Option<&str> {
         self.overrides.get(name).map(String::as_str)
     }
 
-    /// Returns the value that applies when none is set.
+    /// Returns the value for a topic that sets none.
     pub(crate) fn default_of(&self, known: &KnownConfig) -> String {
         match self.retention_bytes_default {
             Some(bytes) if known.name == RETENTION_BYTES => bytes.to_string(),
@@ -163,7 +156,7 @@ impl TopicConfig {
     pub(crate) fn limits(&self) -> LogLimits {
         let batch_bytes = self.overridden(MAX_MESSAGE_BYTES).unwrap_or(MAX_MESSAGE_BYTES_DEFAULT);
         let retention_bytes = match self.overridden(RETENTION_BYTES) {
-            // A negative size means that nothing is deleted.
+            // A negative size means unlimited.
             Some(bytes) => bytes.parse().ok(),
             None => self.retention_bytes_default,
         };

@@ -1,4 +1,4 @@
-//! Which names a topic may have.
+//! The rules for names of topics.
 
 use kafka_protocol::error::ResponseError;
 
@@ -10,7 +10,7 @@ const NAME_CHARS_MAX: usize = 249;
 /// Checks a name against Kafka's rules.
 ///
 /// # Errors
-/// `INVALID_TOPIC_EXCEPTION` when it is empty, `.`, `..`, too long, or has a character outside `[a-zA-Z0-9._-]`.
+/// `INVALID_TOPIC_EXCEPTION` for an empty name, `.`, `..`, a long name, or a character outside `[a-zA-Z0-9._-]`.
 pub(crate) fn check(name: &str) -> Result<(), Refusal> {
     let is_legal = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
     let reason = if name.is_empty() {
@@ -32,7 +32,7 @@ pub(crate) fn check(name: &str) -> Result<(), Refusal> {
     ))
 }
 
-/// Returns whether two different names would have the same metric names, in which `.` becomes `_`.
+/// Returns whether two different names have the same metric names, in which `.` becomes `_`.
 pub(crate) fn collide(one: &str, other: &str) -> bool {
     (one != other) && (one.len() == other.len()) && one.replace('.', "_") == other.replace('.', "_")
 }

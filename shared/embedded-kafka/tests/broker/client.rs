@@ -16,7 +16,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, Str
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The deadline of every answer; it is never reached unless something is broken.
+/// The deadline of every response; only a broken test reaches it.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn start() -> EmbeddedKafka {
@@ -65,7 +65,7 @@ impl Client {
         self.stream.write_all(&[&size.to_be_bytes(), frame].concat()).await.unwrap();
     }
 
-    /// Receives the answer to the request sent last, or first of those not answered yet.
+    /// Receives the response to the oldest unanswered request.
     pub(crate) async fn receive<R: Request>(&mut self, version: i16) -> R::Response {
         let mut frame = self.receive_raw().await.expect("the broker closed the connection");
         ResponseHeader::decode(&mut frame, R::Response::header_version(version)).unwrap();
@@ -133,7 +133,7 @@ pub(crate) fn produce_request(topic: &str, batch: Bytes, acks: i16) -> ProduceRe
     ProduceRequest::default().with_acks(acks).with_timeout_ms(1000).with_topic_data(vec![topic])
 }
 
-/// A fetch of whatever is there, at once.
+/// A fetch that does not wait.
 pub(crate) fn fetch_request(topic: &str, offset: i64) -> FetchRequest {
     let partition = FetchPartition::default()
         .with_partition(0)

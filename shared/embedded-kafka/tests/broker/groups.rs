@@ -83,7 +83,7 @@ fn commit_request(joined: &JoinGroupResponse) -> OffsetCommitRequest {
 }
 
 #[tokio::test]
-async fn two_members_share_a_group_and_a_join_holds_back_its_own_connection_only() {
+async fn a_waiting_join_blocks_only_its_own_connection() {
     let broker = start().await;
     let mut first = Client::connect(&broker).await;
     let mut second = Client::connect(&broker).await;
@@ -97,7 +97,7 @@ async fn two_members_share_a_group_and_a_join_holds_back_its_own_connection_only
     let second_id = member_id(&mut second).await;
     second.send(9, &join_request(&second_id, 10_000)).await;
     second.send(4, &heartbeat(&alone)).await;
-    // The second member's JoinGroup is there once the first is told to join again.
+    // The broker has the second member's `JoinGroup` once it tells the first member to join again.
     while first.ask(4, &heartbeat(&alone)).await.error_code != REBALANCE_IN_PROGRESS {}
     let committed = commits.ask(9, &commit_request(&alone)).await;
     assert_eq!(committed.topics[0].partitions[0].error_code, 0, "the generation that ends");
@@ -125,13 +125,13 @@ async fn two_members_share_a_group_and_a_join_holds_back_its_own_connection_only
 }
 
 #[tokio::test]
-async fn a_held_join_is_answered_when_the_session_of_a_silent_member_ends() {
+async fn a_waiting_join_is_answered_when_the_session_of_another_member_ends() {
     let broker = start().await;
     let mut silent = Client::connect(&broker).await;
     let silent_id = member_id(&mut silent).await;
     let alone = silent.ask(9, &join_request(&silent_id, 50)).await;
     silent.send(5, &sync_request(&alone, &[])).await;
-    // Nobody sends anything any more: only the broker's own timer can answer.
+    // No client sends another request: only the broker's timer can answer.
     let mut second = Client::connect(&broker).await;
     let second_id = member_id(&mut second).await;
     let joined = second.ask(9, &join_request(&second_id, 10_000)).await;
@@ -139,7 +139,7 @@ async fn a_held_join_is_answered_when_the_session_of_a_silent_member_ends() {
 }
 
 #[tokio::test]
-async fn offsets_are_committed_for_partitions_that_exist_and_go_with_their_topic() {
+async fn offsets_are_committed_for_existing_partitions_and_deleted_with_their_topic() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     let simple = JoinGroupResponse::default().with_generation_id(-1);
@@ -158,7 +158,7 @@ async fn offsets_are_committed_for_partitions_that_exist_and_go_with_their_topic
 }
 
 #[tokio::test]
-async fn a_member_that_disappears_is_removed_when_its_session_ends() {
+async fn a_silent_member_is_removed_when_its_session_ends() {
     let broker = start().await;
     let mut first = Client::connect(&broker).await;
     let first_id = member_id(&mut first).await;

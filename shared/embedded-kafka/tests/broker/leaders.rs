@@ -9,7 +9,7 @@ use kafka_protocol::messages::{FetchRequest, ListOffsetsRequest, MetadataRequest
 use crate::client::{Client, batch, fetch_request, name, start};
 
 #[tokio::test]
-async fn a_partition_without_a_leader_is_named_so_and_serves_nothing_until_it_has_one() {
+async fn a_partition_without_a_leader_serves_no_requests() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     client.create_topic("orders", 2, &[]).await;
@@ -31,7 +31,7 @@ async fn a_partition_without_a_leader_is_named_so_and_serves_nothing_until_it_ha
 }
 
 #[tokio::test]
-async fn a_fetch_that_waits_ends_when_its_partition_loses_its_leader() {
+async fn a_waiting_fetch_ends_when_its_partition_loses_its_leader() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     client.create_topic("orders", 1, &[]).await;

@@ -1,4 +1,4 @@
-//! The broker over real sockets, asked by a client made of the protocol's codecs and by `rskafka`.
+//! The broker over real sockets, with a client on `kafka-protocol` and with `rskafka`.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![expect(clippy::future_not_send, reason = "each test runs on a thread of its own")]

@@ -21,7 +21,7 @@ fn base_offsets(records: Option<Bytes>) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn what_is_produced_is_fetched_with_the_offsets_it_got() {
+async fn fetched_records_have_the_offsets_of_their_produce_response() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     client.create_topic("orders", 1, &[]).await;
@@ -50,7 +50,7 @@ async fn a_fetch_waits_for_records_to_be_produced() {
 }
 
 #[tokio::test]
-async fn a_fetch_that_is_given_less_than_it_wants_ends_after_its_wait() {
+async fn a_fetch_with_less_than_min_bytes_ends_after_its_wait() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     client.create_topic("orders", 1, &[]).await;
@@ -61,7 +61,7 @@ async fn a_fetch_that_is_given_less_than_it_wants_ends_after_its_wait() {
 }
 
 #[tokio::test]
-async fn a_fetch_is_answered_at_once_when_something_is_wrong() {
+async fn a_fetch_with_an_error_is_answered_at_once() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     client.create_topic("orders", 1, &[]).await;
@@ -82,7 +82,7 @@ async fn a_fetch_is_answered_at_once_when_something_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_fetch_keeps_its_limits_but_always_brings_one_batch() {
+async fn a_fetch_keeps_its_limits_but_always_returns_one_batch() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     client.create_topic("orders", 1, &[]).await;
@@ -117,7 +117,7 @@ async fn batches_larger_than_the_topic_allows_are_refused() {
 }
 
 #[tokio::test]
-async fn damaged_batches_unknown_topics_and_strange_acks_are_refused() {
+async fn damaged_batches_unknown_topics_and_invalid_acks_are_refused() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     client.create_topic("orders", 1, &[]).await;
@@ -134,12 +134,12 @@ async fn damaged_batches_unknown_topics_and_strange_acks_are_refused() {
 }
 
 #[tokio::test]
-async fn acks_0_is_not_answered_and_closes_the_connection_when_refused() {
+async fn a_refused_produce_with_acks_0_closes_the_connection() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     client.create_topic("orders", 1, &[]).await;
     client.send(9, &produce_request("orders", batch(&["a"]), 0)).await;
-    // Whatever comes next is the answer to the next request.
+    // The next frame is the response to the next request.
     let response = client.ask(0, &ApiVersionsRequest::default()).await;
     assert_eq!(response.error_code, 0);
     assert_eq!(client.fetch("orders", 0).await.high_watermark, 1);
@@ -162,7 +162,7 @@ async fn requests_of_a_connection_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn producer_ids_are_given_once_and_transactions_are_refused() {
+async fn producer_ids_are_unique_and_transactions_refused() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     let idempotent = InitProducerIdRequest::default().with_transactional_id(None);

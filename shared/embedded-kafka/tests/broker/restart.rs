@@ -6,7 +6,7 @@ use crate::client::{Client, batch, start};
 use crate::groups::{heartbeat, join_request, member_id, sync_request};
 
 #[tokio::test]
-async fn a_broker_comes_back_on_its_port_with_its_log_and_its_groups() {
+async fn a_restarted_broker_has_its_port_its_log_and_its_groups() {
     let broker = start().await;
     let address = broker.address();
     let mut client = Client::connect(&broker).await;

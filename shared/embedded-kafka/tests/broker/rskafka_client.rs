@@ -1,4 +1,4 @@
-//! The client the product writes with.
+//! The broker with rskafka, the client of the suites.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn record(index: i64) -> Record {
 }
 
 #[tokio::test]
-async fn rskafka_creates_writes_reads_and_asks_for_offsets() {
+async fn rskafka_creates_writes_reads_and_lists_offsets() {
     let broker = start().await;
     let client = ClientBuilder::new(vec![broker.bootstrap_servers()]).build().await.unwrap();
     let controller = client.controller_client().unwrap();

@@ -56,7 +56,7 @@ async fn config(client: &mut Client, topic: &str, key: &str) -> DescribeConfigsR
 }
 
 #[tokio::test]
-async fn a_topic_is_created_with_its_configuration_and_told_by_name_and_id() {
+async fn a_topic_is_created_with_its_configuration_and_described_by_name_and_id() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     client
@@ -75,7 +75,7 @@ async fn a_topic_is_created_with_its_configuration_and_told_by_name_and_id() {
 }
 
 #[tokio::test]
-async fn topics_that_cannot_be_are_refused() {
+async fn invalid_topics_are_refused() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     client.create_topic("orders.dlq", 1, &[]).await;
@@ -110,7 +110,7 @@ async fn topics_that_cannot_be_are_refused() {
 }
 
 #[tokio::test]
-async fn asking_for_a_topic_creates_it_when_both_sides_allow_it() {
+async fn metadata_requests_create_topics_when_client_and_broker_allow_it() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     let asked = MetadataRequestTopic::default().with_name(Some(name("wanted")));
@@ -156,7 +156,7 @@ async fn a_topic_created_again_has_another_id_and_no_records() {
 }
 
 #[tokio::test]
-async fn deleting_a_topic_ends_the_fetches_that_wait_on_it() {
+async fn deleting_a_topic_ends_its_waiting_fetches() {
     let broker = start().await;
     let mut consumer = Client::connect(&broker).await;
     consumer.create_topic("orders", 1, &[]).await;

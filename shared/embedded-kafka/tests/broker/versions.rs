@@ -1,4 +1,4 @@
-//! Every version of every API the broker offers is answered in that version.
+//! The broker answers every version of every API that it lists in `ApiVersions`.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -39,14 +39,14 @@ const TOPIC: &str = "orders";
 const TOPIC_RESOURCE: i8 = 2;
 const UNKNOWN_MEMBER_ID: i16 = ResponseError::UnknownMemberId.code();
 
-/// The versions a broker offers, from which each check takes those of its API.
+/// The listed versions of the APIs without a check so far.
 struct Offers {
     client: Client,
     unchecked: BTreeMap<i16, RangeInclusive<i16>>,
 }
 
 impl Offers {
-    /// Sends a request in every version offered and lets `check` look at the answers.
+    /// Sends a request in every listed version and checks the responses.
     async fn check<R: Request>(
         &mut self,
         request: impl Fn(i16) -> R,
@@ -75,7 +75,7 @@ async fn topic_id(client: &mut Client) -> Uuid {
 }
 
 #[tokio::test]
-async fn every_version_of_every_api_offered_is_answered() {
+async fn every_supported_version_of_every_api_is_answered() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     client.create_topic(TOPIC, 2, &[]).await;
@@ -83,7 +83,7 @@ async fn every_version_of_every_api_offered_is_answered() {
     let id = topic_id(&mut client).await;
     let response = client.ask(0, &ApiVersionsRequest::default()).await;
     let range = |api: &ApiVersion| {
-        // Produce 0 to 2 are on offer for the sake of librdkafka only.
+        // The broker lists Produce 0 to 2 for librdkafka, and does not serve them.
         let min = if api.api_key == ProduceRequest::KEY { 3 } else { api.min_version };
         (api.api_key, min..=api.max_version)
     };
@@ -308,7 +308,7 @@ fn offset_fetch_request(version: i16) -> OffsetFetchRequest {
     }
     let topic =
         OffsetFetchRequestTopic::default().with_name(name(TOPIC)).with_partition_indexes(vec![0]);
-    // From version 2 null asks for everything.
+    // From version 2, null asks for all topics.
     let topics = (version < 2).then(|| vec![topic]);
     OffsetFetchRequest::default().with_group_id(group()).with_topics(topics)
 }
@@ -335,7 +335,7 @@ async fn check_membership(offers: &mut Offers) {
                     .with_protocols(vec![protocol])
             },
             |version, response| {
-                // Version 4 alone cannot be static and must ask for its id first.
+                // Version 4 has member ids but no static members, and must ask for its id first.
                 let expected = if version == 4 { (79, -1) } else { (0, 1) };
                 assert_eq!((response.error_code, response.generation_id), expected);
             },
@@ -401,7 +401,7 @@ async fn check_deletions(offers: &mut Offers) {
 async fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
-    // API key 18, version 77, correlation id 5, then whatever the future holds.
+    // API key 18, version 77, correlation id 5, then unknown bytes.
     client.send_raw(&[0, 18, 0, 77, 0, 0, 0, 5, 1, 2, 3]).await;
     let mut frame = client.receive_raw().await.unwrap();
     assert_eq!(frame.get_i32(), 5);
@@ -413,7 +413,7 @@ async fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
 }
 
 #[tokio::test]
-async fn what_is_not_offered_closes_the_connection() {
+async fn unsupported_requests_close_the_connection() {
     let broker = start().await;
     for frame in [
         &[0, 0, 0, 2, 0, 0, 0, 5, 0, 0][..], // Produce version 2

@@ -169,7 +169,6 @@ async fn a_reader_that_drops_repeats_sees_every_order_once_and_in_order() {
     }
 }
 
-/// A sender that runs.
 struct Running {
     into_queue: mpsc::Sender<PendingOrder>,
     broker: FakeBroker,

@@ -5,7 +5,7 @@ use super::*;
 const NOBODY: i32 = -1;
 
 #[test]
-fn without_a_generation_only_a_group_without_members_takes_commits() {
+fn only_a_group_without_members_accepts_commits_without_a_generation() {
     let mut lab = Lab::new();
     assert_eq!(lab.commit(&claim("", NOBODY)), Ok(()), "the commit creates the group");
     lab.is_in(GroupState::Empty);
@@ -19,7 +19,7 @@ fn without_a_generation_only_a_group_without_members_takes_commits() {
 }
 
 #[test]
-fn a_generation_of_an_unknown_group_is_refused_as_the_version_says() {
+fn the_error_for_a_generation_of_an_unknown_group_depends_on_the_version() {
     let mut lab = Lab::new();
     assert_eq!(lab.commit(&claim("x", 1)), Err(ResponseError::GroupIdNotFound));
     assert!(lab.groups.get(GROUP).is_none());
@@ -54,7 +54,7 @@ fn members_commit_in_their_generation_and_while_the_next_is_prepared_but_not_bef
 }
 
 #[test]
-fn metadata_of_4096_characters_is_kept_and_longer_is_refused() {
+fn metadata_of_4096_characters_is_accepted_and_longer_metadata_refused() {
     let mut lab = Lab::new();
     let longest = "é".repeat(4096);
     assert_eq!(lab.commit_offset(&claim("", NOBODY), 1, &longest), Ok(None));
@@ -68,7 +68,7 @@ fn metadata_of_4096_characters_is_kept_and_longer_is_refused() {
 }
 
 #[test]
-fn offsets_go_with_their_topic() {
+fn deleting_a_topic_deletes_its_committed_offsets() {
     let mut lab = Lab::new();
     assert_eq!(lab.commit(&claim("", NOBODY)), Ok(()));
     lab.groups.delete_topic("orders");

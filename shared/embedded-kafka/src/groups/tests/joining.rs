@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_new_member_is_told_its_id_and_joins_with_it() {
+fn a_new_member_gets_an_id_and_joins_with_it() {
     let mut lab = Lab::new();
     let given = lab.rejoin("").answer();
     assert_eq!(given.error, Some(ResponseError::MemberIdRequired));
@@ -18,7 +18,7 @@ fn a_new_member_is_told_its_id_and_joins_with_it() {
 }
 
 #[test]
-fn a_client_of_before_member_ids_joins_in_one_step() {
+fn an_old_client_without_member_ids_joins_in_one_step() {
     let mut lab = Lab::new();
     let abilities = JoinAbilities { joins_with_given_id: false, skips_assignment: false };
     let request = JoinRequest { abilities, ..lab.request("") };
@@ -46,14 +46,14 @@ fn session_timeouts_outside_the_brokers_limits_are_refused() {
 }
 
 #[test]
-fn a_join_is_held_back_until_every_member_has_joined() {
+fn a_join_waits_until_every_member_has_joined() {
     let mut lab = Lab::new();
     let members = lab.stable(2);
     let (_, mut newcomer) = lab.join_new();
-    newcomer.is_held();
+    newcomer.is_waiting();
     assert_eq!(lab.heartbeat(&members[0]), Err(ResponseError::RebalanceInProgress));
     let mut first = lab.rejoin(&members[0].member_id);
-    first.is_held();
+    first.is_waiting();
     let mut second = lab.rejoin(&members[1].member_id);
     let answers = [newcomer.answer(), first.answer(), second.answer()];
     let generation = members[0].generation_id + 1;
@@ -64,23 +64,23 @@ fn a_join_is_held_back_until_every_member_has_joined() {
 }
 
 #[test]
-fn a_member_id_that_was_given_out_holds_a_rebalance_up() {
+fn a_rebalance_waits_for_a_pending_member_id() {
     let mut lab = Lab::new();
     let members = lab.stable(1);
     let given = lab.rejoin("").answer();
     let mut leader = lab.rejoin(&members[0].member_id);
-    leader.is_held();
+    leader.is_waiting();
     let mut newcomer = lab.rejoin(&given.member_id);
     assert_eq!((leader.answer().members.len(), newcomer.answer().error), (2, None));
 }
 
 #[test]
-fn the_first_rebalance_does_not_wait_for_member_ids_that_were_given_out() {
+fn the_first_rebalance_does_not_wait_for_pending_member_ids() {
     let mut lab = Lab::new();
     let first = lab.rejoin("").answer().member_id;
     let second = lab.rejoin("").answer().member_id;
     assert_eq!(lab.rejoin(&first).answer().members.len(), 1);
-    lab.rejoin(&second).is_held();
+    lab.rejoin(&second).is_waiting();
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn an_unchanged_follower_that_joins_a_stable_group_gets_the_generation_again() {
 fn a_leader_that_joins_a_stable_group_begins_a_rebalance() {
     let mut lab = Lab::new();
     let members = lab.stable(2);
-    lab.rejoin(&members[0].member_id).is_held();
+    lab.rejoin(&members[0].member_id).is_waiting();
     lab.is_in(GroupState::PreparingRebalance);
 }
 
@@ -143,12 +143,12 @@ fn a_follower_with_new_metadata_begins_a_rebalance() {
         protocols: protocols(&["range", "more"]),
         ..lab.request(&members[1].member_id)
     };
-    lab.join(request).is_held();
+    lab.join(request).is_waiting();
     lab.is_in(GroupState::PreparingRebalance);
 }
 
 #[test]
-fn while_the_assignment_is_awaited_an_unchanged_member_gets_the_generation_again() {
+fn an_unchanged_member_that_awaits_its_assignment_gets_the_generation_again() {
     let mut lab = Lab::new();
     let (id, mut first) = lab.join_new();
     let first = first.answer();
@@ -165,7 +165,7 @@ fn assignments_arrive_when_the_leader_has_assigned() {
     let mut joins = [lab.rejoin(&members[0].member_id), lab.rejoin(&members[1].member_id)];
     let [leader, follower] = joins.each_mut().map(|join| claim_of(&join.answer()));
     let mut follower_sync = lab.sync(&follower, &[]);
-    follower_sync.is_held();
+    follower_sync.is_waiting();
     let mut leader_sync = lab.sync(&leader, &[(&follower.member_id, "p1"), ("gone", "p9")]);
     assert_eq!(follower_sync.answer().assignment, Bytes::from_static(b"p1"));
     let own = leader_sync.answer();
@@ -186,12 +186,12 @@ fn a_rebalance_sends_members_that_await_an_assignment_back_to_join() {
     let mut joins = [lab.rejoin(&members[0].member_id), lab.rejoin(&members[1].member_id)];
     let [_, follower] = joins.each_mut().map(|join| claim_of(&join.answer()));
     let mut held = lab.sync(&follower, &[]);
-    lab.join_new().1.is_held();
+    lab.join_new().1.is_waiting();
     assert_eq!(held.answer().error, Some(ResponseError::RebalanceInProgress));
 }
 
 #[test]
-fn sync_is_checked_against_member_generation_protocol_and_state() {
+fn sync_checks_member_generation_protocol_and_state() {
     let mut lab = Lab::new();
     assert_eq!(
         lab.sync(&claim("x", 1), &[]).answer().error,
@@ -215,13 +215,13 @@ fn sync_is_checked_against_member_generation_protocol_and_state() {
     };
     lab.groups.sync(lab.now, request, reply);
     assert_eq!(Pending(answer).answer().error, Some(ResponseError::InconsistentGroupProtocol));
-    lab.rejoin(&members[0].member_id).is_held();
+    lab.rejoin(&members[0].member_id).is_waiting();
     let error = lab.sync(member, &[]).answer().error;
     assert_eq!(error, Some(ResponseError::RebalanceInProgress));
 }
 
 #[test]
-fn heartbeats_are_checked_against_member_and_generation() {
+fn heartbeats_check_member_and_generation() {
     let mut lab = Lab::new();
     assert_eq!(lab.heartbeat(&claim("x", 1)), Err(ResponseError::UnknownMemberId), "no group");
     let members = lab.stable(1);
@@ -247,12 +247,12 @@ fn a_member_that_leaves_begins_a_rebalance_and_the_last_one_empties_the_group() 
 }
 
 #[test]
-fn a_pending_member_can_leave_and_no_longer_holds_the_rebalance_up() {
+fn a_rebalance_does_not_wait_for_a_pending_member_that_left() {
     let mut lab = Lab::new();
     let members = lab.stable(1);
     let given = lab.rejoin("").answer().member_id;
     let mut leader = lab.rejoin(&members[0].member_id);
-    leader.is_held();
+    leader.is_waiting();
     assert_eq!(lab.leave(&given, None), None);
     assert_eq!(leader.answer().members.len(), 1);
 }

@@ -7,7 +7,7 @@ fn restart(lab: Lab) -> Lab {
 }
 
 #[test]
-fn a_stable_group_goes_on_in_its_generation() {
+fn a_stable_group_continues_its_generation() {
     let mut lab = Lab::new();
     let members = lab.stable(2);
     assert_eq!(lab.commit(&members[0]), Ok(()));
@@ -26,11 +26,11 @@ fn a_stable_group_goes_on_in_its_generation() {
 }
 
 #[test]
-fn a_rebalance_that_was_going_on_is_forgotten() {
+fn an_unfinished_rebalance_is_forgotten() {
     let mut lab = Lab::new();
     let members = lab.stable(1);
     let (newcomer, mut held) = lab.join_new();
-    held.is_held();
+    held.is_waiting();
     let mut lab = restart(lab);
     held.0.try_recv().expect_err("nobody is left to answer");
     lab.is_in(GroupState::Stable);

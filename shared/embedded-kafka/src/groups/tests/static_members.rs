@@ -62,7 +62,7 @@ fn a_restarted_follower_gets_its_assignment_back_without_a_rebalance() {
 }
 
 #[test]
-fn a_restarted_leader_is_told_to_skip_the_assignment() {
+fn a_restarted_leader_skips_the_assignment() {
     let mut lab = Lab::new();
     let members = stable_static(&mut lab, &["one", "two"]);
     let instance = members[0].group_instance_id.clone().unwrap();
@@ -74,7 +74,7 @@ fn a_restarted_leader_is_told_to_skip_the_assignment() {
 }
 
 #[test]
-fn a_restarted_leader_that_cannot_skip_the_assignment_is_told_the_leader_of_before() {
+fn a_restarted_leader_that_cannot_skip_the_assignment_gets_the_old_leaders_id() {
     let mut lab = Lab::new();
     let members = stable_static(&mut lab, &["one", "two"]);
     let instance = members[0].group_instance_id.clone().unwrap();
@@ -86,7 +86,7 @@ fn a_restarted_leader_that_cannot_skip_the_assignment_is_told_the_leader_of_befo
 }
 
 #[test]
-fn whoever_held_the_place_of_a_restarted_member_is_fenced() {
+fn the_old_member_of_a_restarted_static_member_is_fenced() {
     let mut lab = Lab::new();
     let members = stable_static(&mut lab, &["one", "two"]);
     let old = &members[1];
@@ -105,17 +105,17 @@ fn whoever_held_the_place_of_a_restarted_member_is_fenced() {
 }
 
 #[test]
-fn a_held_request_of_the_fenced_member_is_answered() {
+fn a_waiting_request_of_a_fenced_member_is_answered() {
     let mut lab = Lab::new();
     let members = stable_static(&mut lab, &["one", "two"]);
     let instance = members[0].group_instance_id.clone().unwrap();
     let request = lab.static_request(&members[0].member_id, &instance);
     let mut held = lab.join(request);
-    held.is_held();
+    held.is_waiting();
     let request = lab.static_request("", &instance);
     let mut new = lab.join(request);
     assert_eq!(held.answer().error, Some(ResponseError::FencedInstanceId));
-    new.is_held();
+    new.is_waiting();
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_restart_while_the_assignment_is_awaited_begins_a_rebalance() {
     lab.is_in(GroupState::CompletingRebalance);
     let instance = members[1].group_instance_id.clone().unwrap();
     let request = lab.static_request("", &instance);
-    lab.join(request).is_held();
+    lab.join(request).is_waiting();
     lab.is_in(GroupState::PreparingRebalance);
 }
 
@@ -147,7 +147,7 @@ fn a_restart_that_changes_the_selected_protocol_begins_a_rebalance() {
 }
 
 #[test]
-fn a_static_member_keeps_its_place_through_a_rebalance_it_does_not_join() {
+fn a_static_member_survives_a_rebalance_that_it_does_not_join() {
     let mut lab = Lab::new();
     let members = stable_static(&mut lab, &["one", "two"]);
     let instance = members[0].group_instance_id.clone().unwrap();

@@ -30,14 +30,14 @@ fn commits_and_heartbeats_keep_a_session_alive() {
 }
 
 #[test]
-fn members_that_do_not_join_within_the_rebalance_timeout_are_out() {
+fn members_that_do_not_join_within_the_rebalance_timeout_are_removed() {
     let mut lab = Lab::new();
     let members = lab.stable(2);
     let mut leader = lab.rejoin(&members[0].member_id);
     for _ in 0..4 {
         lab.pass(Duration::from_secs(7));
         assert_eq!(lab.heartbeat(&members[1]), Err(ResponseError::RebalanceInProgress));
-        leader.is_held();
+        leader.is_waiting();
     }
     lab.pass(Duration::from_secs(2));
     assert_eq!(leader.answer().members.len(), 1);
@@ -57,7 +57,7 @@ fn a_leader_that_falls_silent_is_replaced() {
 }
 
 #[test]
-fn a_member_whose_join_is_held_back_needs_no_heartbeats() {
+fn a_member_whose_join_waits_needs_no_heartbeats() {
     let mut lab = Lab::new();
     let members = lab.stable(2);
     let mut held = lab.rejoin(&members[0].member_id);
@@ -65,7 +65,7 @@ fn a_member_whose_join_is_held_back_needs_no_heartbeats() {
         lab.pass(Duration::from_secs(7));
         assert_eq!(lab.heartbeat(&members[1]), Err(ResponseError::RebalanceInProgress));
     }
-    held.is_held();
+    held.is_waiting();
     drop(lab.rejoin(&members[1].member_id));
     assert_eq!(held.answer().error, None);
     // Its session begins with the answer.
@@ -92,20 +92,20 @@ fn a_member_that_never_fetches_its_assignment_is_removed() {
 }
 
 #[test]
-fn a_pending_member_id_ends_with_the_session_timeout() {
+fn a_pending_member_id_expires_after_the_session_timeout() {
     let mut lab = Lab::new();
     let members = lab.stable(1);
     let given = lab.rejoin("").answer().member_id;
     let mut leader = lab.rejoin(&members[0].member_id);
     lab.pass(ALMOST_A_SESSION);
-    leader.is_held();
+    leader.is_waiting();
     lab.pass(MOMENT);
     assert_eq!(leader.answer().members.len(), 1);
     assert_eq!(lab.rejoin(&given).answer().error, Some(ResponseError::UnknownMemberId));
 }
 
 #[test]
-fn a_new_member_whose_client_went_away_is_removed_after_five_minutes() {
+fn a_new_member_of_a_closed_connection_is_removed_after_five_minutes() {
     let mut lab = Lab::new();
     let members = lab.stable(1);
     let request = JoinRequest { rebalance_timeout: Duration::from_hours(1), ..lab.request("") };
@@ -115,7 +115,7 @@ fn a_new_member_whose_client_went_away_is_removed_after_five_minutes() {
         lab.pass(Duration::from_secs(9));
         assert_eq!(lab.heartbeat(&members[0]), Err(ResponseError::RebalanceInProgress));
     }
-    newcomer.is_held();
+    newcomer.is_waiting();
     lab.pass(Duration::from_secs(3));
     assert_eq!(newcomer.answer().error, Some(ResponseError::UnknownMemberId));
 }
