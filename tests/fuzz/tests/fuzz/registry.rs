@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use fuzz::{Outcome, Target};
 use order_avro::{ORDER_SCHEMA, SchemaId};
-use schema_registry::{Compatibility, RegistryConfig, RegistryError, SchemaRegistry};
+use schema_registry::{RegistryConfig, RegistryError, SchemaRegistry};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -73,10 +73,8 @@ fn seeds() -> Vec<Vec<u8>> {
         input(2, 0, r#"{"id":7}"#, ""),
         input(2, 2, r#"{"error_code":409,"message":"incompatible"}"#, ""),
         input(2, 3, r#"{"error_code":42201,"message":"invalid"}"#, ""),
-        input(3, 0, r#"{"is_compatible":false,"messages":["field x"]}"#, ""),
-        input(3, 0, r#"{"is_compatible":true}"#, ""),
-        input(4, 0, "[1,2]", ""),
-        input(4, 1, r#"{"error_code":40401,"message":"no subject"}"#, ""),
+        input(3, 0, "[1,2]", ""),
+        input(3, 1, r#"{"error_code":40401,"message":"no subject"}"#, ""),
     ]
 }
 
@@ -109,19 +107,13 @@ impl Bench {
         self.id += 1;
         let (client, id) = (&self.client, self.id);
         let asked = self.runtime.block_on(async {
-            match call % 5 {
+            match call % 4 {
                 0 => client.schema_by_id(id).await.map(|schema| schema.bytes().to_string()),
                 1 => {
                     let guid = SchemaId::Guid(u128::from(id).to_be_bytes());
                     client.schema_by_id(guid).await.map(|schema| schema.bytes().to_string())
                 }
                 2 => client.register(SUBJECT, ORDER_SCHEMA).await.map(|_id| "id".to_owned()),
-                3 => {
-                    client.is_compatible(SUBJECT, ORDER_SCHEMA).await.map(|verdict| match verdict {
-                        Compatibility::Compatible => "compatible".to_owned(),
-                        Compatibility::Incompatible { .. } => "incompatible".to_owned(),
-                    })
-                }
                 _ => client.probe(SUBJECT).await.map(|()| "there".to_owned()),
             }
         });
