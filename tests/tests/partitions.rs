@@ -1,4 +1,4 @@
-//! Partitions are added to the topic of orders while everything runs.
+//! New partitions of the topic of orders while all services run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -19,7 +19,7 @@ async fn added_partitions_get_their_share_and_every_order_counts_once() -> Resul
         .await?
         .with("TOPIC_PARTITIONS", &BEFORE.to_string())
         .with("METADATA_MAX_AGE_MS", "100")
-        // Far more than are needed: the generator is stopped before.
+        // More orders than the test needs: it stops the generator.
         .with("ORDER_COUNT", "60000");
     let first = scenario.processor("processor-1")?.start()?;
     first.line("partitions assigned").await?;
@@ -28,7 +28,7 @@ async fn added_partitions_get_their_share_and_every_order_counts_once() -> Resul
 
     scenario.grow_orders_topic(AFTER.get()).await?;
     generator.line("the topic has more partitions").await?;
-    // A rebalance is when the group learns of them at once.
+    // A rebalance makes the group see the partitions at once.
     let second = scenario.processor("processor-2")?.start()?;
     let is_read = |partition: &serde_json::Value| partition["orders"].as_u64() > Some(100);
     let all_are_read = "orders of every partition";
@@ -50,7 +50,7 @@ async fn added_partitions_get_their_share_and_every_order_counts_once() -> Resul
     assert_eq!((stats.orders, verdict.orders), (acknowledged, acknowledged));
     let servers = scenario.platform().bootstrap_servers();
     let records = topic::read(servers, scenario.orders_topic()).await?;
-    // What was written before lies where it lay.
+    // Earlier orders stay in their partitions.
     assert_eq!(verdict.misplaced, u64::try_from(misplaced(&records, AFTER).count())?);
     Verdict { misplaced: 0, ..verdict }.check(&stats)?;
     keys_moved_at_one_time(&records);
@@ -60,8 +60,7 @@ async fn added_partitions_get_their_share_and_every_order_counts_once() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn latest_skips_what_was_there_before_the_group_and_nothing_of_added_partitions() -> Result<()>
-{
+async fn latest_skips_only_records_from_before_the_group() -> Result<()> {
     const EACH: u64 = 100;
     let scenario = Scenario::open("growing-latest")
         .await?
@@ -71,7 +70,7 @@ async fn latest_skips_what_was_there_before_the_group_and_nothing_of_added_parti
         .with("ORDER_RATE", "0");
     scenario.generator("generator-1")?.start()?.expect_exit(0).await?;
     let first = scenario.processor("processor-1")?.start()?;
-    // Where it starts is committed at once.
+    // The processor commits its start offsets at once.
     scenario.stats_when("the start at the end", |stats| stats.lag == Some(0)).await?;
     scenario.generator("generator-2")?.env("SEED", "2").start()?.expect_exit(0).await?;
     scenario.stats_at_end(EACH).await?;
@@ -85,8 +84,7 @@ async fn latest_skips_what_was_there_before_the_group_and_nothing_of_added_parti
     second.drain().await
 }
 
-/// Checks that all records lie where their keys belong among fewer partitions, up to a time from which on they lie where
-/// their keys belong among more.
+/// Checks that each record is in the partition of its key: among the old partitions up to some time, among all later.
 fn keys_moved_at_one_time(records: &[TopicRecord]) {
     let last_before = misplaced(records, AFTER).map(|record| record.timestamp_ms).max();
     let first_after = misplaced(records, BEFORE).map(|record| record.timestamp_ms).min();
@@ -102,7 +100,7 @@ fn misplaced(
     records.iter().filter(move |record| record.key.as_ref().map(home) != Some(record.partition))
 }
 
-/// Checks that each partition has records of one producer, counted from 1, and each of another.
+/// Checks that each partition has the records of one producer, with sequences from 1, and that no two share a producer.
 fn every_partition_has_one_producer(records: &[TopicRecord]) -> Result<()> {
     let mut producers = BTreeMap::new();
     for record in records {

@@ -1,4 +1,4 @@
-//! Registries that let their users only read, proxies in front of them, and schemas that are named in other ways.
+//! Read-only registries, proxies in front of registries, schemas in headers, and schemas with references.
 
 use anyhow::Result;
 use end_to_end::verdict::Simulation;
@@ -8,7 +8,7 @@ use end_to_end::{LaggingRegistry, Scenario, topic};
 const HEADER: &str = "__value_schema_id";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_only_reads_schemas_needs_no_right_to_write_them() -> Result<()> {
+async fn a_service_that_only_reads_schemas_needs_no_right_to_write_them() -> Result<()> {
     let scenario = Scenario::open("registry-read-only").await?.with("ORDER_COUNT", "100");
     let registry = LaggingRegistry::start(scenario.platform().registry_url()).await?;
     registry.forbid_writing();
@@ -19,7 +19,7 @@ async fn who_only_reads_schemas_needs_no_right_to_write_them() -> Result<()> {
 
     let generator = |name| scenario.generator(name)?.env("ORDER_RATE", "0").start();
     let mut refused = generator("generator-1")?;
-    refused.line("does not have the orders' schema, and it cannot be registered there").await?;
+    refused.line("does not have the orders' schema, and the generator cannot register it").await?;
     refused.line("you may only read").await?;
     refused.expect_exit(1).await?;
     let writes = registry.writes();
@@ -48,7 +48,7 @@ async fn orders_that_name_no_schema_need_no_registry() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_that_a_header_names_is_looked_up_and_never_taken_for_ours() -> Result<()> {
+async fn a_schema_in_a_header_is_looked_up_and_never_replaced_by_ours() -> Result<()> {
     let scenario = Scenario::open("schema-header").await?.with("PAYLOAD_FORMAT", "bare");
     let processor = scenario.processor("processor")?.start()?;
     processor.line("partitions assigned").await?;
@@ -62,7 +62,7 @@ async fn a_schema_that_a_header_names_is_looked_up_and_never_taken_for_ours() ->
     let stats = scenario.stats_at_end(1).await?;
     assert_eq!((stats.orders, stats.sum_micros()?), (1, 42_000_000));
 
-    // Neither registry of the suites looks up GUIDs.
+    // No registry of the suites has GUIDs.
     let guid = [&[1][..], &[7; 16]].concat();
     let ours = topic::order_value(1, "1001", "Item1", 12.5)?;
     topic::write_with_header(servers, orders, &ours[5..], (HEADER, &guid)).await?;
@@ -75,10 +75,10 @@ async fn a_schema_that_a_header_names_is_looked_up_and_never_taken_for_ours() ->
     processor.drain().await
 }
 
-/// The embedded registry knows no references.
+/// Needs a real registry: the embedded one has no references.
 #[cfg(feature = "outsiders")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_that_refers_to_others_is_read_with_them() -> Result<()> {
+async fn orders_of_a_schema_with_references_are_read() -> Result<()> {
     let scenario = Scenario::open("references").await?;
     let processor = scenario.processor("processor")?.start()?;
     processor.line("partitions assigned").await?;
@@ -104,7 +104,7 @@ async fn a_schema_that_refers_to_others_is_read_with_them() -> Result<()> {
     processor.drain().await
 }
 
-/// Registers a schema that refers to others, and returns its id.
+/// Registers a schema with references, and returns its id.
 #[cfg(feature = "outsiders")]
 async fn register(
     scenario: &Scenario,
@@ -121,7 +121,7 @@ async fn register(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_of_the_environment_is_told_about_without_its_password() -> Result<()> {
+async fn a_proxy_of_the_environment_is_logged_without_its_password() -> Result<()> {
     let scenario = Scenario::open("registry-proxy").await?;
     let generator = scenario.generator("generator")?.env("NO_PROXY", "");
     let mut generator = generator.env("HTTP_PROXY", "http://kim:secret@127.0.0.1:1").start()?;

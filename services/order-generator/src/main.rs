@@ -22,9 +22,9 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum Command {
-    /// Publishes orders (the default).
+    /// Publishes orders; this is the default.
     Run,
-    /// Asks the generator that runs with the same settings whether it is ready: exit code 0 or 1.
+    /// Checks the readiness of the generator with the same settings: exit code 0 or 1.
     Healthcheck,
 }
 

@@ -1,4 +1,4 @@
-//! What `/metrics` shows of a generator beside the counts of its report.
+//! The metrics of a generator besides those of its report.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::senders::delivery::Transport;
 
-/// Adds what is known of the registry and of the settings to the metrics.
+/// Registers the metrics of the schema registry's client and of `ORDER_RATE`.
 pub(crate) fn register(metrics: &Metrics, registry: SchemaRegistry, rate_target: f64) {
     let scrape = Scrape { registry, rate_target };
     metrics.register(|metrics| metrics.register_collector(Box::new(scrape)));
@@ -42,7 +42,7 @@ impl Collector for Scrape {
     }
 }
 
-/// A transport whose requests are counted and timed.
+/// A transport with metrics and spans.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured<T> {
     inner: T,
@@ -51,13 +51,13 @@ pub(crate) struct Measured<T> {
 }
 
 impl<T> Measured<T> {
-    /// Counts the requests of `inner` among the metrics, and tells spans of the traced records that are acknowledged.
+    /// Measures the requests of `inner`, and ends the spans of acknowledged traced records.
     pub(crate) fn new(inner: T, context: &Context) -> Self {
         let spans = context.spans.clone();
         Self { inner, messaging: Messaging::new(&context.metrics), spans }
     }
 
-    /// Ends the span of every traced record; it is the one that the record names.
+    /// Ends the span of every traced record, which the record's header names.
     fn end_spans(
         &self,
         target: &TopicPartition,
@@ -91,7 +91,7 @@ impl<T> Measured<T> {
 }
 
 impl Measured<Writer> {
-    /// Forgets what is known about the cluster; see [`Writer::refresh`].
+    /// Drops the cached metadata of the cluster; see [`Writer::refresh`].
     pub(crate) fn refresh(&self) {
         self.inner.refresh();
     }
@@ -106,7 +106,7 @@ impl<T: Transport> Transport for Measured<T> {
     ) -> Result<i64, ProduceError> {
         let begun = Instant::now();
         let started = self.spans.is_on().then(SystemTime::now);
-        // A writer's future is so deep that the compiler gives up on what holds it; boxed, it is one layer.
+        // Boxed, because the compiler cannot resolve the nested types of a writer's future.
         let produced = Box::pin(self.inner.produce(target, records, deadline)).await;
         let error = produced.as_ref().err().map(ProduceError::kind);
         let labels = MessagingLabels::of("send").destination(&target.topic).error(error);

@@ -1,4 +1,4 @@
-//! Random orders, and among them what is made bad: pure, and the same for the same seed.
+//! Random orders and faulty records, which are the same for the same seed. This module has no IO.
 
 pub(crate) mod catalogue;
 pub(crate) mod faults;
@@ -13,7 +13,7 @@ use uuid::{Builder, Uuid};
 use crate::orders::catalogue::PRODUCTS;
 use crate::orders::faults::{Fault, HOT_KEY};
 
-/// The first id when orders are numbered.
+/// The first id of numbered orders.
 const FIRST_NUMBER: u64 = 1001;
 
 /// The longest id, in bytes: a UUID's.
@@ -22,7 +22,7 @@ pub(crate) const ORDER_ID_BYTES_MAX: usize = uuid::fmt::Hyphenated::LENGTH;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OrderIdFormat {
     Uuid,
-    /// Numbers that rise by one, from 1001.
+    /// Consecutive numbers from 1001.
     Sequential,
 }
 
@@ -40,21 +40,21 @@ impl Display for OrderIdFormat {
 pub(crate) struct Cents(pub(crate) u32);
 
 impl Cents {
-    /// Returns the price nearest to an amount of whole units; amounts below zero are zero.
+    /// Returns the price nearest to an amount in whole units; a negative amount becomes 0.
     #[expect(clippy::as_conversions, reason = "a float becomes an integer in no other way")]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
     pub(crate) fn nearest(amount: f64) -> Self {
         Self((amount * 100.0).round_ties_even().max(0.0) as u32)
     }
 
-    /// Returns the price in whole units, as it is written into an order.
+    /// Returns the price in whole units, for an order.
     #[expect(clippy::as_conversions, reason = "the nearest f32 to a decimal is what is meant")]
     #[expect(clippy::cast_possible_truncation, reason = "a u32 of cents is far below f32::MAX")]
     pub(crate) fn to_f32(self) -> f32 {
         self.to_f64() as f32
     }
 
-    /// Returns the price in whole units, for people.
+    /// Returns the price in whole units, for log lines.
     pub(crate) fn to_f64(self) -> f64 {
         f64::from(self.0) / 100.0
     }
@@ -74,7 +74,7 @@ impl OrderId {
             Self::Number(number) => {
                 let mut rest = buffer.as_mut_slice();
                 let room = rest.len();
-                // The longest u64 has 20 digits: it always fits.
+                // The longest u64 has 20 digits.
                 write!(rest, "{number}").unwrap_or_default();
                 let written = room - rest.len();
                 str::from_utf8(&buffer[..written]).unwrap_or_default()
@@ -89,39 +89,38 @@ impl Display for OrderId {
     }
 }
 
-/// An order before it is encoded: small, and without memory of its own.
+/// An order before its encoding. It is small and owns no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DrawnOrder {
     pub(crate) id: OrderId,
     pub(crate) product: &'static str,
     pub(crate) price: Cents,
-    /// The fault of its record.
     pub(crate) fault: Option<Fault>,
 }
 
 impl DrawnOrder {
-    /// Returns the key of its record; `id` is its own, as a text.
+    /// Returns the key of its record; `id` is the text of its own id.
     pub(crate) fn key(self, id: &str) -> &str {
         if self.fault == Some(Fault::HotKey) { HOT_KEY } else { id }
     }
 
-    /// Tells whether its record is bad: no order that anybody could process.
+    /// Returns whether no processor can process its record.
     pub(crate) fn is_bad(self) -> bool {
         self.fault.is_some_and(Fault::is_bad)
     }
 }
 
-/// Draws orders one after the other, and among them what is made bad.
+/// Draws orders and faulty records.
 #[derive(Debug)]
 pub(crate) struct Orders {
     good: Draw,
-    /// What is made bad is drawn apart, and so is the decision what is: the good orders do not depend on it.
+    /// Bad records, and the decision for them, have a random stream of their own: the good orders do not depend on them.
     bad: Draw,
     fault_rate: f64,
     fault_kinds: Vec<Fault>,
 }
 
-/// A stream of random numbers, and what it is made into.
+/// A random stream and the orders from it.
 #[derive(Debug)]
 struct Draw {
     rng: StdRng,
@@ -132,9 +131,9 @@ struct Draw {
 }
 
 impl Orders {
-    /// Returns the sequence of orders that belongs to `seed`, prices from `cheapest` to `dearest`, both included.
+    /// Returns the orders of `seed`, with prices from `cheapest` to `dearest`, both included.
     ///
-    /// `cheapest` is at most `dearest`; otherwise every price is `cheapest`.
+    /// Every price is `cheapest` if `dearest` is lower.
     pub(crate) fn new(
         seed: u64,
         id_format: OrderIdFormat,
@@ -156,14 +155,14 @@ impl Orders {
         }
     }
 
-    /// Makes `rate` of the records, from 0 to 1, have a fault of one of `kinds`, all equally often.
+    /// Gives a share of the records, `rate` from 0 to 1, faults of `kinds`, all equally often.
     pub(crate) fn with_faults(mut self, rate: f64, kinds: &[Fault]) -> Self {
         self.fault_rate = if kinds.is_empty() { 0.0 } else { rate };
         self.fault_kinds = kinds.to_vec();
         self
     }
 
-    /// Returns the next order, or what is made bad and sent before it.
+    /// Returns the next order, or a bad record before it.
     pub(crate) fn draw(&mut self) -> DrawnOrder {
         let fault = self.draw_fault();
         let is_bad = fault.is_some_and(Fault::is_bad);
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn uuids_are_distinct_random_ones_of_version_4() {
+    fn uuids_are_distinct_and_of_version_4() {
         let orders = draw(1, OrderIdFormat::Uuid, 1000);
 
         let ids: BTreeSet<_> = orders.iter().map(|order| order.id.to_string()).collect();
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn prices_fill_their_range_and_every_product_is_ordered() {
+    fn prices_cover_their_range_and_orders_every_product() {
         let mut orders = Orders::new(7, OrderIdFormat::Sequential, Cents(999), Cents(1002));
         let drawn: Vec<_> = (0..1000).map(|_| orders.draw()).collect();
 
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_add_bad_records_and_leaves_the_orders_as_they_are() {
+    fn faults_add_bad_records_and_change_no_order() {
         let orders = draw(42, OrderIdFormat::Sequential, 1000);
         for (rate, kinds) in [(0.2, &Fault::ALL[..]), (0.9, &[Fault::Tombstone, Fault::HotKey])] {
             let mut good = Vec::new();
@@ -304,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_bad_has_ids_of_its_own() {
+    fn bad_records_have_ids_of_their_own() {
         let orders: BTreeSet<_> = draw(7, OrderIdFormat::Uuid, 1000).iter().map(id).collect();
         let mut faulty = faulty(7, OrderIdFormat::Uuid, 1.0, &[Fault::Truncated]);
         let bad: BTreeSet<_> = (0..1000).map(|_| id(&faulty.draw())).collect();

@@ -1,30 +1,30 @@
-//! When the next order is due.
+//! The schedule of orders.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How far a schedule may fall behind before it starts afresh: time lost in an outage is not made up for in a burst.
+/// How far a schedule may fall behind before it starts anew: no burst of orders follows an outage.
 const BEHIND_MAX: Duration = Duration::from_secs(1);
 
 /// An even schedule at a rate.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    /// Orders per second, over 0; `None` has no schedule.
+    /// Orders per second, over 0; `None` is unlimited.
     rate: Option<f64>,
     start: Instant,
-    /// Orders that were due since `start`.
+    /// The orders scheduled since `start`.
     passed: f64,
 }
 
 impl Pace {
-    /// Returns a schedule of `rate` orders per second whose first one is due at `now`; a rate of 0 is unlimited.
+    /// Returns a schedule of `rate` orders per second from `now` on; a rate of 0 is unlimited.
     pub(crate) fn new(rate: f64, now: Instant) -> Self {
         let rate = (rate > 0.0).then_some(rate);
         Self { rate, start: now, passed: 0.0 }
     }
 
-    /// Returns when the next order is due, `None` when it is due already, and moves on to the one after it.
+    /// Returns when the next order is due, `None` if it is due already, and schedules the order after it.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Instant> {
         let rate = self.rate?;
         let due = self.start + Duration::from_secs_f64(self.passed / rate);
@@ -36,7 +36,7 @@ impl Pace {
         (due > now).then_some(due)
     }
 
-    /// Puts off all orders that are still to come.
+    /// Postpones all later orders.
     pub(crate) fn postpone(&mut self, pause: Duration) {
         self.start += pause;
     }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn orders_are_due_at_even_distances_from_the_start() {
+    async fn orders_are_due_at_even_intervals() {
         let start = Instant::now();
         let mut pace = Pace::new(4.0, start);
 
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_put_off_comes_at_the_same_distances() {
+    async fn postponed_orders_keep_their_intervals() {
         let start = Instant::now();
         let mut pace = Pace::new(10.0, start);
         pace.next(start);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_short_delay_is_made_up_for_and_an_outage_is_not() {
+    async fn the_schedule_catches_up_after_a_short_delay_but_not_after_an_outage() {
         let start = Instant::now();
         let mut pace = Pace::new(10.0, start);
         pace.next(start);

@@ -106,7 +106,7 @@ impl PauseControl {
 }
 
 async fn until_idle(report: &Report) {
-    while report.on_its_way() > 0 {
+    while report.in_flight() > 0 {
         sleep(CHECK_INTERVAL).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What became of the orders: log lines, metrics, and the final statistics.
+//! The outcomes of orders: log lines, metrics, and the final statistics.
 
 use std::time::Duration;
 
@@ -14,29 +14,29 @@ use tracing::{error, info};
 use crate::orders::DrawnOrder;
 use crate::orders::faults::Fault;
 
-/// How many deliveries, and how many failures, are logged in a second; the others are counted.
+/// The most log lines of deliveries and of failures in a second; the report counts the others.
 const LINES_PER_SECOND: usize = 10;
 
-/// Counts orders and logs what became of them.
+/// Counts and logs the outcomes of orders.
 #[derive(Debug)]
 pub(crate) struct Report {
     sent: Counter,
     acknowledged: Counter,
     acknowledged_cents: Counter,
-    /// Those of the acknowledged ones that are faulty, by kind of fault.
+    /// Acknowledged faulty orders by kind.
     faulty: Family<[(&'static str, &'static str); 1], Counter>,
     failed: Counter,
     unknown: Counter,
     resent: Counter,
-    /// Cancelled when an order has failed or its outcome is unknown: no more orders should be made.
-    halted: CancellationToken,
+    /// Cancelled when an order has failed or its outcome is unknown, so that the generator makes no more orders.
+    enough: CancellationToken,
     deliveries: LineLimit,
     failures: LineLimit,
 }
 
 impl Report {
-    /// Returns a report of nothing yet, its counters among the metrics.
-    pub(crate) fn new(metrics: &Metrics, halted: CancellationToken) -> Self {
+    /// Returns a report whose counters are registered metrics.
+    pub(crate) fn new(metrics: &Metrics, enough: CancellationToken) -> Self {
         let report = Self {
             sent: Counter::default(),
             acknowledged: Counter::default(),
@@ -45,7 +45,7 @@ impl Report {
             failed: Counter::default(),
             unknown: Counter::default(),
             resent: Counter::default(),
-            halted,
+            enough,
             deliveries: LineLimit::new("deliveries", LINES_PER_SECOND),
             failures: LineLimit::new("orders that were not acknowledged", LINES_PER_SECOND),
         };
@@ -70,17 +70,17 @@ impl Report {
         report
     }
 
-    /// Counts an order that was handed over for sending.
+    /// Counts a queued order.
     pub(crate) fn sent(&self) {
         self.sent.inc();
     }
 
-    /// Counts the attempts of a batch after the first.
+    /// Counts the retries of a batch.
     pub(crate) fn attempts(&self, orders: usize, attempts: u32) {
         self.resent.inc_by(to_u64(orders) * u64::from(attempts.saturating_sub(1)));
     }
 
-    /// Counts and logs orders that were written from `base_offset` on.
+    /// Counts and logs acknowledged orders; `base_offset` is that of the first.
     pub(crate) fn acknowledged(
         &self,
         target: &TopicPartition,
@@ -102,7 +102,7 @@ impl Report {
         }
     }
 
-    /// Counts and logs orders that were not written, and halts the making of orders.
+    /// Counts and logs failed orders, and stops the generator.
     pub(crate) fn failed(&self, orders: &[DrawnOrder], error: &ProduceError) {
         self.failed.inc_by(to_u64(orders.len()));
         for DrawnOrder { id, product, price, fault } in self.worst(orders) {
@@ -111,7 +111,7 @@ impl Report {
         }
     }
 
-    /// Counts and logs orders that may have been written or not, and halts the making of orders.
+    /// Counts and logs orders of unknown outcome, and stops the generator.
     pub(crate) fn unknown(&self, orders: &[DrawnOrder], error: &ProduceError) {
         self.unknown.inc_by(to_u64(orders.len()));
         for DrawnOrder { id, product, price, fault } in self.worst(orders) {
@@ -120,31 +120,31 @@ impl Report {
         }
     }
 
-    /// Counts orders that were given up before they were sent.
+    /// Counts orders that the sender gave up before sending.
     pub(crate) fn never_sent(&self, target: &TopicPartition, orders: usize) {
         if orders > 0 {
-            self.halted.cancel();
+            self.enough.cancel();
             self.failed.inc_by(to_u64(orders));
-            error!(%target, orders, "not sent, because earlier orders were given up");
+            error!(%target, orders, "orders not sent, because earlier orders have no acknowledgement");
         }
     }
 
-    /// Halts, and returns as many of the orders as may be logged.
+    /// Stops the generator, and returns the orders to log.
     fn worst<'a>(&self, orders: &'a [DrawnOrder]) -> impl Iterator<Item = &'a DrawnOrder> {
-        self.halted.cancel();
+        self.enough.cancel();
         orders.iter().take(self.failures.admit(orders.len()))
     }
 
-    /// Returns how many orders were handed over and have no outcome yet.
-    pub(crate) fn on_its_way(&self) -> u64 {
+    /// Returns how many queued orders have no outcome yet.
+    pub(crate) fn in_flight(&self) -> u64 {
         let concluded = self.acknowledged.get() + self.failed.get() + self.unknown.get();
         self.sent.get().saturating_sub(concluded)
     }
 
-    /// Returns how many orders were acknowledged so far, leaving out what was made bad.
+    /// Returns the number of acknowledged orders without bad records.
     pub(crate) fn acknowledged_orders(&self) -> u64 {
         let bad = Fault::ALL.into_iter().filter(|fault| fault.is_bad());
-        // The counters go on while they are read one after the other.
+        // The counters may rise between the two reads.
         self.acknowledged.get().saturating_sub(bad.map(|fault| self.faulty_orders(fault)).sum())
     }
 
@@ -152,13 +152,13 @@ impl Report {
         self.faulty.get(&label(fault)).map_or(0, |counter| counter.get())
     }
 
-    /// Logs what lines were left out of a second that is over.
+    /// Logs the number of omitted lines of the last second.
     pub(crate) fn tick(&self) {
         self.deliveries.tick();
         self.failures.tick();
     }
 
-    /// Logs the final statistics and tells how many orders failed or are unknown.
+    /// Logs the final statistics, and returns the orders that failed or have an unknown outcome.
     pub(crate) fn conclude(&self, elapsed: Duration) -> Shortfall {
         self.deliveries.flush();
         self.failures.flush();
@@ -179,7 +179,7 @@ impl Report {
         shortfall
     }
 
-    /// Logs how many acknowledged orders had each fault, if there is any.
+    /// Logs the number of acknowledged orders with each fault, if any.
     fn log_faults(&self) {
         if Fault::ALL.into_iter().all(|fault| self.faulty_orders(fault) == 0) {
             return;
@@ -202,12 +202,12 @@ impl Report {
     }
 }
 
-/// How many orders did not make it.
+/// The orders without an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shortfall {
-    /// Orders that were not written.
+    /// Orders that the broker has not written.
     pub(crate) failed: u64,
-    /// Orders that may have been written or not.
+    /// Orders that the broker may have written.
     pub(crate) unknown: u64,
 }
 
@@ -215,7 +215,7 @@ fn label(fault: Fault) -> [(&'static str, &'static str); 1] {
     [("kind", fault.as_str())]
 }
 
-/// Returns a quotient for people, 0 when there is nothing to divide by.
+/// Returns a quotient for log lines, 0 for a divisor of 0.
 fn per(amount: u64, by: f64) -> f64 {
     if by > 0.0 { to_f64(amount) / by } else { 0.0 }
 }

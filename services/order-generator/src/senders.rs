@@ -1,10 +1,9 @@
-//! The senders of all partitions: which of them an order goes to, and more of them when the topic grows.
+//! The senders of all partitions: the choice of a partition for each order, and new senders for new partitions.
 //!
-//! An order goes to the partition that Kafka's own clients choose for its key. When partitions are added, that is another
-//! one for many keys: from then on their orders are in another partition than before, and readers may take a later order
-//! of a key before an earlier one. So it is with every producer, and no pause here could help, because nobody reads one
-//! partition behind another. What stays in order is each partition: its sender goes on with its own producer id and
-//! sequence, and a partition that is new gets a new sender with a producer id of its own.
+//! An order goes to the partition that Kafka's own clients choose for its key. New partitions change that choice for many
+//! keys, and readers may then process a later order of a key before an earlier one. This is so with every producer. A pause
+//! could not help, because no reader reads one partition after another. Each partition stays ordered: its sender keeps its
+//! producer id and sequence, and a new partition gets a sender with its own producer id.
 
 pub(crate) mod batch;
 pub(crate) mod delivery;
@@ -34,25 +33,25 @@ use crate::senders::outage::Outage;
 use crate::senders::sender::Sender;
 use crate::senders::trace_sample::TraceSample;
 
-/// How many orders of a partition may wait for the batch before them; making orders waits beyond.
+/// The most queued orders of a partition; beyond that the generator makes no orders.
 const QUEUE_ORDERS_MAX: usize = 8192;
 
-/// What the senders of all partitions have in common.
+/// Shared by the senders of all partitions.
 #[derive(Debug)]
 pub(crate) struct Common<T> {
     pub(crate) transport: T,
     pub(crate) topic: Arc<str>,
     pub(crate) schema_id: u32,
-    /// The share of orders that are traced.
+    /// The share of traced orders, from 0 to 1.
     pub(crate) trace_ratio: f64,
     pub(crate) policy: DeliveryPolicy,
     pub(crate) outage: Arc<Outage>,
     pub(crate) report: Arc<Report>,
-    /// When it is cancelled, what is on its way is given up.
+    /// When cancelled, the senders give up their batches in flight.
     pub(crate) abandon: CancellationToken,
 }
 
-/// One running sender for each partition.
+/// One sender for each partition.
 #[derive(Debug)]
 pub(crate) struct Senders<T> {
     common: Common<T>,
@@ -62,11 +61,11 @@ pub(crate) struct Senders<T> {
 }
 
 impl<T: Transport> Senders<T> {
-    /// Starts the senders of a topic that has so many partitions.
+    /// Starts the senders of a topic.
     ///
     /// # Errors
     ///
-    /// When the operating system has no random number for a producer id.
+    /// When the operating system has no random numbers.
     pub(crate) fn start(common: Common<T>, partitions: NonZeroU32) -> anyhow::Result<Self> {
         let (queues, tasks) = (Vec::new(), JoinSet::new());
         let mut senders = Self { common, partitions, queues, tasks };
@@ -74,11 +73,11 @@ impl<T: Transport> Senders<T> {
         Ok(senders)
     }
 
-    /// Starts senders for partitions that are new, and has orders spread over all of them from here on.
+    /// Starts senders for new partitions. Later orders go to all partitions.
     ///
     /// # Errors
     ///
-    /// As [`Senders::start`]; orders go on to be spread as before.
+    /// As [`Senders::start`]; orders then go to the old partitions only.
     pub(crate) fn grow(&mut self, partitions: NonZeroU32) -> anyhow::Result<()> {
         let Common { transport, topic, schema_id, trace_ratio, policy, outage, report, abandon } =
             &self.common;
@@ -100,7 +99,7 @@ impl<T: Transport> Senders<T> {
         Ok(())
     }
 
-    /// Returns the queue of the partition that the order belongs to.
+    /// Returns the queue of the order's partition.
     pub(crate) fn queue_of(&self, order: &DrawnOrder) -> &mpsc::Sender<PendingOrder> {
         let mut id = [0; ORDER_ID_BYTES_MAX];
         let key = order.key(order.id.write_to(&mut id));
@@ -108,7 +107,7 @@ impl<T: Transport> Senders<T> {
         &self.queues[usize::try_from(partition).unwrap_or_default()]
     }
 
-    /// Closes the queues, and returns the tasks that end when everything queued has an outcome.
+    /// Closes the queues, and returns tasks that end once every queued order has an outcome.
     pub(crate) fn close(self) -> JoinSet<()> {
         self.tasks
     }
@@ -118,7 +117,7 @@ impl<T: Transport> Senders<T> {
     }
 }
 
-/// Returns a number from the operating system, which no `SEED` decides.
+/// Returns a random number from the operating system, independent of `SEED`.
 pub(crate) fn random_number() -> anyhow::Result<u64> {
     SysRng.try_next_u64().context("draw a random number")
 }
@@ -135,7 +134,7 @@ mod tests {
     use crate::senders::fake_broker::FakeBroker;
 
     #[tokio::test(start_paused = true)]
-    async fn orders_go_where_kafka_puts_their_keys_also_when_the_topic_has_grown() {
+    async fn orders_go_to_kafkas_partition_of_their_key_also_with_new_partitions() {
         let broker = FakeBroker::new([]);
         let mut senders = Senders::start(common(&broker), count(2)).unwrap();
 
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_partition_keeps_its_producer_and_a_new_one_gets_its_own() {
+    async fn a_partition_keeps_its_producer_id_and_a_new_partition_gets_its_own() {
         let broker = FakeBroker::new([]);
         let mut senders = Senders::start(common(&broker), count(2)).unwrap();
 
@@ -183,7 +182,7 @@ mod tests {
         assert_eq!(producers.len(), 5, "{producers:?}");
     }
 
-    /// Sends orders that say by their time how many partitions there are.
+    /// Sends orders whose timestamp is the number of partitions.
     async fn send(senders: &Senders<FakeBroker>, partitions: i64) {
         for number in 0..100 {
             let (id, price) = (OrderId::Number(number), Cents(1999));

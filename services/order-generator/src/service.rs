@@ -1,4 +1,4 @@
-//! The service around the orders: start, publish, drain, report.
+//! The service: start, publish, drain, report.
 //!
 //! ```text
 //! registry, topic ─→ make orders ─┬─ queue ─→ sender of partition 0 ─┐
@@ -6,8 +6,8 @@
 //!    pause, stop, new partitions  └─ queue ─→ sender of partition 2 ─┘
 //! ```
 //!
-//! At a signal, when `ORDER_COUNT` is reached, or when an order could not be delivered, no more orders are made; the
-//! senders deliver what is queued, and the statistics follow.
+//! The generator stops making orders at a signal, at `ORDER_COUNT`, or after a failed delivery. The senders then deliver the
+//! queued orders, and the report logs the final statistics.
 
 use std::num::NonZeroU32;
 use std::pin::pin;
@@ -42,19 +42,19 @@ use crate::senders::{Common, Senders, random_number};
 use crate::settings::GeneratorSettings;
 use crate::startup;
 
-/// How often the progress bar moves.
+/// How often the progress bar is updated.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Publishes orders until there are enough, a signal comes, or one cannot be delivered.
+/// Publishes orders until `ORDER_COUNT`, a signal, or a failed delivery.
 ///
 /// # Errors
 ///
-/// When the registry or the broker refuses what the generator needs to start, and when an order has failed or its
-/// outcome is unknown, after everything else is delivered.
+/// When the registry or the broker refuses the schema or the topic, and when an order has failed or its outcome is
+/// unknown, after the delivery of all other orders.
 ///
 /// # Cancel safety
 ///
-/// Not cancel safe: orders that are on their way would have no outcome. Cancel [`Context::stop`] to end it.
+/// Not cancel safe: orders in flight would have no outcome. Cancel [`Context::stop`] instead.
 pub async fn run(settings: GeneratorSettings, context: Context) -> anyhow::Result<()> {
     let stop = context.stop.clone();
     let Some(publisher) = stop.run_until_cancelled(Publisher::start(settings, context)).await
@@ -65,7 +65,7 @@ pub async fn run(settings: GeneratorSettings, context: Context) -> anyhow::Resul
     publisher?.publish().await
 }
 
-/// A generator that has everything it needs to publish.
+/// A generator that is ready to publish.
 struct Publisher {
     settings: GeneratorSettings,
     context: Context,
@@ -125,7 +125,7 @@ impl Publisher {
 
     async fn publish(mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
-        // A signal ends the making of orders, and so does an order that could not be delivered.
+        // Cancelled by a signal, and after a failed delivery.
         let enough = self.context.stop.child_token();
         let report = Arc::new(Report::new(&self.context.metrics, enough.clone()));
         let progress = Progress::start(self.settings.order_count, "orders", &self.context.console);
@@ -173,10 +173,10 @@ impl Publisher {
         Senders::start(common, self.partitions)
     }
 
-    /// Makes orders and queues them for their partitions, until `ORDER_COUNT` is reached or there are `enough`.
+    /// Makes orders and queues them for their partitions, until `ORDER_COUNT` or until `enough` is cancelled.
     ///
-    /// Which partition follows from the order's key as in every other client, so the orders of a seed lie on the same
-    /// partitions in every run with as many of them.
+    /// The key decides the partition, as in every other client. The orders of a seed are in the same partitions in every run
+    /// with the same number of them.
     async fn make_orders(
         &mut self,
         senders: &mut Senders<Measured<Writer>>,
@@ -217,41 +217,41 @@ impl Publisher {
             }
             report.sent();
             made += u64::from(!order.is_bad());
-            // The senders share the threads with this loop, which hardly ever has to wait.
+            // The loop rarely waits, and has to leave the threads to the senders.
             consume_budget().await;
         }
         Ok(())
     }
 
-    /// Waits for the senders, after a signal only as long as the settings say.
+    /// Waits for the senders; after a signal for at most `DRAIN_TIMEOUT_MS`.
     async fn drain(
         &self,
         mut senders: JoinSet<()>,
         abandon: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let patience = self.settings.drain_timeout;
+        let drain_timeout = self.settings.drain_timeout;
         let mut all = pin!(async {
             while let Some(joined) = senders.join_next().await {
                 joined.context("deliver orders")?;
             }
             Ok(())
         });
-        let out_of_patience = async {
+        let timed_out = async {
             self.context.stop.cancelled().await;
-            sleep(patience).await;
+            sleep(drain_timeout).await;
         };
         tokio::select! {
             biased;
             drained = &mut all => return drained,
-            () = out_of_patience => {}
+            () = timed_out => {}
         }
-        warn!(?patience, "giving up what is not acknowledged");
+        warn!(?drain_timeout, "giving up unacknowledged orders");
         abandon.cancel();
         all.await
     }
 }
 
-/// Keeps the progress bar and the log up to date.
+/// Updates the progress bar and the report's log lines.
 async fn show(progress: Progress, report: Arc<Report>) {
     let mut interval = interval(PROGRESS_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -7,40 +7,40 @@ use service_runtime::settings::{ConnectionSettings, FromSettings, Settings, Topi
 use crate::orders::faults::Fault;
 use crate::orders::{Cents, OrderIdFormat};
 
-/// The highest price that may be asked for, in whole units: cents stay exact enough in an order's f32.
+/// The highest price of the settings, in whole units: cents stay exact enough in an order's f32.
 const PRICE_CEILING: f64 = 100_000.0;
 
-/// What the generator can be told.
+/// The settings of the generator.
 #[derive(Debug, Clone)]
 pub struct GeneratorSettings {
     pub(crate) connection: ConnectionSettings,
     pub(crate) topics: TopicSettings,
-    /// Orders per second; 0 is as fast as it goes.
+    /// Records per second; 0 is unlimited.
     pub(crate) order_rate: f64,
-    /// How many orders are published, not counting what is made bad; 0 is until stopped.
+    /// The number of orders without bad records; 0 is unlimited.
     pub(crate) order_count: u64,
     pub(crate) order_id_format: OrderIdFormat,
     pub(crate) price_min: Cents,
     pub(crate) price_max: Cents,
-    /// What decides the sequence of orders; `None` draws one.
+    /// The seed of the orders; `None` draws one.
     pub(crate) seed: Option<u64>,
     pub(crate) faults: FaultSettings,
-    /// The share of orders that are made part of a trace, from 0 to 1.
+    /// The share of traced orders, from 0 to 1.
     pub(crate) trace_ratio: f64,
-    /// How often records that the broker refuses are sent again before they have failed.
+    /// The most retries of a batch that the broker refuses.
     pub(crate) retries_max: u32,
-    /// How old what is known about the topic's partitions may be.
+    /// How often to check for new partitions.
     pub(crate) metadata_age_max: Duration,
-    /// How long records are sent again before their outcome is given up as unknown.
+    /// How long to retry a batch without an acknowledgement before its outcome is unknown.
     pub(crate) delivery_timeout: Duration,
-    /// How long acknowledgements are waited for after a signal.
+    /// How long to wait for acknowledgements after a signal.
     pub(crate) drain_timeout: Duration,
 }
 
-/// Which records are made faulty.
+/// The faulty records.
 #[derive(Debug, Clone)]
 pub(crate) struct FaultSettings {
-    /// Their share of all records, from 0 to 1.
+    /// The share of all records, from 0 to 1.
     pub(crate) rate: f64,
     /// The kinds of faults; never empty.
     pub(crate) kinds: Vec<Fault>,
@@ -54,25 +54,25 @@ impl FromSettings for GeneratorSettings {
             "ORDER_RATE",
             1.0,
             0.0..=10_000_000.0,
-            "Records per second, fractions possible; 0 is as fast as it goes.",
+            "Records per second, fractions possible; 0 is unlimited.",
         );
         let order_count = settings.integer(
             "ORDER_COUNT",
             0,
             0..=u64::MAX,
-            "How many orders are published, besides what CORRUPT_RATE makes bad; 0 is until stopped.",
+            "How many orders to publish, not counting bad records of CORRUPT_RATE; 0 is unlimited.",
         );
         let order_id_format = settings.choice(
             "ORDER_ID_FORMAT",
             OrderIdFormat::Uuid,
             &[OrderIdFormat::Uuid, OrderIdFormat::Sequential],
-            "Whether orders are named by UUIDs or numbered from 1001.",
+            "The ids of orders: random UUIDs, or numbers from 1001.",
         );
         let (price_min, price_max) = read_prices(settings);
         let seed = settings.optional(
             "SEED",
             "a whole number from 0 to 18446744073709551615",
-            "The same seed gives the same orders in the same sequence; unset draws one.",
+            "The same seed makes the same orders in the same sequence; unset draws a seed.",
         );
         let faults = read_faults(settings, order_count);
         Self {
@@ -89,32 +89,32 @@ impl FromSettings for GeneratorSettings {
                 "TRACE_SAMPLE_RATIO",
                 0.01,
                 0.0..=1.0,
-                "Share of the records that begin a trace: they get a traceparent header.",
+                "The share of records that begin a trace, with a traceparent header.",
             ),
             retries_max: settings.integer(
                 "MAX_RETRIES",
                 3,
                 0..=100,
-                "How often orders are sent again that the broker refuses, before they have failed.",
+                "How often to retry orders that the broker refuses, before they have failed.",
             ),
             metadata_age_max: settings.milliseconds(
                 "METADATA_MAX_AGE_MS",
                 30_000,
                 100..=86_400_000,
-                "How often it is looked whether the topic has more partitions; orders are spread over those, too.",
+                "How often to check for new partitions; orders go to them as well.",
             ),
             delivery_timeout: settings.milliseconds(
                 "DELIVERY_TIMEOUT_MS",
                 120_000,
                 100..=86_400_000,
-                "How long orders are sent again without an acknowledgement, before the generator \
-                 ends with their outcome unknown.",
+                "How long to retry orders without an acknowledgement, before the generator ends with \
+                   their outcome unknown.",
             ),
             drain_timeout: settings.milliseconds(
                 "DRAIN_TIMEOUT_MS",
                 5000,
                 0..=3_600_000,
-                "How long acknowledgements are waited for after SIGINT or SIGTERM.",
+                "How long to wait for acknowledgements after SIGINT or SIGTERM.",
             ),
         }
     }
@@ -138,20 +138,20 @@ fn read_faults(settings: &mut Settings, order_count: u64) -> FaultSettings {
         "CORRUPT_RATE",
         0.0,
         0.0..=1.0,
-        "Share of the records that are made faulty; the same seed gives the same ones.",
+        "The share of faulty records; the same seed makes the same ones.",
     );
     let all = Fault::ALL.map(Fault::as_str).join(", ");
     let kinds = settings.optional_parsed(
         "CORRUPT_KINDS",
         &format!("some of {all}, separated by commas; unset is all of them"),
-        "The kinds of faults, all equally often.",
+        "The kinds of faults, drawn equally often.",
         |text| text.split(',').map(|word| Fault::named(word.trim())).collect(),
     );
     let kinds: Vec<Fault> = kinds.unwrap_or_else(|| Fault::ALL.to_vec());
     settings.rule(
         &["CORRUPT_RATE", "CORRUPT_KINDS", "ORDER_COUNT"],
         rate < 1.0 || order_count == 0 || kinds.contains(&Fault::HotKey),
-        "a number of orders is never reached when every record is bad",
+        "ORDER_COUNT is out of reach when every record is bad",
     );
     FaultSettings { rate, kinds }
 }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn prices_that_are_the_wrong_way_round_are_refused_with_both_names() {
+    fn a_price_range_with_exchanged_ends_is_refused_with_both_names() {
         let violations = read(&[("PRICE_MIN", "5"), ("PRICE_MAX", "4.99")]).unwrap_err();
 
         let line = "PRICE_MIN=5 PRICE_MAX=4.99: PRICE_MIN must be at most PRICE_MAX";
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_kinds_are_a_list_and_all_of_them_unless_told_otherwise() {
+    fn fault_kinds_are_a_list_and_default_to_all() {
         let kinds = |text| read(&[("CORRUPT_KINDS", text)]).map(|settings| settings.faults.kinds);
 
         assert_eq!(kinds("").unwrap(), Fault::ALL);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_orders_needs_records_that_are_not_bad() {
+    fn order_count_needs_records_that_are_not_bad() {
         let given = |count, kinds| {
             read(&[("CORRUPT_RATE", "1"), ("ORDER_COUNT", count), ("CORRUPT_KINDS", kinds)])
         };

@@ -1,6 +1,6 @@
-//! What has to be there before the first order: the schema in the registry, and the topic.
+//! The conditions of the first order: the schema in the registry, and the topic.
 //!
-//! What is only unreachable is waited for, saying so; what can never work ends the generator.
+//! The generator waits for an unreachable registry or broker. A refusal ends it.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -16,18 +16,17 @@ use service_runtime::settings::TopicSettings;
 use service_runtime::{Check, Waiting};
 use tracing::info;
 
-/// Makes sure that the orders' schema is registered for the topic's values, and returns its id.
+/// Registers the orders' schema for the topic's values unless the subject has it, and returns its id.
 ///
-/// Where it is there already, the generator need not have the right to register it. Registering is the check for
-/// compatibility, too: a schema that the level of the subject forbids is refused.
+/// The generator needs the right to write only for the registration, which also checks the subject's compatibility level.
 ///
 /// # Errors
 ///
-/// When the registry refuses the schema, in its own words: it is incompatible with earlier versions, or not allowed.
+/// When the registry refuses the schema; the error has the registry's message.
 ///
 /// # Cancel safety
 ///
-/// Cancel safe; the schema may be registered all the same.
+/// Cancel safe; a cancelled call may have registered the schema.
 pub(crate) async fn register_schema(
     registry: &SchemaRegistry,
     topic: &str,
@@ -39,7 +38,7 @@ pub(crate) async fn register_schema(
         .ensure_registered(&subject, ORDER_SCHEMA, |error| waiting.goes_on(error))
         .await
         .with_context(|| {
-            format!("the subject {subject} does not have the orders' schema, and it cannot be registered there")
+            format!("the subject {subject} does not have the orders' schema, and the generator cannot register it")
         })?;
     waiting.over();
     check.ready();
@@ -47,7 +46,7 @@ pub(crate) async fn register_schema(
     Ok(schema_id)
 }
 
-/// Makes sure that the topic exists, and returns how many partitions it has.
+/// Creates the topic unless it exists, and returns the number of its partitions.
 ///
 /// # Errors
 ///
@@ -55,7 +54,7 @@ pub(crate) async fn register_schema(
 ///
 /// # Cancel safety
 ///
-/// Cancel safe; the topic may be created all the same.
+/// Cancel safe; a cancelled call may have created the topic.
 pub(crate) async fn create_topic(
     cluster: &Cluster,
     settings: &TopicSettings,
@@ -79,6 +78,6 @@ pub(crate) async fn create_topic(
     let Some(partitions) = u32::try_from(partitions).ok().and_then(NonZeroU32::new) else {
         bail!("topic {topic} has no partitions");
     };
-    info!(topic, partitions, "the topic is there");
+    info!(topic, partitions, "the topic exists");
     Ok(partitions)
 }

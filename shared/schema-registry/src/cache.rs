@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::future::{BoxFuture, FutureExt as _, Shared, WeakShared};
 use order_avro::{SchemaId, WriterSchema};
+use pacing::Backoff;
 use tokio::time::Instant;
 
 use crate::{RegistryConfig, RegistryError, SchemaStatus};
@@ -81,7 +82,7 @@ enum Verdict {
 /// A series of denials of one id.
 struct Denial {
     since: Instant,
-    count: u32,
+    backoff: Backoff,
     /// The last denial is valid until this time.
     ask_at: Instant,
     error: RegistryError,
@@ -205,16 +206,16 @@ impl Pending {
                 self.denied.remove(&oldest);
             }
         }
-        let (since, count) =
-            before.map_or((now, 1), |before| (before.since, before.count.saturating_add(1)));
-        let ask_at = now + config.backoff(count);
+        let (since, mut backoff) =
+            before.map_or_else(|| (now, config.backoff()), |before| (before.since, before.backoff));
+        let ask_at = now + backoff.advance();
         let error = match verdict {
             Verdict::FinalIfItStays(_) if now - since < DENIAL_MIN => {
                 RegistryError::NotYetKnown { id, ask_at }
             }
             Verdict::Final(error) | Verdict::FinalIfItStays(error) => error,
         };
-        self.denied.insert(id, Denial { since, count, ask_at, error: error.clone() });
+        self.denied.insert(id, Denial { since, backoff, ask_at, error: error.clone() });
         error
     }
 }

@@ -167,7 +167,7 @@ impl SchemaRegistry {
         schema: &str,
         mut on_retry: impl FnMut(&RegistryError) + Send,
     ) -> Result<u32, RegistryError> {
-        let mut rounds = 0;
+        let mut backoff = self.inner.transport.config().backoff();
         loop {
             let outcome = match self.id_under(subject, schema).await {
                 Ok(Some(id)) => return Ok(id),
@@ -180,8 +180,7 @@ impl SchemaRegistry {
                 Err(error) if error.is_unavailable() => on_retry(&error),
                 outcome => return outcome,
             }
-            rounds += 1;
-            tokio::time::sleep(self.inner.transport.config().backoff(rounds)).await;
+            backoff.wait().await;
         }
     }
 

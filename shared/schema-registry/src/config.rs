@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pacing::Backoff;
+
 /// The registry's URLs, timeouts and retries.
 #[derive(Clone)]
 pub struct RegistryConfig {
@@ -14,13 +16,12 @@ pub struct RegistryConfig {
     pub request_timeout: Duration,
     /// How often a call tries all URLs, at least once. Default 3.
     pub attempts_max: u32,
-    /// How long a call waits before its second attempt; each further wait is twice as long. Default 100 ms.
+    /// The wait before the second attempt of a call; each further wait is twice as long. Default 100 ms.
     ///
-    /// An id that the registry does not know is asked for again after such waits, too.
+    /// Lookups of an id that the registry denies have the same waits.
     pub retry_backoff: Duration,
-    /// The longest of these waits, also between the rounds of
-    /// [`ensure_registered`](crate::SchemaRegistry::ensure_registered), and the time for which an answer that
-    /// there is no such schema holds. Default 1 s.
+    /// The longest wait, also between the rounds of
+    /// [`ensure_registered`](crate::SchemaRegistry::ensure_registered) and of a final denial. Default 1 s.
     pub retry_backoff_max: Duration,
 }
 
@@ -36,21 +37,7 @@ impl RegistryConfig {
         }
     }
 
-    /// Returns how long to wait after so many attempts in a row that found the registry unavailable.
-    pub(crate) fn backoff(&self, attempts: u32) -> Duration {
-        let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
-        self.retry_backoff.saturating_mul(doubled).min(self.retry_backoff_max)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_the_longest() {
-        let config = RegistryConfig::new("http://localhost:8081");
-        let waits = [1, 2, 3, 4, 5, u32::MAX].map(|attempts| config.backoff(attempts).as_millis());
-        assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.retry_backoff, self.retry_backoff_max)
     }
 }

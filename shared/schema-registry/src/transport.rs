@@ -117,13 +117,14 @@ impl Transport {
         &self,
         call: &Call<'_>,
     ) -> Result<Result<T, Rejection>, RegistryError> {
+        let mut backoff = self.config.backoff();
         let mut attempts = 1;
         loop {
             match self.call_each(call).await {
                 Err(_) if attempts < self.config.attempts_max => {}
                 result => return result,
             }
-            tokio::time::sleep(self.config.backoff(attempts)).await;
+            backoff.wait().await;
             attempts += 1;
         }
     }

@@ -1,6 +1,6 @@
-//! What can be ordered.
+//! The products.
 
-/// The products that orders are drawn from, all equally often.
+/// The products, all drawn equally often.
 pub(crate) const PRODUCTS: [&str; 24] = [
     "Adjustable Standing Desk",
     "Bamboo Cutting Board",

@@ -1,4 +1,4 @@
-//! Fault on purpose, so that it can be seen what becomes of it: the kinds there are, and how such records look.
+//! Faulty records, which show how readers handle them: the kinds of faults and their encodings.
 
 use std::fmt::{self, Display};
 
@@ -7,32 +7,32 @@ use order_avro::{Order, encode_confluent};
 /// The key that [`Fault::HotKey`] gives to orders.
 pub(crate) const HOT_KEY: &str = "hot-key";
 
-/// The fewest bytes that the value of [`Fault::Oversize`] has: more than a processor accepts by default.
+/// The smallest value of [`Fault::Oversize`] in bytes: more than a processor accepts by default.
 pub(crate) const OVERSIZE_VALUE_BYTES: usize = 64 * 1024;
 
-/// An id that no registry has given to a schema: they count from 1.
+/// An id that no registry has assigned: they count from 1.
 const UNKNOWN_SCHEMA_ID: u32 = i32::MAX.cast_unsigned();
 
-/// A first byte that no wire format of orders begins with.
+/// A first byte of no wire format of orders.
 const BAD_MAGIC: u8 = 0x01;
 
-/// A way in which the generator makes a record faulty.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// Its value begins as none of the wire formats.
+    /// The value begins with the bytes of no wire format.
     BadMagic,
-    /// Its value names a schema that the registry does not have.
+    /// The value names a schema that the registry does not have.
     UnknownSchema,
-    /// Its value ends before the order does.
+    /// The value ends before the order does.
     Truncated,
-    /// Its value goes on after the order.
+    /// The value has bytes after the order.
     TrailingBytes,
     Tombstone,
-    /// Its price is negative, infinite or no number.
+    /// The price is negative, infinite or not a number.
     InvalidPrice,
-    /// Its value is an order, and as long as a book.
+    /// The value is an order of more than 64 KiB.
     Oversize,
-    /// A good order under the one key that all of this kind have.
+    /// A good order under one key that all orders of this kind share.
     HotKey,
 }
 
@@ -48,7 +48,7 @@ impl Fault {
         Self::HotKey,
     ];
 
-    /// Returns the word for it in settings, log lines and metrics.
+    /// Returns the name in settings, log lines and metrics.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::BadMagic => "bad-magic",
@@ -62,17 +62,17 @@ impl Fault {
         }
     }
 
-    /// Returns the kind that a word names.
+    /// Returns the kind with this name.
     pub(crate) fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|fault| fault.as_str().eq_ignore_ascii_case(word))
     }
 
-    /// Tells whether the record is bad: no order that anybody could process.
+    /// Returns whether no processor can process the record.
     pub(crate) fn is_bad(self) -> bool {
         self != Self::HotKey
     }
 
-    /// Appends the value that its record has where `order` would be right; nothing where it has no value.
+    /// Appends the faulty value of `order`; nothing for a tombstone.
     pub(crate) fn encode(self, schema_id: u32, order: &mut Order, buffer: &mut Vec<u8>) {
         let start = buffer.len();
         match self {
@@ -92,7 +92,7 @@ impl Fault {
             Self::Tombstone => {}
             Self::InvalidPrice => {
                 let prices = [f32::NAN, f32::INFINITY, -1.0 - order.price];
-                // By the id, which is as good as random and the same for the same seed.
+                // The id is as good as random, and the same for the same seed.
                 let digits: usize = order.order_id.bytes().map(usize::from).sum();
                 order.price = prices[digits % prices.len()];
                 encode_confluent(schema_id, order, buffer);
@@ -122,7 +122,7 @@ mod tests {
     const SCHEMA_ID: u32 = 7;
 
     #[test]
-    fn a_reader_finds_wrong_what_was_made_wrong() {
+    fn a_reader_finds_each_fault() {
         for (fault, expected) in [
             (Fault::BadMagic, "unknown-format"),
             (Fault::UnknownSchema, "unknown-schema"),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tombstone_has_no_value_and_only_what_is_oversize_is_long() {
+    fn a_tombstone_has_no_value_and_only_oversize_values_are_long() {
         for fault in Fault::ALL {
             let bytes = value(fault, 1001).len();
 

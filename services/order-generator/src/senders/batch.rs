@@ -13,43 +13,40 @@ use crate::orders::faults::Fault;
 use crate::orders::{DrawnOrder, ORDER_ID_BYTES_MAX};
 use crate::senders::trace_sample::TraceSample;
 
-/// The most orders in a batch: even the longest ones, and one that fills a batch, stay below the size that a batch may
-/// have.
+/// The most orders in a batch: even the longest orders, and one oversize order, stay below the largest batch.
 pub(crate) const BATCH_ORDERS_MAX: usize = 4500;
 
-/// The most orders that surely make a request of less than 8 KiB.
+/// The most orders that fit a request of less than 8 KiB in any case.
 const SMALL_BATCH_ORDERS: usize = 39;
 
-/// The same two, where any of the orders may be traced. A batch may have 124 KiB more than it should, enough for the
-/// traces of two orders in five.
+/// The same two limits for traced orders. A batch has 124 KiB to spare, enough for the traces of two orders in five.
 const SMALL_BATCH_TRACED_ORDERS: usize = 28;
 const BATCH_TRACED_ORDERS_MAX: usize = 3200;
 const FEW_TRACED: f64 = 0.2;
 
-/// The fewest orders that surely make a request of more than 64 KiB.
+/// The fewest orders that make a request of more than 64 KiB in any case.
 const LARGE_BATCH_ORDERS: usize = 800;
 
-/// The header that names the producer: one run of one generator, on one partition.
+/// The header with the producer's id: one run of one generator, on one partition.
 const PRODUCER_ID_HEADER: &str = "producer-id";
 
-/// The header that counts a producer's records.
+/// The header with the record's sequence number, which counts a producer's records from 1.
 const SEQUENCE_HEADER: &str = "sequence";
 
-/// An order that waits to be sent.
+/// An order in the queue of its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PendingOrder {
     pub(crate) order: DrawnOrder,
-    /// When the order was made, in milliseconds since 1970.
+    /// When the generator made the order, in milliseconds since the Unix epoch.
     pub(crate) timestamp_ms: i64,
 }
 
 impl PendingOrder {
-    /// Tells whether a batch ends with its record: two of that size would be too much for one.
+    /// Returns whether its record ends a batch: two oversize records exceed the largest batch.
     pub(crate) fn fills_a_batch(&self) -> bool {
         self.order.fault == Some(Fault::Oversize)
     }
 
-    /// Returns an order that was made at `now`.
     pub(crate) fn new(order: DrawnOrder, now: SystemTime) -> Self {
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let timestamp_ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
@@ -57,7 +54,7 @@ impl PendingOrder {
     }
 }
 
-/// Orders and their records, which stay the same however often they are sent.
+/// Orders and their records, which are the same in every attempt.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Batch {
     pub(crate) orders: Vec<DrawnOrder>,
@@ -65,7 +62,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Takes off the second half, for a batch that is too large as a whole.
+    /// Splits off the second half of a batch that the broker finds too large.
     pub(crate) fn split_off_half(&mut self) -> Self {
         let half = self.orders.len().div_ceil(2);
         let orders = self.orders.split_off(half);
@@ -74,7 +71,7 @@ impl Batch {
     }
 }
 
-/// Makes batches of one producer: keys, Avro values, and the headers by which readers recognise repeats.
+/// Encodes the batches of one producer: keys, Avro values, and the headers by which readers recognise repeats.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     schema_id: u32,
@@ -85,10 +82,10 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Returns the encoder of a producer that has sent nothing yet.
+    /// Returns the encoder of a new producer.
     ///
-    /// `producer_id` must be new for every run and every partition: readers take a record whose sequence is not above
-    /// the last one of its producer for a repeat.
+    /// `producer_id` must be new for every run and every partition: to readers, a record whose sequence is not above the last
+    /// one of its producer is a repeat.
     pub(crate) fn new(schema_id: u32, producer_id: u64, traces: TraceSample) -> Self {
         Self {
             schema_id,
@@ -99,9 +96,9 @@ impl Encoder {
         }
     }
 
-    /// Returns the next batch of this producer; what it has encoded once gets no other sequence again.
+    /// Returns the next batch of this producer; each order is encoded once, with one sequence number.
     pub(crate) fn encode(&mut self, pending: &[PendingOrder]) -> Batch {
-        // All texts of the batch lie in one buffer, and the records share it.
+        // All records of the batch share one buffer.
         let mut buffer = Vec::with_capacity(pending.len() * RECORD_BYTES_EXPECTED);
         let parts: Vec<_> = pending.iter().map(|p| self.write(&p.order, &mut buffer)).collect();
         let buffer = Bytes::from(buffer);
@@ -125,7 +122,7 @@ impl Encoder {
         }
     }
 
-    /// Appends an order's key, value and sequence, and returns where they are.
+    /// Appends an order's key, value and sequence, and returns their places.
     fn write(&mut self, drawn: &DrawnOrder, buffer: &mut Vec<u8>) -> Parts {
         let mut id = [0; ORDER_ID_BYTES_MAX];
         let id = drawn.id.write_to(&mut id);
@@ -154,7 +151,7 @@ impl Encoder {
         Parts { key, value: (!value.is_empty()).then_some(value), sequence, trace }
     }
 
-    /// Returns the most orders that a batch may have, of so many that wait.
+    /// Returns the most orders of the next batch, by the number of queued orders.
     pub(crate) fn batch_orders_max(&self, waiting: usize) -> usize {
         let ratio = self.traces.ratio();
         match (waiting < LARGE_BATCH_ORDERS, ratio > 0.0, ratio > FEW_TRACED) {
@@ -166,15 +163,15 @@ impl Encoder {
     }
 }
 
-/// What an order's key, value and sequence take together, about.
+/// The approximate size of an order's key, value and sequence.
 const RECORD_BYTES_EXPECTED: usize = 128;
 
-/// Where the parts of a record are in a batch's buffer.
+/// The places of a record's parts in a batch's buffer.
 struct Parts {
     key: Range<usize>,
     value: Option<Range<usize>>,
     sequence: Range<usize>,
-    /// Absent from an order that is not traced.
+    /// Absent for an untraced order.
     trace: Option<Range<usize>>,
 }
 
@@ -190,7 +187,7 @@ mod tests {
     use crate::orders::{Cents, OrderId};
 
     #[test]
-    fn a_record_is_the_order_under_its_id_in_confluents_wire_format() {
+    fn a_record_has_the_order_in_confluents_wire_format_under_its_id() {
         let batch = encoder(7, 0xab, 0.0).encode(&[pending(1001, "Yoga Mat", 1999)]);
 
         let record = &batch.records[0];
@@ -224,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_rise_by_one_from_1_across_batches() {
+    fn sequences_count_from_1_across_batches() {
         let mut encoder = encoder(1, 0xab, 0.0);
         let orders: Vec<_> = (0..12).map(|n| pending(n, "Yoga Mat", 100)).collect();
 
@@ -275,7 +272,7 @@ mod tests {
         assert!(few <= 1024 * 1024, "{few} bytes are more than brokers take by default");
     }
 
-    /// Returns the bytes of an order's record whose producer has sent a great many.
+    /// Returns the size of a record of a producer with long sequence numbers.
     fn longest_with(order: PendingOrder, trace_ratio: f64) -> usize {
         let mut encoder = encoder(u32::MAX, u64::MAX, trace_ratio);
         encoder.next_sequence = u64::MAX - 1;
@@ -283,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn traced_orders_say_of_which_trace_they_are_and_are_otherwise_the_same() {
+    fn traced_orders_differ_only_in_their_trace_header() {
         let orders: Vec<_> = (0..100).map(|n| pending(n, "Yoga Mat", 100)).collect();
         let plain = encoder(1, 1, 0.0).encode(&orders).records;
         let mut traced = encoder(1, 1, 1.0).encode(&orders).records;
@@ -296,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_small_nor_large_batches_are_slow() {
+    fn no_batch_has_a_slow_size() {
         let shortest = PRODUCTS.iter().min_by_key(|product| product.len()).unwrap();
         let longest = PRODUCTS.iter().max_by_key(|product| product.len()).unwrap();
         let uuid = OrderId::Uuid(Uuid::from_bytes([0xff; 16]));

@@ -1,4 +1,4 @@
-//! Delivering one batch: sending the identical records until the broker has them, refuses them, or time is up.
+//! Delivery of one batch: identical records in every attempt until the broker has them, refuses them, or time is up.
 //!
 //! ```text
 //!              ┌──── not sent or unknown, time left: wait, send the identical records again ────┐
@@ -9,29 +9,28 @@
 //!              └── tries left ─┘
 //! ```
 //!
-//! Nothing newer is sent to the partition before the batch has an outcome, and after [`Outcome::Unknown`] nothing is
-//! sent to it any more. A request that reaches the broker late can therefore only repeat records that readers have
-//! seen from this producer, or be the last one.
+//! The sender sends newer records to the partition only after the batch has an outcome, and none after
+//! [`Outcome::Unknown`]. A late request therefore either repeats records that readers know, or is the last one.
 
 use std::time::Duration;
 
 use kafka_client::writer::{OutgoingRecord, ProduceError, Writer};
 use kafka_core::TopicPartition;
-use tokio::time::{Instant, sleep};
+use pacing::Backoff;
+use tokio::time::Instant;
 
 use crate::senders::outage::Outage;
 
-/// How long a broker may take to acknowledge a batch before the batch is sent again: as long as it is told in the
-/// request.
+/// How long to wait for the acknowledgement of a batch before the next attempt, which is also the request's timeout.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The pause before the second attempt; each further one is twice as long.
+/// The pause before the second attempt; each further pause is twice as long.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 
 /// The longest pause between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Sends records to a partition once; what the generator needs of [`Writer`].
+/// Sends records to a partition once.
 pub(crate) trait Transport: Clone + Send + Sync + 'static {
     /// Sends the records and returns the offset of the first; see [`Writer::produce`].
     fn produce(
@@ -53,36 +52,36 @@ impl Transport for Writer {
     }
 }
 
-/// How hard a delivery tries.
+/// The retries of a delivery.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeliveryPolicy {
-    /// How often a batch is sent again that the broker refuses.
+    /// The most retries of a batch that the broker refuses.
     pub(crate) retries_max: u32,
-    /// How long a batch is sent again without an acknowledgement.
+    /// The longest time of attempts without an acknowledgement.
     pub(crate) timeout: Duration,
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// All in-sync replicas have it, from this offset on.
+    /// All in-sync replicas have the batch.
     Acknowledged {
         /// The offset of the first record.
         base_offset: i64,
     },
-    /// It has not been written.
+    /// The broker has not written the batch.
     Failed(ProduceError),
-    /// It may have been written or not.
+    /// The broker may have written the batch.
     Unknown(ProduceError),
 }
 
-/// Delivers records to one partition and returns the outcome with the number of attempts, at least one.
+/// Delivers records to one partition, and returns the outcome and the number of attempts.
 ///
-/// Records that are too large together are not tried again together.
+/// It does not retry a batch that the broker finds too large.
 ///
 /// # Cancel safety
 ///
-/// The outcome is lost when the future is dropped; the records may be written all the same.
+/// Not cancel safe: a dropped future loses the outcome of records that the broker may write.
 pub(crate) async fn deliver<T: Transport>(
     transport: &T,
     target: &TopicPartition,
@@ -91,10 +90,10 @@ pub(crate) async fn deliver<T: Transport>(
     outage: &Outage,
 ) -> (Outcome, u32) {
     let give_up = Instant::now() + policy.timeout;
-    let mut backoff = BACKOFF_FIRST;
+    let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
     let mut attempts = 0;
     let mut refusals = 0;
-    // What happened to the last attempt that may have been written although it was not acknowledged.
+    // The error of the last attempt whose records may have been written.
     let mut in_doubt: Option<ProduceError> = None;
     loop {
         attempts += 1;
@@ -113,7 +112,7 @@ pub(crate) async fn deliver<T: Transport>(
             }
             ProduceError::NotSent { .. } | ProduceError::Unknown { .. } => {
                 outage.waiting(target, &error);
-                Instant::now() + backoff >= give_up
+                Instant::now() + backoff.peek() >= give_up
             }
         };
         if matches!(error, ProduceError::Unknown { .. }) {
@@ -123,8 +122,7 @@ pub(crate) async fn deliver<T: Transport>(
             let outcome = in_doubt.map_or(Outcome::Failed(error), Outcome::Unknown);
             return (outcome, attempts);
         }
-        sleep(backoff).await;
-        backoff = BACKOFF_MAX.min(backoff * 2);
+        backoff.wait().await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! A broker for tests: it answers as it is told and remembers what it was sent and what it wrote.
+//! A broker for tests: it answers by a script, and keeps its requests and its log.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -11,23 +11,23 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::senders::delivery::Transport;
 
-/// How long every answer takes.
+/// The latency of every response.
 pub(crate) const LATENCY: Duration = Duration::from_millis(5);
 
-/// What happens to one request.
+/// The outcome of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Written,
-    /// Refused with this error, not written.
+    /// The broker refuses the request with this error.
     Refused(ResponseError),
     NotSent,
-    /// Lost on the way there.
+    /// The request is lost.
     Lost,
-    /// Written, but the acknowledgement is lost.
+    /// The broker writes the records, but its acknowledgement is lost.
     WrittenUnheard,
-    /// No answer until the deadline; written only when the next request arrives, before or after that one.
+    /// No response before the deadline; the broker writes the records when the next request arrives, before or after that one.
     Late(Order),
-    /// No answer until the deadline, not written.
+    /// No response before the deadline; the broker does not write the records.
     Silence,
 }
 
@@ -38,7 +38,7 @@ pub(crate) enum Order {
     AfterTheNext,
 }
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) at: Instant,
@@ -47,7 +47,7 @@ pub(crate) struct Request {
     pub(crate) records: Vec<OutgoingRecord>,
 }
 
-/// The broker; clones are the same one.
+/// The broker; clones share its state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FakeBroker {
     state: Arc<Mutex<State>>,
@@ -56,9 +56,9 @@ pub(crate) struct FakeBroker {
 #[derive(Debug, Default)]
 struct State {
     script: VecDeque<Answer>,
-    /// The most records of one request; 0 is no limit.
+    /// The most records of a request; 0 is unlimited.
     records_max: usize,
-    /// Partitions that a request is in flight to.
+    /// Partitions with a request in flight.
     in_flight: BTreeSet<TopicPartition>,
     requests: Vec<Request>,
     log: Vec<OutgoingRecord>,
@@ -66,21 +66,21 @@ struct State {
 }
 
 impl FakeBroker {
-    /// Returns a broker that answers the first requests by `script`, and writes and acknowledges all others.
+    /// Returns a broker that answers the first requests by `script`, and acknowledges all others.
     pub(crate) fn new(script: impl IntoIterator<Item = Answer>) -> Self {
         let broker = Self::default();
         broker.state.lock().unwrap().script = script.into_iter().collect();
         broker
     }
 
-    /// Returns a broker that refuses requests of more records.
+    /// Returns a broker that refuses larger requests.
     pub(crate) fn with_records_max(records_max: usize) -> Self {
         let broker = Self::default();
         broker.state.lock().unwrap().records_max = records_max;
         broker
     }
 
-    /// Returns every request that arrived, in this order.
+    /// Returns all received requests.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.state.lock().unwrap().requests.clone()
     }
@@ -91,7 +91,7 @@ impl FakeBroker {
         self.requests().iter().map(sequences).collect()
     }
 
-    /// Returns the sequences of the records in the log, after everything late has arrived.
+    /// Returns the sequences of the records in the log, after all late requests.
     pub(crate) fn log_sequences(&self) -> Vec<u64> {
         let mut state = self.state.lock().unwrap();
         let late = std::mem::take(&mut state.late);

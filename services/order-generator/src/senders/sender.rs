@@ -1,7 +1,6 @@
-//! One partition's sender: takes the orders that have gathered, delivers them as a batch, and reports them.
+//! The sender of one partition: it delivers all queued orders as a batch, and reports them.
 //!
-//! A batch holds whatever has gathered while the one before was on its way: a single order when there is little to do,
-//! thousands under load.
+//! A batch has the orders that queued up during the delivery before it: a single order at a low rate, thousands under load.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -19,7 +18,7 @@ use crate::senders::batch::{BATCH_ORDERS_MAX, Batch, Encoder, PendingOrder};
 use crate::senders::delivery::{DeliveryPolicy, Outcome, Transport, deliver};
 use crate::senders::outage::Outage;
 
-/// How many batches in a row the broker may refuse before the sender gives up: it is not about single orders then.
+/// How many consecutive batches the broker may refuse before the sender gives up.
 const REFUSALS_IN_A_ROW_MAX: u32 = 10;
 
 /// Delivers the orders of one partition, one batch at a time.
@@ -31,13 +30,13 @@ pub(crate) struct Sender<T> {
     policy: DeliveryPolicy,
     outage: Arc<Outage>,
     report: Arc<Report>,
-    /// The most orders that the broker accepts together, as far as it is known.
+    /// The most orders in a batch, lowered after the broker found one too large.
     batch_orders_max: usize,
     refusals_in_a_row: u32,
 }
 
 impl<T: Transport> Sender<T> {
-    /// Returns a sender to one partition that has not sent anything.
+    /// Returns a new sender of one partition.
     pub(crate) fn new(
         transport: T,
         target: TopicPartition,
@@ -58,10 +57,10 @@ impl<T: Transport> Sender<T> {
         }
     }
 
-    /// Delivers what comes through `queue` until it is closed and empty, or until the sender has given up: then
-    /// nothing newer may be sent, and what is left has failed.
+    /// Delivers the orders of `queue` until it is closed and empty, or until the sender gives up. Then all remaining orders
+    /// have failed, because the sender must not send newer ones.
     ///
-    /// When `abandon` is cancelled, the batch on its way is given up at once.
+    /// When `abandon` is cancelled, the sender gives up the batch in flight at once.
     pub(crate) async fn run(
         mut self,
         mut queue: Receiver<PendingOrder>,
@@ -82,16 +81,16 @@ impl<T: Transport> Sender<T> {
         }
     }
 
-    /// Returns the most orders that go into the next batch, of those that wait.
+    /// Returns the most orders of the next batch.
     ///
     /// Several small batches are faster than one of [`SLOW_BATCH_BYTES`](kafka_client::writer::SLOW_BATCH_BYTES).
     fn batch_size(&self, waiting: usize) -> usize {
         self.encoder.batch_orders_max(waiting).min(self.batch_orders_max)
     }
 
-    /// Delivers batches, in ever smaller parts while the broker finds one too large; later ones are as small.
+    /// Delivers a batch, in smaller and smaller parts while the broker finds it too large. Later batches stay as small.
     ///
-    /// Breaks when nothing may be sent any more, with the number of their orders that were not sent.
+    /// Breaks when the sender has to give up, with the number of unsent orders.
     async fn deliver_in_turn(
         &mut self,
         mut batches: VecDeque<Batch>,
@@ -131,7 +130,7 @@ impl<T: Transport> Sender<T> {
         outcome
     }
 
-    /// Reports a batch, and tells whether anything may be sent after it.
+    /// Reports a batch, and returns whether the sender may continue.
     fn conclude(&mut self, batch: &Batch, outcome: Outcome) -> ControlFlow<()> {
         match outcome {
             Outcome::Acknowledged { base_offset } => {

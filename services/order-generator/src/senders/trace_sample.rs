@@ -1,12 +1,12 @@
-//! Which orders are made part of a trace, and of which.
+//! The sample of traced orders.
 //!
-//! Each of them begins a trace of its own, with ids from the operating system's randomness, so that no `SEED` repeats them.
+//! Each of them begins a trace, with ids from the operating system's random numbers, so that no `SEED` repeats them.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use service_runtime::trace_context::TraceContext;
 
-/// Draws for each order whether it is traced.
+/// Draws the traced orders.
 #[derive(Debug)]
 pub(crate) struct TraceSample {
     rng: StdRng,
@@ -14,7 +14,7 @@ pub(crate) struct TraceSample {
 }
 
 impl TraceSample {
-    /// Samples this share of all orders, from 0 to 1.
+    /// Samples a share of all orders, from 0 to 1.
     pub(crate) fn new(ratio: f64, seed: u64) -> Self {
         Self { rng: StdRng::seed_from_u64(seed), ratio }
     }
@@ -23,7 +23,7 @@ impl TraceSample {
         self.ratio
     }
 
-    /// Returns the span of the next order, if it is traced.
+    /// Returns the span of the next order, if traced.
     pub(crate) fn draw(&mut self) -> Option<TraceContext> {
         let is_traced = (self.ratio > 0.0) && (self.rng.random::<f64>() < self.ratio);
         is_traced.then(|| TraceContext::sampled(self.rng.random(), self.rng.random())).flatten()
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_share_of_traced_orders_is_the_ratio_and_every_trace_is_another_one() {
+    fn the_share_of_traced_orders_is_the_ratio_and_every_trace_is_unique() {
         for (ratio, expected) in [(0.0, 0..=0), (0.1, 800..=1200), (1.0, 10_000..=10_000)] {
             let mut sample = TraceSample::new(ratio, 7);
             let traces: Vec<_> = (0..10_000).filter_map(|_| sample.draw()).collect();

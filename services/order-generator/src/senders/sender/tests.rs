@@ -60,11 +60,11 @@ async fn after_an_unknown_outcome_nothing_is_sent_any_more() {
     running.queue(2).await;
     sleep(LATENCY / 2).await;
     running.queue(5).await;
-    let Ended { broker, acknowledged, shortfall, halted } = running.close().await;
+    let Ended { broker, acknowledged, shortfall, is_stopped } = running.close().await;
 
     assert!(broker.request_sequences().iter().all(|sequences| sequences == &[1, 2]));
     assert_eq!((acknowledged, shortfall), (0, Shortfall { failed: 5, unknown: 2 }));
-    assert!(halted);
+    assert!(is_stopped);
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,11 +75,11 @@ async fn refused_orders_have_failed_and_the_queued_ones_are_still_delivered() {
     running.queue(2).await;
     sleep(LATENCY / 2).await;
     running.queue(5).await;
-    let Ended { broker, acknowledged, shortfall, halted } = running.close().await;
+    let Ended { broker, acknowledged, shortfall, is_stopped } = running.close().await;
 
     assert_eq!(broker.log_sequences(), [3, 4, 5, 6, 7]);
     assert_eq!((acknowledged, shortfall), (5, Shortfall { failed: 2, unknown: 0 }));
-    assert!(halted);
+    assert!(is_stopped);
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,7 +173,7 @@ struct Running {
     into_queue: mpsc::Sender<PendingOrder>,
     broker: FakeBroker,
     report: Arc<Report>,
-    halted: CancellationToken,
+    is_stopped: CancellationToken,
     abandon: CancellationToken,
     task: JoinSet<()>,
 }
@@ -183,14 +183,14 @@ struct Ended {
     broker: FakeBroker,
     acknowledged: u64,
     shortfall: Shortfall,
-    halted: bool,
+    is_stopped: bool,
 }
 
 impl Running {
     fn start(broker: &FakeBroker) -> Self {
-        let halted = CancellationToken::new();
+        let is_stopped = CancellationToken::new();
         let abandon = CancellationToken::new();
-        let report = Arc::new(Report::new(&Metrics::default(), halted.clone()));
+        let report = Arc::new(Report::new(&Metrics::default(), is_stopped.clone()));
         let (into_queue, queue) = mpsc::channel(8192);
         let sender = Sender::new(
             broker.clone(),
@@ -203,7 +203,7 @@ impl Running {
         let mut task = JoinSet::new();
         task.spawn(sender.run(queue, abandon.clone()));
         let broker = broker.clone();
-        Self { into_queue, broker, report, halted, abandon, task }
+        Self { into_queue, broker, report, is_stopped, abandon, task }
     }
 
     async fn queue(&self, count: u64) {
@@ -227,7 +227,7 @@ impl Running {
             broker: self.broker,
             acknowledged: self.report.acknowledged_orders(),
             shortfall: self.report.conclude(Duration::from_secs(1)),
-            halted: self.halted.is_cancelled(),
+            is_stopped: self.is_stopped.is_cancelled(),
         }
     }
 }
