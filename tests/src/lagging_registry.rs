@@ -1,4 +1,4 @@
-//! A registry's replica that has not heard of some schemas yet, or lets nobody write, in front of one that has and does.
+//! A replica of a registry that lacks some schemas or forbids writes, in front of the registry itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,14 +21,14 @@ struct Shared {
     upstream: String,
     client: reqwest::Client,
     denied: Mutex<BTreeSet<u32>>,
-    /// How often each id was denied.
+    /// The denials of each id.
     denials: watch::Sender<BTreeMap<u32, usize>>,
     is_read_only: AtomicBool,
-    /// How often somebody tried to write.
+    /// The attempts to write.
     writes: AtomicUsize,
 }
 
-/// A replica that denies the schema ids that a test names, or all writing, and passes on everything else.
+/// A replica that denies some schema ids or all writes, and forwards all other requests.
 pub struct LaggingRegistry {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -59,7 +59,7 @@ impl LaggingRegistry {
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let mut server = JoinSet::new();
-        // It serves until it is dropped.
+        // The server runs until the set is dropped.
         server.spawn(async move { axum::serve(listener, router).await.unwrap_or_default() });
         Ok(Self { address, shared, _server: server })
     }
@@ -69,34 +69,34 @@ impl LaggingRegistry {
         format!("http://{}", self.address)
     }
 
-    /// Lets its users only read from here on.
+    /// Forbids writes.
     pub fn forbid_writing(&self) {
         self.shared.is_read_only.store(true, Ordering::Relaxed);
     }
 
-    /// Returns how often somebody tried to write.
+    /// Returns the number of attempts to write.
     pub fn writes(&self) -> usize {
         self.shared.writes.load(Ordering::Relaxed)
     }
 
-    /// Has no schema with this id from here on.
+    /// Denies the schema with this id.
     pub fn deny(&self, id: u32) {
         self.shared.denied.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
     }
 
-    /// Has the schema with this id from here on.
+    /// Serves the schema with this id again.
     pub fn admit(&self, id: u32) {
         self.shared.denied.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
-    /// Waits until an id was denied so often.
+    /// Waits for a number of denials of an id.
     ///
     /// # Cancel safety
     /// Cancel safe.
     pub async fn denied(&self, id: u32, times: usize) {
         let mut denials = self.shared.denials.subscribe();
         let is_reached = |denials: &BTreeMap<_, _>| denials.get(&id).is_some_and(|n| *n >= times);
-        // The sender lives as long as this borrow of it, so the wait cannot fail.
+        // The sender outlives this borrow, so the wait cannot fail.
         drop(denials.wait_for(is_reached).await);
     }
 }
@@ -116,7 +116,7 @@ async fn answer(
         let words = format!(r#"{{"error_code": 40403, "message": "Schema {id} not found"}}"#);
         return (StatusCode::NOT_FOUND, words).into_response();
     }
-    // A lookup is posted too, to the subject itself.
+    // A lookup is also a `POST`, to the subject itself.
     if method != Method::GET && (method != Method::POST || uri.path().ends_with("/versions")) {
         shared.writes.fetch_add(1, Ordering::Relaxed);
         if shared.is_read_only.load(Ordering::Relaxed) {

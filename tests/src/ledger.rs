@@ -1,4 +1,4 @@
-//! Orders in batches that a test knows by heart: what of them is counted when some batches are lost is plain arithmetic.
+//! Batches of known orders, whose statistics follow from the number of lost batches.
 
 use std::collections::BTreeSet;
 
@@ -8,20 +8,20 @@ use crate::scenario::Scenario;
 use crate::stats::Stats;
 use crate::topic;
 
-/// Orders in each batch.
+/// The orders of each batch.
 pub const ORDERS_PER_BATCH: i64 = 10;
 
-/// The batches of one partition, the only one of its topic.
+/// The batches of the only partition of a topic.
 #[derive(Clone, Copy, Debug)]
 pub struct Ledger {
     batches: i64,
 }
 
 impl Ledger {
-    /// Writes batches of orders to the scenario's topic, which has to be there and empty.
+    /// Writes batches of orders to the scenario's empty topic.
     ///
     /// # Errors
-    /// When the broker or the registry does not take them.
+    /// When the broker or the registry refuses them, or the topic is not empty.
     pub async fn write(scenario: &Scenario, batches: i64) -> Result<Self> {
         let schema_id = scenario.register_order_schema().await?;
         let order = |offset: i64| {
@@ -43,19 +43,19 @@ impl Ledger {
         batch * ORDERS_PER_BATCH..(batch + 1) * ORDERS_PER_BATCH
     }
 
-    /// Returns how many records the group has to account for when `lost` batches are one dead letter each.
+    /// Returns the records of the statistics when each of `lost` batches is one dead letter.
     ///
     /// # Errors
-    /// When more are lost than there are.
+    /// When `lost` exceeds the batches.
     pub fn records(&self, lost: &BTreeSet<i64>) -> Result<u64> {
         let lost = i64::try_from(lost.len())?;
         Ok(u64::try_from((self.batches - lost) * ORDERS_PER_BATCH + lost)?)
     }
 
-    /// Checks that everything but the orders of `lost` batches was counted, and each of those as one dead letter.
+    /// Checks that the statistics have all orders except those of `lost` batches, and one dead letter for each of these.
     ///
     /// # Errors
-    /// When the numbers say anything else.
+    /// When the statistics differ.
     pub fn check(&self, stats: &Stats, lost: &BTreeSet<i64>) -> Result<()> {
         let kept = (0..self.batches).filter(|batch| !lost.contains(batch));
         let kept: Vec<i64> = kept.flat_map(Self::offsets).collect();
@@ -69,7 +69,7 @@ impl Ledger {
     }
 }
 
-/// Returns the price of the order at an offset: all of them different, and exact in 32 bits.
+/// Returns the price of the order at an offset; all prices are different, and exact in 32 bits.
 fn price(offset: i64) -> f32 {
     let quarters = u16::try_from(offset).map_or(f32::MAX, f32::from);
     1.0 + quarters / 4.0

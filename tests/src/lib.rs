@@ -1,13 +1,11 @@
-//! What the end-to-end suites stand on: a place to run in, the services as processes, and judges from outside.
+//! The harness of the end-to-end suites: platforms, the services as processes, and independent judges.
 //!
-//! A test opens a [`Scenario`]: topics and a consumer group that nobody else uses, on the platform that the environment
-//! variable `TEST_PLATFORM` names. It starts the services' binaries as processes ([`Service`]), does to them what it is
-//! about, and compares what they tell ([`Stats`]) with what the topics hold ([`Verdict`]). The suites themselves are in
-//! the `tests` folder beside this crate's sources.
+//! A test opens a [`Scenario`] with topics and a consumer group of its own, on the platform that the environment variable
+//! `TEST_PLATFORM` names. It starts the services' binaries as processes ([`Service`]), causes failures, and compares the
+//! group's statistics ([`Stats`]) with the contents of the topics ([`Verdict`]). The suites are in the folder `tests`.
 //!
-//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`metrics`], [`verdict`], [`topic`], [`ledger`], [`proxy`], [`webhook`],
-//! [`lagging_registry`], [`terminal`],
-//! [`outsiders`].
+//! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`metrics`], [`verdict`], [`topic`], [`ledger`],
+//! [`proxy`], [`webhook`], [`lagging_registry`], [`terminal`], [`outsiders`].
 
 pub mod lagging_registry;
 pub mod ledger;

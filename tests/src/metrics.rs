@@ -1,4 +1,4 @@
-//! What a service serves by HTTP: its metrics, its health.
+//! The metrics and the health of a service, over HTTP.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,39 +12,39 @@ use crate::service::{PATIENCE, Service};
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// One sample.
+/// A sample of a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// Its name, with `_total` and the like.
+    /// The name with its suffix, such as `_total`.
     pub name: String,
-    /// Its labels.
+    /// The labels by name.
     pub labels: BTreeMap<String, String>,
-    /// Its value.
+    /// The value of the sample.
     pub value: f64,
 }
 
-/// What one service's `/metrics` says.
+/// The metrics of one service.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    /// All samples in their order.
+    /// All samples, in sequence.
     pub samples: Vec<Sample>,
 }
 
 impl Metrics {
-    /// Asks a service.
+    /// Gets the metrics of a service.
     ///
     /// # Errors
-    /// When it does not answer, or with something else.
+    /// When the service does not answer with metrics.
     pub async fn of(service: &Service) -> Result<Self> {
         let (status, body) = get(service, "/metrics").await?;
         ensure!(status == 200, "HTTP {status}: {body}");
         Self::parse(&body)
     }
 
-    /// Asks a service until `is_reached` is true of what it says; `what` says what is waited for.
+    /// Gets the metrics of a service until `is_reached` accepts them; `what` names the condition in the error.
     ///
     /// # Errors
-    /// When that is not so within [`PATIENCE`].
+    /// When the condition does not hold within [`PATIENCE`].
     pub async fn when(
         service: &Service,
         what: &str,
@@ -66,7 +66,7 @@ impl Metrics {
     /// Reads `OpenMetrics` text.
     ///
     /// # Errors
-    /// When a line is no sample.
+    /// When a line is not a sample.
     pub fn parse(text: &str) -> Result<Self> {
         ensure!(text.ends_with("# EOF\n"), "the text does not end as it should: {text}");
         let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -74,7 +74,7 @@ impl Metrics {
         Ok(Self { samples: lines.map(sample).collect::<Result<_>>()? })
     }
 
-    /// Returns the samples of this name whose labels include these.
+    /// Returns the samples with this name and these labels.
     pub fn matching(&self, name: &str, labels: &[(&str, &str)]) -> Vec<&Sample> {
         let has = |sample: &Sample, (label, value): &(&str, &str)| {
             sample.labels.get(*label).is_some_and(|found| found == value)
@@ -83,7 +83,7 @@ impl Metrics {
         of_name.filter(|sample| labels.iter().all(|label| has(sample, label))).collect()
     }
 
-    /// Returns the sum of those samples; that of none is 0.
+    /// Returns the sum of the samples with this name and these labels, 0 without samples.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.matching(name, labels).iter().map(|sample| sample.value).sum()
     }
@@ -95,7 +95,7 @@ fn sample(line: &str) -> Option<Sample> {
         Some((name, labels)) => (name, labels.strip_suffix('}')?),
         None => (series, ""),
     };
-    // No label of these tests has a comma or a quotation mark in it.
+    // No label of these tests has a comma or a quotation mark.
     let label = |text: &str| {
         let (name, value) = text.split_once('=')?;
         Some((name.to_owned(), value.strip_prefix('"')?.strip_suffix('"')?.to_owned()))
@@ -108,10 +108,10 @@ fn sample(line: &str) -> Option<Sample> {
     })
 }
 
-/// Asks a service by HTTP, and returns the status and the body.
+/// Sends a `GET` request to a service, and returns the status and the body.
 ///
 /// # Errors
-/// When it does not answer.
+/// When the service does not answer.
 pub async fn get(service: &Service, path: &str) -> Result<(u16, String)> {
     let address = service.http_address().await?;
     let asked = async {

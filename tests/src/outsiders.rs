@@ -1,4 +1,4 @@
-//! Programs that are no part of the product: Kafka's own tools, and clients on librdkafka.
+//! Programs outside the product: Kafka's own tools, and clients on librdkafka.
 
 use anyhow::{Context, Result};
 
@@ -19,7 +19,7 @@ pub const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 /// Returns the command of one of the Python programs in `tests/outsiders`.
 ///
 /// # Errors
-/// When `TEST_PYTHON` does not name a Python that has their libraries.
+/// When `TEST_PYTHON` does not name a Python with their libraries.
 pub fn python(scenario: &Scenario, program: &str) -> Result<ServiceCommand> {
     let python = variable("TEST_PYTHON");
     let python = python
@@ -28,22 +28,22 @@ pub fn python(scenario: &Scenario, program: &str) -> Result<ServiceCommand> {
     Ok(scenario.outsider(&python, program).args([script.to_string_lossy()]))
 }
 
-/// Returns the command of one of Kafka's own tools, told where the broker is.
+/// Returns the command of one of Kafka's own tools, with the broker's address.
 pub fn kafka_tool(scenario: &Scenario, main_class: &str) -> ServiceCommand {
     let servers = scenario.platform().bootstrap_servers();
     control(scenario).args(["tool", main_class, "--bootstrap-server", servers])
 }
 
-/// Returns the command that controls the broker and runs Kafka's tools.
+/// Returns the command of `tests/kafka/kafka.py`, which controls the broker and runs Kafka's tools.
 pub fn control(scenario: &Scenario) -> ServiceCommand {
     let script = repository().join("tests/kafka/kafka.py");
     scenario.outsider(&script.to_string_lossy(), "kafka.py")
 }
 
-/// Lets `oracle.py` work out what the scenario's group must have counted.
+/// Runs `oracle.py` to compute the group's expected statistics.
 ///
 /// # Errors
-/// When it cannot be run or fails.
+/// When `oracle.py` fails.
 pub async fn verdict(scenario: &Scenario, simulation: Simulation) -> Result<Verdict> {
     let rate = simulation.rate.to_string();
     let retries_max = simulation.retries_max.to_string();

@@ -1,8 +1,8 @@
-//! Where a suite runs: on a broker and a registry inside the test, or on a real Kafka with a real registry.
+//! The platform of a suite: a broker and a registry inside the test, or a real Kafka and a real registry.
 //!
 //! `TEST_PLATFORM=embedded` (the default) needs nothing. `TEST_PLATFORM=kafka` needs `BOOTSTRAP_SERVERS` and
-//! `SCHEMA_REGISTRY_URL`; without them a test fails. `KAFKA_INSTANCE` names the instance of `tests/kafka/kafka.py` that
-//! they belong to, where there is one: only then can a test stop the broker itself.
+//! `SCHEMA_REGISTRY_URL`; without them a test fails. `KAFKA_INSTANCE` names their instance of `tests/kafka/kafka.py`, if
+//! any: only then can a test stop the broker itself.
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
@@ -18,16 +18,16 @@ use embedded_kafka::{BrokerOptions, EmbeddedKafka, StartError};
 /// A broker and a schema registry.
 #[derive(Debug)]
 pub enum Platform {
-    /// Both inside this process.
+    /// A broker and a registry inside this process.
     Embedded(Box<Embedded>),
-    /// Apache Kafka and a registry elsewhere.
+    /// Apache Kafka and a registry outside this process.
     Kafka(Kafka),
 }
 
-/// A broker and a registry of this process's own.
+/// A broker and a registry inside this process.
 #[derive(Debug)]
 pub struct Embedded {
-    /// Absent only while it is being restarted.
+    /// Absent only during a restart.
     broker: Option<EmbeddedKafka>,
     _registry: EmbeddedRegistry,
     bootstrap_servers: String,
@@ -47,18 +47,18 @@ impl Embedded {
         })
     }
 
-    /// Returns the broker.
+    /// Returns the embedded broker.
     ///
     /// # Errors
-    /// When it did not come back from a restart.
+    /// When its last restart failed.
     pub fn broker(&self) -> Result<&EmbeddedKafka> {
         self.broker.as_ref().context("the embedded broker is gone")
     }
 
-    /// Stops the broker, cutting all connections, and starts it again with what it held.
+    /// Stops the broker, which cuts all connections, and starts it again with its state.
     ///
     /// # Errors
-    /// When it does not come back.
+    /// When the broker does not start again.
     pub async fn restart_broker(&mut self) -> Result<()> {
         let stopped = self.broker.take().context("the embedded broker is gone")?.stop().await;
         self.broker = Some(stopped.start().await.context("start the embedded broker again")?);
@@ -66,7 +66,7 @@ impl Embedded {
     }
 }
 
-/// Starts a broker at a port that the system gives to no outgoing connection: a broker that restarts needs it again.
+/// Starts a broker at a port outside the range of outgoing connections: a restart needs the same port again.
 async fn start_broker() -> Result<EmbeddedKafka> {
     const PORTS: Range<u16> = 20_000..32_000;
     static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -94,7 +94,7 @@ pub struct Kafka {
 }
 
 impl Kafka {
-    /// Returns the name of the instance of `tests/kafka/kafka.py` that this is, where it is one.
+    /// Returns the name of the instance of `tests/kafka/kafka.py`, if it is one.
     pub fn instance(&self) -> Option<&str> {
         self.instance.as_deref()
     }
@@ -104,7 +104,7 @@ impl Platform {
     /// Starts a broker and a registry inside this process, whatever `TEST_PLATFORM` names.
     ///
     /// # Errors
-    /// When one of them does not start.
+    /// When the broker or the registry does not start.
     pub async fn embedded() -> Result<Self> {
         Ok(Self::Embedded(Box::new(Embedded::start().await?)))
     }
@@ -112,7 +112,7 @@ impl Platform {
     /// Starts or finds the platform that `TEST_PLATFORM` names.
     ///
     /// # Errors
-    /// When there is no such platform, or its addresses are not given.
+    /// When `TEST_PLATFORM` names no platform, or the addresses are missing.
     pub async fn start() -> Result<Self> {
         match variable("TEST_PLATFORM").as_deref() {
             None | Some("embedded") => Self::embedded().await,
@@ -130,12 +130,12 @@ impl Platform {
         }
     }
 
-    /// Names a real Kafka and a real registry that a test has started itself.
+    /// Returns the platform of a real Kafka and a real registry that a test has started itself.
     pub fn at(bootstrap_servers: String, registry_url: String) -> Self {
         Self::Kafka(Kafka { bootstrap_servers, registry_url, instance: None })
     }
 
-    /// Returns the broker's address, as `BOOTSTRAP_SERVERS` takes it.
+    /// Returns the value for `BOOTSTRAP_SERVERS`.
     pub fn bootstrap_servers(&self) -> &str {
         match self {
             Self::Embedded(embedded) => &embedded.bootstrap_servers,
@@ -143,7 +143,7 @@ impl Platform {
         }
     }
 
-    /// Returns the registry's address, as `SCHEMA_REGISTRY_URL` takes it.
+    /// Returns the value for `SCHEMA_REGISTRY_URL`.
     pub fn registry_url(&self) -> &str {
         match self {
             Self::Embedded(embedded) => &embedded.registry_url,
@@ -157,7 +157,7 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Returns an environment variable; an empty one counts as unset.
+/// Returns an environment variable; an empty value counts as unset.
 #[expect(
     clippy::disallowed_methods,
     reason = "the make targets choose the platform by environment variables"

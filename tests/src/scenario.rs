@@ -1,4 +1,4 @@
-//! One test's own corner of a platform: topics and a consumer group that nobody else uses.
+//! The topics and the consumer group of one test on a platform.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ use crate::stats::Stats;
 use crate::topic::{self, TopicRecord};
 use crate::verdict::{ORDER_SCHEMA, Simulation, Verdict};
 
-/// How long a test waits between two looks at the group's statistics.
+/// How often a test reads the group's statistics.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How many refused connections make an outage.
+/// The refused connections after which clients have noticed an outage.
 const REFUSALS_OF_AN_OUTAGE: u32 = 10;
 
-/// A test's topics, group, services and judges.
+/// The topics, the group, the services and the judges of a test.
 #[derive(Debug)]
 pub struct Scenario {
     platform: Platform,
@@ -41,15 +41,15 @@ impl Scenario {
     /// Opens a scenario whose names begin with `name`.
     ///
     /// # Errors
-    /// When the platform is not there, or the folder for the logs cannot be made.
+    /// When the platform is unavailable, or the folder for the logs cannot be created.
     pub async fn open(name: &str) -> Result<Self> {
         Self::open_on(Platform::start().await?, name)
     }
 
-    /// Opens a scenario on a platform that may only come up later.
+    /// Opens a scenario on a platform that may start later.
     ///
     /// # Errors
-    /// When the folder for the logs cannot be made.
+    /// When the folder for the logs cannot be created.
     pub fn open_on(platform: Platform, name: &str) -> Result<Self> {
         let id = format!("{name}-{}", Uuid::new_v4().simple());
         let log_folder = target_folder()?.join("end-to-end-logs").join(&id);
@@ -97,7 +97,7 @@ impl Scenario {
     pub async fn open_restartable(name: &str) -> Result<Self> {
         let scenario = Self::open(name).await?;
         match &scenario.platform {
-            // A broker that is not this project's to kill is made unreachable instead.
+            // A test must not kill a broker of another owner, and makes it unreachable.
             Platform::Kafka(kafka) if kafka.instance().is_none() => {
                 Self::open_behind_proxy(name).await
             }
@@ -105,10 +105,10 @@ impl Scenario {
         }
     }
 
-    /// Kills the broker and starts it again; one that cannot be killed is unreachable until its clients have noticed.
+    /// Kills the broker and starts it again. A broker of another owner becomes unreachable until its clients have noticed.
     ///
     /// # Errors
-    /// When it does not come back.
+    /// When the broker does not start again.
     pub async fn restart_broker(&mut self) -> Result<()> {
         if let Some(proxy) = &self.proxy {
             proxy.close();
@@ -126,10 +126,10 @@ impl Scenario {
         }
     }
 
-    /// Gives the topic of orders more partitions, `count` in all: on a real Kafka by its own tool.
+    /// Adds partitions to the topic of orders, up to `count`; on a real Kafka with Kafka's own tool.
     ///
     /// # Errors
-    /// When the broker refuses to.
+    /// When the broker refuses the request.
     pub async fn grow_orders_topic(&self, count: u32) -> Result<()> {
         match self.platform {
             Platform::Embedded(_) => {
@@ -152,15 +152,15 @@ impl Scenario {
         self
     }
 
-    /// Returns the platform.
+    /// Returns the platform of the scenario.
     pub fn platform(&self) -> &Platform {
         &self.platform
     }
 
-    /// Returns the broker inside this process.
+    /// Returns the embedded broker.
     ///
     /// # Errors
-    /// When the scenario runs on another one.
+    /// When the scenario runs on a real Kafka.
     pub fn embedded_broker(&self) -> Result<&EmbeddedKafka> {
         match &self.platform {
             Platform::Embedded(embedded) => embedded.broker(),
@@ -168,7 +168,7 @@ impl Scenario {
         }
     }
 
-    /// Opens a scenario on a broker inside this process, whatever `TEST_PLATFORM` names.
+    /// Opens a scenario on the embedded broker, whatever `TEST_PLATFORM` names.
     ///
     /// # Errors
     /// As [`Scenario::open`].
@@ -184,32 +184,32 @@ impl Scenario {
         self.proxy.as_ref().context("this scenario has no proxy")
     }
 
-    /// Returns the topic of orders.
+    /// Returns the name of the topic of orders.
     pub fn orders_topic(&self) -> &str {
         &self.orders_topic
     }
 
-    /// Returns the dead-letter topic.
+    /// Returns the name of the dead-letter topic.
     pub fn dead_letter_topic(&self) -> &str {
         &self.dead_letter_topic
     }
 
-    /// Returns the topic that replayed orders of the group come back through.
+    /// Returns the name of the topic with the group's replayed orders.
     pub fn replay_topic(&self) -> String {
         format!("{}.{}.replay", self.orders_topic, self.group)
     }
 
-    /// Returns the topic that holds what operators have decided about the group's dead letters.
+    /// Returns the name of the topic with the operators' actions on the group's dead letters.
     pub fn actions_topic(&self) -> String {
         format!("{}.{}.dlq-actions", self.orders_topic, self.group)
     }
 
-    /// Returns the topic that the scenario's services are stopped and started through.
+    /// Returns the name of the control topic, which pauses and resumes the services.
     pub fn control_topic(&self) -> String {
         format!("{}-control", self.orders_topic)
     }
 
-    /// Returns the consumer group.
+    /// Returns the name of the consumer group.
     pub fn group(&self) -> &str {
         &self.group
     }
@@ -238,7 +238,7 @@ impl Scenario {
         self.service("order-console", name)
     }
 
-    /// Returns the command of a processor whose handler is the one in `src/bin/odd-handler.rs`.
+    /// Returns the command of a processor with the handler of `src/bin/odd-handler.rs`.
     ///
     /// # Errors
     /// When the binary was not built.
@@ -246,7 +246,7 @@ impl Scenario {
         self.service("odd-handler", name)
     }
 
-    /// Returns the command of an `order-console top` beside which a task panics: the one in `src/bin/odd-top.rs`.
+    /// Returns the command of an `order-console top` with a panicking task, from `src/bin/odd-top.rs`.
     ///
     /// # Errors
     /// When the binary was not built.
@@ -259,27 +259,27 @@ impl Scenario {
             .named(name))
     }
 
-    /// Returns the command of a program that is no part of the product, in this scenario's environment.
+    /// Returns the command of a program outside the product, in this scenario's environment.
     pub fn outsider(&self, program: &str, name: &str) -> ServiceCommand {
         ServiceCommand::of_system(program, self.environment.clone(), &self.log_folder).named(name)
     }
 
-    /// Returns the group's statistics, as `order-console stats --json` tells them.
+    /// Returns the group's statistics from `order-console stats --json`.
     ///
-    /// They are asked of the broker itself, not through the proxy.
+    /// The command bypasses the proxy.
     ///
     /// # Errors
-    /// When the command fails or tells something else.
+    /// When the command fails or prints other JSON.
     pub async fn stats(&self) -> Result<Stats> {
         let command =
             self.console("stats")?.env("BOOTSTRAP_SERVERS", self.platform.bootstrap_servers());
         Stats::parse(&command.args(["stats", "--json"]).output().await?)
     }
 
-    /// Waits until the statistics are as `is_reached` wants them, and returns them; `what` says what is waited for.
+    /// Waits until `is_reached` accepts the statistics, and returns them; `what` names the condition in the error.
     ///
     /// # Errors
-    /// When nothing in the statistics has changed for [`PATIENCE`]; the error holds the last ones.
+    /// When the statistics have not changed for [`PATIENCE`]; the error has the last ones.
     pub async fn stats_when(
         &self,
         what: &str,
@@ -319,10 +319,10 @@ impl Scenario {
             .await
     }
 
-    /// Waits until the group has accounted for `records` records and has no lag, and checks its numbers against the judge.
+    /// Waits until the group has accounted for `records` records and has no lag, and compares its statistics with the verdict.
     ///
     /// # Errors
-    /// When that is not reached, or when any number differs.
+    /// As [`Scenario::stats_when`], and when a number differs.
     pub async fn check_exact(
         &self,
         records: u64,
@@ -336,10 +336,10 @@ impl Scenario {
         Ok((stats, verdict))
     }
 
-    /// Waits until the dead-letter topic holds at least `count` records, and returns them.
+    /// Waits for `count` dead letters, and returns all of them.
     ///
     /// # Errors
-    /// When it has held fewer for [`PATIENCE`], or cannot be read.
+    /// When there are fewer after [`PATIENCE`], or the topic cannot be read.
     pub async fn letters(&self, count: usize) -> Result<Vec<TopicRecord>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -355,10 +355,10 @@ impl Scenario {
         }
     }
 
-    /// Checks that a processor with nothing to read waits at the broker. Heartbeats, one a second, are the clock.
+    /// Checks that an idle processor leaves its fetches waiting at the broker. Heartbeats, one a second, are the clock.
     ///
     /// # Errors
-    /// When it fetches more often, or the scenario has no proxy.
+    /// When it sends more fetches, or the scenario has no proxy.
     pub async fn fetches_are_calm(&self) -> Result<()> {
         const HEARTBEATS: u64 = 3;
         const FETCHES_PER_HEARTBEAT: u64 = 10;
@@ -373,7 +373,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// Returns the folder that holds the logs of this scenario's services.
+    /// Returns the folder of the logs of this scenario's services.
     pub fn log_folder(&self) -> &Path {
         &self.log_folder
     }
@@ -381,15 +381,15 @@ impl Scenario {
     /// Registers the orders' schema, as the services do, and returns its id.
     ///
     /// # Errors
-    /// When the registry does not take it.
+    /// When the registry refuses the schema.
     pub async fn register_order_schema(&self) -> Result<u32> {
         self.register_schema(&format!("{}-value", self.orders_topic()), ORDER_SCHEMA).await
     }
 
-    /// Registers a later version of the orders' schema, with a text `note` after the other fields, and returns its id.
+    /// Registers a later version of the orders' schema, with a string field `note` at the end, and returns its id.
     ///
     /// # Errors
-    /// When the registry does not take it.
+    /// When the registry refuses the schema.
     pub async fn register_later_schema(&self) -> Result<u32> {
         let mut schema: Value = serde_json::from_str(ORDER_SCHEMA)?;
         let fields = schema.get_mut("fields").and_then(Value::as_array_mut);
@@ -401,16 +401,16 @@ impl Scenario {
     /// Registers a schema and returns its id.
     ///
     /// # Errors
-    /// When the registry does not take it.
+    /// When the registry refuses the schema.
     pub async fn register_schema(&self, subject: &str, schema: &str) -> Result<u32> {
         let registry = SchemaRegistry::new(RegistryConfig::new(self.platform.registry_url()))?;
         Ok(registry.register(subject, schema).await?)
     }
 
-    /// Works out what the group must have counted.
+    /// Computes the group's expected statistics.
     ///
     /// # Errors
-    /// When the topics cannot be read, or the judge says why not.
+    /// When the judge cannot read or decode the topics.
     pub async fn verdict(&self, simulation: Simulation) -> Result<Verdict> {
         match self.platform {
             Platform::Embedded(_) => {

@@ -1,4 +1,4 @@
-//! The services' binaries as processes: started with an environment, followed by their log, stopped by signals.
+//! The services' binaries as processes: environment, log, signals, exit code.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,13 +19,13 @@ use tokio::time::timeout;
 
 use crate::terminal::Terminal;
 
-/// How long a test waits for a log line or for the end of a process before it fails.
+/// How long a test waits for a log line or for the exit of a process.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How many of a process's last lines a failure shows.
+/// How many of the last lines an error shows.
 const SHOWN_LINES: usize = 40;
 
-/// A service that is about to be started.
+/// The command of a service.
 #[derive(Clone, Debug)]
 pub struct ServiceCommand {
     name: String,
@@ -38,7 +38,7 @@ pub struct ServiceCommand {
 }
 
 impl ServiceCommand {
-    /// Names the binary `binary` of this workspace, with `environment` as its whole environment.
+    /// Returns the command of a binary of this workspace, with `environment` as its whole environment.
     ///
     /// # Errors
     /// When the binary was not built.
@@ -64,7 +64,7 @@ impl ServiceCommand {
         })
     }
 
-    /// Names any other program, with `environment` added to the test's own.
+    /// Returns the command of another program, with `environment` on top of the test's own.
     pub fn of_system(
         program: &str,
         environment: BTreeMap<String, String>,
@@ -86,7 +86,7 @@ impl ServiceCommand {
         }
     }
 
-    /// Sets the name under which the process appears in failures and in the log folder.
+    /// Sets the name of the process in errors and in the log folder.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
@@ -107,24 +107,24 @@ impl ServiceCommand {
         self
     }
 
-    /// Sets how long [`Self::output`] waits for the end, which is [`PATIENCE`] otherwise.
+    /// Sets the timeout of [`Self::output`], [`PATIENCE`] by default.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Sets the folder that the process works in.
+    /// Sets the working directory.
     #[must_use]
     pub fn in_folder(mut self, folder: &Path) -> Self {
         folder.clone_into(&mut self.folder);
         self
     }
 
-    /// Starts the process in a terminal of so many rows and columns. It is killed when the returned value is dropped.
+    /// Starts the process in a terminal of `rows` and `columns`. Dropping the returned value kills it.
     ///
     /// # Errors
-    /// When the program cannot be run, or there is no terminal to be had.
+    /// When the program cannot be run, or the system has no terminal.
     pub fn start_in_terminal(&self, size: (u16, u16)) -> Result<Terminal> {
         let command = pty_process::Command::new(&self.program)
             .args(&self.arguments)
@@ -135,7 +135,7 @@ impl ServiceCommand {
         Terminal::start(&self.name, command, size)
     }
 
-    /// Starts the process. It is killed when the returned value is dropped.
+    /// Starts the process. Dropping the returned value kills it.
     ///
     /// # Errors
     /// When the program cannot be run or its log file cannot be written.
@@ -171,11 +171,11 @@ impl ServiceCommand {
         })
     }
 
-    /// Runs the process to its end and returns what it wrote to standard output.
+    /// Runs the process to its end and returns its standard output.
     ///
     /// # Errors
-    /// When it cannot be run, does not end within its patience, or ends with another code than 0; the error holds what it
-    /// wrote to standard error.
+    /// When the program cannot be run, exceeds the timeout, or exits with another code than 0; the error has its standard
+    /// error.
     pub async fn output(&self) -> Result<String> {
         let running = Command::new(&self.program)
             .args(&self.arguments)
@@ -206,10 +206,10 @@ impl ServiceCommand {
     }
 }
 
-/// Returns the folder that holds the workspace's binaries: the test binaries are in its `deps`.
+/// Returns the folder of the workspace's binaries; the test binaries are in its subfolder `deps`.
 ///
 /// # Errors
-/// When this binary is not where cargo puts tests.
+/// When this binary is not in cargo's folder for tests.
 pub fn target_folder() -> Result<PathBuf> {
     let this = std::env::current_exe().context("find this test's own binary")?;
     let folder = this.parent().and_then(Path::parent);
@@ -228,10 +228,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// Waits for the first line, from the start of the log, that contains `text`, and returns it.
+    /// Waits for the first line of the log that contains `text`, and returns it.
     ///
     /// # Errors
-    /// When there is none within [`PATIENCE`] or the log ends without it; the error shows the last lines.
+    /// When there is none within [`PATIENCE`], or the log ends without it; the error has the last lines.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -254,21 +254,21 @@ impl Service {
         }
     }
 
-    /// Returns where the service serves its health and its metrics; its `HTTP_ADDR` may have left the port open.
+    /// Returns the address of the service's health and metrics, also with port 0 in `HTTP_ADDR`.
     ///
     /// # Errors
-    /// When it does not say so within [`PATIENCE`].
+    /// When the service does not log it within [`PATIENCE`].
     pub async fn http_address(&self) -> Result<String> {
         let address = field(&self.line("serving /healthz").await?, "http_addr")?;
         Ok(address.as_str().context("read the address")?.to_owned())
     }
 
-    /// Returns how many lines were logged so far: the mark for [`Service::line_after`].
+    /// Returns the number of log lines so far, for [`Service::line_after`].
     pub fn line_count(&self) -> usize {
         self.log.state().lines.len()
     }
 
-    /// Returns all lines logged so far.
+    /// Returns all log lines so far.
     pub fn lines(&self) -> Vec<String> {
         self.log.state().lines.clone()
     }
@@ -276,7 +276,7 @@ impl Service {
     /// Sends SIGTERM.
     ///
     /// # Errors
-    /// When there is no such process any more.
+    /// When the process has ended.
     pub fn terminate(&self) -> Result<()> {
         self.signal(Signal::TERM)
     }
@@ -284,15 +284,15 @@ impl Service {
     /// Sends SIGINT, as Ctrl-C does.
     ///
     /// # Errors
-    /// When there is no such process any more.
+    /// When the process has ended.
     pub fn interrupt(&self) -> Result<()> {
         self.signal(Signal::INT)
     }
 
-    /// Sends SIGSTOP: the process stands still, its connections stay open.
+    /// Sends SIGSTOP, which stops the process and leaves its connections open.
     ///
     /// # Errors
-    /// When there is no such process any more.
+    /// When the process has ended.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
@@ -300,7 +300,7 @@ impl Service {
     /// Sends SIGCONT.
     ///
     /// # Errors
-    /// When there is no such process any more.
+    /// When the process has ended.
     pub fn thaw(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
@@ -309,7 +309,7 @@ impl Service {
         kill_process(self.pid, signal).with_context(|| format!("send {signal:?} to {}", self.name))
     }
 
-    /// Kills the process with SIGKILL and waits until it is gone.
+    /// Kills the process with SIGKILL and waits for its end.
     ///
     /// # Errors
     /// When it cannot be killed.
@@ -321,7 +321,7 @@ impl Service {
         self.finish_log().await
     }
 
-    /// Waits until the process has ended by itself or by a signal, with its whole log read.
+    /// Waits until the process has ended and its whole log is read.
     ///
     /// # Errors
     /// When it does not end within [`PATIENCE`].
@@ -339,7 +339,7 @@ impl Service {
     /// Waits until the process has ended and checks its exit code.
     ///
     /// # Errors
-    /// When it does not end within [`PATIENCE`] or with another code; the error shows the last lines.
+    /// When it does not end within [`PATIENCE`], or exits with another code; the error has the last lines.
     ///
     /// # Cancel safety
     /// As [`Service::wait`].
@@ -354,10 +354,10 @@ impl Service {
         Ok(())
     }
 
-    /// Stops the service with SIGTERM and checks that it says it has drained: exit code 0 and final statistics.
+    /// Stops the service with SIGTERM and checks that it drains: it logs final statistics and exits with code 0.
     ///
     /// # Errors
-    /// When it does not.
+    /// When it does not drain.
     pub async fn drain(mut self) -> Result<()> {
         self.terminate()?;
         self.expect_exit(0).await?;
@@ -382,7 +382,7 @@ impl Service {
 /// Returns a field of a log line in `LOG_FORMAT=json`.
 ///
 /// # Errors
-/// When the line is no such line, or has no such field.
+/// When the line is not JSON, or has no such field.
 pub fn field(line: &str, name: &str) -> Result<Value> {
     let parsed: Value =
         serde_json::from_str(line).with_context(|| format!("read this line: {line}"))?;
@@ -390,7 +390,7 @@ pub fn field(line: &str, name: &str) -> Result<Value> {
     fields.get(name).cloned().with_context(|| format!("find {name} in this line: {line}"))
 }
 
-/// What a process has written so far, in memory for waiting and in a file for people.
+/// The output of a process, in memory and in a file.
 #[derive(Debug)]
 struct Log {
     state: Mutex<LogState>,
@@ -401,7 +401,7 @@ struct Log {
 struct LogState {
     lines: Vec<String>,
     file: File,
-    /// Standard output and standard error, as long as the process holds them open.
+    /// How many of standard output and standard error are open.
     open_streams: usize,
 }
 
@@ -416,11 +416,11 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the first line after `skipped` that contains `text`, waiting for it as long as anything can be written.
+    /// Waits for the first line after `skipped` that contains `text`, until the output ends.
     async fn find(&self, skipped: usize, text: &str) -> Option<String> {
         let mut seen = skipped;
         loop {
-            // Registered before the lines are looked at: a line that comes between wakes the wait below.
+            // Registered before the search: a line that comes in between wakes the wait below.
             let grown = self.grown.notified();
             {
                 let state = self.state();

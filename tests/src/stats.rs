@@ -1,13 +1,13 @@
-//! What `order-console stats --json` tells.
+//! The output of `order-console stats --json`.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Digits behind the decimal point of a sum.
+/// The digits of a sum after the decimal point.
 const SUM_DECIMALS: usize = 6;
 
-/// The group-wide numbers.
+/// The statistics of a group.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Stats {
     /// Orders processed.
@@ -26,25 +26,25 @@ pub struct Stats {
     pub retries: u64,
     /// Records dead-lettered.
     pub dead_letters: u64,
-    /// Repeats that were recognised.
+    /// Recognised repeats.
     pub duplicates: u64,
-    /// Records that came from a replay.
+    /// Records of replays.
     pub replayed: u64,
-    /// Records between the committed offsets and the ends of the logs; absent while it is unknown of one partition.
+    /// The records between the committed offsets and the log ends; absent while unknown for a partition.
     pub lag: Option<i64>,
-    /// Whether the numbers cover all that the group ever committed.
+    /// Whether the statistics cover all commits of the group.
     pub complete: bool,
-    /// The same for each partition.
+    /// The statistics of each partition.
     pub partitions: Vec<Value>,
-    /// Partitions of which something is unknown, with the reason.
+    /// The partitions with unknown statistics, with the reason.
     pub unavailable: Vec<Value>,
 }
 
 impl Stats {
-    /// Reads the JSON text.
+    /// Parses the JSON text.
     ///
     /// # Errors
-    /// When a key is missing or has another type; the error holds the text.
+    /// When a key is missing or has another type; the error has the text.
     pub fn parse(json: &str) -> Result<Self> {
         serde_json::from_str(json).with_context(|| format!("read these statistics: {json}"))
     }
@@ -52,7 +52,7 @@ impl Stats {
     /// Returns the sum in millionths.
     ///
     /// # Errors
-    /// When it is no decimal number with at most six places.
+    /// When it is not a decimal number with at most six places.
     pub fn sum_micros(&self) -> Result<i128> {
         let (whole, fraction) = self.sum.split_once('.').unwrap_or((&self.sum, ""));
         ensure!(fraction.len() <= SUM_DECIMALS, "the sum {} has too many decimal places", self.sum);
@@ -60,7 +60,7 @@ impl Stats {
         digits.parse().with_context(|| format!("read the sum {}", self.sum))
     }
 
-    /// Returns how many records the numbers account for.
+    /// Returns the number of records in the statistics.
     pub fn accounted(&self) -> u64 {
         self.orders + self.dead_letters + self.duplicates
     }

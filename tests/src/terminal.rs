@@ -1,4 +1,4 @@
-//! A terminal with a program in it, that a test types into and looks at.
+//! A terminal with a program: the test types keys and reads the screen.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::service::PATIENCE;
 
-/// Bytes that are read at once.
+/// The most bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
 
 /// A running program and its terminal.
@@ -25,13 +25,13 @@ pub struct Terminal {
     name: String,
     child: Child,
     keys: OwnedWritePty,
-    /// The program's end of it, so that its modes can be looked at when the program has ended.
+    /// The program's end, to read the terminal's modes after the program has ended.
     program_end: Pts,
     picture: Arc<Picture>,
     readers: JoinSet<()>,
 }
 
-/// What is on the screen.
+/// The contents of the screen.
 struct Picture {
     parser: Mutex<vt100::Parser>,
     changed: Notify,
@@ -61,10 +61,10 @@ impl Terminal {
         Ok(Self { name: name.to_owned(), child, keys, program_end, picture, readers })
     }
 
-    /// Waits until the text on the screen is as `is_shown` wants it, and returns it; `what` says what is waited for.
+    /// Waits until `is_shown` accepts the text on the screen, and returns it; `what` names the condition in the error.
     ///
     /// # Errors
-    /// When that is not so within [`PATIENCE`]; the error shows the screen.
+    /// When the condition does not hold within [`PATIENCE`]; the error has the screen.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -75,7 +75,7 @@ impl Terminal {
     ) -> Result<String> {
         let looking = async {
             loop {
-                // Registered before the screen is looked at: what changes between wakes the wait below.
+                // Registered before the check: a change in between wakes the wait below.
                 let changed = self.picture.changed.notified();
                 let text = self.text();
                 if is_shown(&text) {
@@ -90,18 +90,18 @@ impl Terminal {
         }
     }
 
-    /// Returns the text on the screen: a line for each row, without the blanks at its end.
+    /// Returns the text on the screen: a line for each row, without trailing blanks.
     pub fn text(&self) -> String {
         self.picture.text()
     }
 
-    /// Returns whether the program has the alternate screen, and has hidden the cursor.
+    /// Returns whether the program uses the alternate screen with a hidden cursor.
     pub fn is_taken(&self) -> (bool, bool) {
         let parser = self.picture.parser();
         (parser.screen().alternate_screen(), parser.screen().hide_cursor())
     }
 
-    /// Returns whether the program wants to know what is pasted and what is typed.
+    /// Returns whether the program has enabled bracketed paste.
     pub fn tells_pastes(&self) -> bool {
         self.picture.parser().screen().bracketed_paste()
     }
@@ -119,10 +119,10 @@ impl Terminal {
         })
     }
 
-    /// Returns whether keys are handed on line by line and shown as they are typed, as shells leave it.
+    /// Returns whether the terminal is in line mode with echo, as in a shell.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// When the terminal is closed.
     pub fn is_in_line_mode(&self) -> Result<bool> {
         let modes = tcgetattr(&self.program_end).context("look at the terminal's modes")?;
         Ok(modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG))
@@ -131,18 +131,18 @@ impl Terminal {
     /// Types keys.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// When the terminal is closed.
     ///
     /// # Cancel safety
-    /// Not cancel safe: some of them may have been typed.
+    /// Not cancel safe: the program may have received some keys.
     pub async fn press(&mut self, keys: &str) -> Result<()> {
         self.keys.write_all(keys.as_bytes()).await.context("type keys")
     }
 
-    /// Gives the terminal another size.
+    /// Resizes the terminal.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// When the terminal is closed.
     pub fn resize(&mut self, rows: u16, columns: u16) -> Result<()> {
         self.picture.parser().screen_mut().set_size(at_least_one(rows), at_least_one(columns));
         self.keys.resize(Size::new(rows, columns)).context("resize a terminal")
@@ -151,7 +151,7 @@ impl Terminal {
     /// Sends the program a signal.
     ///
     /// # Errors
-    /// When it has ended.
+    /// When the program has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let pid = pid.context("the program has ended")?;
@@ -161,7 +161,7 @@ impl Terminal {
     /// Waits until the program has ended.
     ///
     /// # Errors
-    /// When it does not within [`PATIENCE`]; the error shows the screen.
+    /// When it does not end within [`PATIENCE`]; the error has the screen.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -175,10 +175,10 @@ impl Terminal {
     /// Returns the text that an ended program leaves on the screen.
     ///
     /// # Errors
-    /// When it cannot be read to its end, or pastes are still told.
+    /// When the output cannot be read to its end, or bracketed paste is still enabled.
     pub async fn left(self) -> Result<String> {
         let Self { program_end, picture, mut readers, .. } = self;
-        // With its last program end the terminal ends, after everything that was written.
+        // The terminal closes with its last program, after all output.
         drop(program_end);
         let read = timeout(PATIENCE, readers.join_next()).await.context("read to the end")?;
         read.transpose().context("join the reader")?;
@@ -204,7 +204,7 @@ fn at_least_one(cells: u16) -> NonZeroU16 {
 
 async fn follow(mut output: OwnedReadPty, picture: Arc<Picture>) {
     let mut bytes = vec![0; READ_BYTES];
-    // Its end is an error on Linux, and nothing read elsewhere.
+    // The end is an error on Linux, and an empty read elsewhere.
     while let Ok(count) = output.read(&mut bytes).await
         && count > 0
     {

@@ -1,7 +1,7 @@
-//! Topics read and written by a client that is not the product's: rskafka, which every machine with cargo has.
+//! Reads and writes topics with rskafka, a client outside the product.
 //!
-//! It cannot read transactions and keeps one header of each name, which is enough for what the generator writes. What
-//! needs more is judged by librdkafka and Java ([`crate::outsiders`]).
+//! It reads no transactions and keeps one header of each name, which suffices for the generator's records. Suites that need
+//! more use librdkafka and Java ([`crate::outsiders`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,26 +21,26 @@ use rskafka::record::Record;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How many bytes one fetch asks for.
+/// The most bytes of a fetch.
 const FETCH_BYTES_MAX: i32 = 4 * 1024 * 1024;
 
 /// How long a fetch waits for data, in milliseconds.
 const FETCH_WAIT_MS: i32 = 500;
 
-/// How long a new topic's partitions may take to have leaders, in milliseconds.
+/// How long to wait for the leaders of a new topic, in milliseconds.
 const CREATION_WAIT_MS: i32 = 10_000;
 
-/// How long a request is tried again before a test fails.
+/// How long to retry a request before a test fails.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A record as it stands in a topic.
+/// A record of a topic.
 #[derive(Clone, Debug)]
 pub struct TopicRecord {
     /// The partition.
     pub partition: i32,
     /// The offset in it.
     pub offset: i64,
-    /// The record's time in milliseconds since 1970.
+    /// The timestamp in milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
     /// The key.
     pub key: Option<Vec<u8>>,
@@ -56,13 +56,13 @@ impl TopicRecord {
         format!("{}:{}", self.partition, self.offset)
     }
 
-    /// Returns the header `name` as text, where there is one.
+    /// Returns the header `name` as text, if any.
     pub fn header_text(&self, name: &str) -> Option<String> {
         self.headers.get(name).map(|value| String::from_utf8_lossy(value).into_owned())
     }
 }
 
-/// Reads all that `topic` holds, partition by partition.
+/// Reads all records of `topic`, partition by partition.
 ///
 /// # Errors
 /// When the topic does not exist or the broker does not answer.
@@ -93,7 +93,7 @@ pub async fn read(bootstrap_servers: &str, topic: &str) -> Result<Vec<TopicRecor
     Ok(records)
 }
 
-/// Returns how many partitions `topic` has, or `None` if there is no such topic.
+/// Returns the number of partitions of `topic`, or `None` for an unknown topic.
 ///
 /// # Errors
 /// When the broker does not answer.
@@ -118,15 +118,15 @@ pub async fn create(bootstrap_servers: &str, topic: &str, partitions: i32) -> Re
     created.with_context(|| format!("create the topic {topic}"))
 }
 
-/// Gives `topic` more partitions, `count` in all.
+/// Adds partitions to `topic`, up to `count`.
 ///
 /// # Errors
-/// When the broker refuses to.
+/// When the broker refuses the request.
 ///
 /// # Cancel safety
 /// Not cancel safe: the partitions may have been added.
 pub async fn grow(bootstrap_servers: &str, topic: &str, count: i32) -> Result<()> {
-    // rskafka has no such call.
+    // rskafka lacks this call.
     const VERSION: i16 = 3;
     let name = TopicName(StrBytes::from_string(topic.to_owned()));
     let grown = CreatePartitionsTopic::default().with_name(name).with_count(count);
@@ -158,7 +158,7 @@ pub async fn grow(bootstrap_servers: &str, topic: &str, count: i32) -> Result<()
 /// Deletes a topic.
 ///
 /// # Errors
-/// When the broker refuses to.
+/// When the broker refuses the request.
 ///
 /// # Cancel safety
 /// Not cancel safe: the topic may have been deleted.
@@ -171,10 +171,10 @@ pub async fn delete(bootstrap_servers: &str, topic: &str) -> Result<()> {
         .with_context(|| format!("delete topic {topic}"))
 }
 
-/// Appends one record, with the time of writing, to one partition.
+/// Appends one record with the current time to a partition.
 ///
 /// # Errors
-/// When the broker does not take it.
+/// When the broker refuses the record.
 ///
 /// # Cancel safety
 /// Not cancel safe: the record may have been written.
@@ -190,10 +190,10 @@ pub async fn write(
     offsets.first().copied().context("the broker gave the record no offset")
 }
 
-/// Deletes all that `topic` holds, as its retention would.
+/// Deletes all records of `topic`, as its retention would.
 ///
 /// # Errors
-/// When the topic does not exist or the broker does not do it.
+/// When the topic does not exist or the broker refuses the request.
 ///
 /// # Cancel safety
 /// Not cancel safe: some partitions may have been emptied.
@@ -208,10 +208,10 @@ pub async fn delete_records(bootstrap_servers: &str, topic: &str) -> Result<()> 
     Ok(())
 }
 
-/// Appends a record without a key, with one header, to partition 0.
+/// Appends a record with one header and without a key to partition 0.
 ///
 /// # Errors
-/// When the broker does not take it.
+/// When the broker refuses the record.
 ///
 /// # Cancel safety
 /// Not cancel safe: the record may have been written.
@@ -232,10 +232,10 @@ pub async fn write_with_header(
 /// A record's key and value.
 pub type KeyValue = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// Appends batches of records, with the time of writing, to one partition, and returns their base offsets.
+/// Appends batches of records with the current time to a partition, and returns their base offsets.
 ///
 /// # Errors
-/// When the broker does not take one of them.
+/// When the broker refuses a batch.
 ///
 /// # Cancel safety
 /// Not cancel safe: some of them may have been written.
@@ -266,7 +266,7 @@ pub fn order_value(schema_id: u32, order_id: &str, product: &str, price: f32) ->
     let mut value = vec![0];
     value.extend(schema_id.to_be_bytes());
     for text in [order_id, product] {
-        // A length is zigzag-coded, and up to 63 that is one byte.
+        // Up to 63, a zigzag-coded length is one byte.
         let length = i8::try_from(text.len()).ok().and_then(|length| length.checked_mul(2));
         value.push(length.with_context(|| format!("{text} is too long"))?.cast_unsigned());
         value.extend(text.as_bytes());

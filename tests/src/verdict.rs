@@ -1,8 +1,8 @@
-//! What the processors must have counted, worked out from the topics alone.
+//! The expected statistics of a group, computed from the topics alone.
 //!
-//! On a real Kafka the judge is `outsiders/oracle.py`: librdkafka reads, fastavro decodes, Python counts. Where only
-//! cargo is at hand this module does the same sums over what rskafka reads and apache-avro decodes. Neither uses the
-//! product's reader, its Avro code or its arithmetic; the second one shares Kafka's hash with it.
+//! On a real Kafka the judge is `outsiders/oracle.py`, on librdkafka, fastavro and Python's arithmetic. Without them, this
+//! module computes the same with rskafka and apache-avro. Neither judge uses the product's reader, its Avro code or its
+//! arithmetic; this module shares Kafka's hash with it.
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::stats::Stats;
 use crate::topic::{self, TopicRecord};
 
-/// The failure simulation that the processors ran with.
+/// The processors' failure simulation.
 #[derive(Clone, Copy, Debug)]
 pub struct Simulation {
     /// `ERROR_SIMULATION_RATE`.
@@ -28,59 +28,59 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// Nothing fails on purpose.
+    /// No simulated failures.
     pub const OFF: Self = Self { rate: 0.0, retries_max: 3 };
 }
 
-/// What a group of processors must show, and what its dead-letter topic holds. Coordinates are `partition:offset`.
+/// The expected statistics of a group, and the contents of its dead-letter topic. Coordinates are `partition:offset`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub struct Verdict {
     /// Records in the topic of orders.
     pub records: u64,
-    /// Those of them that repeat an earlier one.
+    /// The repeats among them.
     pub repeats: u64,
-    /// Those of them that lie on another partition than Kafka's default partitioner chooses by their keys.
+    /// The records outside the partition that Kafka's default partitioner chooses for their keys.
     pub misplaced: u64,
-    /// Orders that had to be processed.
+    /// The orders to process.
     pub orders: u64,
-    /// Their exact sum in millionths.
+    /// Their exact sum in micro-units.
     pub sum_micros: i128,
     /// The lowest price among them.
     pub min: Option<f64>,
     /// The highest price among them.
     pub max: Option<f64>,
-    /// The lowest average that the hundred latest of them can have: those of one millisecond may come in any order.
+    /// The lowest possible average of the latest hundred of them: orders of one millisecond have no fixed sequence.
     pub recent_average_min: Option<f64>,
-    /// The highest average that they can have.
+    /// The highest possible average of them.
     pub recent_average_max: Option<f64>,
     /// Attempts after the first ones.
     pub retries: u64,
-    /// Records that must be dead letters.
+    /// The records that must be dead letters.
     pub expected_dead: u64,
-    /// Those of them that are no readable order.
+    /// The unreadable records among them.
     pub poison: u64,
-    /// Dead letters found, repeats removed.
+    /// The dead letters without repeats.
     pub dead_letters: u64,
     /// Repeats among the dead letters.
     pub dead_letter_repeats: u64,
-    /// Records that must be dead letters and are not.
+    /// The missing dead letters.
     pub missing_dead: Vec<String>,
-    /// Dead letters of records that must be none.
+    /// The dead letters of other records.
     pub unexpected_dead: Vec<String>,
-    /// Dead letters that name another `dlq.error.type` than is true, or do not hold their record's key, value and headers.
+    /// The dead letters with a wrong `dlq.error.type`, or without their record's key, value and headers.
     pub wrong_dead: Vec<String>,
-    /// Dead letters found by their `dlq.error.type`, repeats removed.
+    /// The dead letters without repeats, by `dlq.error.type`.
     pub dead_letter_types: BTreeMap<String, u64>,
     /// Equal for equal sets of dead order ids.
     pub dead_order_ids_digest: String,
 }
 
 impl Verdict {
-    /// Works the verdict out of what the two topics hold, where `schema_id` is that of the orders' schema and any other is
-    /// unknown. Poison is judged as processors do it with their default settings.
+    /// Computes the verdict from both topics. `schema_id` is the id of the orders' schema; other ids count as unknown. The
+    /// limits of bad records are those of the processors' default settings.
     ///
     /// # Errors
-    /// When they cannot be read, or when a repeat differs from what it repeats.
+    /// When a topic cannot be read, or a repeat differs from its first record.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -102,10 +102,10 @@ impl Verdict {
         judge.finish(&topic::read(bootstrap_servers, dead_letter_topic).await?)
     }
 
-    /// Checks that `stats` tells exactly this, once the group has caught up.
+    /// Checks the statistics of a group without lag.
     ///
     /// # Errors
-    /// With all of both sides where they differ in anything.
+    /// When they differ; the error has both sides.
     pub fn check(&self, stats: &Stats) -> Result<()> {
         let told = (stats.orders, stats.sum_micros()?, stats.dead_letters, stats.duplicates);
         let found = (self.orders, self.sum_micros, self.expected_dead, self.repeats);
@@ -144,25 +144,25 @@ impl Verdict {
     }
 }
 
-/// How far a price in a JSON number may be from the price itself.
+/// The largest difference between a price and its JSON number.
 const DISPLAY_ERROR: f64 = 1e-4;
 
-/// How many prices the recent average covers.
+/// The number of prices in the recent average.
 const RECENT_PRICES: usize = 100;
 
-/// The highest price that is taken for one.
+/// The highest valid price.
 const PRICE_MAX: f32 = 1e12;
 
-/// Magic byte, in front of every value in Confluent's wire format; the schema's id follows.
+/// The first byte of Confluent's wire format; the schema's id follows.
 const MAGIC: u8 = 0;
 
-/// The longest value that a processor takes for an order by default.
+/// The longest value of an order by default.
 const VALUE_BYTES_MAX: usize = 65_536;
 
-/// The order's schema, as every client of these topics has it.
+/// The schema of orders.
 pub(crate) const ORDER_SCHEMA: &str = include_str!("../../avro/order.avsc");
 
-/// Adds up what a topic of orders holds.
+/// Sums up a topic of orders.
 struct Judge<'s> {
     schema_id: u32,
     simulation: Simulation,
@@ -171,9 +171,9 @@ struct Judge<'s> {
     verdict: Verdict,
     /// The values by producer id and sequence.
     values: BTreeMap<(Vec<u8>, Vec<u8>), Vec<u8>>,
-    /// What must be dead letters, by coordinates.
+    /// The records that must be dead letters, by coordinates.
     dead: BTreeMap<String, Dead>,
-    /// Timestamp in milliseconds and price of every processed order.
+    /// The timestamp in milliseconds and the price of every order to process.
     processed: Vec<(i64, f64)>,
 }
 
@@ -185,7 +185,7 @@ struct Dead {
 }
 
 impl Dead {
-    /// Tells whether a letter says what is true, and holds what its record holds.
+    /// Returns whether a dead letter has the error type and the contents of its record.
     fn is_told_by(&self, letter: &TopicRecord) -> bool {
         let record = &self.record;
         let keeps_headers =
@@ -278,7 +278,7 @@ impl<'s> Judge<'s> {
         self.processed.push((record.timestamp_ms, wide));
     }
 
-    /// Returns the average of the latest prices, where those of one time come in rising order of `rank`.
+    /// Returns the average of the latest prices; `rank` sorts orders of one timestamp.
     fn recent_average(&self, rank: impl Fn(f64) -> f64) -> Option<f64> {
         let mut sales = self.processed.clone();
         sales.sort_by(|(a_time, a), (b_time, b)| {
@@ -289,7 +289,7 @@ impl<'s> Judge<'s> {
         Some(sales.iter().map(|(_, price)| price).sum::<f64>() / f64::from(count))
     }
 
-    /// Compares what must be dead with the dead letters found, and closes the sums.
+    /// Compares the expected dead letters with the found ones, and completes the verdict.
     fn finish(self, dead_letters: &[TopicRecord]) -> Result<Verdict> {
         let mut found = BTreeSet::new();
         let mut wrong = BTreeSet::new();
@@ -333,7 +333,7 @@ impl<'s> Judge<'s> {
     }
 }
 
-/// Returns the order id and the price of an order in Confluent's wire format, or the `dlq.error.type` of what is none.
+/// Returns the id and the price of an order in Confluent's wire format, or the `dlq.error.type` of another value.
 fn decode(
     reader: &GenericDatumReader<'_>,
     schema_id: u32,
@@ -348,7 +348,7 @@ fn decode(
     if u32::from_be_bytes(*id) != schema_id {
         return Err("unknown-schema");
     }
-    // What ends too early is used up.
+    // A truncated value leaves no rest.
     let failure = |rest: &[u8]| if rest.is_empty() { "truncated" } else { "schema-mismatch" };
     let Ok(Value::Record(fields)) = reader.read_value(&mut datum) else {
         return Err(failure(datum));
@@ -366,7 +366,7 @@ fn decode(
     if is_price { Ok((order_id.clone(), *price)) } else { Err("invalid-price") }
 }
 
-/// What the simulation does to an order.
+/// The simulated failures of an order.
 struct Outcome {
     /// The `dlq.error.type` with which it ends as a dead letter.
     dead_of: Option<&'static str>,
@@ -387,7 +387,7 @@ fn outcome(simulation: Simulation, order_id: &str) -> Outcome {
     Outcome { dead_of: None, retries: 0 }
 }
 
-/// Returns a price in millionths, rounded half to even.
+/// Returns a price in micro-units, rounded half to even.
 ///
 /// A 32-bit float has 24 significant bits and 1,000,000 = 2^6 × 15,625 adds 14: the product is exact in a 64-bit float.
 #[expect(
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_poison_and_failures_are_told_apart() {
+    fn the_verdict_distinguishes_repeats_poison_and_failures() {
         let schema = Schema::parse_str(ORDER_SCHEMA).expect("the schema is valid");
         for (rate, processed, dead) in [(0.0, 2, 1), (2.0, 0, 3)] {
             let simulation = Simulation { rate, retries_max: 3 };

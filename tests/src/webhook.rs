@@ -1,4 +1,4 @@
-//! A receiver of orders: answers as a test says, and remembers every call.
+//! A webhook that answers by a test's policy and keeps all calls.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,29 +21,29 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// Connections that wait to be accepted.
+/// The backlog of connections.
 const BACKLOG: u32 = 1_024;
 
-/// What the receiver says to one call.
+/// The response to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// This status.
+    /// A response with this status.
     Status(u16),
-    /// This status, and the seconds to wait.
+    /// A response with this status and `Retry-After` in seconds.
     RetryAfter(u16, u64),
-    /// 200 after a while.
+    /// A response with status 200 after a delay.
     Late(Duration),
-    /// This status, and a body that never ends.
+    /// A response with this status and an endless body.
     Endless(u16),
 }
 
 impl Answer {
-    /// The order is processed.
+    /// The webhook has processed the order.
     pub const DONE: Self = Self::Status(200);
-    /// The receiver is out of order.
+    /// The webhook is down.
     pub const UNAVAILABLE: Self = Self::Status(503);
 
-    /// Returns whether the order is processed then.
+    /// Returns whether the webhook has processed the order.
     pub fn is_done(self) -> bool {
         match self {
             Self::Status(status) | Self::RetryAfter(status, _) | Self::Endless(status) => {
@@ -54,7 +54,7 @@ impl Answer {
     }
 }
 
-/// One call that was received.
+/// A received call.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The idempotency key.
@@ -63,9 +63,9 @@ pub struct Call {
     pub traceparent: Option<String>,
     /// The header `tracestate`.
     pub tracestate: Option<String>,
-    /// What was posted.
+    /// The posted order.
     pub order: PostedOrder,
-    /// What was answered.
+    /// The response to the call.
     pub answer: Answer,
 }
 
@@ -79,15 +79,15 @@ pub struct PostedOrder {
     pub product: String,
     /// The price.
     pub price: f64,
-    /// The topic it was read from.
+    /// The name of the record's topic.
     pub topic: String,
     /// The partition.
     pub partition: i32,
     /// The offset.
     pub offset: i64,
-    /// The record's time.
+    /// The timestamp of the record.
     pub timestamp: String,
-    /// Which attempt it is, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
 }
 
@@ -98,10 +98,10 @@ struct Shared {
     calls: watch::Sender<Vec<Call>>,
 }
 
-/// A receiver of orders.
+/// A webhook inside the test.
 pub struct Webhook {
     address: SocketAddr,
-    /// Bound but not listening, which refuses connections and keeps the port.
+    /// A bound socket that does not listen, which keeps the port and refuses connections.
     closed: Option<TcpSocket>,
     shared: Arc<Shared>,
     server: JoinSet<()>,
@@ -114,7 +114,7 @@ impl fmt::Debug for Webhook {
 }
 
 impl Webhook {
-    /// Takes a port on which connections are refused until [`Webhook::listen`].
+    /// Returns a webhook that refuses connections until [`Webhook::listen`].
     ///
     /// # Errors
     /// When no port is free.
@@ -131,7 +131,7 @@ impl Webhook {
         })
     }
 
-    /// Starts a receiver that answers every call with `answer`.
+    /// Starts a webhook that answers every call with `answer`.
     ///
     /// # Errors
     /// When no port is free.
@@ -142,16 +142,16 @@ impl Webhook {
         Ok(webhook)
     }
 
-    /// Accepts connections from here on.
+    /// Starts to accept connections.
     ///
     /// # Errors
-    /// When the system does not let it.
+    /// When the system refuses to listen.
     pub fn listen(&mut self) -> Result<()> {
         let Some(socket) = self.closed.take() else { return Ok(()) };
         let listener = socket.listen(BACKLOG).context("listen on a webhook's port")?;
         let router =
             Router::new().route("/orders", post(receive)).with_state(Arc::clone(&self.shared));
-        // It serves until it is dropped; what fails before that fails a test that waits for calls.
+        // The server runs until the set is dropped; an earlier failure fails the tests that wait for calls.
         self.server.spawn(async move { axum::serve(listener, router).await.unwrap_or_default() });
         Ok(())
     }
@@ -166,7 +166,7 @@ impl Webhook {
         format!("http://{}/orders", self.address)
     }
 
-    /// Answers as `policy` says from here on.
+    /// Sets the policy for the responses to later calls.
     pub fn answer(&self, policy: impl Fn(&PostedOrder) -> Answer + Send + Sync + 'static) {
         *self.shared.policy() = Box::new(policy);
     }
@@ -176,7 +176,7 @@ impl Webhook {
         self.shared.calls.borrow().clone()
     }
 
-    /// Returns how often each order was done, by its idempotency key.
+    /// Returns how often the webhook has processed each order, by idempotency key.
     pub fn done(&self) -> BTreeMap<String, usize> {
         let mut done = BTreeMap::new();
         for call in self.calls().into_iter().filter(|call| call.answer.is_done()) {
@@ -185,13 +185,13 @@ impl Webhook {
         done
     }
 
-    /// Waits until `is_reached` is true of the calls so far.
+    /// Waits until `is_reached` accepts the calls so far.
     ///
     /// # Cancel safety
     /// Cancel safe.
     pub async fn calls_when(&self, is_reached: impl Fn(&[Call]) -> bool + Send + Sync) {
         let mut calls = self.shared.calls.subscribe();
-        // The sender lives as long as this borrow of it, so the wait cannot fail.
+        // The sender outlives this borrow, so the wait cannot fail.
         drop(calls.wait_for(|calls| is_reached(calls)).await);
     }
 }

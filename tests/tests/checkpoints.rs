@@ -1,4 +1,4 @@
-//! Committed offsets and checkpoints that a processor must not go on with: unreadable ones, and those of another topic.
+//! Committed offsets and checkpoints that a processor must refuse: unreadable ones, and those of another topic.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use uuid::Uuid;
 
 const ORDERS: u64 = 100;
 
-/// Pause between two looks.
+/// Pause between two checks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_that_cannot_be_read_stops_its_partition_and_nothing_else() -> Result<()> {
+async fn an_unreadable_checkpoint_pauses_only_its_partition() -> Result<()> {
     let scenario = two_partitions(Scenario::open("checkpoint-unreadable").await?);
     publish(&scenario).await?;
     let processor = scenario.processor("processor-1")?.start()?;
@@ -62,10 +62,10 @@ async fn a_checkpoint_that_cannot_be_read_stops_its_partition_and_nothing_else()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_offset_of_another_topic_is_refused_until_starting_over_is_accepted() -> Result<()> {
+async fn an_offset_of_another_topic_is_refused_unless_the_settings_allow_a_restart() -> Result<()> {
     let scenario = two_partitions(Scenario::open("checkpoint-mirrored").await?);
     publish(&scenario).await?;
-    // A mirrored cluster and a restored backup have the group's offsets beside checkpoints of the original.
+    // A mirrored cluster or a restored backup has the group's offsets with checkpoints of the original.
     let original = PartitionState::empty(Uuid::new_v4(), 20, Capacity::DEFAULT).checkpoint()?;
     for partition in [0, 1] {
         commit(&scenario, partition, original.offset, &original.metadata).await?;
@@ -87,7 +87,7 @@ async fn an_offset_of_another_topic_is_refused_until_starting_over_is_accepted()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_ends_the_process_where_the_settings_say_so() -> Result<()> {
+async fn an_unreadable_checkpoint_ends_the_process_if_configured() -> Result<()> {
     let scenario = two_partitions(Scenario::open("checkpoint-fail").await?);
     publish(&scenario).await?;
     commit(&scenario, 1, 20, "oc9:of a later release").await?;
@@ -98,13 +98,12 @@ async fn a_checkpoint_ends_the_process_where_the_settings_say_so() -> Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_is_created_anew_under_a_running_group_is_read_from_its_beginning()
--> Result<()> {
+async fn a_recreated_topic_of_a_running_group_is_read_from_its_beginning() -> Result<()> {
     let scenario = two_partitions(Scenario::open_behind_proxy("checkpoint-recreated").await?);
     publish(&scenario).await?;
     let processor = scenario.processor("processor")?.start()?;
     scenario.stats_at_end(ORDERS).await?;
-    // A commit of the deleted topic's numbers is on its way, and comes when there is a new one.
+    // A commit for the deleted topic is in flight, and arrives after the new topic exists.
     let proxy = scenario.proxy()?;
     proxy.inject(ApiKey::OffsetCommit, Fault::Hold, 0, 1);
     publish(&scenario).await?;
@@ -134,7 +133,7 @@ async fn publish(scenario: &Scenario) -> Result<()> {
     generator.env("HTTP_ADDR", "off").start()?.expect_exit(0).await
 }
 
-/// Commits an offset of the topic of orders for the group, which has no members.
+/// Commits an offset of the topic of orders for the group without members.
 async fn commit(scenario: &Scenario, partition: i32, offset: i64, metadata: &str) -> Result<()> {
     let servers = vec![scenario.platform().bootstrap_servers().to_owned()];
     let cluster = Cluster::new(BrokerConfig::new(servers, "tests"));
@@ -145,7 +144,7 @@ async fn commit(scenario: &Scenario, partition: i32, offset: i64, metadata: &str
     let deadline = Instant::now() + PATIENCE;
     loop {
         let committed = offsets.commit(&nobody, None, std::slice::from_ref(&commit)).await;
-        // A young cluster has no coordinator for a moment.
+        // A new cluster has no coordinator at first.
         let is_early = match &committed {
             Ok(results) => results.values().flatten().any(ResponseError::is_retriable),
             Err(error) => error.is_retriable(),
@@ -160,7 +159,7 @@ async fn commit(scenario: &Scenario, partition: i32, offset: i64, metadata: &str
     Ok(())
 }
 
-/// Waits until one of the replicas names what is expected as what keeps it from making progress, and returns both.
+/// Waits until a replica names the expected reason for its lack of progress, and returns both.
 async fn readiness<'a>(replicas: &'a [Service], expected: &str) -> Result<(&'a Service, String)> {
     let deadline = Instant::now() + PATIENCE;
     loop {

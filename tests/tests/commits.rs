@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 const ORDERS: u32 = 1_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn progress_is_committed_at_most_once_an_interval_and_at_once_by_a_stop() -> Result<()> {
+async fn progress_is_committed_once_an_interval_and_at_a_stop() -> Result<()> {
     const INTERVAL_SECONDS: u64 = 60;
     let scenario = Scenario::open_behind_proxy("commit-interval")
         .await?
@@ -26,7 +26,7 @@ async fn progress_is_committed_at_most_once_an_interval_and_at_once_by_a_stop() 
     scenario.generator("generator")?.start()?.expect_exit(0).await?;
     all_are_processed(&processor).await?;
 
-    // Where reading begins is committed when partitions are assigned, and the interval may end meanwhile.
+    // The processor commits its start offsets after the assignment, and the interval may end meanwhile.
     let allowed = 2 + begun.elapsed().as_secs() / INTERVAL_SECONDS;
     let commits = scenario.proxy()?.requests(ApiKey::OffsetCommit);
     assert!(commits <= allowed, "{commits} commits of {ORDERS} orders, {allowed} are allowed");
@@ -37,7 +37,7 @@ async fn progress_is_committed_at_most_once_an_interval_and_at_once_by_a_stop() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_fails_is_made_again_before_the_interval_is_over() -> Result<()> {
+async fn a_failed_commit_is_retried_before_the_interval_ends() -> Result<()> {
     const INTERVAL: Duration = Duration::from_mins(1);
     let scenario = Scenario::open_behind_proxy("commit-again")
         .await?
@@ -51,21 +51,21 @@ async fn a_commit_that_fails_is_made_again_before_the_interval_is_over() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_done_before_a_window_was_full_is_committed_within_the_interval() -> Result<()> {
+async fn completed_records_before_a_full_window_are_committed_within_the_interval() -> Result<()> {
     let scenario = Scenario::open("full-window")
         .await?
         .with("TOPIC_PARTITIONS", "1")
-        // The narrowest window there is.
+        // The smallest window.
         .with("OFFSET_METADATA_MAX_BYTES", "2012")
         .with("TRANSIENT_PRICE_RANGE", "10..20")
         .with("RETRY_BACKOFF_SECONDS", "3600")
         .with("RETRY_MAX_BACKOFF_SECONDS", "3600");
     let schema_id = scenario.register_order_schema().await?;
     let processor = scenario.processor("processor")?.start()?;
-    // Where reading begins is committed first.
+    // The processor commits its start offsets first.
     let is_begun = |stats: &Stats| stats.partitions.iter().any(|p| p["committed_offset"] == 0);
     scenario.stats_when("a commit", is_begun).await?;
-    // One batch, so that nothing ends between its records.
+    // One batch, so that the processor gets all records at once.
     let order = |id: u32| {
         let price = if id.is_multiple_of(10) { 15.0 } else { 25.0 };
         let value = topic::order_value(schema_id, &id.to_string(), "tea", price)?;
@@ -84,9 +84,9 @@ async fn what_was_done_before_a_window_was_full_is_committed_within_the_interval
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_ends_within_its_grace_though_the_broker_is_silent() -> Result<()> {
+async fn a_stop_ends_within_its_timeout_with_a_silent_broker() -> Result<()> {
     const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-    /// What a stop may take beyond that, by the README, and some more for a busy machine.
+    /// The documented extra time of a stop, with a margin for a busy machine.
     const GRACE: Duration = Duration::from_secs(5 + 4);
     let scenario = Scenario::open_behind_proxy("silent-stop")
         .await?
@@ -113,7 +113,7 @@ async fn a_stop_ends_within_its_grace_though_the_broker_is_silent() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_is_refused_again_and_again_is_reported_now_and_then() -> Result<()> {
+async fn repeated_refusals_of_a_commit_are_reported_at_a_limited_rate() -> Result<()> {
     const REFUSALS: u64 = 6;
     let scenario = Scenario::open_behind_proxy("refused-commit")
         .await?
@@ -128,7 +128,7 @@ async fn a_commit_that_is_refused_again_and_again_is_reported_now_and_then() -> 
     let orders = scenario.orders_topic();
     topic::delete(scenario.platform().bootstrap_servers(), orders).await?;
 
-    // A pause commits at once, which a topic that is gone does not allow.
+    // A pause commits at once, and the broker refuses commits for a deleted topic.
     let _control = scenario.console("control")?.args(["control", "pause"]).start()?;
     scenario.proxy()?.more_requests(ApiKey::OffsetCommit, REFUSALS).await;
     let line = processor.line("the coordinator refused to commit").await?;
@@ -148,7 +148,7 @@ async fn all_are_processed(processor: &Service) -> Result<()> {
     Ok(())
 }
 
-/// Lets the broker take every request from here on and answer none.
+/// Makes the broker take all later requests and answer none.
 fn fall_silent(proxy: &Proxy) {
     for api in ApiKey::iter() {
         proxy.inject(api, Fault::Hold, 0, u32::MAX);

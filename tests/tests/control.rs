@@ -1,4 +1,4 @@
-//! Pause and resume through the control topic: every instance follows, nothing counts in between, and nothing is lost.
+//! Pause and resume through the control topic: every instance follows, a paused group counts nothing, and loses nothing.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn all_services_pause_stay_paused_through_a_kill_and_resume_without_a_loss
     let before = answered(&scenario).await?;
     ensure!(before.lag > Some(0), "there is nothing that could be done: {before:?}");
 
-    // One replica is killed, the other one drains; a third takes over all they had.
+    // One replica is killed, the other one drains; a third takes over their partitions.
     first.kill().await?;
     second.drain().await?;
     let third = scenario.processor("processor-3")?.start()?;
@@ -99,7 +99,7 @@ async fn an_attempt_in_flight_at_a_pause_ends_and_counts_once() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_does_not_follow_is_named_and_a_paused_replica_is_ready() -> Result<()> {
+async fn an_instance_that_does_not_follow_is_named_and_a_paused_instance_is_ready() -> Result<()> {
     let scenario = Scenario::open("laggard")
         .await?
         .with("SESSION_TIMEOUT_MS", "30000")
@@ -131,7 +131,7 @@ async fn an_instance_that_does_not_follow_is_named_and_a_paused_replica_is_ready
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_topic_no_service_is_paused_and_a_new_topic_is_followed() -> Result<()> {
+async fn services_run_without_the_control_topic_and_follow_a_new_one() -> Result<()> {
     const ORDERS: u64 = 200;
     let scenario =
         Scenario::open("control-topic-gone").await?.with("ORDER_COUNT", &ORDERS.to_string());
@@ -219,7 +219,7 @@ async fn the_coordinator_describes_which_member_has_which_partitions() -> Result
     Ok(())
 }
 
-/// Checks that Kafka's own tool lists the same members; only a real Kafka has it.
+/// Checks on a real Kafka that Kafka's own tool lists the same members.
 #[cfg(feature = "outsiders")]
 async fn check_by_kafkas_tool(scenario: &Scenario, group: &GroupDescription) -> Result<()> {
     use end_to_end::outsiders::{CONSUMER_GROUPS, kafka_tool};
@@ -249,7 +249,7 @@ async fn check_by_kafkas_tool(_: &Scenario, _: &GroupDescription) -> Result<()> 
     std::future::ready(Ok(())).await
 }
 
-/// Describes the scenario's group until it is stable and as it is wanted.
+/// Describes the scenario's group until it is stable and meets the condition.
 async fn described_when(
     scenario: &Scenario,
     is_reached: impl Fn(&GroupDescription) -> bool + Send + Sync,
@@ -268,12 +268,12 @@ async fn described_when(
     tokio::time::timeout(end_to_end::service::PATIENCE, described).await.context("describe it")?
 }
 
-/// Returns the statistics, past a broker that another test restarts.
+/// Returns the statistics, with retries during a restart of the broker by another test.
 async fn answered(scenario: &Scenario) -> Result<Stats> {
     scenario.stats_when("an answer", |_| true).await
 }
 
-/// Publishes all orders, whichever services are paused.
+/// Publishes all orders with a generator that ignores pauses.
 async fn publish(scenario: &Scenario) -> Result<()> {
     let generator = scenario.generator("publisher")?.env("ORDER_RATE", "0");
     generator.start()?.expect_exit(0).await
@@ -289,13 +289,13 @@ async fn all_assigned(scenario: &Scenario, processor: &Service) -> Result<()> {
     Ok(())
 }
 
-/// Gives a command in kim's name and waits until every instance has followed; returns the report.
+/// Gives a command in kim's name, waits until every instance has followed, and returns the report.
 async fn control(scenario: &Scenario, command: &[&str]) -> Result<Value> {
     let command = [command, &["--by", "kim", "--wait", "60"]].concat();
     control_json(scenario, &command).await
 }
 
-/// Runs `order-console control --json`, past any fault.
+/// Runs `order-console control --json` without the proxy's faults.
 async fn control_json(scenario: &Scenario, arguments: &[&str]) -> Result<Value> {
     let command = scenario
         .console("control")?

@@ -1,4 +1,4 @@
-//! The control topic itself: what its participants read, and that a command is not reported as followed too early.
+//! The control topic: the reads of its participants, and the confirmation of a command by all of them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use kafka_client::topics::{NewTopic, ensure_topics};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-/// Pause between two looks at a topic.
+/// Pause between two reads of a topic.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A participant's reports, one in five seconds, are the clock.
+/// The clock: a participant reports every five seconds.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_participant_reads_does_not_grow_with_their_number() -> Result<()> {
+async fn the_reads_of_a_participant_do_not_grow_with_the_participants() -> Result<()> {
     const OTHERS: usize = 30;
     const REPORTS: u64 = 3;
     const FETCHES_PER_REPORT: u64 = 2;
@@ -54,9 +54,9 @@ async fn what_a_participant_reads_does_not_grow_with_their_number() -> Result<()
     Ok(())
 }
 
-/// The generator's first requests to write do not arrive, so nobody can see that it is there.
+/// The generator's first produce requests are lost, so no participant can see it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_generator_that_nobody_has_seen_yet_begins_nothing() -> Result<()> {
+async fn a_new_generator_waits_until_the_control_topic_has_its_announcement() -> Result<()> {
     let scenario = Scenario::open_behind_proxy("unseen-generator").await?.with("ORDER_RATE", "10");
     let proxy = scenario.proxy()?;
     proxy.inject(ApiKey::Produce, Fault::Hold, 0, 2);
@@ -74,7 +74,7 @@ async fn a_generator_that_nobody_has_seen_yet_begins_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_with_one_partition_works_and_its_second_one_is_taken_up() -> Result<()> {
+async fn a_control_topic_with_one_partition_works_and_gets_a_second_one() -> Result<()> {
     let scenario = Scenario::open("one-partition").await?.with("ORDER_RATE", "10");
     let servers = scenario.platform().bootstrap_servers();
     let name: Arc<str> = scenario.control_topic().into();
@@ -94,7 +94,7 @@ async fn a_topic_with_one_partition_works_and_its_second_one_is_taken_up() -> Re
     processor.drain().await
 }
 
-/// Waits until so many instances have reported to the partition of reports.
+/// Waits for the reports of a number of instances.
 async fn until_reported_by(scenario: &Scenario, instances: usize) -> Result<()> {
     const REPORTS: i32 = 1;
     let deadline = Instant::now() + PATIENCE;
@@ -122,7 +122,7 @@ async fn both_are(scenario: &Scenario, action: &str, state: &str) -> Result<()> 
     Ok(())
 }
 
-/// Starts a generator's part in the control topic and lets it report that it runs.
+/// Starts a participant of the generator's role that reports as running.
 async fn running(servers: &str, scenario: &Scenario) -> Result<Participant> {
     let topic = scenario.control_topic();
     let participant = Participant::start(&cluster(servers), &topic, 1, Role::Generator, "host");
@@ -136,7 +136,7 @@ fn cluster(servers: &str) -> Cluster {
     Cluster::new(BrokerConfig::new(vec![servers.to_owned()], "test"))
 }
 
-/// Gives a command in kim's name, past any fault, and waits until everybody has followed; returns what was told then.
+/// Gives a command in kim's name without the proxy's faults, waits until all have followed, and returns the report.
 async fn control(scenario: &Scenario, word: &[&str]) -> Result<Value> {
     let command = scenario
         .console("control")?

@@ -1,7 +1,7 @@
-//! A processor that is killed between any two steps of process, dead letter, commit: nothing is lost, nothing counts twice.
+//! A processor killed between any two of the steps process, dead letter, commit: it loses nothing and counts nothing twice.
 //!
-//! The fault proxy holds the request, or the answer, that stands for the point; the processor stands still there and is
-//! killed. A held request may even reach the broker afterwards, when another processor has taken over.
+//! The fault proxy holds the request or the response of that step while the test kills the processor. A held request may
+//! reach the broker later, after another processor has taken over.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ use tokio::time::{Instant, sleep};
 const ORDERS: u64 = 3_000;
 const SIMULATION: Simulation = Simulation { rate: 0.1, retries_max: 3 };
 
-/// An answer that never comes, as far as the processor can tell.
+/// A delay beyond every timeout of the processor.
 const NEVER: Duration = Duration::from_hours(1);
 
-/// Pause between two looks at what is committed.
+/// Pause between two reads of the commits.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// When a held request reaches the broker.
@@ -41,12 +41,12 @@ async fn killed_before_a_dead_letter_is_written() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_while_a_dead_letter_is_on_its_way() -> Result<()> {
+async fn killed_while_a_dead_letter_is_in_flight() -> Result<()> {
     killed_at("letter-late", ApiKey::Produce, Fault::Hold, Delivery::AfterTheTakeover).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_before_it_knows_that_a_dead_letter_is_written() -> Result<()> {
+async fn killed_before_the_acknowledgement_of_a_dead_letter() -> Result<()> {
     let fault = Fault::DelayAnswer(NEVER);
     killed_at("letter-unknown", ApiKey::Produce, fault, Delivery::Never).await
 }
@@ -57,7 +57,7 @@ async fn killed_before_a_commit() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_while_a_commit_is_on_its_way() -> Result<()> {
+async fn killed_while_a_commit_is_in_flight() -> Result<()> {
     killed_at("commit-late", ApiKey::OffsetCommit, Fault::Hold, Delivery::AfterTheKill).await
 }
 
@@ -67,7 +67,7 @@ async fn killed_while_a_commit_is_overtaken_by_another_member() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_before_it_knows_of_a_commit() -> Result<()> {
+async fn killed_before_the_response_to_a_commit() -> Result<()> {
     let fault = Fault::DelayAnswer(NEVER);
     killed_at("commit-unknown", ApiKey::OffsetCommit, fault, Delivery::Never).await
 }
@@ -82,7 +82,7 @@ async fn killed_at(name: &str, api: ApiKey, fault: Fault, delivery: Delivery) ->
         .with("ERROR_SIMULATION_RATE", &SIMULATION.rate.to_string())
         .with("RETRY_BACKOFF_SECONDS", "0.1");
     let proxy = scenario.proxy()?;
-    // Only what the processor sends is to be held.
+    // The proxy must hold only the processor's requests.
     let broker = scenario.platform().bootstrap_servers();
     let mut generator =
         scenario.generator("generator")?.env("BOOTSTRAP_SERVERS", broker).start()?;
@@ -105,7 +105,7 @@ async fn killed_at(name: &str, api: ApiKey, fault: Fault, delivery: Delivery) ->
     let (stats, verdict) = scenario.check_exact(ORDERS, SIMULATION).await?;
     assert_eq!(stats.orders + stats.dead_letters, ORDERS);
     assert_eq!(verdict.dead_letters, verdict.expected_dead, "letters by identity: {verdict:#?}");
-    // The letters of a batch that reached the broker and was not known to have are written again.
+    // The next processor repeats dead letters whose acknowledgement the killed one did not get.
     let has_landed = (fault != Fault::Hold) || (delivery == Delivery::AfterTheTakeover);
     if (api == ApiKey::Produce) && has_landed {
         ensure!(verdict.dead_letter_repeats > 0, "no letter was there before: {verdict:#?}");
@@ -114,11 +114,11 @@ async fn killed_at(name: &str, api: ApiKey, fault: Fault, delivery: Delivery) ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_whose_letter_is_written_is_not_tried_again_by_the_next_processor() -> Result<()> {
+async fn the_next_processor_does_not_retry_an_order_with_a_dead_letter() -> Result<()> {
     const ORDERS: u64 = 20;
     let webhook = Webhook::start(Answer::Status(422))?;
     let scenario = refused_orders("letter-is-final", &webhook, ORDERS).await?;
-    // Letters are in the topic, and the processor never hears of it.
+    // The dead letters are in the topic, but their acknowledgement is lost.
     scenario.proxy()?.inject(ApiKey::Produce, Fault::DelayAnswer(NEVER), 0, u32::MAX);
     let mut killed = scenario.processor("processor-killed")?.start()?;
     killed.line("partitions assigned").await?;
@@ -137,7 +137,7 @@ async fn an_order_whose_letter_is_written_is_not_tried_again_by_the_next_process
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_is_doomed_gets_its_letter_from_the_next_processor() -> Result<()> {
+async fn the_next_processor_writes_the_dead_letter_of_a_doomed_order() -> Result<()> {
     let webhook = Webhook::start(Answer::Status(422))?;
     let scenario = refused_orders("doomed", &webhook, 1).await?;
     let proxy = scenario.proxy()?;
@@ -159,7 +159,7 @@ async fn an_order_that_is_doomed_gets_its_letter_from_the_next_processor() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_is_not_doomed_yet_has_no_letter_and_is_tried_again() -> Result<()> {
+async fn the_next_processor_retries_an_order_that_is_not_doomed() -> Result<()> {
     const ORDERS: u64 = 20;
     let webhook = Webhook::start(Answer::Status(422))?;
     let scenario = refused_orders("not-doomed", &webhook, ORDERS).await?;
@@ -180,7 +180,7 @@ async fn an_order_that_is_not_doomed_yet_has_no_letter_and_is_tried_again() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_comes_late_takes_no_doom_back_that_has_a_letter() -> Result<()> {
+async fn a_late_commit_revokes_no_doom_with_a_dead_letter() -> Result<()> {
     let webhook = Webhook::start(Answer::DONE)?;
     let scenario = refused_orders("commit-late-in-generation", &webhook, 1).await?;
     let proxy = scenario.proxy()?;
@@ -189,7 +189,7 @@ async fn a_commit_that_comes_late_takes_no_doom_back_that_has_a_letter() -> Resu
     proxy.inject(ApiKey::OffsetCommit, Fault::Hold, 0, 1);
     publish(&scenario, 1).await?;
     proxy.hit(ApiKey::OffsetCommit, 1).await;
-    // The commit on its way does not know of this one.
+    // The commit in flight does not have this order.
     webhook.answer(|_| Answer::Status(422));
     publish(&scenario, 1).await?;
     webhook.calls_when(|calls| calls.len() >= 3).await;
@@ -206,7 +206,7 @@ async fn a_commit_that_comes_late_takes_no_doom_back_that_has_a_letter() -> Resu
     heir.drain().await
 }
 
-/// A scenario behind a proxy, with so many orders in its topic and a webhook to post them to.
+/// A scenario behind a proxy, with orders in its topic and a webhook.
 async fn refused_orders(name: &str, webhook: &Webhook, orders: u64) -> Result<Scenario> {
     let scenario = Scenario::open_behind_proxy(name)
         .await?
@@ -218,7 +218,7 @@ async fn refused_orders(name: &str, webhook: &Webhook, orders: u64) -> Result<Sc
     Ok(scenario)
 }
 
-/// Writes so many more orders.
+/// Writes further orders.
 async fn publish(scenario: &Scenario, orders: u64) -> Result<()> {
     let broker = scenario.platform().bootstrap_servers();
     let generator = scenario.generator("generator")?.env("BOOTSTRAP_SERVERS", broker);
@@ -226,7 +226,7 @@ async fn publish(scenario: &Scenario, orders: u64) -> Result<()> {
     generator.start()?.expect_exit(0).await
 }
 
-/// Waits until the group has committed that an order is doomed.
+/// Waits until the group's commits mark an order as doomed.
 async fn until_doomed(scenario: &Scenario, order: &PostedOrder) -> Result<()> {
     let servers = vec![scenario.platform().bootstrap_servers().to_owned()];
     let cluster = Cluster::new(BrokerConfig::new(servers, "tests"));
@@ -248,14 +248,13 @@ async fn until_doomed(scenario: &Scenario, order: &PostedOrder) -> Result<()> {
     }
 }
 
-/// Starts a processor that no fault reaches.
+/// Starts a processor without the proxy.
 fn heir(scenario: &Scenario) -> Result<Service> {
     let broker = scenario.platform().bootstrap_servers();
     scenario.processor("processor-heir")?.env("BOOTSTRAP_SERVERS", broker).start()
 }
 
-/// Replays all letters, of which there are `letters`, and checks that each order counts as processed once, and is posted
-/// and accepted once.
+/// Replays all `letters` dead letters, and checks that each order counts once and that the webhook has accepted it once.
 async fn each_counts_once_after_a_replay(
     scenario: &Scenario,
     webhook: &Webhook,

@@ -1,4 +1,4 @@
-//! Batches that are damaged: on the way, which the next fetch heals, and in the log, which it does not.
+//! Damaged batches: in transit, which the next fetch repairs, and in the log.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +11,12 @@ use kafka_core::record_batch::batches;
 
 const BATCHES: i64 = 60;
 const DAMAGED: i64 = 17;
-/// A byte behind the header of a batch: only its checksum tells.
+/// A byte after the header of a batch, which only the checksum covers.
 const AT: usize = 100;
 const FOR_EVER: u32 = u32::MAX;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_on_the_way_is_gone_with_the_next_fetch() -> Result<()> {
+async fn damage_in_transit_is_gone_with_the_next_fetch() -> Result<()> {
     let (scenario, ledger) = written("damage-on-the-way").await?;
     let place = (0, Ledger::offsets(DAMAGED).start);
     scenario.proxy()?.damage(place, AT, DamageKind::Plain, 1);
@@ -30,7 +30,7 @@ async fn damage_on_the_way_is_gone_with_the_next_fetch() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_in_the_log_is_one_dead_letter_and_everything_else_goes_on() -> Result<()> {
+async fn damage_in_the_log_is_one_dead_letter_and_all_other_records_are_processed() -> Result<()> {
     let (scenario, ledger) = written("damage-in-the-log").await?;
     let lost = damage(&scenario, &[DAMAGED, DAMAGED + 1, BATCHES - 1])?;
     let processor = scenario.processor("processor")?.start()?;
@@ -46,7 +46,7 @@ async fn damage_in_the_log_is_one_dead_letter_and_everything_else_goes_on() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_ends_the_process_where_the_settings_say_so() -> Result<()> {
+async fn damage_ends_the_process_if_configured() -> Result<()> {
     let (scenario, ledger) = written("damage-fails").await?;
     let lost = damage(&scenario, &[DAMAGED])?;
     let mut failing = scenario.processor("failing")?.env("CORRUPT_BATCH", "fail").start()?;
@@ -89,7 +89,7 @@ async fn a_kill_between_the_dead_letter_and_the_commit_repeats_the_letter_and_co
     processor.drain().await
 }
 
-/// Opens a scenario behind a proxy whose topic holds orders that nobody has read yet.
+/// Opens a scenario behind a proxy with unread orders.
 async fn written(name: &str) -> Result<(Scenario, Ledger)> {
     let scenario = Scenario::open_behind_proxy(name)
         .await?
@@ -102,7 +102,7 @@ async fn written(name: &str) -> Result<(Scenario, Ledger)> {
     Ok((scenario, ledger))
 }
 
-/// Damages batches for ever, as a broker's disk does.
+/// Damages batches in every fetch, like a broker's disk.
 fn damage(scenario: &Scenario, lost: &[i64]) -> Result<BTreeSet<i64>> {
     for batch in lost {
         let place = (0, Ledger::offsets(*batch).start);
@@ -111,7 +111,7 @@ fn damage(scenario: &Scenario, lost: &[i64]) -> Result<BTreeSet<i64>> {
     Ok(lost.iter().copied().collect())
 }
 
-/// Checks that a letter holds the bytes of a damaged batch and says which offsets they were.
+/// Checks that a dead letter has the bytes and the offsets of a damaged batch.
 fn check_letter(scenario: &Scenario, letter: &TopicRecord, batch: i64) -> Result<()> {
     let offsets = Ledger::offsets(batch);
     let (first, last) = (offsets.start.to_string(), (offsets.end - 1).to_string());

@@ -123,7 +123,7 @@ async fn the_numbers_are_those_of_stats_also_after_a_restart() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_after_a_dry_run_is_left_alone() -> Result<()> {
+async fn records_that_fail_after_a_dry_run_are_not_replayed() -> Result<()> {
     let scenario = failing("dashboard-before").await?;
     let processor = scenario.processor("processor")?.start()?;
     scenario.generator("generator-1")?.start()?.expect_exit(0).await?;
@@ -147,8 +147,7 @@ async fn what_fails_after_a_dry_run_is_left_alone() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn before_the_cluster_has_answered_nothing_is_known_and_nothing_is_said_to_be_none()
--> Result<()> {
+async fn numbers_are_unknown_and_not_zero_before_the_cluster_has_answered() -> Result<()> {
     let silent = TcpListener::bind("127.0.0.1:0").await?;
     let scenario = Scenario::open("dashboard-silent").await?;
     let command = scenario.console("dashboard")?;
@@ -162,7 +161,7 @@ async fn before_the_cluster_has_answered_nothing_is_known_and_nothing_is_said_to
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_cannot_be_read_is_said_to_fail() -> Result<()> {
+async fn an_unreadable_group_is_reported_as_failing() -> Result<()> {
     let scenario = failing("dashboard-fails").await?;
     let processor = scenario.processor("processor")?.start()?;
     scenario.generator("generator")?.start()?.expect_exit(0).await?;
@@ -195,7 +194,7 @@ async fn a_group_that_cannot_be_read_is_said_to_fail() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_without_a_leader_is_named_and_hides_no_number_of_the_others() -> Result<()> {
+async fn a_partition_without_a_leader_is_named_and_the_others_have_their_numbers() -> Result<()> {
     let scenario = Scenario::open_embedded("dashboard-leaders").await?;
     let scenario = scenario.with("TOPIC_PARTITIONS", "2").with("ORDER_COUNT", "200");
     let scenario = scenario.with("ORDER_RATE", "0");

@@ -1,4 +1,4 @@
-//! Who the dashboard answers, and what each of them may do: hosts, sites, tokens, sessions, proxies, streams.
+//! Access to the dashboard: hosts, sites, tokens, sessions, proxies, streams.
 
 use std::net::Ipv4Addr;
 
@@ -20,7 +20,7 @@ const READ_TOKEN: &str = "the-token-that-only-sees";
 const STREAMS_OF_CLIENT: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_is_not_its_own_is_refused_and_named() -> Result<()> {
+async fn requests_to_another_host_are_refused_with_its_name() -> Result<()> {
     let stack_default = [("DASHBOARD_READ_ONLY", "true"), ("DASHBOARD_ADDR", "0.0.0.0:0")];
     for settings in [&[][..], &stack_default, &[("DASHBOARD_TOKEN", FULL_TOKEN)]] {
         let dashboard = Dashboard::start("dashboard-hosts", settings).await?;
@@ -75,7 +75,7 @@ async fn a_page_of_another_site_reads_and_changes_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_token_allows_what_it_is_for_and_actions_say_who() -> Result<()> {
+async fn each_token_has_its_rights_and_actions_name_the_operator() -> Result<()> {
     let both = [("DASHBOARD_TOKEN", FULL_TOKEN), ("DASHBOARD_READ_TOKEN", READ_TOKEN)];
     let dashboard = Dashboard::start("dashboard-tokens", &both).await?;
     for (token, is_read_only, changing) in
@@ -110,7 +110,7 @@ async fn each_token_allows_what_it_is_for_and_actions_say_who() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_its_own_and_ends_with_a_sign_out_also_for_its_stream() -> Result<()> {
+async fn a_sign_out_ends_only_its_own_session_and_its_stream() -> Result<()> {
     let dashboard =
         Dashboard::start("dashboard-sessions", &[("DASHBOARD_TOKEN", FULL_TOKEN)]).await?;
     let first = dashboard.signed_in(FULL_TOKEN).await?;
@@ -133,7 +133,7 @@ async fn a_session_is_its_own_and_ends_with_a_sign_out_also_for_its_stream() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cookie_is_of_one_dashboard_and_secure_only_by_the_word_of_a_trusted_proxy()
+async fn the_cookie_belongs_to_one_dashboard_and_is_secure_only_behind_a_trusted_proxy()
 -> Result<()> {
     let token = ("DASHBOARD_TOKEN", FULL_TOKEN);
     let plain = Dashboard::start("dashboard-cookies", &[token]).await?;
@@ -203,7 +203,7 @@ async fn wrong_tokens_are_logged_with_their_peer_and_throttled() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_client_cannot_take_the_streams_of_all() -> Result<()> {
+async fn one_client_cannot_use_up_all_streams() -> Result<()> {
     let settings = [("DASHBOARD_TOKEN", FULL_TOKEN)];
     let dashboard = Dashboard::start("dashboard-streams", &settings).await?;
     let busy = dashboard.signed_in(FULL_TOKEN).await?;
@@ -223,7 +223,7 @@ async fn one_client_cannot_take_the_streams_of_all() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_too_long_is_refused_before_it_is_read() -> Result<()> {
+async fn a_body_over_the_limit_is_refused_unread() -> Result<()> {
     let dashboard =
         Dashboard::start("dashboard-bodies", &[("DASHBOARD_TOKEN", FULL_TOKEN)]).await?;
     let long = dashboard.sign_in(&"x".repeat(8 * 1024)).send().await?;

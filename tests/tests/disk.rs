@@ -1,7 +1,7 @@
-//! A real broker's log is damaged on its disk, in every field by which the broker itself finds its way.
+//! A log damaged on a real broker's disk, in every field that the broker itself uses.
 //!
-//! The broker hands out what it has stored, and checks none of it. Where a batch has lost its length, the broker cannot
-//! find what follows it, and answers with errors or with nothing.
+//! The broker does not check the batches that it returns. After a batch with a damaged length, the broker cannot find the
+//! next one, and returns errors or nothing.
 
 #![cfg(feature = "own-broker")]
 
@@ -17,7 +17,7 @@ use end_to_end::{Ledger, Scenario};
 const BATCHES: i64 = 200;
 const DAMAGED: i64 = 60;
 
-/// Where in a batch there are other bytes, and which.
+/// The place of the changed bytes in a batch, and the bytes.
 const DAMAGES: [(&str, usize, &[u8]); 12] = [
     ("record", 100, b"?"),
     ("checksum", 17, &[1, 2, 3, 4]),
@@ -34,7 +34,7 @@ const DAMAGES: [(&str, usize, &[u8]); 12] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_a_disk_has_lost_of_a_batch_is_one_dead_letter() -> Result<()> {
+async fn a_batch_with_any_damage_on_disk_is_one_dead_letter() -> Result<()> {
     let Some(data) = variable("BROKER_DATA").map(PathBuf::from) else {
         anyhow::bail!("BROKER_DATA is not set: this test needs the broker of tests/kafka/kafka.py");
     };
@@ -74,7 +74,7 @@ async fn whatever_a_disk_has_lost_of_a_batch_is_one_dead_letter() -> Result<()> 
     Ok(())
 }
 
-/// Overwrites bytes of a batch in the log of a broker that is stopped, and returns the batch as it is then.
+/// Overwrites bytes of a batch in the log of a stopped broker, and returns the changed batch.
 fn overwrite(data: &Path, scenario: &Scenario, at: usize, bytes: &[u8]) -> Result<Vec<u8>> {
     let folder = data.join(format!("{}-0", scenario.orders_topic()));
     let path = folder.join("00000000000000000000.log");

@@ -1,4 +1,4 @@
-//! The embedded broker is a Kafka to clients that know nothing of it: kcat, on librdkafka.
+//! The embedded broker with a foreign client: kcat, on librdkafka.
 
 #![cfg(feature = "outsiders")]
 
@@ -39,7 +39,7 @@ async fn kcat_lists_produces_and_consumes_in_a_group() -> Result<()> {
         let consumed = kcat(&servers, &folder, &arguments).await?;
         assert_eq!(consumed, "a=1@0\nb=2@1\nc=3@2\n");
     }
-    // The group has committed: its next member starts where the last one ended.
+    // The group has committed: its next member resumes there.
     std::fs::write(&lines, "d:4\n")?;
     kcat(&servers, &folder, &["-P", "-t", "letters", "-K", ":", "-l", &lines_path]).await?;
     let arguments = [

@@ -1,4 +1,4 @@
-//! The group's numbers are exact, whatever happens to its members and to the broker.
+//! The group's statistics are exact through kills, stops, joins and a restart of the broker.
 
 use anyhow::{Context, Result, ensure};
 use end_to_end::service::field;
@@ -8,7 +8,7 @@ use end_to_end::{Scenario, Service, Verdict};
 const ORDERS: u64 = 200_000;
 const SIMULATION: Simulation = Simulation { rate: 0.1, retries_max: 3 };
 
-/// The turbulence needs time to happen in, the second run does not.
+/// The first run needs time for its failures.
 const TURBULENT_RATE: &str = "8000";
 const FULL_RATE: &str = "0";
 
@@ -69,7 +69,7 @@ fn with_failures(scenario: Scenario) -> Scenario {
         .with("SEED", "20261121")
 }
 
-/// Waits for the end of the generator and of the group's work, and has its numbers judged.
+/// Waits for the end of the generator and of the group's work, and checks the statistics.
 async fn conclude(scenario: &Scenario, generator: &mut Service) -> Result<Verdict> {
     generator.expect_exit(0).await?;
     let acknowledged = field(&generator.line("final statistics").await?, "acknowledged")?;

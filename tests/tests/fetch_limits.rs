@@ -1,6 +1,6 @@
-//! A real broker ends its answers inside a batch: by its `fetch.max.bytes`, and by a consumer's quota.
+//! A real broker whose responses end inside a batch, because of `fetch.max.bytes` or a consumer's quota.
 //!
-//! The broker that this suite runs on has `fetch.max.bytes=1000000`. A batch of the generator has up to 0.67 MiB.
+//! The suite's broker has `fetch.max.bytes=1000000`. A batch of the generator has up to 0.67 MiB.
 
 #![cfg(feature = "own-broker")]
 
@@ -13,10 +13,10 @@ use tokio::sync::Mutex;
 
 const NONE_FAIL: Simulation = Simulation { rate: 0.0, retries_max: 0 };
 
-/// The quota holds for all processors of the broker, so the tests run one after the other.
+/// The quota applies to all processors of the broker, so the tests run one after the other.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// The quota lets a reader have at most the bytes of eleven seconds at once, which is less than two large batches.
+/// The quota allows the bytes of eleven seconds at once, which is less than two large batches.
 const QUOTA: (u64, &str) = (18_000, "consumer_byte_rate=80000");
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +51,7 @@ async fn alter_clients(scenario: &Scenario, change: &str, config: &str) -> Resul
     command.output().await.map(drop)
 }
 
-/// Has a generator write `orders` orders as fast as it can, in batches as large as it makes them.
+/// Runs a generator at an unlimited rate, for large batches.
 async fn write(scenario: &Scenario, orders: u64) -> Result<()> {
     let generator = scenario.generator("generator")?.env("ORDER_RATE", "0");
     let mut generator = generator.env("ORDER_COUNT", &orders.to_string()).start()?;

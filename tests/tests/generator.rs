@@ -1,11 +1,11 @@
-//! The generator tells exactly what became of its orders, however it ends.
+//! The generator reports the exact outcomes of its orders at every kind of end.
 
 use anyhow::{Result, ensure};
 use end_to_end::service::field;
 use end_to_end::{Scenario, Service, topic};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_acknowledged_at_an_interrupt_is_in_the_topic() -> Result<()> {
+async fn orders_acknowledged_at_an_interrupt_are_in_the_topic() -> Result<()> {
     let scenario = Scenario::open("interrupted").await?;
     let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
     generator.line("more deliveries").await?;
@@ -32,7 +32,7 @@ async fn orders_that_cannot_be_delivered_are_reported_and_the_exit_code_is_1() -
     ensure!(failed + unknown > 0, "orders vanished silently: {:?}", generator.lines().last());
     let servers = scenario.platform().bootstrap_servers();
     let written = u64::try_from(topic::read(servers, scenario.orders_topic()).await?.len())?;
-    // An order of unknown outcome may have been written or not; a failed one has not.
+    // The broker may have written orders of unknown outcome, but no failed ones.
     ensure!(
         (acknowledged..=acknowledged + unknown).contains(&written),
         "{written} written, {acknowledged} acknowledged, {unknown} unknown"
@@ -53,7 +53,7 @@ async fn the_same_seed_gives_the_same_orders_on_the_same_partitions() -> Result<
         generator.expect_exit(0).await?;
         let servers = scenario.platform().bootstrap_servers();
         let records = topic::read(servers, scenario.orders_topic()).await?;
-        // The schema's id differs between subjects and stands before the order itself.
+        // The schema's id in front of the order differs between subjects.
         let order = |value: Option<Vec<u8>>| value.map(|value| value[5..].to_vec());
         runs.push(
             records
@@ -67,7 +67,7 @@ async fn the_same_seed_gives_the_same_orders_on_the_same_partitions() -> Result<
     Ok(())
 }
 
-/// Returns how many orders were acknowledged, failed and have an unknown outcome, by the final statistics.
+/// Returns the numbers of acknowledged, failed and unknown orders from the final statistics.
 async fn outcome(generator: &Service) -> Result<[u64; 3]> {
     let line = generator.line("final statistics").await?;
     let count = |name| Ok::<_, anyhow::Error>(field(&line, name)?.as_u64().unwrap_or(u64::MAX));

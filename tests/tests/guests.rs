@@ -1,4 +1,4 @@
-//! Members of other kinds that join the group with odd subscriptions: the leader, and the group with it, goes on.
+//! Members of other programs with odd subscriptions: the leader and the group continue.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ const PROTOCOL: StrBytes = StrBytes::from_static_str("cooperative-sticky");
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unreadable_subscription_ends_no_leader() -> Result<()> {
-    // A negative version, which Kafka passes on. It refuses every member of the group where the bytes end too soon.
+async fn a_leader_survives_an_unreadable_subscription() -> Result<()> {
+    // Kafka forwards a negative version. It refuses all members of the group for bytes that end too soon.
     let unreadable = Bytes::from_static(b"\xff\xff\x00\x00\x00\x00");
     let line = "this member's subscription cannot be read";
     let warning = check_guest("unreadable-guest", unreadable, line).await?;
@@ -36,7 +36,7 @@ async fn an_unreadable_subscription_ends_no_leader() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_that_cannot_be_described_hold_no_leader_up() -> Result<()> {
+async fn a_leader_does_not_wait_for_topics_without_metadata() -> Result<()> {
     let topics = vec!["no such topic!".to_owned(), "nowhere".to_owned()];
     let odd = Subscription { topics, ..Subscription::default() }.encode()?;
     let line = "the cluster does not describe topics of the group";
@@ -45,8 +45,8 @@ async fn topics_that_cannot_be_described_hold_no_leader_up() -> Result<()> {
     Ok(())
 }
 
-/// Lets a guest with this `subscription` join a processor's group, and returns the warning about it: the guest is assigned
-/// nothing, and the processor counts every order.
+/// Joins a processor's group with this `subscription`, and returns the processor's warning. The guest gets no partitions,
+/// and the processor counts every order.
 async fn check_guest(name: &str, subscription: Bytes, warning: &str) -> Result<String> {
     let scenario = Scenario::open(name)
         .await?
@@ -66,7 +66,7 @@ async fn check_guest(name: &str, subscription: Bytes, warning: &str) -> Result<S
     Ok(warning)
 }
 
-/// A member of the processor's group that is no processor.
+/// Another program's member of the processor's group.
 struct Guest {
     connection: Connection,
     group: String,

@@ -1,6 +1,6 @@
-//! A broker that closes idle connections: they are replaced without a word, and nothing is written twice.
+//! A broker that closes idle connections: the clients replace them without a warning, and write nothing twice.
 //!
-//! On a real Kafka the broker's `connections.max.idle.ms` has to be less than [`QUIET`] for that to happen.
+//! A real Kafka needs a `connections.max.idle.ms` of less than [`QUIET`].
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use kafka_client::exact_writer::{ExactRecord, ExactWriter};
 use kafka_core::TopicPartition;
 use tokio::time::{Instant, sleep};
 
-/// Less than the pause between two heartbeats, so that every connection of a quiet processor is closed.
+/// Less than the interval of heartbeats, so that the broker closes all connections of an idle processor.
 const IDLE_MAX: Duration = Duration::from_millis(700);
-/// How long nothing is to be done.
+/// The idle time.
 const QUIET: Duration = Duration::from_secs(3);
 const ROUNDS: u64 = 3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_processor_commits_and_writes_letters_after_quiet_times_as_before() -> Result<()> {
+async fn a_processor_commits_and_writes_dead_letters_after_idle_times() -> Result<()> {
     let scenario = open("idle-processor").await?.with("PERMANENT_PRICE_ABOVE", "50");
     let scenario = scenario.with("HTTP_ADDR", "127.0.0.1:0");
     let schema_id = scenario.register_order_schema().await?;
@@ -48,7 +48,7 @@ async fn a_processor_commits_and_writes_letters_after_quiet_times_as_before() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_writer_whose_connection_was_closed_while_it_was_idle_writes_once() -> Result<()> {
+async fn a_writer_writes_once_after_its_idle_connection_was_closed() -> Result<()> {
     let scenario = open("idle-writer").await?;
     let servers = scenario.platform().bootstrap_servers();
     topic::create(servers, scenario.orders_topic(), 1).await?;
@@ -68,7 +68,7 @@ async fn a_writer_whose_connection_was_closed_while_it_was_idle_writes_once() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_generator_sends_after_quiet_times_as_before() -> Result<()> {
+async fn a_generator_sends_after_idle_times() -> Result<()> {
     let scenario = open("idle-generator").await?;
     let generator = scenario.generator("generator")?.env("ORDER_COUNT", "3");
     let mut generator = generator.env("ORDER_RATE", "0.3").start()?;

@@ -14,7 +14,7 @@ use serde_json::Value;
 async fn aborted_transactions_are_not_counted() -> Result<()> {
     let scenario = Scenario::open_behind_proxy("transactions").await?;
     let processor = ready_processor(&scenario).await?;
-    // The log ends in an abort marker: there is nothing to fetch behind the last order, and still no lag.
+    // The log ends with an abort marker: the last order is followed by no record, and the lag is 0.
     let steps = ["plain:300", "commit:400", "abort:900", "plain:50", "abort:10"];
     let written = write_orders(&scenario, "none", &steps).await?;
     let (stats, _) = scenario.check_exact(orders_of(&written)?, Simulation::OFF).await?;
@@ -65,7 +65,7 @@ async fn every_compression_codec_is_read() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_group_is_described_and_reset_as_any_other() -> Result<()> {
+async fn kafkas_tool_describes_and_resets_the_group() -> Result<()> {
     const ORDERS: u64 = 10_000;
     let scenario = Scenario::open("reset")
         .await?
@@ -105,7 +105,7 @@ async fn the_group_is_described_and_reset_as_any_other() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_librdkafka_consumer_joins_our_group_and_its_part_is_marked() -> Result<()> {
+async fn a_librdkafka_consumer_joins_our_group_and_its_partitions_are_marked() -> Result<()> {
     for assignor in ["cooperative-sticky", "range"] {
         let scenario = shared_group(&format!("guest-{assignor}"), assignor).await?;
         let processor = ready_processor(&scenario).await?;
@@ -135,7 +135,7 @@ async fn a_librdkafka_consumer_joins_our_group_and_its_part_is_marked() -> Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn our_processor_joins_the_group_of_a_librdkafka_consumer() -> Result<()> {
     let scenario = shared_group("host", "cooperative-sticky").await?;
-    // A first processor creates the topics that the host subscribes to.
+    // A first processor creates the topics of the subscription.
     ready_processor(&scenario).await?.drain().await?;
     let mut generator = scenario.generator("generator")?.start()?;
     let host = start_guest(&scenario, "cooperative-sticky")?;
@@ -181,7 +181,7 @@ async fn end_guest(mut guest: Service) -> Result<BTreeMap<String, i64>> {
         .collect()
 }
 
-/// Checks that our numbers cover each partition from where the guest has committed it last, and the others wholly.
+/// Checks that the statistics cover each of the guest's partitions from its last commit on, and the others wholly.
 async fn check_shares(scenario: &Scenario, consumed: &BTreeMap<String, i64>) -> Result<()> {
     let stats = scenario
         .stats_when("the end of the log", |stats| (stats.lag == Some(0)) && !stats.complete)
@@ -236,7 +236,7 @@ async fn ready_processor(scenario: &Scenario) -> Result<Service> {
     Ok(processor)
 }
 
-/// Lets librdkafka write orders, and returns what it told about them.
+/// Writes orders with librdkafka, and returns its report.
 async fn write_orders(scenario: &Scenario, codec: &str, steps: &[&str]) -> Result<Value> {
     let command = python(scenario, "producer.py")?.args([
         "--topic",
@@ -252,7 +252,7 @@ fn orders_of(written: &Value) -> Result<u64> {
     written["orders"].as_u64().context("read how many orders were written")
 }
 
-/// Lets Java's producer write `count` orders, all the same one: its tool takes text, and this order's bytes are text.
+/// Writes `count` equal orders with Java's producer. Its tool takes text, and the bytes of this order are text.
 async fn write_java_orders(scenario: &Scenario, codec: &str, count: u64) -> Result<u64> {
     let order = topic::order_value(scenario.register_order_schema().await?, "java", "Item1", 12.5)?;
     ensure!(order.is_ascii(), "the schema's id makes the order no text");

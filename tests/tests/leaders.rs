@@ -1,4 +1,4 @@
-//! Partitions without a leader: each holds up itself and nothing else, and is named wherever an operator looks.
+//! Partitions without a leader: each blocks no other, and all tools name it.
 
 use anyhow::{Context, Result, ensure};
 use end_to_end::metrics::get;
@@ -13,7 +13,7 @@ const LOST: i32 = 3;
 const ORDERS: u64 = 400;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_without_a_leader_when_it_is_assigned_waits_alone_and_is_named() -> Result<()> {
+async fn an_assigned_partition_without_a_leader_is_named_and_blocks_no_other() -> Result<()> {
     let scenario = with_orders("leaderless").await?;
     let (broker, orders_topic) = (scenario.embedded_broker()?, scenario.orders_topic());
     broker.lose_leader(orders_topic, LOST)?;
@@ -42,8 +42,7 @@ async fn a_partition_without_a_leader_when_it_is_assigned_waits_alone_and_is_nam
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_loses_its_leader_while_it_is_read_is_named_and_read_on_later()
--> Result<()> {
+async fn a_partition_that_loses_its_leader_is_named_and_read_again_later() -> Result<()> {
     let scenario = with_orders("leader-lost").await?;
     let (broker, orders_topic) = (scenario.embedded_broker()?, scenario.orders_topic());
     let processor = scenario.processor("processor")?.env("HTTP_ADDR", "127.0.0.1:0").start()?;
@@ -67,7 +66,7 @@ async fn a_partition_that_loses_its_leader_while_it_is_read_is_named_and_read_on
     processor.drain().await
 }
 
-/// A topic of some partitions with orders in each.
+/// A topic with orders in each of its partitions.
 async fn with_orders(name: &str) -> Result<Scenario> {
     let scenario = Scenario::open_embedded(name).await?;
     let scenario = scenario
@@ -89,7 +88,7 @@ fn others_are_done(stats: &Stats) -> bool {
     (0..LOST).all(|other| lag(other) == Some(json!(0))) && lag(LOST) == Some(Value::Null)
 }
 
-/// Returns what `/readyz` says about progress once it is as it should be.
+/// Returns the progress check of `/readyz` once it has the expected state.
 async fn progress_when(service: &Service, is_reached: fn(&Value) -> bool) -> Result<Value> {
     let deadline = Instant::now() + PATIENCE;
     loop {

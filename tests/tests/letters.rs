@@ -1,4 +1,4 @@
-//! A dead-letter topic whose configuration refuses letters: each letter gets there all the same.
+//! A dead-letter topic whose configuration refuses records: the processor adapts each dead letter.
 
 #![cfg(feature = "outsiders")]
 
@@ -12,11 +12,11 @@ use serde_json::Value;
 const NO_ORDER: &[u8] = b"\xff\xff\xff";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn letters_without_a_key_get_one_where_the_topic_wants_keys() -> Result<()> {
+async fn dead_letters_without_a_key_get_one_if_the_topic_demands_keys() -> Result<()> {
     let scenario = Scenario::open("letters-compacted").await?.with("TOPIC_PARTITIONS", "1");
     let processor = ready_processor(&scenario).await?;
     configure(&scenario, "cleanup.policy=compact").await?;
-    // One batch, so that its letters are one, too.
+    // One batch, so that its dead letters are one batch as well.
     write_no_orders(&scenario, &[None, Some(b"key"), None]).await?;
     let stats = scenario.stats_at_end(3).await?;
     assert_eq!((stats.orders, stats.dead_letters), (0, 3));
@@ -28,7 +28,7 @@ async fn letters_without_a_key_get_one_where_the_topic_wants_keys() -> Result<()
     assert!(keys[0].is_some() && keys[2].is_some() && keys[0] != keys[2], "{keys:?}");
     processor.line("refuses a letter as it is").await?;
 
-    // The made up keys are not those of the records.
+    // The generated keys are not those of the records.
     let exported = dlq(&scenario, &["export"]).await?;
     let exported: Vec<Value> =
         exported.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
@@ -43,7 +43,7 @@ async fn letters_without_a_key_get_one_where_the_topic_wants_keys() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn letters_whose_time_has_become_too_old_get_another() -> Result<()> {
+async fn dead_letters_with_a_refused_timestamp_get_another() -> Result<()> {
     const AGE_MAX_MS: u32 = 3_000;
     const WAITING: &str = "waiting for the dead-letter topic";
     let scenario =
@@ -53,7 +53,7 @@ async fn letters_whose_time_has_become_too_old_get_another() -> Result<()> {
     scenario.proxy()?.inject(ApiKey::Produce, Fault::LoseRequest, 0, u32::MAX);
     write_no_orders(&scenario, &[None, Some(b"key"), None]).await?;
     let waiting = processor.line(WAITING).await?;
-    // It is said again after five seconds.
+    // The processor repeats the warning after five seconds.
     processor.line_after(processor.line_count(), WAITING).await?;
     scenario.proxy()?.heal();
     let stats = scenario.stats_at_end(3).await?;
@@ -70,10 +70,10 @@ async fn letters_whose_time_has_become_too_old_get_another() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn letters_go_without_a_time_where_the_broker_takes_none_of_ours() -> Result<()> {
+async fn dead_letters_have_no_timestamp_if_the_broker_refuses_all() -> Result<()> {
     let scenario = Scenario::open("letters-no-time").await?.with("TOPIC_PARTITIONS", "1");
     let processor = ready_processor(&scenario).await?;
-    // Every time is in the past when the broker looks at it, as with a clock that is behind.
+    // The broker finds every timestamp in the past, as from a slow clock.
     configure(&scenario, "message.timestamp.before.max.ms=0").await?;
     write_no_orders(&scenario, &[None, Some(b"key"), None]).await?;
     let stats = scenario.stats_at_end(3).await?;
@@ -125,7 +125,7 @@ async fn configure(scenario: &Scenario, config: &str) -> Result<()> {
     command.output().await.map(drop)
 }
 
-/// Writes one batch of records that are no orders, with these keys.
+/// Writes one batch of bad records with these keys.
 async fn write_no_orders(scenario: &Scenario, keys: &[Option<&[u8]>]) -> Result<()> {
     let record = |key: Option<&[u8]>| (key.map(<[u8]>::to_vec), Some(NO_ORDER.to_vec()));
     let batch = keys.iter().copied().map(record).collect();

@@ -1,6 +1,6 @@
-//! A coordinator that stores less beside an offset than Kafka's default, or less than it is believed to.
+//! A coordinator with an `offset.metadata.max.bytes` below Kafka's default or below the setting.
 //!
-//! On a real Kafka this suite is also run on a broker of its own with `offset.metadata.max.bytes=2048`.
+//! On a real Kafka, the suite also runs on a broker of its own with `offset.metadata.max.bytes=2048`.
 
 use anyhow::{Result, ensure};
 use end_to_end::metrics::Metrics;
@@ -9,11 +9,11 @@ use end_to_end::verdict::Simulation;
 use end_to_end::{Scenario, Service};
 use serde_json::json;
 
-/// Half of them wait for an hour, so that the map of what is done is as long as it gets.
+/// Half of the orders wait for an hour, which makes the checkpoint as long as possible.
 const ORDERS: u64 = 30_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn checkpoints_are_no_longer_than_the_coordinator_stores() -> Result<()> {
+async fn checkpoints_fit_the_limit_of_the_coordinator() -> Result<()> {
     const CHARS: usize = 2_048;
     let scenario = Scenario::open_embedded("metadata-asked").await?;
     scenario.embedded_broker()?.limit_offset_metadata(CHARS);
@@ -27,7 +27,7 @@ async fn checkpoints_are_no_longer_than_the_coordinator_stores() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_checkpoint_is_refused_whatever_the_coordinator_stores() -> Result<()> {
+async fn no_checkpoint_is_refused_whatever_the_coordinators_limit() -> Result<()> {
     let scenario = written(Scenario::open("metadata-fits").await?).await?;
     let processor = half_waits(&scenario)?.start()?;
     fills_its_window(&scenario, &processor).await?;
@@ -71,7 +71,7 @@ fn half_waits(scenario: &Scenario) -> Result<ServiceCommand> {
         .env("RETRY_MAX_BACKOFF_SECONDS", "3600"))
 }
 
-/// Waits until a processor has as much under way as fits in its checkpoint, and all that it has done is committed.
+/// Waits until a processor's window is full and its completed records are committed.
 async fn fills_its_window(scenario: &Scenario, processor: &Service) -> Result<()> {
     let window = [("topic", scenario.orders_topic()), ("reason", "window")];
     Metrics::when(processor, "a full window", |metrics| {
@@ -85,7 +85,7 @@ async fn fills_its_window(scenario: &Scenario, processor: &Service) -> Result<()
     Ok(())
 }
 
-/// Lets everything be done, and checks that each order counts once.
+/// Completes all orders, and checks that each counts once.
 async fn each_order_counts_once(scenario: &Scenario) -> Result<()> {
     let processor = scenario.processor("processor")?.env("RETRY_BACKOFF_SECONDS", "0.01");
     let processor = processor.start()?;

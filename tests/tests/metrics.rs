@@ -1,4 +1,4 @@
-//! `/metrics` of processors and generator: what all replicas say together is what the group has done.
+//! The metrics of processors and generators: those of all replicas add up to the group's statistics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +7,13 @@ use end_to_end::metrics::Sample;
 use end_to_end::{Metrics, Platform, Scenario, Service, Stats, outsiders};
 
 const ORDERS: u64 = 600;
-/// Of the orders' topic, and as many of the replay topic.
+/// The partitions of the orders' topic, and of the replay topic.
 const PARTITIONS: usize = 4;
 
 type Place = (String, String);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_all_replicas_say_together_is_what_the_group_has_done() -> Result<()> {
+async fn the_metrics_of_all_replicas_add_up_to_the_groups_statistics() -> Result<()> {
     let scenario = open("metrics").await?;
     let [first, second] = two_processors(&scenario).await?;
     publish(&scenario).await?;
@@ -35,7 +35,7 @@ async fn what_all_replicas_say_together_is_what_the_group_has_done() -> Result<(
         }
     }
 
-    // The second one's partitions are the first one's then, and nothing is counted twice.
+    // The first processor takes over the partitions of the second one, and no record counts twice.
     let [_, second_did] = says;
     second.drain().await?;
     let has_all = |says: &Metrics| partitions(says).len() == 2 * PARTITIONS;
@@ -45,7 +45,7 @@ async fn what_all_replicas_say_together_is_what_the_group_has_done() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_series_of_a_partition_that_moves_vanish_and_no_counter_goes_back() -> Result<()> {
+async fn the_series_of_a_moved_partition_vanish_and_no_counter_decreases() -> Result<()> {
     let scenario = open("metrics-rebalance").await?;
     let first = processor(&scenario, "processor-1")?;
     publish(&scenario).await?;
@@ -73,15 +73,15 @@ async fn the_series_of_a_partition_that_moves_vanish_and_no_counter_goes_back() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_generator_says_what_it_has_sent() -> Result<()> {
+async fn the_generators_metrics_count_its_orders() -> Result<()> {
     let scenario = open("metrics-generator").await?;
-    // One order now, and the next one after the test.
+    // One order, and the next one after the test.
     let generator = scenario.generator("generator")?.env("ORDER_RATE", "0.001").start()?;
     generator.line("acknowledged").await?;
     let is_counted = |says: &Metrics| count(says, "orders_acknowledged_total", &[]) == 1;
     let says = Metrics::when(&generator, "one order", is_counted).await?;
     let sent = [("messaging_operation_name", "send"), ("messaging_system", "kafka")];
-    // A broker may refuse the first request for a topic that it has just heard of.
+    // A broker may refuse the first request for a new topic.
     let messages = count(&says, "messaging_client_sent_messages_total", &sent);
     let requests = count(&says, "messaging_client_operation_duration_seconds_count", &sent);
     assert!(messages >= 1 && messages == requests, "{messages} in {requests} requests");
@@ -108,7 +108,7 @@ fn processor(scenario: &Scenario, name: &str) -> Result<Service> {
     scenario.processor(name)?.start()
 }
 
-/// Starts two processors and waits until each has its share.
+/// Starts two processors and waits until each has partitions.
 async fn two_processors(scenario: &Scenario) -> Result<[Service; 2]> {
     let first = processor(scenario, "processor-1")?;
     first.line("partitions assigned").await?;
@@ -125,7 +125,7 @@ async fn publish(scenario: &Scenario) -> Result<()> {
     generator.env("ORDER_RATE", "0").start()?.expect_exit(0).await
 }
 
-/// Waits until a processor knows of nothing left to do, and of all that the group has done.
+/// Waits until a processor's metrics have no lag and all of the group's statistics.
 async fn settled(service: &Service, stats: &Stats) -> Result<Metrics> {
     let is_settled = |says: &Metrics| {
         let open = ["kafka_consumergroup_lag", "orders_incomplete_records"];
@@ -146,14 +146,14 @@ fn count(says: &Metrics, name: &str, labels: &[(&str, &str)]) -> u64 {
     says.sum(name, labels).round() as u64
 }
 
-/// Returns the partition that a sample is about.
+/// Returns the partition of a sample.
 fn place(sample: &Sample) -> Option<Place> {
     let label = |name: &str| sample.labels.get(name).cloned();
     let topic = label("topic").or(label("messaging_destination_name"))?;
     Some((topic, label("partition").or(label("messaging_destination_partition_id"))?))
 }
 
-/// Returns the partitions whose work is shown.
+/// Returns the partitions with samples.
 fn partitions(says: &Metrics) -> BTreeSet<Place> {
     says.matching("orders_incomplete_records", &[]).into_iter().filter_map(place).collect()
 }
@@ -162,7 +162,7 @@ fn is_dead_letters(topic: &str) -> bool {
     topic.ends_with("-dlq")
 }
 
-/// Checks what replicas have done against what the group has.
+/// Checks the metrics of replicas against the group's statistics.
 fn agrees(stats: &Stats, replicas: &[Metrics]) {
     let sum =
         |name, labels: &[_]| replicas.iter().map(|says| count(says, name, labels)).sum::<u64>();
@@ -191,7 +191,7 @@ fn average_is_that_of_the_group(stats: &Stats, says: &Metrics) -> Result<()> {
     Ok(())
 }
 
-/// Checks that every counter of the first is in the second, if its partition is, and not smaller.
+/// Checks that every counter of the first metrics is in the second ones, if its partition is, and not smaller.
 fn never_back(before: &Metrics, after: &Metrics) {
     let is_counter = |sample: &&Sample| {
         ["_total", "_count", "_bucket", "_sum"].iter().any(|end| sample.name.ends_with(end))
@@ -233,7 +233,7 @@ async fn lag_is_that_of_kafkas_own_tool(scenario: &Scenario, replicas: &[Metrics
     Ok(())
 }
 
-/// Checks a service's metrics with Prometheus's own reader of `OpenMetrics`.
+/// Checks a service's metrics with Prometheus's own parser of `OpenMetrics`.
 async fn is_valid(scenario: &Scenario, service: &Service) -> Result<()> {
     let address = service.http_address().await?;
     let command = outsiders::python(scenario, "openmetrics.py")?;

@@ -1,4 +1,4 @@
-//! One topic with everything at once that is no order, or comes in an unusual way, among orders that are fine.
+//! One topic with every kind of bad or unusual record among good orders.
 
 #![cfg(feature = "outsiders")]
 
@@ -9,19 +9,19 @@ use end_to_end::proxy::DamageKind;
 use serde_json::Value;
 
 const ORDERS: &str = "100000";
-/// A byte behind the header of a batch, in its first record: the length of its key.
+/// The byte of the key's length in the first record of a batch.
 const KEY_LENGTH_AT: usize = 61 + 4;
-/// Between the largest good order and the smallest value that is too large.
+/// Between the largest good order and the smallest oversize value.
 const VALUE_BYTES_MAX: &str = "3000000";
 const FOR_EVER: u32 = u32::MAX;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_good_order_is_counted_once_and_everything_else_is_a_dead_letter() -> Result<()> {
+async fn every_good_order_counts_once_and_every_other_record_is_a_dead_letter() -> Result<()> {
     let scenario = Scenario::open_behind_proxy("oddities")
         .await?
         .with("PAYLOAD_FORMAT", "confluent")
         .with("MAX_VALUE_BYTES", VALUE_BYTES_MAX);
-    // A first processor creates the topics, with the limits that they have as yet.
+    // A first processor creates the topics with their default limits.
     let creator = scenario.processor("creator")?.start()?;
     creator.line("partitions assigned").await?;
     creator.drain().await?;
@@ -32,7 +32,7 @@ async fn every_good_order_is_counted_once_and_everything_else_is_a_dead_letter()
     let write = oddities()?.args(["write"]).args(topic).args(["--expected", &expected]);
     let told: Value = serde_json::from_str(&write.output().await?)?;
     let number = |name: &str| told[name].as_u64().with_context(|| format!("read {name} of {told}"));
-    // Of the one batch nothing is left, of the other one its first record is lost.
+    // One batch is lost, and the first record of the other one.
     for (batch, kind) in [(0, DamageKind::Plain), (1, DamageKind::Forged)] {
         let base_offset = told["lone_batches"][batch].as_i64().context("read an offset")?;
         scenario.proxy()?.damage((0, base_offset), KEY_LENGTH_AT, kind, FOR_EVER);

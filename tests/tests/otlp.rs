@@ -1,4 +1,4 @@
-//! Spans by OTLP: what a collector is told of an order's way.
+//! The spans of an order, over OTLP.
 #![cfg(feature = "otlp")]
 
 use std::collections::BTreeMap;
@@ -26,11 +26,11 @@ use tokio::time::timeout;
 
 const GOOD: usize = 2;
 const BAD: usize = 1;
-/// One for each order that is sent and for each that is processed, and one for each dead letter.
+/// One span for each sent order, for each processed order, and for each dead letter.
 const SPANS: usize = 2 * (GOOD + BAD) + BAD;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_sees_an_order_sent_processed_and_dead_lettered_as_one_trace() -> Result<()> {
+async fn the_spans_of_a_sent_processed_and_dead_lettered_order_are_one_trace() -> Result<()> {
     let collector = Collector::start().await?;
     let scenario = Scenario::open("otlp")
         .await?
@@ -90,7 +90,7 @@ async fn a_collector_sees_an_order_sent_processed_and_dead_lettered_as_one_trace
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_not_there_holds_nothing_up() -> Result<()> {
+async fn an_unreachable_collector_delays_no_orders() -> Result<()> {
     let scenario = Scenario::open("otlp-nobody")
         .await?
         .with("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
@@ -107,7 +107,7 @@ async fn publish(scenario: &Scenario, orders: usize, prices: [&str; 2]) -> Resul
     generator.env("ORDER_RATE", "0").start()?.expect_exit(0).await
 }
 
-/// A span, and whose it is.
+/// A span and its service.
 #[derive(Clone, Debug)]
 struct Told {
     service: String,
@@ -133,7 +133,7 @@ fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     attributes.iter().map(|pair| (pair.key.clone(), text(&pair.value))).collect()
 }
 
-/// Takes spans by HTTP, as a collector does.
+/// A collector of spans over HTTP.
 struct Collector {
     endpoint: String,
     told: Arc<watch::Sender<Vec<Told>>>,
@@ -151,7 +151,7 @@ impl Collector {
         Ok(Self { endpoint, told, _server: server })
     }
 
-    /// Waits for so many spans, and returns all that there are then.
+    /// Waits for a number of spans, and returns all spans so far.
     async fn spans_when(&self, count: usize) -> Result<Vec<Told>> {
         let mut told = self.told.subscribe();
         let enough = told.wait_for(|told| told.len() >= count);

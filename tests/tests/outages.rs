@@ -1,5 +1,5 @@
-//! The broker or the registry is away, at the start or in the middle: the services say so, wait without spinning, lose
-//! nothing, and go on by themselves.
+//! Outages of the broker or the registry, at the start or later: the services report them, wait without spinning, lose
+//! nothing, and resume by themselves.
 
 use std::time::Duration;
 
@@ -9,8 +9,7 @@ use end_to_end::verdict::Simulation;
 use end_to_end::{LaggingRegistry, Scenario, topic};
 use tokio::time::Instant;
 
-/// Connections that are refused before the server comes back, and how long so many take at the very least unless the
-/// service tries again without a pause.
+/// The refused connections before the server is back, and their shortest time for a service that pauses between attempts.
 const REFUSALS: u32 = 8;
 const REFUSALS_TAKE: Duration = Duration::from_millis(500);
 
@@ -62,11 +61,10 @@ async fn orders_with_an_unknown_schema_wait_while_the_registry_is_down() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_of_a_schema_that_the_registry_does_not_have_yet_wait_and_no_other_does()
--> Result<()> {
+async fn only_orders_of_a_schema_that_the_registry_lacks_wait() -> Result<()> {
     const EARLY: u64 = 5;
     const OTHERS: u64 = 20;
-    // Two denials are what any client asks for.
+    // Every client gets two denials.
     const DENIALS: usize = 4;
     let scenario = Scenario::open("registry-lags").await?.with("TOPIC_PARTITIONS", "1");
     let registry = LaggingRegistry::start(scenario.platform().registry_url()).await?;
@@ -102,7 +100,7 @@ async fn orders_of_a_schema_that_the_registry_does_not_have_yet_wait_and_no_othe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_processor_restarted_while_the_registry_is_down_goes_on_when_it_is_back() -> Result<()> {
+async fn a_processor_restarted_during_an_outage_of_the_registry_resumes_afterwards() -> Result<()> {
     const ORDERS: u64 = 10_000;
     let scenario =
         Scenario::open("registry-down-restart").await?.with("ORDER_COUNT", &ORDERS.to_string());
@@ -113,7 +111,7 @@ async fn a_processor_restarted_while_the_registry_is_down_goes_on_when_it_is_bac
     let mut first = processor("processor-1")?;
     first.line("partitions assigned").await?;
     gate.close();
-    // Nobody has seen a schema yet, and one order has a later one than the others.
+    // No processor has read a schema yet, and one order has a later schema than the others.
     let schema_id = scenario.register_later_schema().await?;
     let mut order = topic::order_value(schema_id, "another-1", "Item1", 12.5)?;
     order.extend([2, b'n']);
@@ -173,7 +171,7 @@ async fn services_wait_for_a_broker_that_is_down_at_the_start() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_when_the_broker_goes_away_in_the_middle() -> Result<()> {
+async fn an_outage_of_the_broker_loses_no_orders() -> Result<()> {
     const ORDERS: u64 = 5_000;
     let scenario = Scenario::open_behind_proxy("broker-down-in-the-middle")
         .await?
@@ -201,7 +199,7 @@ async fn nothing_is_lost_when_the_broker_goes_away_in_the_middle() -> Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_are_counted_once_when_acknowledgements_are_lost() -> Result<()> {
+async fn orders_count_once_when_acknowledgements_are_lost() -> Result<()> {
     const ORDERS: u64 = 3_000;
     const LOST: u32 = 5;
     let scenario = Scenario::open_behind_proxy("acknowledgements-lost")
@@ -222,7 +220,7 @@ async fn orders_are_counted_once_when_acknowledgements_are_lost() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_are_counted_once_when_a_batch_lands_after_newer_ones() -> Result<()> {
+async fn orders_count_once_when_a_batch_arrives_after_newer_ones() -> Result<()> {
     const ORDERS: u64 = 3_000;
     let scenario = Scenario::open_behind_proxy("batch-lands-late")
         .await?
@@ -234,7 +232,7 @@ async fn orders_are_counted_once_when_a_batch_lands_after_newer_ones() -> Result
     proxy.inject(ApiKey::Produce, Fault::Hold, 20, 1);
     let mut generator = scenario.generator("generator")?.start()?;
     proxy.hit(ApiKey::Produce, 1).await;
-    // The generator loses all connections, so it sends the batch again over a client of its own making.
+    // The generator loses all connections and sends the batch again over a new one.
     proxy.close();
     proxy.open();
     generator.expect_exit(0).await?;
@@ -248,7 +246,7 @@ async fn orders_are_counted_once_when_a_batch_lands_after_newer_ones() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_processor_that_stood_still_past_its_session_does_no_harm() -> Result<()> {
+async fn a_processor_that_was_stopped_beyond_its_session_does_no_harm() -> Result<()> {
     const ORDERS: u64 = 20_000;
     let scenario = Scenario::open("frozen")
         .await?
@@ -257,12 +255,12 @@ async fn a_processor_that_stood_still_past_its_session_does_no_harm() -> Result<
         .with("ORDER_RATE", "1500");
     let frozen = scenario.processor("processor-1-frozen")?.start()?;
     let other = scenario.processor("processor-2")?.start()?;
-    // Whoever joins second gets its partitions one rebalance later.
+    // The second member gets its partitions one rebalance later.
     frozen.line("partitions assigned").await?;
     let mut generator = scenario.generator("generator")?.start()?;
     scenario.stats_when("a tenth of the orders", |stats| stats.orders > ORDERS / 10).await?;
     frozen.freeze()?;
-    // The other one can only finish alone, after the group has given it the partitions of the frozen one.
+    // The other processor finishes alone, after the group has given it the partitions of the stopped one.
     generator.expect_exit(0).await?;
     scenario.stats_at_end(ORDERS).await?;
     let before = frozen.line_count();
@@ -274,7 +272,7 @@ async fn a_processor_that_stood_still_past_its_session_does_no_harm() -> Result<
     other.drain().await
 }
 
-/// Puts a gate in front of the registry and returns it with the URL that leads through it.
+/// Returns a gate in front of the registry, and its URL.
 async fn registry_gate(scenario: &Scenario) -> Result<(Gate, String)> {
     let url = scenario.platform().registry_url();
     let rest = url.strip_prefix("http://").unwrap_or(url);

@@ -1,4 +1,4 @@
-//! What is no order goes to the dead-letter topic with the reason, byte for byte, and holds up nothing.
+//! Bad records go to the dead-letter topic with the reason, byte for byte, and block no order.
 
 use std::collections::BTreeMap;
 
@@ -68,10 +68,10 @@ async fn every_kind_of_poison_is_dead_lettered_with_its_reason() -> Result<()> {
     processor.drain().await
 }
 
-/// Orders of a run, besides what is made bad.
+/// The orders of a run, without bad records.
 const ORDERS: u64 = 4_000;
 
-/// The generator's kinds of trouble that make a record bad, and the `dlq.error.type` that tells so.
+/// The generator's faults of bad records, and their `dlq.error.type`.
 const BAD: [(&str, &str); 7] = [
     ("bad_magic", "unknown-format"),
     ("unknown_schema", "unknown-schema"),
@@ -82,10 +82,10 @@ const BAD: [(&str, &str); 7] = [
     ("oversize", "oversize"),
 ];
 
-/// Every record is judged by what the topics hold: that the orders are counted once, and that the dead letters are just
-/// what is bad or made to fail, with the true reason and the very bytes.
+/// The judge checks every record: good orders count once, and exactly the bad and the failing records have dead letters,
+/// with the right reason and the same bytes.
 #[tokio::test(flavor = "multi_thread")]
-async fn any_amount_of_trouble_leaves_the_orders_as_they_are() -> Result<()> {
+async fn faults_at_any_rate_change_no_order() -> Result<()> {
     let simulation = Simulation { rate: 0.1, retries_max: 3 };
     let mut calm_sum = None;
     for trouble in ["0", "0.2"] {

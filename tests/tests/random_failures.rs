@@ -1,10 +1,10 @@
-//! A webhook that draws its answer anew for every attempt, and processors that are killed while it does: each order ends
-//! either in the numbers or as an unresolved dead letter, and a replay moves it from there into the numbers once.
+//! A webhook with random responses, and killed processors: each order either counts or has an unresolved dead letter, and
+//! a replay makes it count once.
 //!
-//! The draw is what makes this hard. An order that was refused before a kill may be accepted after it, so a processor that
-//! attempts a record again although its dead letter is written counts it twice: at once, and after the replay.
+//! An order that the webhook refused before a kill may succeed after it. A processor that retries a record with a written
+//! dead letter would count it twice: at once, and after the replay.
 //!
-//! `RANDOM_FAILURES_ORDERS`, `RANDOM_FAILURES_KILLS` and `RANDOM_FAILURES_SEED` change the size and repeat the draws.
+//! `RANDOM_FAILURES_ORDERS` and `RANDOM_FAILURES_KILLS` set the size, `RANDOM_FAILURES_SEED` repeats the responses.
 
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
@@ -22,16 +22,17 @@ use tokio::time::sleep;
 
 const ORDERS_DEFAULT: u64 = 5_000;
 const KILLS_DEFAULT: usize = 8;
-/// Shares of the attempts that are refused for good, and for the moment.
+/// The shares of attempts that the webhook rejects and that it fails temporarily.
 const REFUSED: f64 = 0.05;
 const UNAVAILABLE: f64 = 0.15;
-/// A kill comes up to this long after the call that triggers it, so that it meets commits and letters at any point.
+/// The longest delay of a kill after its call, so that it hits commits and dead letters at any point.
 const KILL_DELAY_MAX: Duration = Duration::from_millis(600);
-/// More replays than one with the draw on and one with the draw off are never needed.
+/// One replay with random responses and one without suffice.
 const REPLAYS_MAX: u32 = 3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_is_counted_or_an_unresolved_letter_whatever_the_webhook_draws() -> Result<()> {
+async fn every_order_counts_or_has_an_unresolved_dead_letter_whatever_the_webhook_draws()
+-> Result<()> {
     let given = Given {
         orders: setting("RANDOM_FAILURES_ORDERS")?.unwrap_or(ORDERS_DEFAULT),
         kills: setting("RANDOM_FAILURES_KILLS")?.unwrap_or(KILLS_DEFAULT),
@@ -41,7 +42,7 @@ async fn an_order_is_counted_or_an_unresolved_letter_whatever_the_webhook_draws(
     run(&given).await.with_context(|| format!("{given:?}"))
 }
 
-/// The size of a run, and where its draws begin.
+/// The size and the seed of a run.
 #[derive(Debug)]
 struct Given {
     orders: u64,
@@ -64,7 +65,7 @@ async fn run(given: &Given) -> Result<()> {
     scenario.generator("generator")?.env("ORDER_RATE", "0").start()?.expect_exit(0).await?;
     let mut processors = Processors::start(&scenario)?;
 
-    // Two thirds of the kills meet orders, the others meet replays that fail again.
+    // Two thirds of the kills hit orders, the others replays that fail again.
     let in_replay = given.kills / 3;
     let orders = usize::try_from(given.orders)?;
     let first = moments(&mut draws, given.kills - in_replay, orders);
@@ -103,7 +104,7 @@ async fn run(given: &Given) -> Result<()> {
     processors.drain().await
 }
 
-/// Checks that every order is counted or has an unresolved letter, never both, and returns how many letters are unresolved.
+/// Checks that every order either counts or has an unresolved dead letter, and returns the number of these.
 async fn balanced(scenario: &Scenario, stats: &Stats, produced: u64, when: &str) -> Result<u64> {
     let listed = dlq(scenario, &["list"]).await?;
     let unresolved = listed["unresolved"].as_u64().context("read the unresolved letters")?;
@@ -117,7 +118,7 @@ async fn balanced(scenario: &Scenario, stats: &Stats, produced: u64, when: &str)
     Ok(unresolved)
 }
 
-/// Lets the webhook draw an answer for every attempt.
+/// Sets random responses of the webhook.
 fn draw_answers(webhook: &Webhook, draws: StdRng) {
     let draws = Mutex::new(draws);
     webhook.answer(move |_| {
@@ -132,14 +133,14 @@ fn draw_answers(webhook: &Webhook, draws: StdRng) {
     });
 }
 
-/// Draws after how many calls the processors are killed, in rising order.
+/// Draws the calls after which to kill processors, in rising order.
 fn moments(draws: &mut StdRng, kills: usize, calls: usize) -> Vec<usize> {
     let mut moments: Vec<usize> = (0..kills).map(|_| draws.random_range(0..calls)).collect();
     moments.sort_unstable();
     moments
 }
 
-/// Three processors: two static members, whose heirs take over at once, and a dynamic one.
+/// Three processors: two static members, whose successors take over at once, and a dynamic one.
 struct Processors<'s> {
     scenario: &'s Scenario,
     running: Vec<Service>,
@@ -165,7 +166,7 @@ impl<'s> Processors<'s> {
         command.start()
     }
 
-    /// Kills a processor soon after each of these numbers of calls, and starts another in its place.
+    /// Kills a processor soon after each of these numbers of calls, and starts a successor.
     async fn kill_at(
         &mut self,
         webhook: &Webhook,
@@ -197,7 +198,7 @@ async fn dlq(scenario: &Scenario, arguments: &[&str]) -> Result<Value> {
     serde_json::from_str(&printed).with_context(|| format!("read what dlq printed: {printed}"))
 }
 
-/// Returns a setting of this test, if it is given.
+/// Returns a setting of this test, if set.
 fn setting<T: FromStr>(name: &str) -> Result<Option<T>> {
     let parse = |text: String| text.parse().ok().with_context(|| format!("{name} is {text:?}"));
     variable(name).map(parse).transpose()

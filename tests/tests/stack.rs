@@ -1,4 +1,4 @@
-//! The container stack as its users meet it: `make up`, replicas that come, go and crash, containers that restart.
+//! The container stack: `make up`, replicas that join, leave and crash, containers that restart.
 
 #![cfg(feature = "engine")]
 
@@ -14,13 +14,13 @@ use tokio::time::{Duration, Instant, sleep};
 
 const SIMULATION: Simulation = Simulation { rate: 0.1, retries_max: 3 };
 
-/// How long a test waits between two looks at the containers.
+/// Pause between two checks of the containers.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Orders that flow between one event and the next.
+/// The orders between two events.
 const ORDERS_BETWEEN: u64 = 2_000;
 
-/// `deploy/wait.sh` gives up by itself, after 180 s; the images are built before that.
+/// `deploy/wait.sh` gives up after 180 s; `make` builds the images before that.
 const MAKE_PATIENCE: Duration = Duration::from_mins(8);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +104,7 @@ async fn operate(stack: &Stack) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_finished_run_stays_finished_and_bad_settings_are_not_tried_for_ever() -> Result<()> {
+async fn a_finished_run_is_not_restarted_and_bad_settings_end_the_container() -> Result<()> {
     let stack = Stack::new("finished")?.with("ORDER_RATE", "0").with("ORDER_COUNT", "1000");
     let outcome = finish_and_fail(&stack).await;
     stack.keep_logs().await?;
@@ -125,7 +125,7 @@ async fn finish_and_fail(stack: &Stack) -> Result<()> {
     Ok(())
 }
 
-/// A stack under a project name, ports, topics and a group of its own.
+/// A stack with its own project name, ports, topics and group.
 struct Stack {
     scenario: Scenario,
     project: String,
@@ -136,7 +136,7 @@ struct Stack {
 struct Container {
     name: String,
     service: String,
-    /// The engine's word for it and the exit code.
+    /// The state by the engine's name, and the exit code.
     state: String,
 }
 
@@ -167,7 +167,7 @@ impl Stack {
         Self { scenario: self.scenario.with(name, value), ..self }
     }
 
-    /// Names a program that takes the stack's settings from its environment; addresses are the compose file's to choose.
+    /// Returns the command of a program with the stack's settings as its environment; the compose file sets the addresses.
     fn command<'a>(
         &self,
         program: &str,
@@ -202,7 +202,7 @@ impl Stack {
             .collect()
     }
 
-    /// Waits until as many members have partitions, as Kafka's own tool sees the group.
+    /// Waits until Kafka's own tool lists this number of members with partitions.
     async fn members(&self, count: usize) -> Result<()> {
         let tool = "/opt/kafka/bin/kafka-consumer-groups.sh";
         let group = self.scenario.group();
@@ -219,14 +219,14 @@ impl Stack {
         .await
     }
 
-    /// Waits until the group has gone on.
+    /// Waits until the group has made progress.
     async fn more_orders(&self, when: &str) -> Result<()> {
         let before = self.scenario.stats_when("the group's statistics", |_| true).await?.orders;
         self.scenario.stats_when(when, |stats| stats.orders > before + ORDERS_BETWEEN).await?;
         Ok(())
     }
 
-    /// Kills a processor from within its host, which the engine takes for a crash, and returns the container's name.
+    /// Kills a processor with a signal from the host, which the engine treats as a crash, and returns the container's name.
     async fn crash_a_processor(&self) -> Result<String> {
         let containers = self.containers().await?;
         let processor = containers.iter().find(|container| container.service == "processor");

@@ -1,4 +1,4 @@
-//! What happens before the first order: settings are checked, missing topics created.
+//! The start of the services: checks of the settings, creation of missing topics.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep};
 
 /// `EX_USAGE` of sysexits.h.
 const BAD_CONFIGURATION: i32 = 64;
-/// What a shell says of a process that SIGTERM has ended.
+/// A shell's exit code for a process that SIGTERM has ended.
 const TERMINATED: i32 = 143;
-/// Pause between two looks.
+/// Pause between two checks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +107,7 @@ async fn missing_topics_are_created_as_configured() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_processor_runs_on_although_its_port_is_taken() -> Result<()> {
+async fn a_second_processor_runs_with_its_port_in_use() -> Result<()> {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let scenario = Scenario::open("port-taken").await?.with("ORDER_COUNT", "10");
     let address = taken.local_addr()?.to_string();
@@ -120,7 +120,7 @@ async fn a_second_processor_runs_on_although_its_port_is_taken() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_is_heard_before_the_settings_are_read() -> Result<()> {
+async fn a_signal_before_the_settings_are_read_is_handled() -> Result<()> {
     let scenario = Scenario::open("early-signal").await?;
     let commands: [(&str, &[&str]); 6] = [
         ("order-generator", &[]),
@@ -131,7 +131,7 @@ async fn a_signal_is_heard_before_the_settings_are_read() -> Result<()> {
         ("order-console", &["control", "pause"]),
     ];
     for (number, (program, arguments)) in commands.into_iter().enumerate() {
-        // Reading the settings takes for ever: nothing is written to the file that they come from.
+        // Reading the settings never ends, because the test writes nothing to their named pipe.
         let settings = scenario.log_folder().join(format!("settings-{number}.toml"));
         mknodat(CWD, &settings, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
         let environment = [("CONFIG_FILE".to_owned(), settings.display().to_string())].into();
@@ -141,14 +141,14 @@ async fn a_signal_is_heard_before_the_settings_are_read() -> Result<()> {
             command.named(&format!("early-{number}")).args(arguments.to_vec()).start()?;
         let opened = open_once_read(&settings).await?;
         service.terminate()?;
-        // Without a handler it would end without a code, or not at all as the first process of a container.
+        // Without a handler the process would end without a code, or, as the first process of a container, not at all.
         service.expect_exit(TERMINATED).await?;
         drop(opened);
     }
     Ok(())
 }
 
-/// Opens a named pipe for writing, which is possible once it is open for reading.
+/// Opens a named pipe for writing, which waits for its reader.
 async fn open_once_read(pipe: &Path) -> Result<OwnedFd> {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,4 @@
-//! Static members, as the pods of a `StatefulSet` are: one that restarts in time finds its partitions where it left them.
+//! Static members, such as the pods of a `StatefulSet`: a member that restarts in time keeps its partitions.
 
 use anyhow::{Context, Result};
 use end_to_end::service::field;
@@ -36,13 +36,12 @@ async fn a_static_member_that_restarts_moves_no_partition() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn partitions_added_while_a_static_leader_is_away_and_after_its_restart_are_read()
--> Result<()> {
+async fn partitions_added_around_a_restart_of_a_static_leader_are_read() -> Result<()> {
     let scenario = Scenario::open("static-growth")
         .await?
         .with("SESSION_TIMEOUT_MS", SESSION_TIMEOUT_MS)
         .with("METADATA_MAX_AGE_MS", "100")
-        // Far more than are needed: the generator is stopped before.
+        // More orders than the test needs: it stops the generator.
         .with("ORDER_COUNT", "600000")
         .with("ORDER_RATE", "1000");
     let [first, second] = start_both(&scenario).await?;
@@ -70,7 +69,7 @@ async fn partitions_added_while_a_static_leader_is_away_and_after_its_restart_ar
     second.drain().await
 }
 
-/// Waits until orders of each of `partitions` partitions are counted.
+/// Waits until the statistics have orders of each of `partitions` partitions.
 async fn all_are_read(scenario: &Scenario, partitions: usize) -> Result<()> {
     let orders = scenario.orders_topic();
     let is_read =
@@ -83,7 +82,7 @@ async fn all_are_read(scenario: &Scenario, partitions: usize) -> Result<()> {
     Ok(())
 }
 
-/// Starts two members and waits until the later one has its share: the group is complete then.
+/// Starts two members and waits until the second one has partitions.
 async fn start_both(scenario: &Scenario) -> Result<[Service; 2]> {
     let first = member(scenario, 0, "processor-0")?;
     first.line("partitions assigned").await?;
@@ -97,7 +96,7 @@ fn member(scenario: &Scenario, ordinal: u32, name: &str) -> Result<Service> {
     scenario.processor(name)?.env("GROUP_INSTANCE_ID", &instance_id).start()
 }
 
-/// Returns the generation that the member has joined last.
+/// Returns the last generation of the member.
 fn generation(member: &Service) -> Result<u64> {
     let lines = member.lines();
     let joined = lines.iter().rfind(|line| line.contains("joined the group"));

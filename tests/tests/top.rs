@@ -1,4 +1,4 @@
-//! `order-console top` in a terminal: what it shows, what its keys do, and what it leaves behind.
+//! `order-console top` in a terminal: the screen, the keys, and the restored terminal.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ const ORDERS: u64 = 400;
 /// Rows and columns of the terminals.
 const SIZE: (u16, u16) = (24, 80);
 
-/// A scenario in which one order in five fails.
+/// Opens a scenario with one failing order in five.
 async fn with_failures(name: &str) -> Result<Scenario> {
     let scenario = Scenario::open(name).await?;
     Ok(scenario
@@ -26,9 +26,9 @@ fn top(scenario: &Scenario) -> Result<Terminal> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_screen_shows_what_stats_tells_in_every_size() -> Result<()> {
+async fn the_screen_shows_the_statistics_in_every_size() -> Result<()> {
     let scenario = with_failures("top-numbers").await?;
-    // Before there is anything to be seen.
+    // Before the first numbers.
     let mut top = top(&scenario)?;
     top.shows("that nothing was read", |text| text.contains("broker   conn")).await?;
     let processor = scenario.processor("processor")?.start()?;
@@ -42,7 +42,7 @@ async fn the_screen_shows_what_stats_tells_in_every_size() -> Result<()> {
     {
         top.shows(words, |text| text.contains(words)).await?;
     }
-    // So many rows that some of the orders on them have failed.
+    // Enough rows to show failed orders.
     top.resize(100, 160)?;
     top.shows("what became of orders", |text| {
         text.contains("\nprocessed ") && text.contains("\ndead-lettered ")
@@ -63,7 +63,7 @@ async fn the_screen_shows_what_stats_tells_in_every_size() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_without_a_leader_is_named_beside_the_numbers_of_the_others() -> Result<()> {
+async fn a_partition_without_a_leader_is_named_next_to_the_numbers_of_the_others() -> Result<()> {
     let scenario = Scenario::open_embedded("top-leaders").await?.with("TOPIC_PARTITIONS", "2");
     let processor = scenario.processor("processor")?.start()?;
     produce(&scenario).await?;
@@ -83,14 +83,14 @@ async fn a_partition_without_a_leader_is_named_beside_the_numbers_of_the_others(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_pause_and_resume_after_a_yes() -> Result<()> {
+async fn keys_pause_and_resume_after_a_confirmation() -> Result<()> {
     let scenario = with_failures("top-control").await?;
     let processor = scenario.processor("processor")?.start()?;
     processor.line("partitions assigned").await?;
     let mut top = top(&scenario)?;
     top.shows("a processor", |text| text.contains("processors running 1/1")).await?;
 
-    // Nobody has pressed what is pasted.
+    // Pasted text is not a key press.
     top.press("\x1b[200~py\x1b[201~").await?;
     top.press("d").await?;
     top.shows("dead letters, after what was pasted", |text| text.contains(" dead letters, "))
@@ -114,7 +114,7 @@ async fn keys_pause_and_resume_after_a_yes() -> Result<()> {
     top.press("Py").await?;
     top.shows("that the generator is to pause", |text| text.contains("generators paused")).await?;
     ensure!(desired(&scenario, "generator").await? == "paused", "y does not pause");
-    // What was said holds, also if the one who said it leaves at once.
+    // A confirmed command holds even if the operator leaves at once.
     top.press("Ryq").await?;
     ensure!(top.wait().await?.success());
     ensure!(desired(&scenario, "generator").await? == "running", "what was said is lost");
@@ -134,7 +134,7 @@ async fn dead_letters_are_shown_by_cause() -> Result<()> {
     ensure!(causes.len() == 2, "they fail in two ways: {listed}");
 
     let mut top = top(&scenario)?;
-    // Keys that are typed before the terminal is taken are shown on it.
+    // The terminal shows keys typed before the program takes it.
     top.shows("a group", |text| text.contains("group ")).await?;
     top.press("d").await?;
     let of = |cause: &Value| Some((cause["type"].as_str()?.to_owned(), cause["letters"].as_u64()?));
@@ -143,7 +143,7 @@ async fn dead_letters_are_shown_by_cause() -> Result<()> {
         rows.iter().all(|(name, count)| line_with(text, name).contains(&grouped(count).as_str()))
     })
     .await?;
-    // The most frequent one is first.
+    // The most frequent cause is first.
     let second = format!("the newest of {}", rows[1].0);
     top.press("\x1b[B\r").await?;
     top.shows("the letters of the second", |text| {
@@ -158,7 +158,7 @@ async fn dead_letters_are_shown_by_cause() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_terminal_is_given_back_whatever_happens() -> Result<()> {
+async fn the_terminal_is_restored_in_every_case() -> Result<()> {
     let scenario = Scenario::open("top-ends").await?;
     let mut top = scenario.console("top")?.args(["top", "--no-color"]).start_in_terminal(SIZE)?;
     ensure!(top.is_in_line_mode()?, "a new terminal is in line mode");
@@ -182,7 +182,7 @@ async fn the_terminal_is_given_back_whatever_happens() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn log_lines_wait_until_the_terminal_is_given_back() -> Result<()> {
+async fn log_lines_wait_until_the_terminal_is_restored() -> Result<()> {
     let scenario = Scenario::open_behind_proxy("top-log").await?;
     let chatty = scenario.console("top")?.env("RUST_LOG", "debug").env("LOG_FORMAT", "text");
     let mut top = chatty.args(["top"]).start_in_terminal(SIZE)?;
@@ -205,7 +205,7 @@ async fn log_lines_wait_until_the_terminal_is_given_back() -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_a_terminal_it_says_what_to_use_there() -> Result<()> {
+async fn without_a_terminal_the_command_names_an_alternative() -> Result<()> {
     let scenario = Scenario::open("top-piped").await?;
     let mut top = scenario.console("top")?.args(["top"]).start()?;
     top.expect_exit(64).await?;
@@ -219,7 +219,7 @@ async fn produce(scenario: &Scenario) -> Result<()> {
     generator.env("ORDER_COUNT", &count).start()?.expect_exit(0).await
 }
 
-/// Quits, and checks that nothing is left.
+/// Quits, and checks that the terminal is restored.
 async fn quit(mut top: Terminal) -> Result<()> {
     top.press("q").await?;
     ensure!(top.wait().await?.success());
@@ -228,14 +228,14 @@ async fn quit(mut top: Terminal) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the terminal is as it was, and returns what is on the screen.
+/// Checks that the terminal is restored, and returns the text on the screen.
 async fn given_back(top: Terminal) -> Result<String> {
     ensure!(top.is_in_line_mode()?, "keys are still handed on one by one");
     let picture = top.left().await?;
     Ok(picture)
 }
 
-/// Returns what all services of a role are to do, as the command line tells it.
+/// Returns the desired state of a role from the command line.
 async fn desired(scenario: &Scenario, role: &str) -> Result<String> {
     let told = scenario.console("control")?.args(["control", "--json"]).output().await?;
     let told: Value = serde_json::from_str(&told)?;
@@ -243,7 +243,7 @@ async fn desired(scenario: &Scenario, role: &str) -> Result<String> {
     desired.map(str::to_owned).with_context(|| format!("find {role} in {told}"))
 }
 
-/// Returns whether all numbers on the screen are those of `stats`.
+/// Returns whether all numbers on the screen equal those of `stats`.
 fn tells(text: &str, stats: &Stats) -> bool {
     let money = |number: Option<f64>| format!("{:.2}", number.unwrap_or_default());
     let (whole, fraction) = stats.sum.split_once('.').unwrap_or((&stats.sum, "0"));

@@ -1,5 +1,5 @@
-//! Orders of other producers are processed as they come: in every wire format, under other names of the record, with
-//! keys and without, on topics of any name, whatever the subject of the orders holds already.
+//! Orders of other producers: in every wire format, with other record names, with and without keys, on topics of any name,
+//! and with any earlier versions of the subject.
 
 #![cfg(feature = "outsiders")]
 
@@ -11,14 +11,14 @@ use serde_json::Value;
 const ORDERS: u64 = 500;
 const PARTITIONS: i32 = 3;
 
-/// How a team writes its orders.
+/// The wire format and the names of a team's orders.
 struct Dialect {
     name: &'static str,
     format: &'static str,
     /// The record's full name.
     record: &'static str,
     keys: &'static str,
-    /// What follows the name of the orders' topic in that of the dead letters'.
+    /// The suffix of the dead-letter topic's name.
     dead_letters: &'static str,
 }
 
@@ -68,7 +68,7 @@ const DIALECTS: [Dialect; 6] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_dialect_is_understood_without_being_named() -> Result<()> {
+async fn every_wire_format_is_recognised() -> Result<()> {
     for dialect in &DIALECTS {
         processes(dialect, "auto")
             .await
@@ -78,7 +78,7 @@ async fn every_dialect_is_understood_without_being_named() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_dialect_is_understood_by_its_name() -> Result<()> {
+async fn every_wire_format_is_read_by_its_setting() -> Result<()> {
     for dialect in &DIALECTS {
         processes(dialect, dialect.format)
             .await
@@ -88,7 +88,7 @@ async fn every_dialect_is_understood_by_its_name() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_topic_may_hold_orders_of_all_dialects() -> Result<()> {
+async fn one_topic_can_have_orders_of_all_wire_formats() -> Result<()> {
     let scenario = Scenario::open("dialects").await?;
     let processor = scenario.processor("processor")?.start()?;
     processor.line("partitions assigned").await?;
@@ -102,7 +102,8 @@ async fn one_topic_may_hold_orders_of_all_dialects() -> Result<()> {
     processor.drain().await
 }
 
-/// Lets a team write first, its schema registered before ours, and a processor with no settings but names read it.
+/// Writes a team's orders after registering its schema before ours, and reads them with a processor that has only names
+/// as settings.
 async fn processes(dialect: &Dialect, payload_format: &str) -> Result<()> {
     let scenario = Scenario::open(dialect.name).await?.with("PAYLOAD_FORMAT", payload_format);
     let dead_letters = format!("{}{}", scenario.orders_topic(), dialect.dead_letters);
@@ -117,7 +118,7 @@ async fn processes(dialect: &Dialect, payload_format: &str) -> Result<()> {
     processor.drain().await
 }
 
-/// Writes orders and returns the sum of their prices in millionths.
+/// Writes orders and returns the sum of their prices in micro-units.
 async fn write(scenario: &Scenario, dialect: &Dialect) -> Result<i128> {
     let command = python(scenario, "producer.py")?
         .args(["--topic", scenario.orders_topic(), "--format", dialect.format])

@@ -1,8 +1,8 @@
-//! Feeds a decoder with bytes that were mutated from valid ones, and watches what it does with them.
+//! Feeds decoders with mutations of valid inputs, and checks results and memory.
 //!
-//! A [`Target`] names a decoder, valid inputs, what an input may cost in memory, and what has to hold for each result. An
-//! input whose result is of a new kind is mutated further. Without settings a run has a fixed seed and a fixed number of
-//! executions. These variables change that:
+//! A [`Target`] has a decoder, valid inputs, a limit of memory, and a check of each result. The run mutates inputs with a
+//! new kind of result further. By default it has a fixed seed and a fixed number of executions. These variables change
+//! that:
 //!
 //! | variable | |
 //! |---|---|
@@ -24,66 +24,66 @@ use peak_alloc::PeakAlloc;
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt as _, SeedableRng as _, TryRng as _};
 
-/// Counts what is allocated by the whole process.
+/// Counts the allocations of the whole process.
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-/// Held while a target runs: the heap is counted for one target at a time.
+/// One target runs at a time, because the count covers the whole heap.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// The seed of runs that have no settings.
+/// The default seed.
 const SEED: u64 = 1;
-/// How many inputs are mutated further at most.
+/// The most inputs to mutate further.
 const POOL_MAX: usize = 1024;
-/// Every so many executions, the same input is decoded twice.
+/// How often, in executions, an input is decoded twice.
 const TWICE_EVERY: u64 = 16;
 
-/// How often an input is decoded that took too much memory, before that is believed.
+/// How often an input must exceed its memory before the run fails.
 const TIMES_MAX: u32 = 1000;
 
-/// What decodes an input.
+/// Decodes an input.
 pub type Decode<T> = Box<dyn FnMut(&[u8]) -> T>;
 
 /// A decoder under test.
 pub struct Target<T> {
-    /// Its name in the output.
+    /// The name of the target in the output.
     pub name: &'static str,
-    /// How often it is executed where no time is set.
+    /// The number of executions without `FUZZ_SECONDS`.
     pub executions: u64,
-    /// Valid inputs, from which the others are made.
+    /// The valid inputs, from which all others derive.
     pub seeds: Vec<Vec<u8>>,
-    /// How many bytes of memory an input may take while it is decoded.
+    /// The most memory of decoding an input, in bytes.
     pub memory: fn(&[u8]) -> usize,
-    /// Makes checksums and lengths right again, so that mutations get past them.
+    /// Corrects checksums and lengths, so that mutations pass their checks.
     pub mend: Option<fn(&mut [u8])>,
     /// Decodes an input.
     pub decode: Decode<T>,
-    /// Checks what came of it.
+    /// Checks the result of an input.
     pub check: fn(&[u8], &T) -> Outcome,
 }
 
-/// What came of an input.
+/// The outcome of an input.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The decoder took it.
+    /// Whether the decoder accepted the input.
     pub is_accepted: bool,
-    /// What kind of result it is: an input of a new kind is mutated further.
+    /// The kind of the result; an input with a new kind is mutated further.
     pub kind: String,
 }
 
 impl Outcome {
-    /// Returns the outcome of an input that was taken.
+    /// Returns the outcome of an accepted input.
     pub fn accepted(kind: impl Into<String>) -> Self {
         Self { is_accepted: true, kind: kind.into() }
     }
 
-    /// Returns the outcome of an input that was refused.
+    /// Returns the outcome of a refused input.
     pub fn refused(kind: impl Into<String>) -> Self {
         Self { is_accepted: false, kind: kind.into() }
     }
 }
 
-/// How long to run, and from where.
+/// The length and the seed of a run.
 struct Plan {
     seed: u64,
     time: Option<Duration>,
@@ -98,7 +98,7 @@ struct Count {
     slowest: Duration,
 }
 
-/// The inputs that are mutated, and the kinds of results seen.
+/// The inputs to mutate, and the kinds of results so far.
 struct Pool {
     inputs: Vec<Vec<u8>>,
     seeds: usize,
@@ -108,7 +108,8 @@ struct Pool {
 /// Runs a target.
 ///
 /// # Panics
-/// If the decoder or a check panics, or a decode takes too much memory. The input is printed and left in a file of `dir`.
+/// If the decoder or a check panics, or an input exceeds its memory. The run prints the input and writes it to a file in
+/// `dir`.
 #[expect(clippy::print_stdout, reason = "a run reports what it has done")]
 pub fn run<T: Debug>(mut target: Target<T>, dir: &str) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -181,9 +182,9 @@ fn execute<T: Debug>(
     outcome
 }
 
-/// Decodes an input, and returns how much memory that took.
+/// Decodes an input, and returns its memory.
 ///
-/// The threads of the test runner allocate too. What an input takes, it takes every time: the least counts.
+/// The threads of the test runner allocate memory as well, so the least of several measurements counts.
 fn measure<T>(target: &mut Target<T>, input: &[u8], count: &mut Count) -> (T, usize) {
     let allowed = (target.memory)(input);
     let mut least = usize::MAX;
@@ -219,7 +220,7 @@ impl Pool {
         Self { seeds: seeds.len(), inputs: seeds, kinds: BTreeSet::new() }
     }
 
-    /// Returns the next input: first each of the valid ones as it is, then others.
+    /// Returns the next input: first the valid inputs, then mutations.
     fn next(&self, nth: u64, mend: Option<fn(&mut [u8])>, rng: &mut StdRng) -> Vec<u8> {
         let seed = usize::try_from(nth).ok().filter(|nth| *nth < self.seeds);
         if let Some(seed) = seed {
@@ -261,14 +262,14 @@ fn now() -> Instant {
 /// Writes an input to a file.
 fn leave(dir: &Path, name: &str, seed: u64, input: &[u8]) -> PathBuf {
     let path = dir.join(format!("fuzz-{name}-{seed}.hex"));
-    // A failure is told, whether or not its file can be written.
+    // The run reports the failure even if the file cannot be written.
     fs::write(&path, to_hex(input)).ok();
     path
 }
 
 fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        // A text takes every write.
+        // Writing to a string cannot fail.
         write!(text, "{byte:02x}").ok();
         text
     })

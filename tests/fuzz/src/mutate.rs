@@ -1,4 +1,4 @@
-//! Inputs that are made of others.
+//! Mutations of inputs.
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _};
@@ -41,7 +41,7 @@ const WORDS: [&str; 16] = [
     "%",
 ];
 
-/// Returns one of `inputs` after one change or more, or, seldom, random bytes.
+/// Returns one of `inputs` with at least one change, or, rarely, random bytes.
 pub(crate) fn next(inputs: &[Vec<u8>], rng: &mut StdRng) -> Vec<u8> {
     if inputs.is_empty() || rng.random_ratio(1, 64) {
         return random(rng.random_range(0..=4 * PIECE_MAX), rng);
@@ -81,14 +81,14 @@ fn change(bytes: &mut Vec<u8>, inputs: &[Vec<u8>], rng: &mut StdRng) {
         (10, _) => insert(bytes, at, &extreme(rng)),
         _ => {
             let word = WORDS[rng.random_range(0..WORDS.len())].as_bytes();
-            // A number's place is the digits that are there.
+            // The mutation replaces the digits of a number.
             let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
             bytes.splice(at..at + digits, word.iter().copied());
         }
     }
 }
 
-/// Returns a number at the end of what its form can hold.
+/// Returns a number at an end of its range.
 fn extreme(rng: &mut StdRng) -> Vec<u8> {
     let number = EXTREMES[rng.random_range(0..EXTREMES.len())];
     let width = [1, 2, 4, 8][rng.random_range(0..4)];

@@ -1,4 +1,4 @@
-//! A processor with a handler of its own, which behaves badly where an order's id says so.
+//! A processor with its own handler, which misbehaves for some order ids.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `order-console top`, and beside it a task that panics at SIGUSR1.
+//! `order-console top` with a task that panics at SIGUSR1.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
-//! A relay of Kafka's requests and answers that loses or delays some of them.
+//! A relay of Kafka's requests and responses with faults.
 //!
-//! Every request is taken to have an answer: producers with acks=0 cannot be relayed.
+//! It expects a response to every request, so it cannot relay producers with acks=0.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,45 +19,45 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// Requests of one connection whose answers are outstanding: far more than any client sends ahead.
+/// The most unanswered requests of a connection: far more than clients have in flight.
 const PIPELINED_MAX: usize = 64;
 
-/// Where a batch has its checksum, which covers all that follows it.
+/// The place of a batch's checksum, which covers all following bytes.
 const CHECKSUM_AT: usize = 17;
 
-/// What happens to the requests of one API.
+/// A fault of the requests of one API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The connection is cut before the broker gets the request.
+    /// The proxy cuts the connection before the broker gets the request.
     LoseRequest,
-    /// The broker applies the request; the connection is cut in place of its answer.
+    /// The broker applies the request, and the proxy cuts the connection instead of forwarding the response.
     LoseAnswer,
-    /// The answer is held back for a time, and with it all later ones of its connection.
+    /// The proxy delays the response and all later responses of the connection.
     DelayAnswer(Duration),
-    /// The answer ends where its correlation id ends.
+    /// The response ends after its correlation id.
     TruncateAnswer,
-    /// The broker gets the request only when the test says so, by [`Proxy::deliver_held`]; its connection stands still.
+    /// The broker gets the request only at [`Proxy::deliver_held`]; until then its connection is blocked.
     Hold,
 }
 
-/// A byte that is changed whenever the batch it is in passes by.
+/// A byte that the proxy changes whenever a fetch returns its batch.
 #[derive(Debug)]
 struct Damage {
     partition: i32,
     base_offset: i64,
-    /// Which byte of the batch.
+    /// The index of the byte in the batch.
     at: usize,
     kind: DamageKind,
     remaining: u32,
     hits: u32,
 }
 
-/// Whether a batch shows that it was changed.
+/// Whether the checksum reveals the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DamageKind {
-    /// Its checksum is wrong.
+    /// The batch has a wrong checksum.
     Plain,
-    /// Its checksum is made right again, as if a client had written it like that.
+    /// The batch gets a correct checksum, as if a client had written the changed bytes.
     Forged,
 }
 
@@ -74,23 +74,23 @@ struct Shared {
     upstream: String,
     is_open: watch::Sender<bool>,
     refused: watch::Sender<u32>,
-    /// How many requests of each API, by its number in the protocol, have come.
+    /// The number of requests by API key.
     requests: watch::Sender<BTreeMap<i16, u64>>,
     rules: Mutex<Vec<Rule>>,
-    /// Changes with every fault that happens.
+    /// Changes with every fault.
     happened: watch::Sender<u32>,
     held: Mutex<Vec<Bytes>>,
     damages: Mutex<Vec<Damage>>,
 }
 
-/// A fault that waits for its requests.
+/// An injected fault.
 #[derive(Debug)]
 struct Rule {
     api: ApiKey,
     fault: Fault,
-    /// How many requests pass before it.
+    /// The requests before the fault.
     skipped: u32,
-    /// How many requests it is to hit after those.
+    /// The requests that the fault hits after those.
     remaining: u32,
     hits: u32,
 }
@@ -118,25 +118,25 @@ impl Proxy {
         Ok(Self { shared, _relay: relay })
     }
 
-    /// Returns the proxy's `host:port`: the bootstrap server of its clients.
+    /// Returns the proxy's `host:port`, for `BOOTSTRAP_SERVERS`.
     pub fn address(&self) -> String {
         self.shared.address.to_string()
     }
 
-    /// Lets `fault` happen to `count` requests of `api`, after `skipped` more of them have passed.
+    /// Injects `fault` into `count` requests of `api`, after `skipped` further requests.
     pub fn inject(&self, api: ApiKey, fault: Fault, skipped: u32, count: u32) {
         self.shared.rules().push(Rule { api, fault, skipped, remaining: count, hits: 0 });
     }
 
-    /// Lets no fault happen that has not happened yet.
+    /// Removes all injected faults.
     pub fn heal(&self) {
         for rule in self.shared.rules().iter_mut() {
             rule.remaining = 0;
         }
     }
 
-    /// Changes the byte `at` of the batch of a partition, of whatever topic, that begins at `base_offset`, the next
-    /// `times` times that a fetch brings it. `u32::MAX` times is what damage on the broker's disk looks like.
+    /// Changes the byte `at` of the batch at `base_offset` of a partition, in any topic, the next `times` times that a fetch
+    /// returns it. `u32::MAX` is like damage on the broker's disk.
     pub fn damage(
         &self,
         (partition, base_offset): (i32, i64),
@@ -148,30 +148,30 @@ impl Proxy {
         self.shared.damages().push(damage);
     }
 
-    /// Returns how often a batch was damaged.
+    /// Returns how often the proxy has damaged a batch.
     pub fn damaged(&self) -> u32 {
         self.shared.damages().iter().map(|damage| damage.hits).sum()
     }
 
-    /// Returns how often a fault has happened to requests of `api`.
+    /// Returns the number of faults of requests of `api`.
     pub fn hits(&self, api: ApiKey) -> u32 {
         self.shared.rules().iter().filter(|rule| rule.api == api).map(|rule| rule.hits).sum()
     }
 
-    /// Waits until faults have happened to `count` requests of `api` since the proxy was started.
+    /// Waits for faults of `count` requests of `api` since the start of the proxy.
     ///
     /// # Cancel safety
     /// Cancel safe.
     pub async fn hit(&self, api: ApiKey, count: u32) {
         let mut happened = self.shared.happened.subscribe();
-        // The sender lives as long as this borrow of it, so the wait cannot fail.
+        // The sender outlives this borrow, so the wait cannot fail.
         drop(happened.wait_for(|_| self.hits(api) >= count).await);
     }
 
-    /// Gives the broker every request that is held, whatever has become of its client, and returns how many those were.
+    /// Delivers all held requests to the broker, even those of closed connections, and returns their number.
     ///
     /// # Errors
-    /// When the broker does not answer one.
+    /// When the broker does not answer.
     pub async fn deliver_held(&self) -> Result<usize> {
         let held = std::mem::take(&mut *self.shared.held());
         for frame in &held {
@@ -182,19 +182,19 @@ impl Proxy {
         Ok(held.len())
     }
 
-    /// Returns how many requests of `api` have come so far.
+    /// Returns the number of requests of `api` so far.
     pub fn requests(&self, api: ApiKey) -> u64 {
         self.shared.requests.borrow().get(&code(api)).copied().unwrap_or(0)
     }
 
-    /// Waits until `count` more requests of `api` have come.
+    /// Waits for `count` further requests of `api`.
     ///
     /// # Cancel safety
     /// Cancel safe.
     pub async fn more_requests(&self, api: ApiKey, count: u64) {
         let reached = self.requests(api) + count;
         let mut requests = self.shared.requests.subscribe();
-        // The sender lives as long as this borrow of it, so the wait cannot fail.
+        // The sender outlives this borrow, so the wait cannot fail.
         drop(
             requests
                 .wait_for(|requests| requests.get(&code(api)).is_some_and(|seen| *seen >= reached))
@@ -202,23 +202,23 @@ impl Proxy {
         );
     }
 
-    /// Cuts all connections and refuses new ones, as a broker that is down.
+    /// Cuts all connections and refuses new ones, like a broker that is down.
     pub fn close(&self) {
         self.shared.is_open.send_replace(false);
     }
 
-    /// Lets connections through again.
+    /// Forwards connections again.
     pub fn open(&self) {
         self.shared.is_open.send_replace(true);
     }
 
-    /// Waits until `count` connections have been refused since the proxy was started.
+    /// Waits for `count` refused connections since the start of the proxy.
     ///
     /// # Cancel safety
     /// Cancel safe.
     pub async fn refused(&self, count: u32) {
         let mut refused = self.shared.refused.subscribe();
-        // The sender lives as long as this borrow of it, so the wait cannot fail.
+        // The sender outlives this borrow, so the wait cannot fail.
         drop(refused.wait_for(|refused| *refused >= count).await);
     }
 }
@@ -236,7 +236,7 @@ impl Shared {
         self.damages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes bytes of the batches in `records`, as the damages say.
+    /// Applies the damages to the batches in `records`.
     fn damage(&self, partition: i32, records: &mut BytesMut) {
         let mut damages = self.damages();
         let mut start = 0;
@@ -259,7 +259,7 @@ impl Shared {
         }
     }
 
-    /// Returns the fault that the next request of `api` has to suffer.
+    /// Returns the fault of the next request of `api`.
     fn fault(&self, api: ApiKey) -> Option<Fault> {
         let mut rules = self.rules();
         let rule = rules.iter_mut().find(|rule| (rule.api == api) && (rule.remaining > 0))?;
@@ -273,7 +273,7 @@ impl Shared {
     }
 }
 
-/// A request that the broker has and that is not answered yet.
+/// A forwarded request without a response.
 #[derive(Clone, Copy, Debug)]
 struct Outstanding {
     api: ApiKey,
@@ -293,7 +293,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Relays one connection until either side, a fault or a closed proxy ends it.
+/// Relays one connection until a side, a fault or a closed proxy ends it.
 async fn relay(client: TcpStream, shared: Arc<Shared>) {
     let Ok(server) = TcpStream::connect(&shared.upstream).await else { return };
     if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
@@ -335,7 +335,7 @@ async fn relay_requests(
             Some(Fault::Hold) => std::future::pending().await,
             Some(Fault::LoseAnswer | Fault::DelayAnswer(_) | Fault::TruncateAnswer) | None => {}
         }
-        // In the queue before the broker has the request: its answer cannot come before.
+        // Queued before the broker gets the request, and so before its response.
         outstanding.send(Outstanding { api, version, fault }).await.map_err(io::Error::other)?;
         write_frame(&mut server, &frame).await?;
     }
@@ -383,14 +383,14 @@ async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io
     stream.write_all(&sized).await
 }
 
-/// Returns base offset and length of the batch at the start of `bytes`, with what the length does not count.
+/// Returns the base offset and the whole length of the batch at the start of `bytes`.
 fn batch_at(bytes: &[u8]) -> Option<(i64, usize)> {
     let (base_offset, rest) = bytes.split_first_chunk()?;
     let length = usize::try_from(i32::from_be_bytes(*rest.first_chunk()?)).ok()?;
     Some((i64::from_be_bytes(*base_offset), 12 + length))
 }
 
-/// Returns an answer with the batches damaged that are to be.
+/// Returns a response with damaged batches.
 fn with_damage(frame: Bytes, request: Outstanding, shared: &Shared) -> io::Result<Bytes> {
     if (request.api != ApiKey::Fetch) || shared.damages().is_empty() {
         return Ok(frame);
@@ -407,7 +407,7 @@ fn with_damage(frame: Bytes, request: Outstanding, shared: &Shared) -> io::Resul
     })
 }
 
-/// Returns an answer with the proxy in place of every broker that it names.
+/// Returns a response with the proxy's address for every broker.
 fn with_proxy_address(frame: Bytes, request: Outstanding, proxy: SocketAddr) -> io::Result<Bytes> {
     let host = StrBytes::from_string(proxy.ip().to_string());
     let port = i32::from(proxy.port());
@@ -421,7 +421,7 @@ fn with_proxy_address(frame: Bytes, request: Outstanding, proxy: SocketAddr) -> 
     }
     if request.api == ApiKey::FindCoordinator {
         return rewrite::<messages::FindCoordinatorResponse>(frame, request.version, |response| {
-            // Versions up to 3 name one coordinator outside the list, and refuse to be written with it in later ones.
+            // Versions up to 3 have one coordinator outside the list; later versions cannot be encoded with it.
             if request.version < 4 {
                 response.host = host.clone();
                 response.port = port;

@@ -1,4 +1,4 @@
-//! A TCP relay that can be closed.
+//! A TCP relay that a test can close.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Relays connections to a server while it is open; closed, it cuts those that exist and refuses new ones.
+/// Relays connections to a server while open. A closed gate cuts its connections and refuses new ones.
 #[derive(Debug)]
 pub struct Gate {
     address: SocketAddr,
@@ -48,24 +48,23 @@ impl Gate {
         self.state.is_open.send_replace(false);
     }
 
-    /// Lets connections through again.
+    /// Forwards connections again.
     pub fn open(&self) {
         self.state.is_open.send_replace(true);
     }
 
-    /// Waits until `count` connections have been refused since the gate was made.
+    /// Waits for `count` refused connections since the start of the gate.
     ///
     /// # Cancel safety
     /// Cancel safe.
     pub async fn refused(&self, count: u32) {
         let mut refused = self.state.refused.subscribe();
-        // The sender lives as long as this borrow of it, so the wait cannot fail.
+        // The sender outlives this borrow, so the wait cannot fail.
         drop(refused.wait_for(|refused| *refused >= count).await);
     }
 }
 
-/// Accepts for as long as the gate lives. A connection to a closed gate is accepted and closed at once: giving the port
-/// back to the system meanwhile would let another process take it.
+/// Accepts connections. A closed gate accepts and closes them at once: another process could take a released port.
 async fn accept(listener: TcpListener, upstream: String, state: Arc<State>) {
     let mut relays = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
@@ -80,7 +79,7 @@ async fn accept(listener: TcpListener, upstream: String, state: Arc<State>) {
 
 async fn relay(mut client: TcpStream, upstream: String, mut is_open: watch::Receiver<bool>) {
     let Ok(mut server) = TcpStream::connect(&upstream).await else { return };
-    // A side that fails ends the relay; both connections are closed when it returns.
+    // A failed side ends the relay, which closes both connections.
     tokio::select! {
         _ended = copy_bidirectional(&mut client, &mut server) => {}
         _closed = is_open.wait_for(|is_open| !is_open) => {}

@@ -1,4 +1,4 @@
-//! The faults really happen: a test whose fault does not would prove nothing.
+//! The injected faults happen: without them, the suites would prove nothing.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::*;
 use crate::topic;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_answer_leaves_the_record_written_and_a_lost_request_does_not() {
+async fn the_broker_writes_the_record_of_a_lost_response_but_not_of_a_lost_request() {
     for (fault, written) in [(Fault::LoseAnswer, 2), (Fault::LoseRequest, 1)] {
         let (broker, proxy) = start().await;
         proxy.inject(ApiKey::Produce, fault, 0, 1);
-        // rskafka sends a record again when it got no answer.
+        // rskafka repeats a record without a response.
         topic::write(&proxy.address(), "t", 0, None, Some(b"v"))
             .await
             .expect("the second attempt succeeds");
@@ -24,7 +24,7 @@ async fn a_lost_answer_leaves_the_record_written_and_a_lost_request_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_request_reaches_the_broker_after_its_client_has_gone() {
+async fn a_held_request_reaches_the_broker_after_its_connection_has_closed() {
     let (broker, proxy) = start().await;
     let servers = broker.bootstrap_servers();
     topic::write(&servers, "t", 0, None, Some(b"early")).await.expect("the broker takes it");
@@ -42,7 +42,7 @@ async fn a_held_request_reaches_the_broker_after_its_client_has_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delayed_answer_comes_later() {
+async fn a_delayed_response_comes_later() {
     const DELAY: Duration = Duration::from_millis(300);
     let (_broker, proxy) = start().await;
     proxy.inject(ApiKey::Produce, Fault::DelayAnswer(DELAY), 1, 1);
@@ -55,7 +55,7 @@ async fn a_delayed_answer_comes_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_batch_is_damaged_as_often_as_it_was_asked_for() {
+async fn a_batch_is_damaged_as_often_as_requested() {
     let (_broker, proxy) = start().await;
     for value in [b"first", b"other"] {
         topic::write(&proxy.address(), "t", 0, None, Some(value)).await.expect("it is written");
@@ -76,7 +76,7 @@ async fn a_damaged_batch_is_damaged_as_often_as_it_was_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_stay_with_the_proxy_and_come_back_when_it_opens() {
+async fn clients_stay_with_the_proxy_and_reconnect_when_it_opens() {
     let (broker, proxy) = start().await;
     proxy.close();
     let address = proxy.address();

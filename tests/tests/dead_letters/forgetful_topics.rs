@@ -1,4 +1,4 @@
-//! Replays to topics that do not keep them: the orders' own, and a replay topic that lost records.
+//! Replays to topics that delete records: the source topic, and a truncated replay topic.
 
 use anyhow::Result;
 use end_to_end::proxy::{ApiKey, Fault};
@@ -12,14 +12,14 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_to_the_source_is_seen_there_counted_as_one_and_not_sent_again() -> Result<()> {
+async fn a_replay_to_the_source_is_found_there_counts_as_one_and_is_not_sent_again() -> Result<()> {
     let scenario = with_dead_letters("replay-to-source", 100, 50).await?;
     let planned = dlq(&scenario, &["replay", "--all", "--to-source", "--dry-run"]).await?;
     assert!(planned.contains("every group that reads this topic will see them"), "{planned}");
     let some = ["replay", "--all", "--to-source", "--limit", "40"];
     assert_eq!(dlq_json(&scenario, &some).await?["sent"], 40);
     assert_eq!(dlq_json(&scenario, &["list"]).await?["replayed"], 40);
-    // The other way sees what went this way, and the reverse.
+    // Replays to the source and to the replay topic see each other.
     assert_eq!(dlq_json(&scenario, &["replay", "--all", "--limit", "30"]).await?["sent"], 30);
     let rest = dlq_json(&scenario, &["replay", "--all", "--to-source"]).await?;
     assert_eq!((&rest["sent"], &rest["left_alone"]), (&json!(30), &json!({"sent before": 70})));
@@ -38,7 +38,7 @@ async fn a_replay_to_the_source_is_seen_there_counted_as_one_and_not_sent_again(
 async fn a_replay_to_the_source_that_was_killed_before_it_was_recorded_is_found() -> Result<()> {
     let scenario = Scenario::open_behind_proxy("replay-to-source-killed").await?;
     make_dead_letters(&scenario, 300, 0).await?;
-    // The lock and the beginning are written; the first letters are, too, and the answer does not come.
+    // The lock, the first record and the first replays are written, but their acknowledgement is lost.
     scenario.proxy()?.inject(ApiKey::Produce, Fault::DelayAnswer(PATIENCE), 2, 1);
     let arguments = ["replay", "--all", "--to-source"];
     let mut killed = dlq_start(&scenario, "dlq-killed", &arguments)?;
@@ -52,14 +52,14 @@ async fn a_replay_to_the_source_that_was_killed_before_it_was_recorded_is_found(
         (&rest["sent"], &rest["left_alone"]),
         (&json!(300 - before), &json!({"sent before": before}))
     );
-    // The next ones know without looking.
+    // The next replays know it without reading the source.
     topic::delete_records(scenario.platform().bootstrap_servers(), scenario.orders_topic()).await?;
     assert_eq!(dlq_json(&scenario, &["replay", "--all"]).await?["sent"], 0);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_to_the_source_is_remembered_when_the_source_has_forgotten_it() -> Result<()> {
+async fn a_replay_to_the_source_is_known_after_the_source_has_deleted_it() -> Result<()> {
     let scenario = with_dead_letters("replay-to-source-forgotten", 20, 0).await?;
     let some = ["replay", "--all", "--to-source", "--limit", "12"];
     assert_eq!(dlq_json(&scenario, &some).await?["sent"], 12);
@@ -71,7 +71,7 @@ async fn a_replay_to_the_source_is_remembered_when_the_source_has_forgotten_it()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_cut_replay_topic_may_have_held_is_sent_again_only_if_it_is_named() -> Result<()> {
+async fn records_of_a_truncated_replay_topic_are_sent_again_only_by_name() -> Result<()> {
     let scenario = with_dead_letters("replay-topic-cut", 20, 0).await?;
     assert_eq!(dlq_json(&scenario, &["replay", "--all", "--limit", "12"]).await?["sent"], 12);
     topic::delete_records(scenario.platform().bootstrap_servers(), &scenario.replay_topic())

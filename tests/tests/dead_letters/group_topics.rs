@@ -1,4 +1,4 @@
-//! The group's own topics, whatever the group is called.
+//! The topics of a group, for all kinds of group ids.
 
 use anyhow::Result;
 use end_to_end::Scenario;
@@ -8,7 +8,7 @@ use crate::{dlq, dlq_ends_with, dlq_json, make_dead_letters, stats_after_replays
 const LETTERS: u64 = 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn groups_whose_ids_are_much_alike_share_no_replays_and_no_decisions() -> Result<()> {
+async fn groups_with_similar_ids_share_no_replays_and_no_actions() -> Result<()> {
     let mut scenario = Scenario::open("groups-alike").await?;
     let id = scenario.group().to_owned();
     let groups = ["/a", ":a", ".a", "_a"].map(|end| format!("{id}{end}"));
@@ -34,7 +34,7 @@ async fn groups_whose_ids_are_much_alike_share_no_replays_and_no_decisions() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_with_topics_of_an_earlier_release_goes_on_with_them_or_is_refused() -> Result<()> {
+async fn a_group_with_topics_of_an_earlier_release_uses_them_or_is_refused() -> Result<()> {
     let scenario = Scenario::open("groups-earlier").await?;
     let (id, orders) = (scenario.group().to_owned(), scenario.orders_topic().to_owned());
     let earlier = format!("{orders}.{id}-a");

@@ -1,4 +1,4 @@
-//! Two operators at the same time.
+//! Replays of two operators at the same time.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_replay_ends_while_the_first_is_alive() -> Result<()> {
+async fn a_second_replay_ends_while_the_first_holds_the_lock() -> Result<()> {
     let scenario = with_dead_letters("lock-alive", 200, 0).await?;
     let arguments = ["replay", "--all", "--rate", "20", "--by", "kim"];
     let mut first = dlq_start(&scenario, "dlq-first", &arguments)?;
@@ -20,7 +20,7 @@ async fn a_second_replay_ends_while_the_first_is_alive() -> Result<()> {
     let words = dlq_ends_with(&scenario, 1, &["replay", "--all"]).await?;
     assert!(words.contains("kim@") && words.contains("is replaying"), "{words}");
 
-    // Looking and counting needs no lock.
+    // Listing needs no lock.
     let planned = dlq_json(&scenario, &["replay", "--all", "--dry-run"]).await?;
     assert!(planned["chosen"].as_u64().is_some_and(|chosen| chosen < 200), "{planned}");
     first.expect_exit(0).await?;
@@ -42,7 +42,7 @@ async fn a_replay_whose_lock_is_broken_stops() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_that_stood_still_too_long_has_lost_its_lock() -> Result<()> {
+async fn a_replay_that_was_stopped_too_long_has_lost_its_lock() -> Result<()> {
     let scenario = with_dead_letters("lock-frozen", 200, 0).await?;
     let mut frozen = dlq_start(&scenario, "dlq-frozen", &["replay", "--all", "--rate", "20"])?;
     until_replayed(&scenario, 1).await?;
@@ -57,7 +57,7 @@ async fn a_replay_that_stood_still_too_long_has_lost_its_lock() -> Result<()> {
 
 /// The second letter is due while a heartbeat waits for its acknowledgement, and so does the next one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_sends_nothing_on_a_sign_that_was_acknowledged_late() -> Result<()> {
+async fn a_replay_sends_nothing_after_a_late_acknowledgement_of_its_lock() -> Result<()> {
     const LATE: Duration = Duration::from_secs(7);
     let scenario = Scenario::open_behind_proxy("lock-slow").await?;
     make_dead_letters(&scenario, 3, 0).await?;
@@ -67,7 +67,7 @@ async fn a_replay_sends_nothing_on_a_sign_that_was_acknowledged_late() -> Result
     proxy.inject(ApiKey::Produce, Fault::DelayAnswer(LATE), 0, 2);
     proxy.inject(ApiKey::Produce, Fault::Hold, 0, 1);
 
-    // What comes after the two late signs is held: it has to be a third one.
+    // The held request after the two late renewals has to be a third one.
     proxy.hit(ApiKey::Produce, 3).await;
     ensure!(proxy.deliver_held().await? == 1, "nothing was held");
     assert_eq!(replayed_once(&scenario, &scenario.replay_topic()).await?, 1);

@@ -1,4 +1,4 @@
-//! Looking at dead letters, whoever wrote them, and putting them aside.
+//! Lists, exports and dismissals of dead letters, also of other programs.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ const PLAIN: &[Header] = &[
 const ODD: &[Header] =
     &[(b"z", Some(b"1")), (b"a", None), (b"z", Some(b"\xff")), (b"\xfe", Some(b""))];
 
-/// A scenario whose dead-letter topic holds a letter of each author, and their values.
+/// Opens a scenario with a dead letter of each program, and returns their values.
 async fn with_foreign_letters(name: &str) -> Result<(Scenario, Vec<&'static [Header]>)> {
     let scenario = Scenario::open(name).await?;
     let processor = scenario.processor("processor")?.start()?;
@@ -106,7 +106,7 @@ async fn letters_of_other_programs_are_listed_with_their_causes() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_export_has_every_byte_of_every_letter() -> Result<()> {
+async fn an_export_has_every_byte_of_every_dead_letter() -> Result<()> {
     let (scenario, letters) = with_foreign_letters("dlq-export").await?;
     let found = exported(&scenario, scenario.dead_letter_topic()).await?;
     let expected: Vec<Value> = letters
@@ -133,7 +133,7 @@ async fn an_export_has_every_byte_of_every_letter() -> Result<()> {
     Ok(())
 }
 
-/// Says what the README says: a text is a string, other bytes are in base 64. All other bytes here are two at most.
+/// Converts bytes as documented: text is a string, other bytes are base64.
 fn json_bytes(bytes: &[u8]) -> Value {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     if let Ok(text) = str::from_utf8(bytes) {
@@ -157,7 +157,7 @@ fn json_bytes(bytes: &[u8]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_letter_is_shown_with_its_order_also_while_the_registry_is_away() -> Result<()> {
+async fn a_dead_letter_is_shown_with_its_order_also_without_the_registry() -> Result<()> {
     let scenario = with_dead_letters("dlq-show", 1, 0).await?;
     let letter = dlq_json(&scenario, &["show", "0:0"]).await?;
     let order = &letter["order"];
@@ -175,7 +175,7 @@ async fn a_letter_is_shown_with_its_order_also_while_the_registry_is_away() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn new_letters_are_watched_decoded_as_they_come() -> Result<()> {
+async fn new_dead_letters_are_printed_decoded() -> Result<()> {
     let scenario = with_dead_letters("dlq-watch", 3, 0).await?;
     let mut all = dlq_start(&scenario, "dlq-all", &["watch", "--from-beginning", "--limit", "3"])?;
     all.expect_exit(0).await?;
@@ -195,7 +195,7 @@ async fn new_letters_are_watched_decoded_as_they_come() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dismissed_letters_are_left_alone_unless_they_are_named() -> Result<()> {
+async fn dismissed_dead_letters_are_replayed_only_by_name() -> Result<()> {
     let scenario = with_dead_letters("dlq-dismiss", 10, 0).await?;
     dlq_ends_with(&scenario, 64, &["dismiss", "--reason", "x"]).await?;
     dlq_ends_with(&scenario, 64, &["dismiss", "--all"]).await?;

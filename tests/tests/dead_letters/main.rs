@@ -1,4 +1,4 @@
-//! `order-console dlq`: what is listed, what is replayed and how often, and what happens when it is killed.
+//! `order-console dlq`: lists, replays, and kills in between.
 
 mod forgetful_topics;
 mod group_topics;
@@ -23,13 +23,13 @@ use kafka_core::TopicPartition;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-/// Orders at a price above this fail for as long as the simulation says so.
+/// The highest price of orders that do not fail in the simulation.
 const PRICE_LIMIT: &str = "50";
 
-/// Pause between two looks at a topic.
+/// Pause between two reads of a topic.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Lets the given numbers of orders that fail and of such that do not be dealt with by a processor, which then ends.
+/// Runs a processor over these numbers of failing and of other orders.
 async fn make_dead_letters(scenario: &Scenario, failing: u64, good: u64) -> Result<()> {
     for (count, lowest, highest) in [(failing, "100", "200"), (good, "10", "40")] {
         if count > 0 {
@@ -68,27 +68,27 @@ async fn dlq(scenario: &Scenario, arguments: &[&str]) -> Result<String> {
     command.output().await
 }
 
-/// The same, of a command that prints one JSON object.
+/// Runs `order-console dlq` to its end and returns the JSON object that it printed.
 async fn dlq_json(scenario: &Scenario, arguments: &[&str]) -> Result<Value> {
     let printed = dlq(scenario, &[arguments, &["--json"]].concat()).await?;
     serde_json::from_str(&printed).with_context(|| format!("read what dlq printed: {printed}"))
 }
 
-/// Runs `order-console dlq` and returns the lines of a run that ends with that exit code.
+/// Runs `order-console dlq`, checks its exit code, and returns its lines.
 async fn dlq_ends_with(scenario: &Scenario, code: i32, arguments: &[&str]) -> Result<String> {
     let mut running = dlq_start(scenario, "dlq", arguments)?;
     running.expect_exit(code).await?;
     Ok(running.lines().join("\n"))
 }
 
-/// Returns what `dlq export` prints about a topic, which need not be the dead-letter topic.
+/// Returns the output of `dlq export` for any topic.
 async fn exported(scenario: &Scenario, topic: &str) -> Result<Vec<Value>> {
     let command = scenario.console("dlq")?.env("ORDERS_DLQ_TOPIC", topic);
     let printed = command.args(["dlq", "export"]).output().await?;
     printed.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
-/// Returns which letters the topic has replays of, sorted: whose, and which replay it is.
+/// Returns the replays in the topic, sorted: the dead letter, and the number of the replay.
 async fn replayed(scenario: &Scenario, topic: &str) -> Result<Vec<String>> {
     let servers = scenario.platform().bootstrap_servers();
     let mut replayed: Vec<String> = topic::read(servers, topic)
@@ -103,7 +103,7 @@ async fn replayed(scenario: &Scenario, topic: &str) -> Result<Vec<String>> {
     Ok(replayed)
 }
 
-/// Checks that no letter was replayed to the topic twice, and returns how many were.
+/// Checks that the topic has each replay once, and returns their number.
 async fn replayed_once(scenario: &Scenario, topic: &str) -> Result<usize> {
     let mut replayed = replayed(scenario, topic).await?;
     let records = replayed.len();
@@ -112,12 +112,12 @@ async fn replayed_once(scenario: &Scenario, topic: &str) -> Result<usize> {
     Ok(records)
 }
 
-/// Waits until so many letters were replayed.
+/// Waits for a number of replays.
 async fn until_replayed(scenario: &Scenario, count: usize) -> Result<()> {
     until_replayed_to(scenario, &scenario.replay_topic(), count).await
 }
 
-/// Waits until so many letters were replayed to a topic.
+/// Waits for a number of replays in a topic.
 async fn until_replayed_to(scenario: &Scenario, topic: &str, count: usize) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while replayed(scenario, topic).await?.len() < count {
@@ -129,7 +129,7 @@ async fn until_replayed_to(scenario: &Scenario, topic: &str, count: usize) -> Re
     Ok(())
 }
 
-/// Waits until the group has counted so many replays and has no lag.
+/// Waits until the statistics have a number of replays and the group has no lag.
 async fn stats_after_replays(scenario: &Scenario, replayed: u64) -> Result<Stats> {
     let what = format!("the end of {replayed} replays");
     scenario.stats_when(&what, |stats| (stats.lag == Some(0)) && (stats.replayed >= replayed)).await
@@ -137,7 +137,7 @@ async fn stats_after_replays(scenario: &Scenario, replayed: u64) -> Result<Stats
 
 type Header = (&'static [u8], Option<&'static [u8]>);
 
-/// Appends one record exactly as given to partition 0.
+/// Appends one unchanged record to partition 0.
 async fn write_exactly(
     scenario: &Scenario,
     topic: &str,
@@ -158,7 +158,7 @@ async fn write_exactly(
     let deadline = Instant::now() + PATIENCE;
     loop {
         match writer.produce(&target, std::slice::from_ref(&record), deadline).await {
-            // The topic is so young that its leader does not know yet.
+            // The leader of a new topic may not know it yet.
             Err(ProduceError::NotSent { .. }) if Instant::now() < deadline => {
                 sleep(LOOK_INTERVAL).await;
             }

@@ -1,4 +1,4 @@
-//! What is not easily put back as it was: odd headers, letters of other programs, values that were left out.
+//! Replays of unusual records: odd headers, dead letters of other programs, omitted values.
 
 use std::collections::BTreeMap;
 
@@ -96,7 +96,7 @@ fn header(headers: &[(Value, Value)], name: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_letter_of_another_program_is_replayed_without_what_that_program_added() -> Result<()> {
+async fn a_dead_letter_of_another_program_is_replayed_without_its_additions() -> Result<()> {
     let scenario = Scenario::open("replay-foreign").await?.with("TOPIC_PARTITIONS", "1");
     let processor = scenario.processor("processor")?.start()?;
     processor.line("partitions assigned").await?;
@@ -120,11 +120,11 @@ async fn a_letter_of_another_program_is_replayed_without_what_that_program_added
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_left_out_is_fetched_from_where_the_order_failed() -> Result<()> {
+async fn omitted_values_are_fetched_from_the_source_of_the_order() -> Result<()> {
     let scenario = Scenario::open("replay-omitted").await?.with("TOPIC_PARTITIONS", "1");
     let servers = vec![scenario.platform().bootstrap_servers().to_owned()];
     let cluster = Cluster::new(BrokerConfig::new(servers, "tests"));
-    // Room for a letter without its value, and not for the order below.
+    // The limit fits a dead letter without its value, but not the order below.
     let narrow = BTreeMap::from([("max.message.bytes".to_owned(), "4096".to_owned())]);
     let dead_letters = NewTopic {
         name: scenario.dead_letter_topic().into(),
@@ -141,7 +141,7 @@ async fn what_was_left_out_is_fetched_from_where_the_order_failed() -> Result<()
     order.extend(long_text(8_000));
     let orders = scenario.orders_topic();
     write_exactly(&scenario, orders, Some(b"1001"), Some(order.clone()), &[]).await?;
-    // The key and the headers are too large besides.
+    // The key and the headers exceed the limit as well.
     let headers: &[Header] = &[(b"large", Some(&[b'x'; 5_000])), (b"a", None)];
     write_exactly(&scenario, orders, Some(&[b'k'; 5_000]), Some(order.clone()), headers).await?;
     scenario.stats_at_end(2).await?;
@@ -165,7 +165,7 @@ async fn what_was_left_out_is_fetched_from_where_the_order_failed() -> Result<()
     processor.drain().await
 }
 
-/// An Avro text of that many bytes.
+/// Returns an Avro string of this number of bytes.
 fn long_text(bytes: usize) -> Vec<u8> {
     let mut zigzag = bytes * 2;
     let mut text = Vec::new();
@@ -179,7 +179,7 @@ fn long_text(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_had_is_told_and_the_others_are_sent() -> Result<()> {
+async fn missing_values_are_reported_and_the_other_records_sent() -> Result<()> {
     let scenario = Scenario::open("replay-gone").await?.with("TOPIC_PARTITIONS", "1");
     let processor = scenario.processor("processor")?.start()?;
     processor.line("partitions assigned").await?;

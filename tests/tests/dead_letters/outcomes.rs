@@ -1,4 +1,4 @@
-//! Replays over a connection that fails.
+//! Replays over failing connections.
 
 use anyhow::Result;
 use end_to_end::Scenario;
@@ -6,7 +6,7 @@ use end_to_end::proxy::{ApiKey, Fault};
 
 use crate::{dlq_json, make_dead_letters, replayed_once};
 
-/// Lets a fault hit the requests in which a replay sends its letters, after the one that claims the lock.
+/// Injects a fault into the produce requests of a replay after its lock.
 async fn replay_with(name: &str, fault: Fault, hits: u32) -> Result<()> {
     let scenario = Scenario::open_behind_proxy(name).await?;
     make_dead_letters(&scenario, 100, 0).await?;
@@ -20,17 +20,17 @@ async fn replay_with(name: &str, fault: Fault, hits: u32) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn letters_whose_acknowledgement_is_lost_are_found_and_not_sent_again() -> Result<()> {
+async fn records_with_a_lost_acknowledgement_are_found_and_not_sent_again() -> Result<()> {
     replay_with("replay-answer-lost", Fault::LoseAnswer, 2).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn letters_that_did_not_arrive_are_sent_again() -> Result<()> {
+async fn records_that_did_not_arrive_are_sent_again() -> Result<()> {
     replay_with("replay-request-lost", Fault::LoseRequest, 2).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_away_is_told_and_nothing_is_sent() -> Result<()> {
+async fn an_unreachable_broker_is_reported_and_nothing_is_sent() -> Result<()> {
     let scenario = Scenario::open_behind_proxy("dlq-no-broker").await?;
     scenario.proxy()?.close();
     for arguments in [&["list"][..], &["replay", "--all"], &["release"]] {

@@ -1,4 +1,4 @@
-//! Replays: each letter once, whatever happens.
+//! Replays send each order once.
 
 use anyhow::Result;
 use end_to_end::Scenario;
@@ -42,7 +42,7 @@ async fn every_dead_letter_is_replayed_once_and_processed_once() -> Result<()> {
     nobody_else_sees_them(scenario).await
 }
 
-/// Lets another group read the orders: it sees each order once and no replay.
+/// Reads the orders with another group, which gets each order once and no replay.
 async fn nobody_else_sees_them(scenario: Scenario) -> Result<()> {
     let group = format!("{}-other", scenario.group());
     let scenario = scenario.with("CONSUMER_GROUP_ID", &group);
@@ -65,7 +65,7 @@ async fn a_replay_that_is_killed_is_finished_by_the_next_one() -> Result<()> {
     let before = replayed_once(&scenario, &scenario.replay_topic()).await?;
     assert!((500..LETTERS).contains(&before), "killed after {before}");
 
-    // The killed run has left its lock; this one watches until that is known to be nobody's.
+    // The killed run has left its lock, and this one waits until it has expired.
     let sent = dlq_json(&scenario, &["replay", "--all"]).await?;
     assert_eq!(sent["sent"], LETTERS - before);
     assert_eq!(replayed_once(&scenario, &scenario.replay_topic()).await?, LETTERS);
@@ -78,7 +78,7 @@ async fn a_replay_that_is_killed_is_finished_by_the_next_one() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_ends_a_replay_after_a_whole_batch_and_says_what_was_sent() -> Result<()> {
+async fn ctrl_c_ends_a_replay_after_a_whole_batch_and_reports_the_sent_records() -> Result<()> {
     let scenario = with_dead_letters("replay-interrupted", 300, 0).await?;
     let arguments = ["replay", "--all", "--rate", "100", "--json"];
     let mut interrupted = dlq_start(&scenario, "dlq-interrupted", &arguments)?;
@@ -91,7 +91,7 @@ async fn ctrl_c_ends_a_replay_after_a_whole_batch_and_says_what_was_sent() -> Re
     assert_eq!(summary["sent"], sent, "{summary}");
     assert!(sent < 300, "it was over before it was interrupted");
 
-    // Its lock is free at once.
+    // The lock is free at once.
     let rest = dlq_json(&scenario, &["replay", "--all"]).await?;
     assert_eq!(rest["sent"], 300 - sent);
     assert_eq!(replayed_once(&scenario, &scenario.replay_topic()).await?, 300);
@@ -99,7 +99,7 @@ async fn ctrl_c_ends_a_replay_after_a_whole_batch_and_says_what_was_sent() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_goes_on_failing_keeps_its_coordinates_and_is_left_alone_in_the_end()
+async fn an_order_that_keeps_failing_keeps_its_coordinates_and_is_finally_not_replayed()
 -> Result<()> {
     let scenario = with_dead_letters("replay-in-vain", 5, 0).await?;
     let processor = failing_processor(&scenario)?;
@@ -118,7 +118,7 @@ async fn an_order_that_goes_on_failing_keeps_its_coordinates_and_is_left_alone_i
     assert_eq!((&listed["letters"], &listed["unresolved"]), (&json!(15), &json!(5)));
     assert_eq!(listed["causes"][0]["topic"], scenario.orders_topic(), "{listed}");
 
-    // Each order was replayed as the first and as the second of its own coordinates, which are in the orders' topic.
+    // Each order has two replays with its coordinates in the orders' topic.
     let replayed = replayed(&scenario, &scenario.replay_topic()).await?;
     assert_eq!(replayed.len(), 10);
     for pair in replayed.chunks(2) {

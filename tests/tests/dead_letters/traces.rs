@@ -64,7 +64,7 @@ async fn a_trace_goes_from_the_producer_through_dead_letter_and_replay_to_the_we
     processor.drain().await
 }
 
-/// Publishes orders of the generator's, all traced, and two of another producer.
+/// Publishes traced orders with the generator, and two orders of another producer.
 async fn produce(scenario: &Scenario) -> Result<()> {
     let generator = scenario.generator("generator")?.env("ORDER_COUNT", &ORDERS.to_string());
     let mut generator = generator.env("ORDER_RATE", "0").env("TRACE_SAMPLE_RATIO", "1").start()?;
@@ -81,14 +81,14 @@ async fn produce(scenario: &Scenario) -> Result<()> {
     Ok(())
 }
 
-/// What a record says about its trace.
+/// The trace headers of a record.
 #[derive(Debug, PartialEq, Eq)]
 struct Said {
     header: Option<String>,
     parse: Option<TraceContext>,
 }
 
-/// Returns what the records of a topic say, by their keys.
+/// Returns the trace headers of the records of a topic, by key.
 async fn traces_of(scenario: &Scenario, topic: &str) -> Result<BTreeMap<String, Said>> {
     let records = topic::read(scenario.platform().bootstrap_servers(), topic).await?;
     let said = |record: &topic::TopicRecord| {

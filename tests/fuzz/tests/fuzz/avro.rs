@@ -8,14 +8,14 @@ use order_avro::{
     encode_single_object, recognise,
 };
 
-/// To how much a container file may unpack.
+/// The most unpacked bytes of a container file.
 const DATUM_BYTES_MAX: usize = 1 << 16;
-/// What a decoder of a container's codec takes for itself.
+/// The memory of a codec's decoder.
 const CODEC_BYTES: usize = 128 << 10;
-/// The most bytes of an error's text: 300 characters that are quoted, and some around them.
+/// The longest error text in bytes: a quote of 300 characters and the text around it.
 const TEXT_BYTES_MAX: usize = 2 * 300 * 4 + 300;
 
-/// Schemas whose datums differ from ours in every way that can be read.
+/// Schemas whose readable datums differ from ours in every way.
 const SCHEMAS: [&str; 6] = [
     ORDER_SCHEMA,
     r#"{"type":"record","name":"R","fields":[
@@ -85,7 +85,7 @@ fn avro_schema() {
     fuzz::run(target, crate::LEFT);
 }
 
-/// What a schema may take while it is read.
+/// The memory of parsing a schema.
 fn schema_memory(input: &[u8]) -> usize {
     64 * input.len() + (16 << 10)
 }
@@ -123,7 +123,7 @@ fn container(codec: Codec, order: &Order) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-/// Writes a container file that is the same in every run: with a marker that is not random, and the codec before the schema.
+/// Returns a container file with a fixed sync marker, and the codec before the schema.
 fn fixed(write: impl Fn() -> Vec<u8>) -> Vec<u8> {
     let place = |file: &[u8], key: &[u8]| file.windows(key.len()).position(|part| part == key);
     let is_in_order = |file: &Vec<u8>| place(file, b"avro.codec") < place(file, b"avro.schema");
@@ -150,7 +150,7 @@ fn decode(schemas: &[WriterSchema], value: &[u8]) -> Result<Order, DecodeError> 
     }
 }
 
-/// Parses the schema before a zero and decodes what is behind it.
+/// Parses the schema before a zero and decodes the bytes after it.
 fn parse(input: &[u8]) -> Result<(usize, Result<Order, DecodeError>), String> {
     let mut parts = input.splitn(2, |byte| *byte == 0);
     let text =
@@ -175,7 +175,7 @@ fn check(order: &Result<Order, DecodeError>) -> Outcome {
             let text = error.to_string();
             assert!(text.len() <= TEXT_BYTES_MAX, "{text}");
             let kind = error.kind();
-            // These texts show the value's first bytes.
+            // These texts have the value's first bytes.
             let is_shown = matches!(kind, PoisonKind::UnknownSchema | PoisonKind::UnknownFormat);
             let words = if is_shown { String::new() } else { crate::words(&text) };
             Outcome::refused(format!("{kind} {words}"))

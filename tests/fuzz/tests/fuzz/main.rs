@@ -16,10 +16,10 @@ mod kafka_answers;
 mod letters;
 mod registry;
 
-/// Where inputs are left that failed.
+/// The folder for failed inputs.
 const LEFT: &str = env!("CARGO_TARGET_TMPDIR");
 
-/// Reads pieces off an input, as long as there are bytes.
+/// Reads the parts of an input.
 struct Pieces<'a>(&'a [u8]);
 
 impl<'a> Pieces<'a> {
@@ -29,7 +29,7 @@ impl<'a> Pieces<'a> {
         Some(*first)
     }
 
-    /// Returns the bytes behind their number; `None` for the number 255.
+    /// Returns bytes after their length; `None` for the length 255.
     fn sized(&mut self) -> Option<&'a [u8]> {
         let length = self.byte().filter(|length| *length < u8::MAX)?;
         let (piece, rest) = self.0.split_at(usize::from(length).min(self.0.len()));
@@ -38,7 +38,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Returns pieces as [`Pieces::sized`] reads them.
+/// Returns parts in the form that [`Pieces::sized`] reads.
 fn sized<'a>(pieces: impl IntoIterator<Item = Option<&'a [u8]>>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for piece in pieces {
@@ -49,13 +49,13 @@ fn sized<'a>(pieces: impl IntoIterator<Item = Option<&'a [u8]>>) -> Vec<u8> {
     bytes
 }
 
-/// Returns the word that an error's debug text begins with.
+/// Returns the first word of an error's debug text.
 fn kind(error: &impl std::fmt::Debug) -> String {
     let text = format!("{error:?}");
     text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }
 
-/// Returns a text's words up to the first thing in it that differs from one input to the next.
+/// Returns the words of a text up to the first part that depends on the input.
 fn words(text: &str) -> String {
     text.chars().take_while(|c| c.is_alphabetic() || " ',-".contains(*c)).collect()
 }

@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 
 const STATUSES: [u16; 8] = [200, 404, 409, 422, 401, 500, 204, 301];
 const SUBJECT: &str = "orders-value";
-/// The most bytes of an error's text: what a registry says is cut.
+/// The longest error text in bytes: the client cuts the registry's messages.
 const TEXT_BYTES_MAX: usize = 8 << 10;
 
-/// What the registry answers: a status, then the first body and that of all later requests.
+/// The registry's responses: the status, the first body and all later bodies.
 #[derive(Debug, Default)]
 struct Answers {
     status: u16,
@@ -27,7 +27,7 @@ struct Bench {
     runtime: Runtime,
     answers: Arc<Mutex<Answers>>,
     client: SchemaRegistry,
-    /// The id that is looked up next: what is known of one is remembered.
+    /// The id of the next lookup: the client caches ids.
     id: u32,
     _server: JoinSet<()>,
 }
@@ -50,7 +50,7 @@ fn registry_answer() {
     fuzz::run(target, crate::LEFT);
 }
 
-/// Which call, which status, the first answer, and behind a zero the later ones.
+/// The call, the status, the first body, and after a zero the later bodies.
 fn input(call: u8, status: u8, first: &str, later: &str) -> Vec<u8> {
     [&[call, status][..], first.as_bytes(), b"\0", later.as_bytes()].concat()
 }
@@ -94,7 +94,7 @@ impl Bench {
         Self { runtime, answers, client, id: 0, _server: server }
     }
 
-    /// Makes a call, and returns what kind of result it has.
+    /// Makes a call, and returns the kind of its result.
     fn ask(&mut self, input: &[u8]) -> Result<String, String> {
         let (call, rest) = input.split_first().unwrap_or((&0, &[]));
         let (status, bodies) = rest.split_first().unwrap_or((&0, &[]));
@@ -121,14 +121,14 @@ impl Bench {
     }
 }
 
-/// Returns what kind of error it is, without the id that was looked up.
+/// Returns the kind of an error, without the id of the lookup.
 fn told(error: &RegistryError) -> String {
     let text = error.to_string();
     assert!(text.len() <= TEXT_BYTES_MAX, "{text}");
     if let RegistryError::Unavailable { outage, .. } = error {
         format!("unavailable {outage:?}")
     } else if let RegistryError::InvalidSchema { reason, .. } = error {
-        // What follows may be the registry's own words.
+        // The rest may be the registry's message.
         let words: Vec<_> = reason.split(' ').take(2).collect();
         format!("invalid {}", crate::words(&words.join(" ")))
     } else {
@@ -144,7 +144,7 @@ async fn serve(listener: TcpListener, answers: Arc<Mutex<Answers>>) {
     }
 }
 
-/// Answers request after request, whatever they are.
+/// Answers every request of a connection.
 async fn answer(mut stream: TcpStream, answers: Arc<Mutex<Answers>>) {
     let mut request = Vec::new();
     loop {
@@ -167,7 +167,7 @@ async fn answer(mut stream: TcpStream, answers: Arc<Mutex<Answers>>) {
     }
 }
 
-/// Returns whether all of a request is there, with the body that its head announces.
+/// Returns whether the request is complete, by the length in its head.
 fn is_whole(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request).to_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
