@@ -83,11 +83,7 @@ async fn every_path_answers_as_the_openapi_document_says() -> Result<()> {
     api.call(&Method::DELETE, "/api/session", None, StatusCode::NO_CONTENT).await?;
     api.events(&["stats", "orders", "group", "control"]).await?;
 
-    assert_eq!(
-        api.asked,
-        api.described(),
-        "the paths of the OpenAPI file, and those that were tried"
-    );
+    assert_eq!(api.asked, api.described(), "the paths of the OpenAPI file and the tried ones");
     api.stop().await?;
     processor.drain().await
 }

@@ -50,18 +50,7 @@ impl FromSettings for GeneratorSettings {
     fn read(settings: &mut Settings) -> Self {
         let connection = ConnectionSettings::read(settings);
         let topics = TopicSettings::read(settings);
-        let order_rate = settings.float(
-            "ORDER_RATE",
-            1.0,
-            0.0..=10_000_000.0,
-            "Records per second, fractions possible; 0 is unlimited.",
-        );
-        let order_count = settings.integer(
-            "ORDER_COUNT",
-            0,
-            0..=u64::MAX,
-            "How many orders to publish, not counting bad records of CORRUPT_RATE; 0 is unlimited.",
-        );
+        let (order_rate, order_count) = read_amount(settings);
         let order_id_format = settings.choice(
             "ORDER_ID_FORMAT",
             OrderIdFormat::Uuid,
@@ -118,6 +107,23 @@ impl FromSettings for GeneratorSettings {
             ),
         }
     }
+}
+
+/// Reads the rate and the number of orders.
+fn read_amount(settings: &mut Settings) -> (f64, u64) {
+    let rate = settings.float(
+        "ORDER_RATE",
+        1.0,
+        0.0..=10_000_000.0,
+        "Records per second, fractions possible; 0 is unlimited.",
+    );
+    let count = settings.integer(
+        "ORDER_COUNT",
+        0,
+        0..=u64::MAX,
+        "How many orders to publish, not counting bad records of CORRUPT_RATE; 0 is unlimited.",
+    );
+    (rate, count)
 }
 
 /// Reads the lowest and the highest price.

@@ -38,7 +38,7 @@ fn help_lists_every_setting() {
 }
 
 #[test]
-fn a_healthcheck_of_a_generator_that_does_not_run_exits_with_1() {
+fn a_healthcheck_without_a_generator_exits_with_1() {
     let output = run(&["healthcheck"], &[("HTTP_ADDR", NOBODY)]);
 
     assert_eq!(output.status.code(), Some(1));
@@ -55,7 +55,7 @@ fn sigterm_ends_a_generator_that_waits_for_the_registry_with_0() {
 }
 
 #[test]
-fn a_generator_that_waits_is_alive_and_not_ready_and_says_why() {
+fn a_waiting_generator_is_alive_and_reports_why_it_is_not_ready() {
     let mut generator = Generator::start(&[("HTTP_ADDR", "127.0.0.1:0")]);
     let line = generator.wait_for_line("serving /healthz");
     let address = line.split("http_addr=").nth(1).unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! Measures what decoding and encoding an order costs: `cargo run --release -p order-avro --example codec_speed`.
+//! Measures the time of decoding and encoding an order: `cargo run --release -p order-avro --example codec_speed`.
 #![expect(clippy::print_stdout, reason = "the numbers are the program's output")]
 #![expect(clippy::disallowed_methods, reason = "measuring needs a clock")]
 
@@ -15,7 +15,7 @@ use order_avro::{
 const ROUNDS: u32 = 5;
 const ORDERS_PER_ROUND: u32 = 1_000_000;
 
-/// Another name and order of the fields, so that the schema has to be resolved.
+/// Another name and sequence of the fields, so that decoding needs schema resolution.
 const FOREIGN_SCHEMA: &str = r#"{"type": "record", "name": "Sale", "fields": [
     {"name": "orderId", "type": "string"}, {"name": "product", "type": "string"},
     {"name": "price", "type": ["null", "float"]}]}"#;

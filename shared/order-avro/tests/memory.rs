@@ -1,4 +1,4 @@
-//! How much memory hostile values and schemas take: one test, so that the process's peak is its own.
+//! The memory of hostile values and schemas, in one test, which has the peak of the process for itself.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test ends where its premises do")]
 
@@ -10,7 +10,7 @@ use order_avro::{ORDER_SCHEMA, PoisonKind, SCHEMA_BYTES_MAX, WriterSchema, decod
 const MIB: usize = 1024 * 1024;
 
 #[test]
-fn what_a_value_or_a_schema_claims_is_not_believed_with_memory() {
+fn claimed_lengths_allocate_no_memory() {
     let file = bomb(64 * MIB);
     assert!(file.len() < 100_000, "{}", file.len());
     let before = peak();
@@ -50,7 +50,7 @@ fn what_a_value_or_a_schema_claims_is_not_believed_with_memory() {
     assert!(peak() - before < MIB);
 }
 
-/// Returns a container file with a product of so many bytes.
+/// Returns a container file with a product of this length in bytes.
 fn bomb(bytes: usize) -> Vec<u8> {
     let schema = Schema::parse_str(ORDER_SCHEMA).expect("a schema");
     let codec = Codec::Deflate(apache_avro::DeflateSettings::default());
@@ -61,7 +61,7 @@ fn bomb(bytes: usize) -> Vec<u8> {
     order.put("price", 1.0_f32);
     writer.append_value(order).expect("an order");
     let file = writer.into_inner().expect("a file");
-    // The peak so far is not of interest.
+    // Ignores the peak so far.
     fs::write("/proc/self/clear_refs", "5").expect("the process's own");
     file
 }

@@ -1,4 +1,4 @@
-//! Data of any schema that the Avro library writes, read here: its writer is the oracle of our reader.
+//! Reads data of any schema that the Avro library writes: its writer is the oracle of our reader.
 #![expect(clippy::expect_used, reason = "a test ends where its premises do")]
 
 use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
@@ -7,7 +7,7 @@ use proptest::{collection, prelude::*, sample};
 
 proptest! {
     #[test]
-    fn an_order_among_any_other_fields_is_read_as_the_library_wrote_it(
+    fn an_order_among_any_fields_is_read_as_the_library_wrote_it(
         (schema, value) in extras(),
         order_id in ".*",
         price in any::<i32>(),

@@ -1,4 +1,4 @@
-//! What is an order, what is not, and why not: over the public interface.
+//! Orders and the errors of other values, over the public interface.
 //!
 //! The constants in hexadecimal were written by Python's fastavro.
 #![expect(clippy::expect_used, reason = "a test ends where its premises do")]
@@ -17,7 +17,7 @@ const DATUM_NOT_ASCII: &str = "165ac3bc726963682de29c9300cdcccc3d";
 const CONTAINER: &str = "4f626a0104146176726f2e636f646563086e756c6c166176726f2e736368656d61a8037b22616c6961736573223a205b226f726465722e4f726465725265636f7264225d2c202274797065223a20227265636f7264222c20226e616d65223a2022636f6d2e6b61666b612e6f72646572732e4f72646572222c20226669656c6473223a205b7b226e616d65223a20226f726465724964222c202274797065223a2022737472696e67227d2c207b226e616d65223a202270726f64756374222c202274797065223a2022737472696e67227d2c207b226e616d65223a20227072696365222c202274797065223a2022666c6f6174227d5d7d00000102030405060708090a0b0c0d0e0f021e08313030310a4974656d3200004841000102030405060708090a0b0c0d0e0f";
 const CONTAINER_DEFLATED: &str = "4f626a0104146176726f2e636f6465630e6465666c617465166176726f2e736368656d61a8037b22616c6961736573223a205b226f726465722e4f726465725265636f7264225d2c202274797065223a20227265636f7264222c20226e616d65223a2022636f6d2e6b61666b612e6f72646572732e4f72646572222c20226669656c6473223a205b7b226e616d65223a20226f726465724964222c202274797065223a2022737472696e67227d2c207b226e616d65223a202270726f64756374222c202274797065223a2022737472696e67227d2c207b226e616d65223a20227072696365222c202274797065223a2022666c6f6174227d5d7d00000102030405060708090a0b0c0d0e0f0228e330343030e4f22c49cd356260f070040017b103000102030405060708090a0b0c0d0e0f";
 
-/// A writer of another system: other name, order and types, more fields, a named type used twice.
+/// A writer of another system: other name, sequence and types, more fields, a named type used twice.
 const FOREIGN_SCHEMA: &str = r#"{"type": "record", "name": "SalesOrder", "namespace": "other", "fields": [
     {"name": "price", "type": "int"},
     {"name": "tags", "type": {"type": "array", "items": "string"}},
@@ -29,7 +29,7 @@ const FOREIGN_SCHEMA: &str = r#"{"type": "record", "name": "SalesOrder", "namesp
 const FOREIGN_DATUM: &str = "5404026102620002084465736b02020006412d370202780200";
 
 #[test]
-fn every_format_of_an_order_written_elsewhere_decodes() {
+fn orders_of_other_programs_decode_in_every_format() {
     let order = order("1001", "Item2", 12.5);
     check(&unhex(DATUM), Ok(&order));
     check(&unhex(CONTAINER), Ok(&order));
@@ -42,7 +42,7 @@ fn every_format_of_an_order_written_elsewhere_decodes() {
 }
 
 #[test]
-fn every_format_is_written_as_it_is_elsewhere() {
+fn every_format_is_encoded_as_by_other_programs() {
     let order = order("1001", "Item2", 12.5);
     assert_eq!(written(|into| encode_bare(&order, into)), unhex(DATUM));
     let confluent = written(|into| encode_confluent(0x0102_0304, &order, into));
@@ -81,7 +81,7 @@ fn fields_are_found_by_name_among_others() {
 }
 
 #[test]
-fn fields_of_the_same_type_are_told_apart_by_name() {
+fn fields_of_the_same_type_are_matched_by_name() {
     let swapped = r#"{"type": "record", "name": "Order", "fields": [
         {"name": "product", "type": "string"}, {"name": "orderId", "type": "string"},
         {"name": "price", "type": "float"}]}"#;
@@ -108,7 +108,7 @@ fn numbers_and_bytes_are_promoted_as_avro_allows() {
 }
 
 #[test]
-fn a_schema_that_is_not_one_of_orders_is_a_mismatch_for_each_datum() {
+fn each_datum_of_another_schema_is_a_mismatch() {
     let no_price = r#"{"type": "record", "name": "Order", "fields": [
         {"name": "orderId", "type": "string"}, {"name": "product", "type": "string"}]}"#;
     let text_price = schema_with("Order", r#""string""#, r#""string""#, r#""string""#);
@@ -126,14 +126,14 @@ fn a_union_around_the_record_decodes() {
 }
 
 #[test]
-fn a_text_that_is_no_schema_is_refused() {
+fn an_invalid_schema_is_refused() {
     for text in ["", "{", "no-such-type", r#"{"type": "record", "name": "Order"}"#] {
         assert!(WriterSchema::parse(text).is_err(), "{text}");
     }
 }
 
 #[test]
-fn every_cut_of_an_order_is_truncated() {
+fn every_prefix_of_an_order_is_truncated() {
     let datum = unhex(DATUM);
     let foreign = WriterSchema::parse(FOREIGN_SCHEMA).expect("a schema");
     for end in 0..datum.len() {
@@ -154,7 +154,7 @@ fn every_cut_of_an_order_is_truncated() {
 }
 
 #[test]
-fn what_follows_an_order_makes_it_bad() {
+fn an_order_with_trailing_bytes_is_bad() {
     for value in [DATUM, CONTAINER, CONTAINER_DEFLATED, &format!("00 00000001 {DATUM}")] {
         check(&unhex(&format!("{value} 00")), Err(PoisonKind::TrailingBytes));
     }
@@ -187,13 +187,13 @@ fn a_container_with_a_damaged_sync_marker_is_damaged() {
 }
 
 #[test]
-fn a_container_with_a_codec_that_is_not_known_is_in_no_known_format() {
+fn a_container_with_an_unknown_codec_has_an_unknown_format() {
     let file = CONTAINER.replace("086e756c6c", "086c7a6d61");
     check(&unhex(&file), Err(PoisonKind::UnknownFormat));
 }
 
 #[test]
-fn a_container_that_unpacks_to_too_much_is_refused() {
+fn a_container_that_unpacks_beyond_the_limit_is_refused() {
     let long = order("1001", &"a".repeat(VALUE_BYTES_MAX), 12.5);
     let datum = written(|into| encode_bare(&long, into));
     for codec in [Codec::Deflate(DeflateSettings::default()), Codec::Snappy] {
@@ -208,7 +208,7 @@ fn a_container_that_unpacks_to_too_much_is_refused() {
 }
 
 #[test]
-fn a_container_whose_block_cannot_be_unpacked_is_damaged() {
+fn a_container_with_a_damaged_block_is_damaged() {
     let datum = written(|into| encode_bare(&order("1001", "Item2", 12.5), into));
     for codec in [Codec::Deflate(DeflateSettings::default()), Codec::Snappy] {
         let bytes = packed(&datum, codec);
@@ -217,7 +217,7 @@ fn a_container_whose_block_cannot_be_unpacked_is_damaged() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0xFF;
             let found = decode_container(&container(codec, &damaged), VALUE_BYTES_MAX);
-            // Deflate has no checksum of its own here.
+            // Deflate has no checksum.
             assert!(found.is_err() || codec != Codec::Snappy, "{codec:?} {at}: {found:?}");
         }
         check(&container(codec, &[0]), Err(PoisonKind::SchemaMismatch));
@@ -225,12 +225,12 @@ fn a_container_whose_block_cannot_be_unpacked_is_damaged() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_a_mismatch() {
+fn bytes_that_are_not_text_are_a_mismatch() {
     check(&unhex("02 ff 02 42 00002041"), Err(PoisonKind::SchemaMismatch));
 }
 
 #[test]
-fn lengths_no_value_can_have_are_not_allocated() {
+fn impossible_lengths_are_not_allocated() {
     assert_eq!(WriterSchema::own().decode(&[]).map_err(|e| e.kind()), Err(PoisonKind::Truncated));
     check(&unhex("feffffffffffffffff01"), Err(PoisonKind::Truncated));
     let fixed = r#"{"type": "fixed", "name": "F", "size": 1152921504606846976}"#;
@@ -241,7 +241,7 @@ fn lengths_no_value_can_have_are_not_allocated() {
 }
 
 #[test]
-fn values_without_end_are_not_followed() {
+fn endless_values_are_refused() {
     let recursive = schema_with_extra(
         r#"{"type": "record", "name": "R", "fields": [{"name": "next", "type": ["null", "R"]}]}"#,
     );
@@ -256,7 +256,7 @@ fn values_without_end_are_not_followed() {
 }
 
 #[test]
-fn error_texts_are_short_and_say_what_is_wrong() {
+fn error_texts_are_short_and_name_the_reason() {
     let fields = (0..500).map(|n| format!(r#"{{"name": "f{n}", "type": "string"}}"#));
     let fields = fields.collect::<Vec<_>>().join(", ");
     let schema = format!(r#"{{"type": "record", "name": "Wide", "fields": [{fields}]}}"#);
@@ -284,7 +284,7 @@ proptest! {
     }
 
     #[test]
-    fn orders_are_written_as_the_avro_library_writes_them(order in orders()) {
+    fn orders_are_encoded_as_by_the_avro_library(order in orders()) {
         use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
         let schema = Schema::parse_str(ORDER_SCHEMA).expect("a schema");
         let value = Value::Record(vec![
@@ -329,7 +329,7 @@ proptest! {
     }
 }
 
-/// Reads a value in every format, whatever comes of it.
+/// Decodes a value in every format and ignores the result.
 fn read_every_way(value: &[u8]) {
     use PayloadFormat::{Auto, Bare, Confluent, Container, SingleObject};
     for format in [Auto, Confluent, SingleObject, Container, Bare] {

@@ -261,7 +261,7 @@ mod tests {
         }
 
         /// Denies an id until the denial is final.
-        fn deny_until_settled(&mut self, id: u32) -> RegistryError {
+        fn deny_until_final(&mut self, id: u32) -> RegistryError {
             loop {
                 let error = self.deny(id);
                 let RegistryError::NotYetKnown { ask_at, .. } = error else { return error };
@@ -294,12 +294,12 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_unknown_when_it_was_denied_for_ten_seconds() {
+    fn an_id_is_unknown_after_ten_seconds_of_denials() {
         let mut bench = Bench::new();
         assert_eq!(bench.status(1), "not asked");
         bench.deny(1);
         assert_eq!(bench.status(1), "awaited");
-        assert_eq!(bench.deny_until_settled(1), RegistryError::UnknownSchema { id: 1.into() });
+        assert_eq!(bench.deny_until_final(1), RegistryError::UnknownSchema { id: 1.into() });
         let denied_for = bench.now - bench.started;
         assert!((DENIAL_MIN..DENIAL_MIN * 2).contains(&denied_for), "{denied_for:?}");
         assert_eq!(bench.status(1), "unusable");
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_id_is_asked_for_again_less_and_less_often() {
+    fn the_requests_for_a_denied_id_become_rarer() {
         let mut bench = Bench::new();
         let mut pauses = Vec::new();
         for _ in 0..6 {
@@ -322,9 +322,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_id_is_asked_for_again_after_a_pause_and_may_have_come_into_being() {
+    fn an_unknown_id_is_looked_up_again_after_a_pause() {
         let mut bench = Bench::new();
-        bench.deny_until_settled(1);
+        bench.deny_until_final(1);
         assert!(!bench.is_looked_up(1));
         bench.now += bench.config.retry_backoff_max;
         assert_eq!(bench.status(1), "not asked", "what was heard is too old to be relied on");
@@ -336,15 +336,15 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_is_forgotten_when_it_is_not_asked_about() {
+    fn a_denial_without_callers_is_forgotten() {
         let mut bench = Bench::new();
-        bench.deny_until_settled(1);
+        bench.deny_until_final(1);
         bench.now += bench.config.retry_backoff_max + DENIAL_AGE_MAX;
         assert!(matches!(bench.deny(1), RegistryError::NotYetKnown { .. }));
     }
 
     #[test]
-    fn an_outage_is_looked_up_again_at_once_and_is_no_denial() {
+    fn an_outage_is_retried_at_once_and_is_no_denial() {
         let mut bench = Bench::new();
         bench.answer(1, Answer::Failed(outage()));
         assert!(bench.is_looked_up(1));
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_that_cannot_be_used_is_settled_at_once() {
+    fn an_unusable_schema_is_final_at_once() {
         let bench = Bench::new();
         let invalid = RegistryError::InvalidSchema { id: 1.into(), reason: "not AVRO".into() };
         assert_eq!(bench.answer(1, Answer::Failed(invalid.clone())), invalid);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_of_which_a_part_is_missing_is_awaited_and_then_has_that_reason() {
+    fn a_schema_with_a_missing_reference_is_awaited_and_then_invalid() {
         let mut bench = Bench::new();
         let part = || RegistryError::InvalidSchema { id: 1.into(), reason: "a part".into() };
         let error = bench.answer(1, Answer::Denied(part()));
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_denied_ids_the_oldest_are_forgotten() {
+    fn the_oldest_of_too_many_denied_ids_are_forgotten() {
         let mut bench = Bench::new();
         let ids = 0..u32::try_from(DENIED_MAX).expect("a number") + 1;
         for id in ids.clone() {
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn schemas_are_kept_while_there_is_room_and_the_longest_unused_are_forgotten() {
+    fn the_least_recently_used_schemas_are_forgotten() {
         let bench = Bench::new();
         let fields: Vec<_> = (0..10_000).map(|_| r#"{"name": "x", "type": "int"}"#).collect();
         let schema =

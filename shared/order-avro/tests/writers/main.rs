@@ -1,7 +1,7 @@
-//! Schemas that other programs write orders with: legal by the specification, or common in the field.
+//! Schemas of other programs' orders: valid by the specification, or common in practice.
 //!
-//! Each kind says what its datum reads as, or the reason why it cannot. The data are written here by hand, so that
-//! kinds that Avro's own libraries refuse are judged too.
+//! Each case has the decoded order or the error. The data are encoded by hand, so that there are cases that Avro's own
+//! libraries refuse.
 #![expect(clippy::expect_used, reason = "a test ends where its premises do")]
 
 mod readable;
@@ -13,7 +13,7 @@ use order_avro::{Order, PoisonKind, WriterSchema};
 use Part::{Double, Float, Long, Raw, Text};
 use Read::{Bad, NoSchema, Order as Reads};
 
-/// A piece of a datum.
+/// A part of a datum.
 #[derive(Clone, Copy)]
 enum Part {
     /// A string, or bytes.
@@ -25,19 +25,19 @@ enum Part {
     Raw(&'static [u8]),
 }
 
-/// What comes of it.
+/// The result of a case.
 enum Read {
     /// The order A-7, Desk, 42.0.
     Order,
-    /// The value is no order, for this reason.
+    /// The value is not an order, for this reason.
     Bad(PoisonKind, &'static str),
-    /// The text is no schema, for this reason.
+    /// The text is not a schema, for this reason.
     NoSchema(&'static str),
 }
 
 struct Writer {
     kind: &'static str,
-    /// What the schema refers to, each before what refers to it.
+    /// The references of the schema, each after its own references.
     references: &'static [&'static str],
     schema: String,
     datum: Vec<Part>,
@@ -117,7 +117,7 @@ impl Writer {
         self
     }
 
-    /// Returns what is wrong.
+    /// Returns the difference, if any.
     fn judge(&self) -> Option<String> {
         let order = Order { order_id: "A-7".into(), product: "Desk".into(), price: 42.0 };
         let expected = match self.read {

@@ -1,9 +1,9 @@
-//! Schemas that orders are read with, however odd they are.
+//! Unusual schemas with readable orders.
 
 use crate::*;
 
 #[test]
-fn names_play_no_part_in_reading() {
+fn names_do_not_matter_to_readers() {
     let record = |head: &str| format!(r#"{{{head}, "fields": [{FIELDS}]}}"#);
     check(&[
         reads("another name", record(r#""type": "record", "name": "Sale""#)),
@@ -54,7 +54,7 @@ fn names_play_no_part_in_reading() {
 }
 
 #[test]
-fn defaults_docs_and_attributes_play_no_part_in_reading() {
+fn defaults_docs_and_attributes_do_not_matter_to_readers() {
     let attributes = |attributes: &str, datum| with_attributes(attributes, datum);
     check(&[
         attributes(r#""type": "int", "default": "0""#, &[Long(1)]),
@@ -79,7 +79,7 @@ fn defaults_docs_and_attributes_play_no_part_in_reading() {
 }
 
 #[test]
-fn logical_types_are_read_as_what_they_are_written_as() {
+fn logical_types_are_read_as_their_underlying_types() {
     let fields = |id: &str, product: &str, price: &str| record_with(id, product, price);
     check(&[
         reads("a type within a type", fields(r#"{"type": {"type": "string"}}"#, STRING, FLOAT)),
@@ -174,7 +174,7 @@ fn types_are_promoted_as_avro_allows() {
 }
 
 #[test]
-fn fields_that_orders_do_not_have_are_skipped_whatever_their_types() {
+fn other_fields_of_any_type_are_skipped() {
     check(&[
         with_extra("null", r#""null""#, &[]),
         with_extra("a boolean", r#""boolean""#, &[Raw(&[1])]),
@@ -195,7 +195,7 @@ fn fields_that_orders_do_not_have_are_skipped_whatever_their_types() {
 }
 
 #[test]
-fn fields_of_values_within_values_are_skipped() {
+fn fields_with_nested_values_are_skipped() {
     check(&[
         with_extra(
             "an array",
@@ -307,7 +307,7 @@ fn named_types_are_found_as_the_specification_says() {
 }
 
 #[test]
-fn the_record_may_be_one_of_several_or_elsewhere() {
+fn the_record_may_be_in_a_union_or_a_reference() {
     let order = format!(r#"{{"type": "record", "name": "a.Order", "fields": [{FIELDS}]}}"#);
     let other = r#"{"type": "record", "name": "a.Cancellation", "fields": [{"name": "orderId", "type": "string"}]}"#;
     let branch = |kind, schema: String, branch| {

@@ -1,9 +1,9 @@
-//! Schemas and data that give no order, and the reasons that dead letters say.
+//! Schemas and data without an order, and the reasons for dead letters.
 
 use crate::*;
 
 #[test]
-fn a_schema_of_no_orders_says_what_is_in_the_way() {
+fn the_error_of_a_schema_without_orders_names_the_reason() {
     let mismatch = |kind, schema: String, reason| reads(kind, schema).but(mismatch(reason));
     let lacks =
         |fields: &str| format!(r#"{{"type": "record", "name": "Sale", "fields": [{fields}]}}"#);
@@ -47,7 +47,7 @@ fn a_schema_of_no_orders_says_what_is_in_the_way() {
 }
 
 #[test]
-fn a_schema_whose_fields_are_of_other_types_says_which() {
+fn the_error_of_a_schema_with_other_types_names_the_field() {
     let mismatch = |kind, schema: String, reason| reads(kind, schema).but(mismatch(reason));
     let typed = |id: &str, product: &str, price: &str| record_with(id, product, price);
     check(&[
@@ -113,7 +113,7 @@ fn a_schema_whose_fields_are_of_other_types_says_which() {
 }
 
 #[test]
-fn a_text_that_is_no_schema_says_where_it_is_wrong() {
+fn the_error_of_an_invalid_schema_names_the_place() {
     let no_schema =
         |kind, schema: &str, reason| reads(kind, schema.to_owned()).but(NoSchema(reason));
     check(&[
@@ -150,7 +150,7 @@ fn a_text_that_is_no_schema_says_where_it_is_wrong() {
 }
 
 #[test]
-fn a_datum_that_does_not_follow_its_schema_says_why() {
+fn the_error_of_a_datum_that_violates_its_schema_names_the_reason() {
     let price = |kind, price: &str, datum: &[Part], read| promoted(kind, price, datum).but(read);
     check(&[
         price(
@@ -187,7 +187,7 @@ fn a_datum_that_does_not_follow_its_schema_says_why() {
 }
 
 #[test]
-fn a_skipped_field_that_does_not_follow_its_schema_says_why() {
+fn the_error_of_a_skipped_field_names_the_reason() {
     let extra = |kind, extra: &str, datum: &[Part], read| with_extra(kind, extra, datum).but(read);
     check(&[
         extra(

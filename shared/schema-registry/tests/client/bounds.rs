@@ -10,7 +10,7 @@ use tokio::{
 use crate::fake::{Fake, found, ok, quick, referring};
 
 #[tokio::test]
-async fn a_schema_that_is_too_long_is_unusable_and_no_outage() {
+async fn a_schema_over_the_limit_is_invalid_and_no_outage() {
     let long = |bytes: usize| ORDER_SCHEMA.to_owned() + &" ".repeat(bytes - ORDER_SCHEMA.len());
     let fake = Fake::start([found(&long(SCHEMA_BYTES_MAX))]).await;
     assert!(fake.client().schema_by_id(5).await.is_ok());
@@ -26,7 +26,7 @@ async fn a_schema_that_is_too_long_is_unusable_and_no_outage() {
 }
 
 #[tokio::test]
-async fn an_answer_whose_length_is_not_announced_is_read_no_further_than_others() {
+async fn a_response_without_a_length_is_read_up_to_the_same_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let answered = async {
@@ -45,7 +45,7 @@ async fn an_answer_whose_length_is_not_announced_is_read_no_further_than_others(
 }
 
 #[tokio::test]
-async fn a_schema_is_too_long_with_what_it_refers_to() {
+async fn a_schema_can_exceed_the_limit_with_its_references() {
     let half = r#""int""#.to_owned() + &" ".repeat(700_000);
     let fake = Fake::start([referring(&half, &[("a", "a", 1)]), referring(&half, &[])]).await;
     let error = fake.client().schema_by_id(5).await.expect_err("too long");
@@ -54,7 +54,7 @@ async fn a_schema_is_too_long_with_what_it_refers_to() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_too_long_to_be_one_is_an_outage() {
+async fn an_error_response_over_the_limit_is_an_outage() {
     let fake = Fake::start([ok(&"x".repeat(3 * SCHEMA_BYTES_MAX))]).await;
     let client = fake.client_with(|config| config.attempts_max = 1);
     let error = client.probe("s").await.expect_err("an outage");

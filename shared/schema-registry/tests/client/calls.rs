@@ -9,7 +9,7 @@ use schema_registry::{Outage, RegistryError, SchemaRegistry, SchemaStatus};
 use crate::fake::{Fake, answer, found, nobody, ok, outage, quick};
 
 #[tokio::test]
-async fn a_schema_is_registered_in_the_registrys_own_content_type() {
+async fn a_schema_is_registered_with_the_registrys_content_type() {
     let fake = Fake::start([ok(r#"{"id": 7, "version": 1, "guid": "new in some release"}"#)]).await;
     let id = fake.client().register("orders-value", ORDER_SCHEMA).await;
     assert_eq!(id, Ok(7));
@@ -45,7 +45,7 @@ async fn credentials_in_the_url_are_sent_and_never_shown() {
 }
 
 #[tokio::test]
-async fn an_incompatible_schema_comes_back_with_the_registrys_words() {
+async fn an_incompatible_schema_is_an_error_with_the_registrys_message() {
     for error_code in [409, 40901] {
         let body = format!(r#"{{"error_code": {error_code}, "message": "reader field 'a'"}}"#);
         let fake = Fake::start([answer(409, &body)]).await;
@@ -59,7 +59,7 @@ async fn an_incompatible_schema_comes_back_with_the_registrys_words() {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_back_with_the_registrys_words_whatever_their_form() {
+async fn a_refusal_has_the_registrys_message_in_any_form() {
     for (body, error_code, message) in [
         (r#"{"error_code": 42201, "message": "Invalid schema"}"#, 42201, "Invalid schema"),
         ("<h1>Unprocessable</h1>\n", 422, "<h1>Unprocessable</h1>"),
@@ -76,7 +76,7 @@ async fn a_refusal_comes_back_with_the_registrys_words_whatever_their_form() {
 }
 
 #[tokio::test]
-async fn passing_troubles_are_tried_again_and_then_reported_as_an_outage() {
+async fn temporary_failures_are_retried_and_then_reported_as_an_outage() {
     for status in [401, 403, 408, 425, 429, 500, 502, 503, 504] {
         let body = r#"{"error_code": 50001, "message": "the store is away"}"#;
         let fake =
@@ -93,7 +93,7 @@ async fn passing_troubles_are_tried_again_and_then_reported_as_an_outage() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_not_there_is_an_outage() {
+async fn an_unreachable_registry_is_an_outage() {
     let client =
         SchemaRegistry::new(quick(format!("http://{}", nobody().await))).expect("a client");
     let error = client.schema_by_id(1).await.expect_err("an outage");
@@ -113,7 +113,7 @@ async fn a_registry_that_does_not_answer_in_time_is_an_outage() {
 }
 
 #[tokio::test]
-async fn a_success_that_no_registry_would_send_is_an_outage() {
+async fn a_successful_response_of_another_server_is_an_outage() {
     for body in ["", "{", "{}", "<html>Welcome</html>", r#"{"schema": 1}"#] {
         let fake = Fake::start([ok(body), ok(body), ok(body)]).await;
         let error = fake.client().schema_by_id(1).await.expect_err("an outage");
@@ -137,7 +137,7 @@ async fn the_next_url_is_tried_when_one_is_down_and_kept_while_it_answers() {
 }
 
 #[tokio::test]
-async fn a_schema_is_fetched_once_for_ever() {
+async fn a_schema_is_fetched_once() {
     let fake = Fake::start([found(ORDER_SCHEMA)]).await;
     let client = fake.client();
     assert!(client.cached(5).is_none());
@@ -162,7 +162,7 @@ async fn a_hundred_callers_make_one_request() {
 }
 
 #[tokio::test]
-async fn a_caller_who_goes_away_leaves_the_lookup_to_the_others() {
+async fn a_cancelled_caller_leaves_the_lookup_to_the_others() {
     let fake = Fake::start([]).await;
     let client = fake.client();
     let mut first = Box::pin(client.schema_by_id(5));
@@ -181,7 +181,7 @@ async fn a_caller_who_goes_away_leaves_the_lookup_to_the_others() {
 }
 
 #[tokio::test]
-async fn a_lookup_that_everybody_left_begins_anew() {
+async fn a_lookup_without_callers_begins_anew() {
     let fake = Fake::start([]).await;
     let client = fake.client();
     tokio::select! {
@@ -194,7 +194,7 @@ async fn a_lookup_that_everybody_left_begins_anew() {
 }
 
 #[tokio::test]
-async fn an_id_that_the_registry_denies_is_not_unknown_at_once() {
+async fn a_denied_id_is_not_unknown_at_once() {
     let unknown = r#"{"error_code": 40403, "message": "Schema 5 not found"}"#;
     let fake = Fake::start([answer(404, unknown), found(ORDER_SCHEMA)]).await;
     let minute = Duration::from_mins(1);
@@ -213,7 +213,7 @@ async fn an_id_that_the_registry_denies_is_not_unknown_at_once() {
 }
 
 #[tokio::test]
-async fn a_not_found_that_is_not_the_registrys_is_an_outage() {
+async fn a_404_of_another_server_is_an_outage() {
     for body in
         ["", "<h1>Not Found</h1>", r#"{"error_code": 404, "message": "HTTP 404 Not Found"}"#]
     {
@@ -224,7 +224,7 @@ async fn a_not_found_that_is_not_the_registrys_is_an_outage() {
 }
 
 #[tokio::test]
-async fn an_outage_is_not_remembered() {
+async fn an_outage_is_not_cached() {
     let fake = Fake::start([answer(503, ""), found(ORDER_SCHEMA)]).await;
     let client = fake.client_with(|config| config.attempts_max = 1);
     assert!(client.schema_by_id(5).await.expect_err("an outage").is_unavailable());

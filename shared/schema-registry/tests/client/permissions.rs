@@ -9,7 +9,7 @@ const UNKNOWN: &str = r#"{"error_code": 40403, "message": "Schema not found"}"#;
 const NO_SUBJECT: &str = r#"{"error_code": 40401, "message": "Subject 's' not found."}"#;
 
 #[tokio::test]
-async fn a_schema_that_is_there_is_not_registered() {
+async fn a_registered_schema_is_not_registered_again() {
     let fake = Fake::start([ok(r#"{"subject": "s", "version": 3, "id": 7, "schema": ""}"#)]).await;
     assert_eq!(fake.client().ensure_registered("s", ORDER_SCHEMA, never).await, Ok(7));
     let request = fake.only_request();
@@ -18,7 +18,7 @@ async fn a_schema_that_is_there_is_not_registered() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_not_there_is_registered() {
+async fn an_unregistered_schema_is_registered() {
     for answered in
         [answer(404, UNKNOWN), answer(404, NO_SUBJECT), answer(422, "{}"), answer(405, "")]
     {
@@ -29,7 +29,7 @@ async fn a_schema_that_is_not_there_is_registered() {
 }
 
 #[tokio::test]
-async fn a_registry_that_takes_no_schema_has_the_last_word() {
+async fn a_registry_that_denies_the_registration_has_refused_it() {
     let read_only = r#"{"error_code": 42205, "message": "Subject s is in read-only mode"}"#;
     for (refused, status, error_code, message) in [
         (answer(422, read_only), 422, 42205, "Subject s is in read-only mode"),
@@ -48,7 +48,7 @@ async fn a_registry_that_takes_no_schema_has_the_last_word() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_away_or_denies_the_lookup_is_waited_for() {
+async fn the_client_waits_for_a_registry_that_is_down_or_denies_the_lookup() {
     let found = || ok(r#"{"id": 4}"#);
     for (answers, expected) in [
         (vec![answer(503, ""), answer(401, ""), answer(403, ""), found()], 3),

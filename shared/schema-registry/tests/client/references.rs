@@ -15,7 +15,7 @@ const DATUM: &[u8] = b"\x02\x04\x06A-7\x08Desk\x00\x00\x28\x42";
 const GUID: SchemaId = SchemaId::Guid([0xAB; 16]);
 
 #[tokio::test]
-async fn what_a_schema_refers_to_is_fetched_once_with_what_that_refers_to() {
+async fn direct_and_indirect_references_are_fetched_once() {
     let fake = Fake::start([
         referring(ORDER, &[("shop.Basket", "basket/v", 2), ("shop.Money", "money", 1)]),
         referring(BASKET, &[("shop.Money", "money", 1)]),
@@ -71,7 +71,7 @@ async fn too_many_references_are_refused() {
 }
 
 #[tokio::test]
-async fn a_reference_that_is_missing_may_come_yet_and_one_that_is_away_is_an_outage() {
+async fn a_missing_reference_may_come_later_and_an_unavailable_one_is_an_outage() {
     let missing = r#"{"error_code": 40402, "message": "Version 2 not found."}"#;
     let asked = || referring(ORDER, &[("shop.Basket", "basket", 2)]);
     let fake = Fake::start([asked(), answer(404, missing), asked(), answer(503, "")]).await;
@@ -83,7 +83,7 @@ async fn a_reference_that_is_missing_may_come_yet_and_one_that_is_away_is_an_out
 }
 
 #[tokio::test]
-async fn a_reference_of_another_type_and_one_that_is_not_listed_are_named() {
+async fn references_of_another_type_and_unlisted_ones_are_named() {
     let protobuf = ok(r#"{"schema": "", "schemaType": "PROTOBUF"}"#);
     let asked = referring(ORDER, &[("shop.Basket", "basket", 2)]);
     let error = unusable(Fake::start([asked, protobuf]).await).await;
@@ -103,7 +103,7 @@ async fn a_schema_is_looked_up_by_its_guid() {
 }
 
 #[tokio::test]
-async fn a_guid_that_the_registry_does_not_know_may_come_yet() {
+async fn an_unknown_guid_may_come_later() {
     let unknown = r#"{"error_code": 40403, "message": "Schema abab not found"}"#;
     let fake = Fake::start([answer(404, unknown)]).await;
     let error = fake.client().schema_by_id(GUID).await.expect_err("no schema");
@@ -111,7 +111,7 @@ async fn a_guid_that_the_registry_does_not_know_may_come_yet() {
 }
 
 #[tokio::test]
-async fn a_registry_without_guids_is_told_from_one_that_is_away() {
+async fn a_registry_without_guids_is_distinguished_from_an_outage() {
     let not_a_path = r#"{"error_code": 404, "message": "HTTP 404 Not Found"}"#;
     let unknown = r#"{"error_code": 40403, "message": "Schema 1 not found"}"#;
     for (without, there) in

@@ -1,4 +1,4 @@
-//! Deliveries against a broker that answers as it is told, on a paused clock.
+//! Deliveries to a scripted broker, on a paused clock.
 
 use kafka_protocol::ResponseError;
 use service_runtime::Health;
@@ -23,7 +23,7 @@ async fn an_acknowledged_batch_is_sent_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_without_an_acknowledgement_is_sent_again_identically() {
+async fn a_batch_without_an_acknowledgement_is_repeated_unchanged() {
     let broker = FakeBroker::new([Answer::Lost, Answer::NotSent, Answer::WrittenUnheard]);
 
     let (outcome, attempts) = deliver_to(&broker, 3).await;
@@ -46,7 +46,7 @@ async fn pauses_between_attempts_double_up_to_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_batch_is_tried_as_often_as_the_policy_says_and_has_failed() {
+async fn a_refused_batch_has_failed_after_its_retries() {
     let broker = FakeBroker::new([NOT_AUTHORISED; 9]);
 
     let (outcome, attempts) = deliver_to(&broker, 2).await;
@@ -56,14 +56,14 @@ async fn a_refused_batch_is_tried_as_often_as_the_policy_says_and_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_passes_is_no_failure() {
+async fn a_temporary_refusal_is_no_failure() {
     let broker = FakeBroker::new([NOT_AUTHORISED; 2]);
 
     assert_eq!(deliver_to(&broker, 1).await, (Outcome::Acknowledged { base_offset: 0 }, 3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_are_counted_apart_from_lost_requests() {
+async fn refusals_and_lost_requests_are_counted_separately() {
     let script = [Answer::NotSent, NOT_AUTHORISED, Answer::NotSent, NOT_AUTHORISED];
     let broker = FakeBroker::new(script);
 
@@ -81,7 +81,7 @@ async fn a_batch_that_may_have_been_written_is_unknown_even_if_it_is_refused_aft
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_given_up_as_unknown_when_the_delivery_timeout_is_over() {
+async fn a_batch_is_unknown_after_the_delivery_timeout() {
     let broker = FakeBroker::new([Answer::Lost; 1000]);
     let begun = Instant::now();
 
@@ -102,7 +102,7 @@ async fn a_batch_that_never_reached_a_broker_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_broker_is_asked_again_after_the_request_timeout_within_the_delivery_timeout() {
+async fn a_batch_is_retried_after_the_request_timeout_within_the_delivery_timeout() {
     let broker = FakeBroker::new([Answer::Silence; 1000]);
     let begun = Instant::now();
 
@@ -114,7 +114,7 @@ async fn a_silent_broker_is_asked_again_after_the_request_timeout_within_the_del
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_that_are_too_large_together_are_not_tried_again_together() {
+async fn a_batch_that_is_too_large_is_not_retried_as_a_whole() {
     let together = FakeBroker::new([TOO_LARGE; 9]);
     let alone = FakeBroker::new([TOO_LARGE; 9]);
 
@@ -123,7 +123,7 @@ async fn records_that_are_too_large_together_are_not_tried_again_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_shows_what_is_waited_for_until_it_is_acknowledged() {
+async fn readiness_shows_the_outage_until_an_acknowledgement() {
     let health = Health::default();
     let outage = Outage::new(health.check("kafka"));
     let target = TopicPartition::new("orders", 0);

@@ -1,4 +1,4 @@
-//! A partition's sender against a broker that answers as it is told, on a paused clock.
+//! The sender of a partition with a scripted broker, on a paused clock.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::senders::fake_broker::{Answer, FakeBroker, LATENCY, Order};
 use crate::senders::trace_sample::TraceSample;
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_grows_while_the_one_before_is_on_its_way() {
+async fn a_batch_has_the_orders_queued_during_the_delivery_before_it() {
     let running = Running::start(&FakeBroker::new([]));
 
     running.queue(1).await;
@@ -31,7 +31,7 @@ async fn a_batch_grows_while_the_one_before_is_on_its_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_queued_is_delivered_after_the_queue_is_closed() {
+async fn queued_orders_are_delivered_after_the_queue_is_closed() {
     let running = Running::start(&FakeBroker::new([Answer::Lost, Answer::Lost]));
 
     running.queue(3000).await;
@@ -42,7 +42,7 @@ async fn what_is_queued_is_delivered_after_the_queue_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_newer_is_sent_before_a_batch_is_acknowledged() {
+async fn newer_orders_wait_for_the_acknowledgement_of_a_batch() {
     let running = Running::start(&FakeBroker::new([Answer::Lost, Answer::WrittenUnheard]));
 
     running.queue(2).await;
@@ -54,7 +54,7 @@ async fn nothing_newer_is_sent_before_a_batch_is_acknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_unknown_outcome_nothing_is_sent_any_more() {
+async fn after_an_unknown_outcome_no_orders_are_sent() {
     let running = Running::start(&FakeBroker::new([Answer::Lost; 1000]));
 
     running.queue(2).await;
@@ -68,7 +68,7 @@ async fn after_an_unknown_outcome_nothing_is_sent_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_orders_have_failed_and_the_queued_ones_are_still_delivered() {
+async fn refused_orders_have_failed_and_queued_orders_are_delivered() {
     let refused = Answer::Refused(ResponseError::InvalidRecord);
     let running = Running::start(&FakeBroker::new([refused; 3]));
 
@@ -95,7 +95,7 @@ async fn a_sender_whose_every_batch_is_refused_gives_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_is_too_large_is_sent_in_parts_and_later_ones_are_as_small() {
+async fn a_batch_that_is_too_large_is_split_and_later_batches_stay_small() {
     let running = Running::start(&FakeBroker::with_records_max(10));
 
     running.queue(60).await;
@@ -108,7 +108,7 @@ async fn a_batch_that_is_too_large_is_sent_in_parts_and_later_ones_are_as_small(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_fills_a_batch_is_the_last_of_it() {
+async fn an_oversize_record_ends_its_batch() {
     let running = Running::start(&FakeBroker::new([Answer::Lost]));
 
     for fault in [None, None, Some(Fault::Oversize), Some(Fault::Oversize), None] {
@@ -121,7 +121,7 @@ async fn a_record_that_fills_a_batch_is_the_last_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn abandoned_orders_are_unknown_if_they_are_on_their_way_and_else_failed() {
+async fn abandoned_orders_in_flight_are_unknown_and_queued_ones_have_failed() {
     let running = Running::start(&FakeBroker::new([Answer::Silence; 9]));
 
     running.queue(1).await;
@@ -133,8 +133,8 @@ async fn abandoned_orders_are_unknown_if_they_are_on_their_way_and_else_failed()
     assert_eq!((acknowledged, shortfall), (0, Shortfall { failed: 4, unknown: 1 }));
 }
 
-/// However requests are lost, delayed and repeated, a reader that drops a record whose sequence is not above the last
-/// one it saw of the producer ends up with every acknowledged order exactly once and in order.
+/// A reader drops each record whose sequence is not above the producer's last one. Whatever requests are lost, delayed or
+/// repeated, it gets every acknowledged order once and in sequence.
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_drops_repeats_sees_every_order_once_and_in_order() {
     for seed in 0..300 {
@@ -178,7 +178,7 @@ struct Running {
     task: JoinSet<()>,
 }
 
-/// What is left of a sender that has come to its end.
+/// The results of an ended sender.
 struct Ended {
     broker: FakeBroker,
     acknowledged: u64,
@@ -216,7 +216,7 @@ impl Running {
         let id = OrderId::Number(1001);
         let order = DrawnOrder { id, product: "Yoga Mat", price: Cents(1999), fault };
         let pending = PendingOrder { order, timestamp_ms: 0 };
-        // A sender that has given up takes no more orders.
+        // A sender that has given up accepts no orders.
         self.into_queue.send(pending).await.unwrap_or_default();
     }
 
