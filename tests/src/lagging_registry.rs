@@ -113,8 +113,8 @@ async fn answer(
         |id: &u32| shared.denied.lock().unwrap_or_else(PoisonError::into_inner).contains(id);
     if let Some(id) = id.filter(is_denied) {
         shared.denials.send_modify(|denials| *denials.entry(id).or_default() += 1);
-        let words = format!(r#"{{"error_code": 40403, "message": "Schema {id} not found"}}"#);
-        return (StatusCode::NOT_FOUND, words).into_response();
+        let body = format!(r#"{{"error_code": 40403, "message": "Schema {id} not found"}}"#);
+        return (StatusCode::NOT_FOUND, body).into_response();
     }
     // A lookup is also a `POST`, to the subject itself.
     if method != Method::GET && (method != Method::POST || uri.path().ends_with("/versions")) {

@@ -61,9 +61,9 @@ impl Ledger {
         let kept: Vec<i64> = kept.flat_map(Self::offsets).collect();
         let sum: i128 = kept.iter().map(|offset| i128::from(1_000_000 + 250_000 * offset)).sum();
         let expected = (u64::try_from(kept.len())?, u64::try_from(lost.len())?, sum, Some(0), true);
-        let told =
+        let reported =
             (stats.orders, stats.dead_letters, stats.sum_micros()?, stats.lag, stats.complete);
-        ensure!(told == expected, "{told:?} was told instead of {expected:?}: {stats:#?}");
+        ensure!(reported == expected, "{reported:?} instead of {expected:?}: {stats:#?}");
         ensure!(stats.duplicates + stats.retries == 0, "{stats:#?}");
         Ok(())
     }

@@ -53,6 +53,6 @@ pub async fn verdict(scenario: &Scenario, simulation: Simulation) -> Result<Verd
         .args(["verdict", "--orders", scenario.orders_topic()])
         .args(["--dead-letters", scenario.dead_letter_topic()])
         .args(["--simulation-rate", &rate, "--max-retries", &retries_max]);
-    let told = command.output().await?;
-    serde_json::from_str(&told).with_context(|| format!("read this verdict: {told}"))
+    let output = command.output().await?;
+    serde_json::from_str(&output).with_context(|| format!("read this verdict: {output}"))
 }

@@ -124,7 +124,7 @@ impl Terminal {
     /// # Errors
     /// When the terminal is closed.
     pub fn is_in_line_mode(&self) -> Result<bool> {
-        let modes = tcgetattr(&self.program_end).context("look at the terminal's modes")?;
+        let modes = tcgetattr(&self.program_end).context("read the terminal's modes")?;
         Ok(modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG))
     }
 
@@ -182,7 +182,7 @@ impl Terminal {
         drop(program_end);
         let read = timeout(PATIENCE, readers.join_next()).await.context("read to the end")?;
         read.transpose().context("join the reader")?;
-        ensure!(!picture.parser().screen().bracketed_paste(), "pastes are still told");
+        ensure!(!picture.parser().screen().bracketed_paste(), "bracketed paste is still enabled");
         Ok(picture.text())
     }
 }

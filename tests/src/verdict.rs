@@ -107,9 +107,9 @@ impl Verdict {
     /// # Errors
     /// When they differ; the error has both sides.
     pub fn check(&self, stats: &Stats) -> Result<()> {
-        let told = (stats.orders, stats.sum_micros()?, stats.dead_letters, stats.duplicates);
+        let reported = (stats.orders, stats.sum_micros()?, stats.dead_letters, stats.duplicates);
         let found = (self.orders, self.sum_micros, self.expected_dead, self.repeats);
-        ensure!(told == found, "{told:?} was told, {found:?} is true:\n{stats:#?}\n{self:#?}");
+        ensure!(reported == found, "{reported:?} instead of {found:?}:\n{stats:#?}\n{self:#?}");
         ensure!(
             (stats.retries, stats.lag, stats.complete) == (self.retries, Some(0), true),
             "retries, lag or completeness is wrong:\n{stats:#?}\n{self:#?}"
@@ -121,7 +121,7 @@ impl Verdict {
             "the dead letters are not those that they have to be:\n{self:#?}"
         );
         ensure!(self.misplaced == 0, "{} orders lie on the wrong partition", self.misplaced);
-        for (name, told, lowest, highest) in [
+        for (name, reported, lowest, highest) in [
             ("min", stats.min, self.min, self.min),
             ("max", stats.max, self.max, self.max),
             (
@@ -131,14 +131,14 @@ impl Verdict {
                 self.recent_average_max,
             ),
         ] {
-            let is_right = match (told, lowest, highest) {
+            let is_right = match (reported, lowest, highest) {
                 (None, None, None) => true,
-                (Some(told), Some(lowest), Some(highest)) => {
-                    (lowest - DISPLAY_ERROR..=highest + DISPLAY_ERROR).contains(&told)
+                (Some(reported), Some(lowest), Some(highest)) => {
+                    (lowest - DISPLAY_ERROR..=highest + DISPLAY_ERROR).contains(&reported)
                 }
                 _ => false,
             };
-            ensure!(is_right, "{name} is {told:?} and must be from {lowest:?} to {highest:?}");
+            ensure!(is_right, "{name} is {reported:?} and must be from {lowest:?} to {highest:?}");
         }
         Ok(())
     }

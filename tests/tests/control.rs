@@ -169,8 +169,8 @@ async fn a_command_survives_a_restart_of_the_broker() -> Result<()> {
     scenario.stats_when("orders that wait", |stats| stats.lag > Some(0)).await?;
     let stats: Stats = answered(&scenario).await?;
     assert_eq!(stats.orders, 0);
-    let words = |line: &String| line.contains("paused by") || line.contains("resumed by");
-    assert_eq!(processor.lines().iter().filter(|line| words(line)).count(), 1);
+    let is_command = |line: &String| line.contains("paused by") || line.contains("resumed by");
+    assert_eq!(processor.lines().iter().filter(|line| is_command(line)).count(), 1);
 
     control(&scenario, &["resume", "all"]).await?;
     scenario.check_exact(ORDERS, Simulation::OFF).await?;

@@ -62,14 +62,14 @@ async fn a_new_generator_waits_until_the_control_topic_has_its_announcement() ->
     proxy.inject(ApiKey::Produce, Fault::Hold, 0, 2);
     let generator = scenario.generator("generator")?.start()?;
     proxy.hit(ApiKey::Produce, 1).await;
-    let told = control(&scenario, &["pause", "generator"]).await?;
-    assert_eq!(told["generator"]["instances"], Value::Array(Vec::new()), "{told}");
+    let report = control(&scenario, &["pause", "generator"]).await?;
+    assert_eq!(report["generator"]["instances"], Value::Array(Vec::new()), "{report}");
 
     proxy.heal();
     let line = generator.line("paused by kim@").await?;
     assert!(line.contains("starting paused"), "it had begun: {line}");
-    let told = control(&scenario, &["pause", "generator"]).await?;
-    assert_eq!(told["generator"]["instances"][0]["state"], "paused", "{told}");
+    let report = control(&scenario, &["pause", "generator"]).await?;
+    assert_eq!(report["generator"]["instances"][0]["state"], "paused", "{report}");
     Ok(())
 }
 
@@ -113,11 +113,11 @@ async fn until_reported_by(scenario: &Scenario, instances: usize) -> Result<()> 
 
 /// Gives a command to all and checks that the generator and the processor follow it.
 async fn both_are(scenario: &Scenario, action: &str, state: &str) -> Result<()> {
-    let told = control(scenario, &[action, "all"]).await?;
+    let report = control(scenario, &[action, "all"]).await?;
     for role in ["generator", "processor"] {
-        let instances = told[role]["instances"].as_array().context("read the instances")?;
+        let instances = report[role]["instances"].as_array().context("read the instances")?;
         let states: Vec<&Value> = instances.iter().map(|instance| &instance["state"]).collect();
-        assert_eq!(states, [state], "{told}");
+        assert_eq!(states, [state], "{report}");
     }
     Ok(())
 }
@@ -144,6 +144,6 @@ async fn control(scenario: &Scenario, word: &[&str]) -> Result<Value> {
         .args(["control", "--json"])
         .args(word.iter().copied())
         .args(["--by", "kim", "--wait", "60"]);
-    let told = command.output().await?;
-    serde_json::from_str(&told).with_context(|| format!("read what was told: {told}"))
+    let report = command.output().await?;
+    serde_json::from_str(&report).with_context(|| format!("read this report: {report}"))
 }

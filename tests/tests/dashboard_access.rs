@@ -26,8 +26,11 @@ async fn requests_to_another_host_are_refused_with_its_name() -> Result<()> {
         let dashboard = Dashboard::start("dashboard-hosts", settings).await?;
         let refused = dashboard.get("/").header(HOST, "evil.example:8000").send().await?;
         assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{settings:?}");
-        let words = error(refused).await?;
-        ensure!(words.contains("evil.example") && words.contains("DASHBOARD_HOSTS"), "{words}");
+        let error_text = error(refused).await?;
+        ensure!(
+            error_text.contains("evil.example") && error_text.contains("DASHBOARD_HOSTS"),
+            "{error_text}"
+        );
         for own in ["localhost:8000", "127.0.0.1", "[::1]:8000"] {
             let answered = dashboard.get("/").header(HOST, own).send().await?;
             assert_eq!(answered.status(), StatusCode::OK, "{own}");
@@ -91,14 +94,14 @@ async fn each_token_has_its_rights_and_actions_name_the_operator() -> Result<()>
             let seen = with(dashboard.get("/api/stats")).send().await?;
             assert_eq!(seen.status(), StatusCode::OK, "{token}");
             let command = json!({"target": "processor", "action": "pause"});
-            let told = with(dashboard.call(Method::POST, "/api/control").json(&command));
-            let told = told.send().await?;
-            assert_eq!(told.status(), changing, "{token}");
+            let response = with(dashboard.call(Method::POST, "/api/control").json(&command));
+            let response = response.send().await?;
+            assert_eq!(response.status(), changing, "{token}");
             if is_read_only {
-                let words = error(told).await?;
-                ensure!(words.contains("DASHBOARD_TOKEN"), "{words}");
+                let error_text = error(response).await?;
+                ensure!(error_text.contains("DASHBOARD_TOKEN"), "{error_text}");
             } else {
-                let shown: Value = told.json().await?;
+                let shown: Value = response.json().await?;
                 assert_eq!(shown["processor"]["by"], "full-token@dashboard");
             }
         }
@@ -193,7 +196,7 @@ async fn wrong_tokens_are_logged_with_their_peer_and_throttled() -> Result<()> {
     assert_eq!(throttled.status(), StatusCode::TOO_MANY_REQUESTS);
     ensure!(throttled.headers().contains_key(RETRY_AFTER), "it does not say for how long");
     let right = dashboard.get("/api/stats").bearer_auth(FULL_TOKEN).send().await?;
-    assert_eq!(right.status(), StatusCode::TOO_MANY_REQUESTS, "a guess must not be told from it");
+    assert_eq!(right.status(), StatusCode::TOO_MANY_REQUESTS, "a guess must look the same");
     let session = dashboard.get("/api/stats").header(COOKIE, &cookie).send().await?;
     assert_eq!(session.status(), StatusCode::OK, "a session is no guess");
     let line = dashboard.service.line("wrong token").await?;

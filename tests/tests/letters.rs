@@ -96,9 +96,9 @@ async fn a_compacted_topic_is_refused_at_the_start() -> Result<()> {
         create.output().await?;
         let mut processor = scenario.processor("processor")?.start()?;
         processor.expect_exit(1).await?;
-        let told = processor.line("would erase one another").await?;
-        assert!(told.contains(&format!("cleanup.policy={policy}")), "{told}");
-        assert!(told.contains(scenario.dead_letter_topic()), "{told}");
+        let line = processor.line("would erase one another").await?;
+        assert!(line.contains(&format!("cleanup.policy={policy}")), "{line}");
+        assert!(line.contains(scenario.dead_letter_topic()), "{line}");
     }
     Ok(())
 }

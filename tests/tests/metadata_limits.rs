@@ -19,8 +19,8 @@ async fn checkpoints_fit_the_limit_of_the_coordinator() -> Result<()> {
     scenario.embedded_broker()?.limit_offset_metadata(CHARS);
     let scenario = written(scenario).await?;
     let processor = half_waits(&scenario)?.start()?;
-    let told = processor.line("the coordinator stores so many characters").await?;
-    assert_eq!(field(&told, "chars")?, json!(CHARS));
+    let line = processor.line("the coordinator stores so many characters").await?;
+    assert_eq!(field(&line, "chars")?, json!(CHARS));
     fills_its_window(&scenario, &processor).await?;
     processor.drain().await?;
     each_order_counts_once(&scenario).await

@@ -30,11 +30,12 @@ async fn every_good_order_counts_once_and_every_other_record_is_a_dead_letter() 
     let topic = ["--topic", scenario.orders_topic(), "--orders", ORDERS];
     let oddities = || python(&scenario, "oddities.py");
     let write = oddities()?.args(["write"]).args(topic).args(["--expected", &expected]);
-    let told: Value = serde_json::from_str(&write.output().await?)?;
-    let number = |name: &str| told[name].as_u64().with_context(|| format!("read {name} of {told}"));
+    let output: Value = serde_json::from_str(&write.output().await?)?;
+    let number =
+        |name: &str| output[name].as_u64().with_context(|| format!("read {name} of {output}"));
     // One batch is lost, and the first record of the other one.
     for (batch, kind) in [(0, DamageKind::Plain), (1, DamageKind::Forged)] {
-        let base_offset = told["lone_batches"][batch].as_i64().context("read an offset")?;
+        let base_offset = output["lone_batches"][batch].as_i64().context("read an offset")?;
         scenario.proxy()?.damage((0, base_offset), KEY_LENGTH_AT, kind, FOR_EVER);
     }
     let (orders, letters) = (number("orders")?, number("dead_letters")? + 2);

@@ -51,9 +51,11 @@ async fn the_spans_of_a_sent_processed_and_dead_lettered_order_are_one_trace() -
     for record in records {
         let parent = record.header_text("traceparent").context("find a traceparent")?;
         let parent = TraceContext::parse(parent.as_bytes()).context("read it")?;
-        let trace: Vec<_> =
-            spans.iter().filter(|told| told.trace_id() == parent.trace_id().get()).collect();
-        let named = |name: String| trace.iter().find(move |told| told.span.name == name);
+        let trace: Vec<_> = spans
+            .iter()
+            .filter(|received| received.trace_id() == parent.trace_id().get())
+            .collect();
+        let named = |name: String| trace.iter().find(move |received| received.span.name == name);
         let span_id = parent.span_id().to_be_bytes().to_vec();
 
         let sent = named(format!("send {orders}")).context("find the span of sending")?;
@@ -109,12 +111,12 @@ async fn publish(scenario: &Scenario, orders: usize, prices: [&str; 2]) -> Resul
 
 /// A span and its service.
 #[derive(Clone, Debug)]
-struct Told {
+struct Received {
     service: String,
     span: Span,
 }
 
-impl Told {
+impl Received {
     fn trace_id(&self) -> u128 {
         self.span.trace_id.iter().fold(0, |id, byte| id << 8 | u128::from(*byte))
     }
@@ -136,7 +138,7 @@ fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
 /// A collector of spans over HTTP.
 struct Collector {
     endpoint: String,
-    told: Arc<watch::Sender<Vec<Told>>>,
+    received: Arc<watch::Sender<Vec<Received>>>,
     _server: JoinSet<()>,
 }
 
@@ -144,23 +146,29 @@ impl Collector {
     async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
-        let told = Arc::new(watch::Sender::new(Vec::new()));
-        let router = Router::new().route("/v1/traces", post(take)).with_state(Arc::clone(&told));
+        let received = Arc::new(watch::Sender::new(Vec::new()));
+        let router =
+            Router::new().route("/v1/traces", post(take)).with_state(Arc::clone(&received));
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, router).await.unwrap_or_default() });
-        Ok(Self { endpoint, told, _server: server })
+        Ok(Self { endpoint, received, _server: server })
     }
 
     /// Waits for a number of spans, and returns all spans so far.
-    async fn spans_when(&self, count: usize) -> Result<Vec<Told>> {
-        let mut told = self.told.subscribe();
-        let enough = told.wait_for(|told| told.len() >= count);
-        let waited = timeout(PATIENCE, enough).await.map(|told| told.map(|told| told.clone()));
-        Ok(waited.with_context(|| format!("there are only {:#?}", self.told.borrow()))??)
+    async fn spans_when(&self, count: usize) -> Result<Vec<Received>> {
+        let mut received = self.received.subscribe();
+        let enough = received.wait_for(|received| received.len() >= count);
+        let waited = timeout(PATIENCE, enough)
+            .await
+            .map(|received| received.map(|received| received.clone()));
+        Ok(waited.with_context(|| format!("there are only {:#?}", self.received.borrow()))??)
     }
 }
 
-async fn take(State(told): State<Arc<watch::Sender<Vec<Told>>>>, body: Bytes) -> StatusCode {
+async fn take(
+    State(received): State<Arc<watch::Sender<Vec<Received>>>>,
+    body: Bytes,
+) -> StatusCode {
     let Ok(request) = ExportTraceServiceRequest::decode(body) else {
         return StatusCode::BAD_REQUEST;
     };
@@ -169,7 +177,7 @@ async fn take(State(told): State<Arc<watch::Sender<Vec<Told>>>>, body: Bytes) ->
         let service = attributes.and_then(|mut texts| texts.remove("service.name"));
         for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
             let service = service.clone().unwrap_or_default();
-            told.send_modify(|told| told.push(Told { service, span }));
+            received.send_modify(|received| received.push(Received { service, span }));
         }
     }
     StatusCode::OK

@@ -98,8 +98,8 @@ async fn run(given: &Given) -> Result<()> {
     ensure!(unresolved == 0, "{unresolved} letters are unresolved after {REPLAYS_MAX} replays");
     let stats = scenario.stats().await?;
     let verdict = scenario.verdict(Simulation::OFF).await?;
-    let told = (stats.orders, stats.sum_micros()?);
-    assert_eq!(told, (verdict.orders, verdict.sum_micros));
+    let totals = (stats.orders, stats.sum_micros()?);
+    assert_eq!(totals, (verdict.orders, verdict.sum_micros));
     assert_eq!(verdict.orders, given.orders);
     processors.drain().await
 }

@@ -125,8 +125,8 @@ async fn a_proxy_of_the_environment_is_logged_without_its_password() -> Result<(
     let scenario = Scenario::open("registry-proxy").await?;
     let generator = scenario.generator("generator")?.env("NO_PROXY", "");
     let mut generator = generator.env("HTTP_PROXY", "http://kim:secret@127.0.0.1:1").start()?;
-    let told = generator.line("the environment names a proxy for the schema registry").await?;
-    assert!(told.contains("http://127.0.0.1:1"), "{told}");
+    let line = generator.line("the environment names a proxy for the schema registry").await?;
+    assert!(line.contains("http://127.0.0.1:1"), "{line}");
     let waiting = generator.line("waiting for the schema registry").await?;
     assert!(waiting.contains("(through the proxy http://127.0.0.1:1)"), "{waiting}");
     assert!(!generator.lines().iter().any(|line| line.contains("secret")));

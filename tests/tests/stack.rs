@@ -73,9 +73,10 @@ async fn live_through_everything(stack: &Stack) -> Result<()> {
     let (stats, _) = stack.scenario.check_exact(acknowledged, SIMULATION).await?;
     assert_eq!(stats.orders + stats.dead_letters, acknowledged);
 
-    let told = stack.make(["stats", "ARGS=--json"]).await?;
-    let told = told.lines().rfind(|line| line.starts_with('{')).context("find the JSON object")?;
-    assert_eq!(Stats::parse(told)?.sum_micros()?, stats.sum_micros()?);
+    let output = stack.make(["stats", "ARGS=--json"]).await?;
+    let output =
+        output.lines().rfind(|line| line.starts_with('{')).context("find the JSON object")?;
+    assert_eq!(Stats::parse(output)?.sum_micros()?, stats.sum_micros()?);
     stack.compose(["stop", "processor"]).output().await?;
     for container in stack.containers().await?.iter().filter(|it| it.is_ours()) {
         ensure!(container.state == "exited 0", "{container:?} has not drained");

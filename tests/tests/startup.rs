@@ -54,9 +54,9 @@ async fn every_bad_setting_is_named_before_the_exit() -> Result<()> {
     for (command, expected) in expectations {
         let mut service = command.start()?;
         service.expect_exit(BAD_CONFIGURATION).await?;
-        let told = service.lines().join("\n");
+        let output = service.lines().join("\n");
         for text in expected {
-            assert!(told.contains(text), "{text} is not named in:\n{told}");
+            assert!(output.contains(text), "{text} is not named in:\n{output}");
         }
     }
     Ok(())

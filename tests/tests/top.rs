@@ -37,10 +37,9 @@ async fn the_screen_shows_the_statistics_in_every_size() -> Result<()> {
     ensure!(stats.dead_letters > 0 && stats.retries > 0, "nothing has failed: {stats:?}");
 
     top.shows("the numbers of stats", |text| tells(text, &stats)).await?;
-    for words in
-        ["broker   connected since ", "registry connected since ", "processors running 1/1"]
+    for text in ["broker   connected since ", "registry connected since ", "processors running 1/1"]
     {
-        top.shows(words, |text| text.contains(words)).await?;
+        top.shows(text, |screen| screen.contains(text)).await?;
     }
     // Enough rows to show failed orders.
     top.resize(100, 160)?;
@@ -237,10 +236,10 @@ async fn given_back(top: Terminal) -> Result<String> {
 
 /// Returns the desired state of a role from the command line.
 async fn desired(scenario: &Scenario, role: &str) -> Result<String> {
-    let told = scenario.console("control")?.args(["control", "--json"]).output().await?;
-    let told: Value = serde_json::from_str(&told)?;
-    let desired = told[role]["desired"].as_str();
-    desired.map(str::to_owned).with_context(|| format!("find {role} in {told}"))
+    let output = scenario.console("control")?.args(["control", "--json"]).output().await?;
+    let output: Value = serde_json::from_str(&output)?;
+    let desired = output[role]["desired"].as_str();
+    desired.map(str::to_owned).with_context(|| format!("find {role} in {output}"))
 }
 
 /// Returns whether all numbers on the screen equal those of `stats`.

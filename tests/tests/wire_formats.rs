@@ -123,8 +123,8 @@ async fn write(scenario: &Scenario, dialect: &Dialect) -> Result<i128> {
     let command = python(scenario, "producer.py")?
         .args(["--topic", scenario.orders_topic(), "--format", dialect.format])
         .args(["--record", dialect.record, "--keys", dialect.keys, &format!("plain:{ORDERS}")]);
-    let told = command.output().await?;
-    let told: Value = serde_json::from_str(&told).with_context(|| format!("read {told}"))?;
-    ensure!(told["orders"] == ORDERS, "the producer wrote something else: {told}");
-    told["sum_micros"].as_i64().map(i128::from).context("read the sum")
+    let output = command.output().await?;
+    let output: Value = serde_json::from_str(&output).with_context(|| format!("read {output}"))?;
+    ensure!(output["orders"] == ORDERS, "the producer wrote something else: {output}");
+    output["sum_micros"].as_i64().map(i128::from).context("read the sum")
 }

@@ -10,8 +10,8 @@ use std::io::{BufRead, BufReader, Lines};
 use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-/// Nobody listens on port 1, and connecting to it fails at once.
-const NOBODY: &str = "127.0.0.1:1";
+/// Port 1 has no listener, and connections to it fail at once.
+const UNUSED_ADDRESS: &str = "127.0.0.1:1";
 
 #[test]
 fn bad_settings_exit_with_64_and_are_all_named_on_stderr() {
@@ -39,7 +39,7 @@ fn help_lists_every_setting() {
 
 #[test]
 fn a_healthcheck_without_a_generator_exits_with_1() {
-    let output = run(&["healthcheck"], &[("HTTP_ADDR", NOBODY)]);
+    let output = run(&["healthcheck"], &[("HTTP_ADDR", UNUSED_ADDRESS)]);
 
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
@@ -85,8 +85,8 @@ fn command(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_order-generator"));
     command
         .env_clear()
-        .env("BOOTSTRAP_SERVERS", NOBODY)
-        .env("SCHEMA_REGISTRY_URL", format!("http://{NOBODY}"))
+        .env("BOOTSTRAP_SERVERS", UNUSED_ADDRESS)
+        .env("SCHEMA_REGISTRY_URL", format!("http://{UNUSED_ADDRESS}"))
         .envs(variables.iter().copied());
     command
 }
@@ -108,9 +108,9 @@ impl Generator {
         Self { child, lines }
     }
 
-    fn wait_for_line(&mut self, words: &str) -> String {
-        let line = self.lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(words)));
-        line.unwrap_or_else(|| panic!("the log ends without {words}")).unwrap()
+    fn wait_for_line(&mut self, text: &str) -> String {
+        let line = self.lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(text)));
+        line.unwrap_or_else(|| panic!("the log ends without {text}")).unwrap()
     }
 
     fn terminate(&mut self) -> Option<i32> {

@@ -208,7 +208,7 @@ impl Rejection {
             Ok(ErrorBody { error_code, message }) => (Some(error_code), message),
             Err(_) => (None, String::from_utf8_lossy(body).trim().to_owned()),
         };
-        let message = if message.is_empty() { "no further words".to_owned() } else { message };
+        let message = if message.is_empty() { "no message".to_owned() } else { message };
         Self { url, status: status.as_u16(), error_code, message: cut(&message) }
     }
 

@@ -254,7 +254,7 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a run is as long as it was told to be")]
+#[expect(clippy::disallowed_methods, reason = "the setting limits the time of a run")]
 fn now() -> Instant {
     Instant::now()
 }

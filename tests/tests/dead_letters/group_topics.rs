@@ -52,10 +52,10 @@ async fn a_group_with_topics_of_an_earlier_release_uses_them_or_is_refused() -> 
     let way = format!("GROUP_TOPICS_PREFIX={earlier} goes on with its topics");
     refused.line(&way).await?;
     refused.expect_exit(1).await?;
-    let words = dlq_ends_with(&scenario, 1, &["list"]).await?;
-    assert!(words.contains(&way), "{words}");
-    let words = format!("{:#}", scenario.stats().await.expect_err("stats is refused, too"));
-    assert!(words.contains(&way), "{words}");
+    let output = dlq_ends_with(&scenario, 1, &["list"]).await?;
+    assert!(output.contains(&way), "{output}");
+    let output = format!("{:#}", scenario.stats().await.expect_err("stats is refused, too"));
+    assert!(output.contains(&way), "{output}");
 
     let scenario = scenario.with("CONSUMER_GROUP_ID", &format!("{id}:a"));
     let processor = scenario.processor("processor-of-another-group")?.start()?;

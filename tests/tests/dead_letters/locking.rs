@@ -17,8 +17,8 @@ async fn a_second_replay_ends_while_the_first_holds_the_lock() -> Result<()> {
     let arguments = ["replay", "--all", "--rate", "20", "--by", "kim"];
     let mut first = dlq_start(&scenario, "dlq-first", &arguments)?;
     until_replayed(&scenario, 1).await?;
-    let words = dlq_ends_with(&scenario, 1, &["replay", "--all"]).await?;
-    assert!(words.contains("kim@") && words.contains("is replaying"), "{words}");
+    let output = dlq_ends_with(&scenario, 1, &["replay", "--all"]).await?;
+    assert!(output.contains("kim@") && output.contains("is replaying"), "{output}");
 
     // Listing needs no lock.
     let planned = dlq_json(&scenario, &["replay", "--all", "--dry-run"]).await?;

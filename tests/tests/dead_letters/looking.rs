@@ -200,8 +200,8 @@ async fn dismissed_dead_letters_are_replayed_only_by_name() -> Result<()> {
     dlq_ends_with(&scenario, 64, &["dismiss", "--reason", "x"]).await?;
     dlq_ends_with(&scenario, 64, &["dismiss", "--all"]).await?;
     let arguments = ["dismiss", "--all", "--limit", "4", "--reason", "a test order", "--by", "kim"];
-    let told = dlq(&scenario, &arguments).await?;
-    assert_eq!(told, "dismissed: 4 dead letters\n");
+    let output = dlq(&scenario, &arguments).await?;
+    assert_eq!(output, "dismissed: 4 dead letters\n");
     let listed = dlq_json(&scenario, &["list"]).await?;
     assert_eq!((&listed["unresolved"], &listed["dismissed"]), (&json!(6), &json!(4)));
     let shown = dlq(&scenario, &["show", "0:0"]).await?;
@@ -222,8 +222,8 @@ async fn dismissed_dead_letters_are_replayed_only_by_name() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_in_the_actions_topic() -> Result<()> {
     let scenario = Scenario::open("dlq-release").await?;
-    let told = dlq(&scenario, &["release", "--by", "kim"]).await?;
-    assert_eq!(told, format!("released: group {}\n", scenario.group()));
+    let output = dlq(&scenario, &["release", "--by", "kim"]).await?;
+    assert_eq!(output, format!("released: group {}\n", scenario.group()));
     let actions = format!("{}.{}.dlq-actions", scenario.orders_topic(), scenario.group());
     let records = topic::read(scenario.platform().bootstrap_servers(), &actions).await?;
     let [record] = records.as_slice() else { panic!("{records:?}") };

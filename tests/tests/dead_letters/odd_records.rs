@@ -198,13 +198,13 @@ async fn missing_values_are_reported_and_the_other_records_sent() -> Result<()> 
     write_exactly(&scenario, scenario.dead_letter_topic(), None, None, headers).await?;
     let plain: &[Header] = &[(b"error_reason", Some(b"no price"))];
     write_exactly(&scenario, scenario.dead_letter_topic(), None, Some(vec![1]), plain).await?;
-    let words = dlq_ends_with(&scenario, 1, &["replay", "--all"]).await?;
+    let output = dlq_ends_with(&scenario, 1, &["replay", "--all"]).await?;
     for text in
         ["dead letter 0:0 cannot be sent", "is in no topic any more", "sent 1 of 2 dead letters"]
     {
-        assert!(words.contains(text), "{text} is not in\n{words}");
+        assert!(output.contains(text), "{text} is not in\n{output}");
     }
-    let words = dlq_ends_with(&scenario, 1, &["replay", "--all"]).await?;
-    assert!(words.contains("sent 0 of 1 dead letter to"), "{words}");
+    let output = dlq_ends_with(&scenario, 1, &["replay", "--all"]).await?;
+    assert!(output.contains("sent 0 of 1 dead letter to"), "{output}");
     Ok(())
 }

@@ -34,8 +34,8 @@ async fn an_unreachable_broker_is_reported_and_nothing_is_sent() -> Result<()> {
     let scenario = Scenario::open_behind_proxy("dlq-no-broker").await?;
     scenario.proxy()?.close();
     for arguments in [&["list"][..], &["replay", "--all"], &["release"]] {
-        let words = crate::dlq_ends_with(&scenario, 1, arguments).await?;
-        assert!(words.contains("no broker could be reached"), "{words}");
+        let output = crate::dlq_ends_with(&scenario, 1, arguments).await?;
+        assert!(output.contains("no broker could be reached"), "{output}");
     }
     Ok(())
 }

@@ -17,8 +17,8 @@ async fn every_dead_letter_is_replayed_once_and_processed_once() -> Result<()> {
     assert_eq!((&listed["letters"], &listed["unresolved"]), (&json!(1_000), &json!(1_000)));
     assert_eq!(listed["causes"][0]["type"], "simulated");
 
-    let words = dlq_ends_with(&scenario, 64, &["replay"]).await?;
-    assert!(words.contains("say which dead letters"), "{words}");
+    let output = dlq_ends_with(&scenario, 64, &["replay"]).await?;
+    assert!(output.contains("say which dead letters"), "{output}");
     let planned = dlq_json(&scenario, &["replay", "--all", "--dry-run"]).await?;
     assert_eq!(planned["chosen"], 1_000);
     let replay_topic = scenario.replay_topic();

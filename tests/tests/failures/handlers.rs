@@ -38,8 +38,8 @@ async fn a_handler_that_blocks_its_thread_ends_the_processor_and_another_takes_o
     assert_eq!(metrics::get(&stuck, "/healthz").await?.0, 200);
     write_orders(&scenario, &[(0, "blocks")]).await?;
     stuck.line("stuck: leaving the group and ending").await?;
-    let (code, words) = metrics::get(&stuck, "/healthz").await?;
-    assert!((code == 503) && words.contains("blocked its thread"), "{code} {words}");
+    let (code, body) = metrics::get(&stuck, "/healthz").await?;
+    assert!((code == 503) && body.contains("blocked its thread"), "{code} {body}");
     stuck.line("left the group").await?;
     stuck.expect_exit(1).await?;
     // The other processor has a handler without this fault.

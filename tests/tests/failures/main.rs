@@ -53,7 +53,7 @@ async fn each_done_once(scenario: &Scenario, webhook: &Webhook, records: u64) ->
     let calls = webhook.calls();
     let done = calls.iter().filter(|call| call.answer.is_done());
     let sum: f64 = done.map(|call| call.order.price).sum();
-    let told: f64 = stats.sum.parse()?;
-    ensure!((sum - told).abs() < 0.01, "{sum} was posted, {told} was counted");
+    let counted: f64 = stats.sum.parse()?;
+    ensure!((sum - counted).abs() < 0.01, "{sum} posted, {counted} in the statistics");
     Ok(stats)
 }

@@ -31,7 +31,7 @@ pub(crate) fn validate(bytes: &Bytes, max_bytes: usize) -> Result<BatchHeader, R
         ));
     }
     let header = BatchHeader::read(bytes)?;
-    check_what_producers_may_send(&header)?;
+    check_producer_rules(&header)?;
     Ok(header)
 }
 
@@ -77,7 +77,7 @@ fn batch_bytes(bytes: &Bytes) -> Result<usize, Refusal> {
     length.ok_or_else(|| invalid("the batch length does not fit the records of the request"))
 }
 
-fn check_what_producers_may_send(header: &BatchHeader) -> Result<(), Refusal> {
+fn check_producer_rules(header: &BatchHeader) -> Result<(), Refusal> {
     if header.base_offset != 0 {
         return Err(invalid(format!(
             "the base offset of a produced batch must be 0, not {}",

@@ -87,9 +87,9 @@ fn comparable(answer: &Value) -> Value {
     }
     let code = answer.get("error_code").and_then(Value::as_u64);
     if let Some(Value::String(message)) = answer.get_mut("message") {
-        let words = message.split_once("details:").map_or(message.as_str(), |(words, _)| words);
+        let text = message.split_once("details:").map_or(message.as_str(), |(text, _)| text);
         // Each JSON library has its own texts for an invalid body.
-        *message = if matches!(code, Some(400 | 422)) { String::new() } else { words.to_owned() };
+        *message = if matches!(code, Some(400 | 422)) { String::new() } else { text.to_owned() };
     }
     answer
 }

@@ -6,7 +6,7 @@ use futures_util::future::{join, join_all};
 use order_avro::{ORDER_SCHEMA, SchemaId};
 use schema_registry::{Outage, RegistryError, SchemaRegistry, SchemaStatus};
 
-use crate::fake::{Fake, answer, found, nobody, ok, outage, quick};
+use crate::fake::{Fake, answer, found, ok, outage, quick, unused_address};
 
 #[tokio::test]
 async fn a_schema_is_registered_with_the_registrys_content_type() {
@@ -63,7 +63,7 @@ async fn a_refusal_has_the_registrys_message_in_any_form() {
     for (body, error_code, message) in [
         (r#"{"error_code": 42201, "message": "Invalid schema"}"#, 42201, "Invalid schema"),
         ("<h1>Unprocessable</h1>\n", 422, "<h1>Unprocessable</h1>"),
-        ("", 422, "no further words"),
+        ("", 422, "no message"),
     ] {
         let fake = Fake::start([answer(422, body)]).await;
         let error = fake.client().register("s", "{}").await.expect_err("refused");
@@ -95,7 +95,7 @@ async fn temporary_failures_are_retried_and_then_reported_as_an_outage() {
 #[tokio::test]
 async fn an_unreachable_registry_is_an_outage() {
     let client =
-        SchemaRegistry::new(quick(format!("http://{}", nobody().await))).expect("a client");
+        SchemaRegistry::new(quick(format!("http://{}", unused_address().await))).expect("a client");
     let error = client.schema_by_id(1).await.expect_err("an outage");
     assert_eq!(outage(&error), Some(Outage::Network), "{error}");
     assert!(client.requests()[&None] > 0, "requests without an answer are counted as such");
@@ -208,7 +208,7 @@ async fn a_denied_id_is_not_unknown_at_once() {
     assert!(matches!(client.status(5.into()), SchemaStatus::Awaited));
 
     let client = fake.client();
-    assert!(client.schema_by_id(5).await.is_ok(), "another client has not been told");
+    assert!(client.schema_by_id(5).await.is_ok(), "another client asks the registry itself");
     assert!(matches!(client.status(5.into()), SchemaStatus::Usable(_)));
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Fake {
 
 struct Script {
     answers: Mutex<VecDeque<(StatusCode, String)>>,
-    /// One permit for each answer that nobody waits for yet.
+    /// One permit for each answer without a waiting test.
     ready: Semaphore,
     requests: Mutex<Vec<Recorded>>,
     arrived: Notify,
@@ -155,8 +155,8 @@ pub(crate) fn outage(error: &RegistryError) -> Option<Outage> {
     if let RegistryError::Unavailable { outage, .. } = error { Some(*outage) } else { None }
 }
 
-/// Returns an address nobody listens on.
-pub(crate) async fn nobody() -> SocketAddr {
+/// Returns an address without a listener.
+pub(crate) async fn unused_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     listener.local_addr().expect("an address")
 }

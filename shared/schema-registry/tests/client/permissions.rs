@@ -1,4 +1,4 @@
-//! What is asked of a registry that lets its user read, or redirects.
+//! Registries with read-only users and with redirects.
 
 use order_avro::ORDER_SCHEMA;
 use schema_registry::{Outage, RegistryError};
@@ -34,7 +34,7 @@ async fn a_registry_that_denies_the_registration_has_refused_it() {
     for (refused, status, error_code, message) in [
         (answer(422, read_only), 422, 42205, "Subject s is in read-only mode"),
         (answer(403, "Forbidden"), 403, 403, "Forbidden"),
-        (answer(401, ""), 401, 401, "no further words"),
+        (answer(401, ""), 401, 401, "no message"),
     ] {
         let fake = Fake::start([answer(404, NO_SUBJECT), refused]).await;
         let client = fake.client_with(|config| config.attempts_max = 1);
@@ -57,9 +57,9 @@ async fn the_client_waits_for_a_registry_that_is_down_or_denies_the_lookup() {
     ] {
         let fake = Fake::start(answers).await;
         let client = fake.client_with(|config| config.attempts_max = 1);
-        let mut in_vain = 0;
-        let registered = client.ensure_registered("s", "{}", |_error| in_vain += 1).await;
-        assert_eq!((registered, in_vain), (Ok(4), expected));
+        let mut retries = 0;
+        let registered = client.ensure_registered("s", "{}", |_error| retries += 1).await;
+        assert_eq!((registered, retries), (Ok(4), expected));
     }
 }
 
@@ -92,7 +92,7 @@ async fn any_other_redirect_is_an_outage_that_names_its_target_and_sends_nothing
         assert_eq!(outage(&error), Some(Outage::Redirect(status)), "{error}");
         assert!(error.to_string().contains(&target), "{error}");
         assert!(!error.to_string().contains("secret"), "{error}");
-        assert!(client.schema_by_id(5).await.is_ok(), "it is asked again");
+        assert!(client.schema_by_id(5).await.is_ok(), "the client asks again");
     }
     assert_eq!(elsewhere.requests().len(), 0);
 }

@@ -2,20 +2,20 @@
 
 use super::*;
 
-const NOBODY: i32 = -1;
+const NO_GENERATION: i32 = -1;
 
 #[test]
 fn only_a_group_without_members_accepts_commits_without_a_generation() {
     let mut lab = Lab::new();
-    assert_eq!(lab.commit(&claim("", NOBODY)), Ok(()), "the commit creates the group");
+    assert_eq!(lab.commit(&claim("", NO_GENERATION)), Ok(()), "the commit creates the group");
     lab.is_in(GroupState::Empty);
-    assert_eq!(lab.commit(&claim("anybody", NOBODY)), Ok(()));
+    assert_eq!(lab.commit(&claim("anybody", NO_GENERATION)), Ok(()));
     let members = lab.stable(1);
-    assert_eq!(lab.commit(&claim("", NOBODY)), Err(ResponseError::UnknownMemberId));
-    let own_id = claim(&members[0].member_id, NOBODY);
+    assert_eq!(lab.commit(&claim("", NO_GENERATION)), Err(ResponseError::UnknownMemberId));
+    let own_id = claim(&members[0].member_id, NO_GENERATION);
     assert_eq!(lab.commit(&own_id), Err(ResponseError::IllegalGeneration));
     lab.leave(&members[0].member_id, None);
-    assert_eq!(lab.commit(&claim("", NOBODY)), Ok(()));
+    assert_eq!(lab.commit(&claim("", NO_GENERATION)), Ok(()));
 }
 
 #[test]
@@ -57,12 +57,12 @@ fn members_commit_in_their_generation_and_while_the_next_is_prepared_but_not_bef
 fn metadata_of_4096_characters_is_accepted_and_longer_metadata_refused() {
     let mut lab = Lab::new();
     let longest = "é".repeat(4096);
-    assert_eq!(lab.commit_offset(&claim("", NOBODY), 1, &longest), Ok(None));
+    assert_eq!(lab.commit_offset(&claim("", NO_GENERATION), 1, &longest), Ok(None));
     let too_long = Ok(Some(ResponseError::OffsetMetadataTooLarge));
-    assert_eq!(lab.commit_offset(&claim("", NOBODY), 2, &"é".repeat(4097)), too_long);
+    assert_eq!(lab.commit_offset(&claim("", NO_GENERATION), 2, &"é".repeat(4097)), too_long);
     // Outside the basic plane a character counts twice.
-    assert_eq!(lab.commit_offset(&claim("", NOBODY), 2, &"🦀".repeat(2049)), too_long);
-    assert_eq!(lab.commit_offset(&claim("", NOBODY), 3, &"🦀".repeat(2048)), Ok(None));
+    assert_eq!(lab.commit_offset(&claim("", NO_GENERATION), 2, &"🦀".repeat(2049)), too_long);
+    assert_eq!(lab.commit_offset(&claim("", NO_GENERATION), 3, &"🦀".repeat(2048)), Ok(None));
     let committed = lab.groups.get(GROUP).unwrap().offsets.get("orders", 0).unwrap();
     assert_eq!((committed.offset, committed.metadata.chars().count()), (3, 2048));
 }
@@ -70,7 +70,7 @@ fn metadata_of_4096_characters_is_accepted_and_longer_metadata_refused() {
 #[test]
 fn deleting_a_topic_deletes_its_committed_offsets() {
     let mut lab = Lab::new();
-    assert_eq!(lab.commit(&claim("", NOBODY)), Ok(()));
+    assert_eq!(lab.commit(&claim("", NO_GENERATION)), Ok(()));
     lab.groups.delete_topic("orders");
     let group = lab.groups.get(GROUP).unwrap();
     assert_eq!(group.offsets.get("orders", 0), None);

@@ -58,8 +58,8 @@ fn a_join_waits_until_every_member_has_joined() {
     let answers = [newcomer.answer(), first.answer(), second.answer()];
     let generation = members[0].generation_id + 1;
     assert!(answers.iter().all(|answer| answer.generation_id == generation));
-    let told: Vec<usize> = answers.iter().map(|answer| answer.members.len()).collect();
-    assert_eq!(told.iter().sum::<usize>(), 3, "only the leader is told the members: {told:?}");
+    let counts: Vec<usize> = answers.iter().map(|answer| answer.members.len()).collect();
+    assert_eq!(counts.iter().sum::<usize>(), 3, "only the leader gets the members: {counts:?}");
     assert!(answers.iter().all(|answer| answer.leader == members[0].member_id));
 }
 

@@ -32,7 +32,7 @@ fn an_unfinished_rebalance_is_forgotten() {
     let (newcomer, mut held) = lab.join_new();
     held.is_waiting();
     let mut lab = restart(lab);
-    held.0.try_recv().expect_err("nobody is left to answer");
+    held.0.try_recv().expect_err("no request waits");
     lab.is_in(GroupState::Stable);
     assert_eq!(lab.heartbeat(&members[0]), Ok(()));
     assert_eq!(lab.rejoin(&newcomer).answer().error, Some(ResponseError::UnknownMemberId));
