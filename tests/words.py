@@ -15,8 +15,10 @@ WORDS = {
     r"\bgroup_numbers\b": "group_snapshot",
     r"\bhand_on\b": "deliver",
     r"\bheed(s|ed)?\b": "obey, apply",
+    r"\bin_vain\b": "on_retry",
     r"\bjournal\b": "action log",
     r"\bout of place\b": "interrupted",
+    r"\bsteering\b": "pause control",
     r"\bcontrol (stop|start)\b": "control pause, control resume",
 }
 # This file lists the words, and some texts are not ours to change.
