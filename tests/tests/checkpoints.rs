@@ -36,7 +36,7 @@ async fn an_unreadable_checkpoint_pauses_only_its_partition() -> Result<()> {
 
     let replicas =
         [scenario.processor("processor-2")?.start()?, scenario.processor("processor-3")?.start()?];
-    let named = format!("{} 0 unavailable: the checkpoint beside", scenario.orders_topic());
+    let named = format!("{} 0 unavailable: the checkpoint of", scenario.orders_topic());
     let (stopped, reason) = readiness(&replicas, &named).await?;
     ensure!(reason.contains("has version 9"), "{reason}");
     let stats = scenario.stats_when("the end of partition 1", |stats| {

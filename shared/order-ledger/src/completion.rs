@@ -226,12 +226,12 @@ impl CompletionTracker {
     /// Returns how many incomplete offsets of the restored map have no record in the log. They count as complete.
     pub(crate) fn advance_to(&mut self, next_offset: i64) -> usize {
         let present = self.restored.split_off(&next_offset);
-        let gone = std::mem::replace(&mut self.restored, present);
-        for offset in &gone {
+        let lost = std::mem::replace(&mut self.restored, present);
+        for offset in &lost {
             self.marked.remove(offset);
         }
         self.position = self.position.max(next_offset);
-        gone.len()
+        lost.len()
     }
 
     /// Returns the offset to commit: all records below it are complete.

@@ -121,7 +121,7 @@ pub enum ResumeError {
     /// The commit belongs to another topic of that name.
     #[error(
         "committed offset {offset} belongs to another topic: the checkpoint names topic id {found}, and the topic has \
-         {assigned}. It was mirrored, restored from a backup, or created anew. CHECKPOINT_ON_MISMATCH=reset starts over \
+         {assigned}. It was mirrored, restored from a backup, or created again. CHECKPOINT_ON_MISMATCH=reset starts over \
          at its beginning; to go on at that offset with new numbers, stop the group and run kafka-consumer-groups with \
          --reset-offsets --to-current"
     )]

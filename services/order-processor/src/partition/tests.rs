@@ -720,7 +720,7 @@ async fn records_that_cannot_be_read_are_letters_and_the_others_of_their_batch_g
         .raw_bytes(b"\xfe\xff")
         .skip_offsets(2)
         // More than there are, and more together than a counter of 32 bits holds.
-        .claim_records(i32::MAX);
+        .declare_records(i32::MAX);
     let more = BatchBuilder::new(5).record(0, None, Some(&order("c")), &[]);
     bench.fetch(vec![batch.build().unwrap(), more.build().unwrap()], None).await;
     let mut letters = Vec::new();

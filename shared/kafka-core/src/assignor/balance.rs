@@ -6,7 +6,7 @@
 //!
 //! 1. Owners keep their partitions.
 //! 2. Each partition without an owner goes to the subscriber with the fewest.
-//! 3. Chains are applied until there is none: first chains of partitions without an owner, which nobody has to revoke,
+//! 3. Chains are applied until there is none: first chains of partitions without an owner, which no member has to revoke,
 //!    then chains of any partitions.
 //!
 //! When the owners have revoked the withheld partitions, step 2 alone can reach the same even division. So the next

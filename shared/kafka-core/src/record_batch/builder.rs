@@ -152,7 +152,7 @@ impl BatchBuilder {
 
     /// Declares another number of records than there are.
     #[must_use]
-    pub fn claim_records(mut self, count: i32) -> Self {
+    pub fn declare_records(mut self, count: i32) -> Self {
         self.record_count = count;
         self
     }

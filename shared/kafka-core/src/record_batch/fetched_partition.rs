@@ -204,10 +204,9 @@ impl Walk<'_> {
                 return Some((length, batch.header().base_offset));
             }
             // Two headers that agree are trusted, even if the second batch is damaged, too, or cut off.
-            let claim = trusted_header(&self.rest).map(|header| header.next_offset());
+            let end = trusted_header(&self.rest).map(|header| header.next_offset());
             let base = trusted_header(&next).map(|header| header.base_offset);
-            if let Some(base) = base.filter(|base| claim == Some(*base) && self.can_begin_at(*base))
-            {
+            if let Some(base) = base.filter(|base| end == Some(*base) && self.can_begin_at(*base)) {
                 return Some((length, base));
             }
         }

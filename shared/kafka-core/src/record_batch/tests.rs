@@ -19,7 +19,7 @@ const CODECS: [Compression; 5] = [
 #[derive(Debug, PartialEq)]
 enum Item {
     Record(i64, Option<Vec<u8>>),
-    Piece(i64, i64, Vec<u8>, RecordFault),
+    Range(i64, i64, Vec<u8>, RecordFault),
 }
 
 fn open_one(bytes: Bytes) -> RecordBatch {
@@ -34,9 +34,9 @@ impl From<Result<Record<'_>, UndecodableRecord<'_>>> for Item {
     fn from(item: Result<Record<'_>, UndecodableRecord<'_>>) -> Self {
         match item {
             Ok(record) => Self::Record(record.offset, record.value.map(<[u8]>::to_vec)),
-            Err(piece) => {
-                let raw = piece.raw.to_vec();
-                Self::Piece(piece.first_offset, piece.last_offset, raw, piece.fault)
+            Err(range) => {
+                let raw = range.raw.to_vec();
+                Self::Range(range.first_offset, range.last_offset, raw, range.fault)
             }
         }
     }
@@ -139,7 +139,7 @@ mod opening {
         not_gzip[22] |= 1;
         assert_eq!(kind(with_checksum(not_gzip)), "decompression");
 
-        assert_eq!(kind(three(7).claim_records(-1).build().unwrap().to_vec()), "malformed");
+        assert_eq!(kind(three(7).declare_records(-1).build().unwrap().to_vec()), "malformed");
 
         let mut backwards = bytes.clone();
         backwards[23..27].copy_from_slice(&(-2_i32).to_be_bytes());
@@ -275,8 +275,8 @@ mod undecodable {
                 .record(0, None, Some(b"a"), &[])
                 .raw_record(b"\0\0\x02\x7fgarbage")
                 .record(0, None, Some(b"b"), &[]);
-            let piece = Item::Piece(6, 6, b"\0\0\x02\x7fgarbage".to_vec(), RecordFault::Fields);
-            assert_eq!(items(batch), [record(5, b"a"), piece, record(7, b"b")]);
+            let range = Item::Range(6, 6, b"\0\0\x02\x7fgarbage".to_vec(), RecordFault::Fields);
+            assert_eq!(items(batch), [record(5, b"a"), range, record(7, b"b")]);
         }
     }
 
@@ -299,8 +299,8 @@ mod undecodable {
                 .record(0, None, Some(b"a"), &[])
                 .raw_record(body)
                 .record(0, None, Some(b"b"), &[]);
-            let piece = Item::Piece(6, 6, body.to_vec(), fault);
-            assert_eq!(items(batch), [record(5, b"a"), piece, record(7, b"b")], "{body:?}");
+            let range = Item::Range(6, 6, body.to_vec(), fault);
+            assert_eq!(items(batch), [record(5, b"a"), range, record(7, b"b")], "{body:?}");
         }
     }
 
@@ -312,8 +312,8 @@ mod undecodable {
         };
         for (delta, offset) in [(0, 0), (8, 4), (16, 8), (18, 0), (7, 0)] {
             let body = [0, 0, delta, 0x7f];
-            let piece = Item::Piece(offset, offset, body.to_vec(), RecordFault::Fields);
-            assert_eq!(compacted(&body), [piece, record(9, b"b")], "{delta}");
+            let range = Item::Range(offset, offset, body.to_vec(), RecordFault::Fields);
+            assert_eq!(compacted(&body), [range, record(9, b"b")], "{delta}");
         }
     }
 
@@ -325,34 +325,34 @@ mod undecodable {
                 .record(0, None, Some(b"a"), &[])
                 .raw_bytes(length)
                 .skip_offsets(3)
-                .claim_records(4);
-            let piece = Item::Piece(6, 8, length.to_vec(), RecordFault::Length);
-            assert_eq!(items(batch), [record(5, b"a"), piece]);
+                .declare_records(4);
+            let range = Item::Range(6, 8, length.to_vec(), RecordFault::Length);
+            assert_eq!(items(batch), [record(5, b"a"), range]);
         }
     }
 
     #[test]
     fn declared_records_that_are_missing_are_one_range() {
-        for claimed in [2, i32::MAX] {
+        for declared in [2, i32::MAX] {
             let batch = BatchBuilder::new(5).record(0, None, Some(b"a"), &[]);
-            let batch = batch.skip_offsets(2).claim_records(claimed);
-            let piece = Item::Piece(6, 7, Vec::new(), RecordFault::Missing);
-            assert_eq!(items(batch), [record(5, b"a"), piece]);
+            let batch = batch.skip_offsets(2).declare_records(declared);
+            let range = Item::Range(6, 7, Vec::new(), RecordFault::Missing);
+            assert_eq!(items(batch), [record(5, b"a"), range]);
         }
     }
 
     #[test]
     fn a_range_without_an_offset_is_left_out() {
         let batch = BatchBuilder::new(5).record(0, None, Some(b"a"), &[]);
-        let batch = batch.raw_bytes(b"\x04\0\0").claim_records(3);
+        let batch = batch.raw_bytes(b"\x04\0\0").declare_records(3);
         assert_eq!(items(batch), [record(5, b"a")]);
     }
 
     #[test]
     fn surplus_bytes_are_one_range_while_offsets_are_left() {
         let batch = BatchBuilder::new(5).record(0, None, Some(b"a"), &[]).raw_bytes(b"more");
-        let piece = Item::Piece(6, 7, b"more".to_vec(), RecordFault::Surplus);
-        assert_eq!(items(batch.clone().skip_offsets(2)), [record(5, b"a"), piece]);
+        let range = Item::Range(6, 7, b"more".to_vec(), RecordFault::Surplus);
+        assert_eq!(items(batch.clone().skip_offsets(2)), [record(5, b"a"), range]);
         assert_eq!(items(batch), [record(5, b"a")]);
     }
 }

@@ -216,8 +216,9 @@ pub(super) fn read(metadata: &str) -> Result<Found, CheckpointError> {
     let bytes = URL_SAFE_NO_PAD
         .decode(encoded)
         .map_err(|_not_base64| CheckpointError::Malformed("it is not base64url"))?;
-    let (body, checksum) =
-        bytes.split_last_chunk().ok_or(CheckpointError::Malformed("it ends in its checksum"))?;
+    let (body, checksum) = bytes
+        .split_last_chunk()
+        .ok_or(CheckpointError::Malformed("it is shorter than its checksum"))?;
     if crc32c::crc32c(body) != u32::from_le_bytes(*checksum) {
         return Err(CheckpointError::Checksum);
     }
@@ -231,8 +232,8 @@ pub(super) fn read(metadata: &str) -> Result<Found, CheckpointError> {
         Some((contents, offset)) if unpacker.is_empty() => {
             Ok(Found::Checkpoint(Box::new(contents), offset))
         }
-        Some(_) => Err(CheckpointError::Malformed("it goes on after its last section")),
-        None => Err(CheckpointError::Malformed("a section holds what it cannot")),
+        Some(_) => Err(CheckpointError::Malformed("bytes follow its last section")),
+        None => Err(CheckpointError::Malformed("a section has an impossible value")),
     }
 }
 

@@ -336,19 +336,19 @@ impl PartitionState {
     pub fn advance_to(&mut self, next_offset: i64) -> usize {
         let contents = &mut self.contents;
         let before = contents.tracker.committable();
-        let gone = contents.tracker.advance_to(next_offset);
-        if gone > 0 && !contents.attempts.is_empty() {
+        let lost = contents.tracker.advance_to(next_offset);
+        if lost > 0 && !contents.attempts.is_empty() {
             let incomplete = contents.tracker.incomplete_offsets();
             contents.attempts.retain(|offset, _| incomplete.binary_search(offset).is_ok());
         }
-        if gone > 0 {
+        if lost > 0 {
             let doomed = contents.tracker.marked_offsets();
             contents.reasons.retain(|offset, _| doomed.contains(offset));
         }
         if contents.tracker.committable() != before {
             self.revision += 1;
         }
-        gone
+        lost
     }
 
     /// Returns the state of the record at `offset`.

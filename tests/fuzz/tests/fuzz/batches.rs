@@ -67,7 +67,7 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds.push([aborted, marker, after].concat());
     seeds.push(plain.clone().log_append_time(9).producer(4, 1, 2).build().unwrap().to_vec());
     seeds.push(plain.clone().raw_record(b"\0\0").build().unwrap().to_vec());
-    seeds.push(plain.clone().claim_records(i32::MAX).build().unwrap().to_vec());
+    seeds.push(plain.clone().declare_records(i32::MAX).build().unwrap().to_vec());
     seeds.push(plain.raw_bytes(b"more").build().unwrap().to_vec());
     seeds
         .push(BatchBuilder::new(i64::MAX - 3).record(0, None, None, &[]).build().unwrap().to_vec());

@@ -80,7 +80,7 @@ impl Group {
         self.members.iter().find(|(_, member)| owns(member)).map(|(id, _)| id)
     }
 
-    /// Runs one rebalance and checks what holds for each; returns how many partitions were withheld.
+    /// Runs one rebalance and checks its result; returns how many partitions were withheld.
     fn rebalance(&mut self) -> Result<usize, TestCaseError> {
         let members: Vec<_> = self.members.values().cloned().collect();
         let assigned = Assignor::CooperativeSticky.assign(&members, &self.partitions);
@@ -142,7 +142,7 @@ fn load(all: &TopicPartitions) -> usize {
     all.values().map(Vec::len).sum()
 }
 
-/// Returns how many partitions members had before and have no longer, of members that are still there.
+/// Returns how many partitions moved away from members that are in both assignments.
 fn moved(before: &Assigned, after: &Assigned) -> usize {
     let lost = |id: &String, all: &TopicPartitions| {
         let after = after.get(id)?;
@@ -292,7 +292,7 @@ proptest! {
                 prop_assert!(holders.len() <= 1);
                 let claimants: Vec<_> =
                     members.iter().filter(|one| has(&one.subscription.owned, topic, partition)).collect();
-                // Only a claimant newer than all others may have it while somebody else claims it.
+                // While another member claims it, only the claimant of the highest generation may have it.
                 for holder in holders {
                     let newest = claimants.iter().filter(|one| one.member_id != holder.member_id)
                         .all(|one| one.subscription.generation < holder.subscription.generation);

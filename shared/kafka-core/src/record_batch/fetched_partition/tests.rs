@@ -371,8 +371,8 @@ proptest! {
             prop_assert!(!(stored.base..stored.next).any(|offset| lost.contains(&offset)), "{stored:?}");
         }
         for stored in log.iter().filter(|stored| stored.is_damaged && (stored.base < unclear_from)) {
-            let is_whole = |piece: &Vec<u8>| piece.windows(stored.bytes.len()).any(|part| part == stored.bytes);
-            prop_assert!(bytes.iter().any(is_whole), "all its bytes are handed on: {stored:?}");
+            let is_whole = |damage: &Vec<u8>| damage.windows(stored.bytes.len()).any(|part| part == stored.bytes);
+            prop_assert!(bytes.iter().any(is_whole), "all its bytes are in a damaged batch: {stored:?}");
         }
     }
 

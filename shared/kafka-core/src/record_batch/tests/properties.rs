@@ -47,7 +47,7 @@ fn walk(bytes: Bytes) -> Result<(), TestCaseError> {
                     prop_assert_eq!(record.headers.iter().count(), record.headers.len());
                     (record.offset, record.offset)
                 }
-                Err(piece) => (piece.first_offset, piece.last_offset),
+                Err(range) => (range.first_offset, range.last_offset),
             };
             prop_assert!((lowest <= first) && (first <= last));
             prop_assert!(last < raw.next_offset());

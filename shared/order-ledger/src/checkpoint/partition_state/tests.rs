@@ -130,7 +130,7 @@ fn a_checkpoint_of_another_offset_or_topic_is_discarded() {
     let mut state = state();
     state.admit(100, None);
     state.complete_order(100, order(1.0));
-    let ours = state.checkpoint().unwrap().metadata;
+    let own = state.checkpoint().unwrap().metadata;
     let check = |metadata: &str, topic_id, offset, expected: Discarded, text: &str| {
         let restored =
             PartitionState::restore(metadata, topic_id, offset, Capacity::DEFAULT).unwrap();
@@ -153,14 +153,14 @@ fn a_checkpoint_of_another_offset_or_topic_is_discarded() {
         "another client committed the offset, with metadata of its own",
     );
     check(
-        &ours,
+        &own,
         TOPIC_ID,
         5,
         Discarded::OtherOffset { found: 101, committed: 5 },
         "the checkpoint is of offset 101, but was committed with 5",
     );
     check(
-        &ours,
+        &own,
         other,
         101,
         Discarded::OtherTopic { found: TOPIC_ID, assigned: other },
@@ -199,12 +199,12 @@ enum Fate {
     Order(f32),
     DeadLetter,
     /// It is an unreadable range up to the next record.
-    Piece,
+    Range,
 }
 
 /// Generates a log of several producers with gaps and repeats.
 fn log() -> impl Strategy<Value = Vec<Plan>> {
-    let fate = prop_oneof![8 => (0.01_f32..2_000.0).prop_map(Fate::Order), 1 => Just(Fate::DeadLetter), 1 => Just(Fate::Piece)];
+    let fate = prop_oneof![8 => (0.01_f32..2_000.0).prop_map(Fate::Order), 1 => Just(Fate::DeadLetter), 1 => Just(Fate::Range)];
     let record = (1_i64..4, 0_u8..3, 0_u8..5, fate, 0_i64..1_000, 1_u32..5, any::<bool>());
     proptest::collection::vec(record, 1..120).prop_map(|records| {
         let mut sequences = [0_u64; 3];
@@ -219,12 +219,12 @@ fn log() -> impl Strategy<Value = Vec<Plan>> {
             _,
         )| {
             let sequence = &mut sequences[usize::from(producer)];
-            if (fate != Fate::Piece) && (repeat > 0 || *sequence == 0) {
+            if (fate != Fate::Range) && (repeat > 0 || *sequence == 0) {
                 *sequence += 1;
             }
-            let is_replay = replayed && (fate != Fate::Piece);
+            let is_replay = replayed && (fate != Fate::Range);
             let origin = if is_replay { Origin::Replayed } else { Origin::Produced };
-            let attempts = if fate == Fate::Piece { 1 } else { attempts };
+            let attempts = if fate == Fate::Range { 1 } else { attempts };
             let plan = Plan {
                 offset,
                 next: offset + gap,
@@ -267,7 +267,7 @@ struct Worker<'a> {
     state: PartitionState,
     next_read: usize,
     /// Attempts made at the incomplete records.
-    held: BTreeMap<i64, u32>,
+    attempts: BTreeMap<i64, u32>,
     committed: Checkpoint,
 }
 
@@ -275,13 +275,13 @@ impl<'a> Worker<'a> {
     fn new(log: &'a [Plan]) -> Self {
         let state = state();
         let committed = state.checkpoint().unwrap();
-        Self { log, state, next_read: 0, held: BTreeMap::new(), committed }
+        Self { log, state, next_read: 0, attempts: BTreeMap::new(), committed }
     }
 
     fn read(&mut self, records: usize) {
         for _ in 0..records {
             let Some(plan) = self.log.get(self.next_read) else { break };
-            if plan.fate == Fate::Piece
+            if plan.fate == Fate::Range
                 && self.state.is_range_incomplete(plan.offset..=plan.next - 1)
             {
                 return;
@@ -290,13 +290,13 @@ impl<'a> Worker<'a> {
                 break;
             }
             self.next_read += 1;
-            if plan.fate == Fate::Piece {
+            if plan.fate == Fate::Range {
                 if let Some((offset, attempts)) =
                     self.state.admit_range(plan.offset..=plan.next - 1)
                 {
                     assert_eq!((offset, attempts), (plan.offset, 0));
-                    self.held.insert(offset, 0);
-                    // Nothing behind it is read before its letter is written.
+                    self.attempts.insert(offset, 0);
+                    // No later record is read before its dead letter is written.
                     self.next_read -= 1;
                     return;
                 }
@@ -304,7 +304,7 @@ impl<'a> Worker<'a> {
             }
             let stamp = Stamp::new(std::slice::from_ref(&plan.producer), plan.sequence);
             if let Admission::Process { attempts } = self.state.admit(plan.offset, stamp) {
-                self.held.insert(plan.offset, attempts);
+                self.attempts.insert(plan.offset, attempts);
                 // Most records are done with their first attempt.
                 if plan.attempts <= 2 {
                     self.attempt(plan.offset);
@@ -317,13 +317,13 @@ impl<'a> Worker<'a> {
 
     fn attempt(&mut self, offset: i64) {
         let plan = self.log.iter().find(|plan| plan.offset == offset).unwrap();
-        let attempts = self.held[&offset] + 1;
+        let attempts = self.attempts[&offset] + 1;
         if attempts < plan.attempts {
-            self.held.insert(offset, attempts);
+            self.attempts.insert(offset, attempts);
             self.state.record_attempts(offset, attempts);
             return;
         }
-        self.held.remove(&offset);
+        self.attempts.remove(&offset);
         let is_complete = match plan.fate {
             Fate::Order(price) => self.state.complete_order(
                 offset,
@@ -335,7 +335,7 @@ impl<'a> Worker<'a> {
                 },
             ),
             Fate::DeadLetter => self.state.complete_dead_letter(offset, attempts, plan.origin),
-            Fate::Piece => self.state.complete_range(offset, plan.next - 1, attempts),
+            Fate::Range => self.state.complete_range(offset, plan.next - 1, attempts),
         };
         assert!(is_complete);
     }
@@ -345,7 +345,7 @@ impl<'a> Worker<'a> {
         let restored =
             PartitionState::restore(metadata, TOPIC_ID, *offset, Capacity::DEFAULT).unwrap();
         self.state = restored.state;
-        self.held.clear();
+        self.attempts.clear();
         self.next_read = self.log.partition_point(|plan| plan.next <= self.state.committable());
     }
 
@@ -366,7 +366,7 @@ fn expected(log: &[Plan]) -> Aggregate {
     let mut aggregate = Aggregate::default();
     let mut last: BTreeMap<u8, u64> = BTreeMap::new();
     for plan in log {
-        let is_stamped = plan.fate != Fate::Piece;
+        let is_stamped = plan.fate != Fate::Range;
         if is_stamped && last.get(&plan.producer).is_some_and(|last| plan.sequence <= *last) {
             aggregate.add_duplicate();
             continue;
@@ -376,7 +376,7 @@ fn expected(log: &[Plan]) -> Aggregate {
         }
         match plan.fate {
             Fate::Order(price) => aggregate.add_order(plan.timestamp_ms, price),
-            Fate::DeadLetter | Fate::Piece => aggregate.add_dead_letter(),
+            Fate::DeadLetter | Fate::Range => aggregate.add_dead_letter(),
         }
         aggregate.add_retries(plan.attempts - 1);
         if plan.origin == Origin::Replayed {
@@ -393,8 +393,8 @@ proptest! {
         for step in steps {
             match step {
                 Step::Read(records) => worker.read(records),
-                Step::Attempt(index) if !worker.held.is_empty() => {
-                    let offsets: Vec<_> = worker.held.keys().copied().collect();
+                Step::Attempt(index) if !worker.attempts.is_empty() => {
+                    let offsets: Vec<_> = worker.attempts.keys().copied().collect();
                     worker.attempt(*index.get(&offsets));
                 }
                 Step::Attempt(_) => {}
@@ -408,7 +408,7 @@ proptest! {
             worker.check_numbers();
         }
         worker.read(log.len());
-        while let Some((offset, _)) = worker.held.first_key_value() {
+        while let Some((offset, _)) = worker.attempts.first_key_value() {
             worker.attempt(*offset);
             worker.read(log.len());
         }
