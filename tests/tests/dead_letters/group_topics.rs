@@ -49,7 +49,7 @@ async fn a_group_with_topics_of_an_earlier_release_uses_them_or_is_refused() -> 
 
     let scenario = scenario.with("GROUP_TOPICS_PREFIX", "");
     let mut refused = scenario.processor("processor-refused")?.start()?;
-    let way = format!("GROUP_TOPICS_PREFIX={earlier} goes on with its topics");
+    let way = format!("GROUP_TOPICS_PREFIX={earlier} to keep its topics");
     refused.line(&way).await?;
     refused.expect_exit(1).await?;
     let output = dlq_ends_with(&scenario, 1, &["list"]).await?;
