@@ -2,6 +2,7 @@
 //!
 //! Layout: <https://kafka.apache.org/documentation/#recordbatch>.
 
+use super::varint::Cursor;
 use crate::compression::Compression;
 
 /// The offset of the magic byte, the same in all formats.
@@ -29,7 +30,8 @@ pub struct BatchHeader {
     pub attributes: i16,
     /// The timestamp to which each record adds its delta, in milliseconds since 1970.
     pub base_timestamp_ms: i64,
-    /// The largest timestamp of the records, or with `LogAppendTime` the time of the append, in milliseconds since 1970.
+    /// The largest timestamp of the records, or with `LogAppendTime` the time of the append, in milliseconds since
+    /// 1970.
     pub max_timestamp_ms: i64,
     /// The idempotent or transactional producer's id, or −1.
     pub producer_id: i64,
@@ -73,14 +75,14 @@ impl BatchHeader {
 
     /// Reads a header of format 2; `None` when it contradicts itself.
     pub(super) fn parse(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
-        let mut fields = Fields { rest: bytes };
-        let base_offset = i64::from_be_bytes(fields.take()?);
-        let _length: [u8; 4] = fields.take()?;
-        let leader_epoch = i32::from_be_bytes(fields.take()?);
-        let magic = i8::from_be_bytes(fields.take()?);
-        let _crc: [u8; 4] = fields.take()?;
-        let attributes = i16::from_be_bytes(fields.take()?);
-        let last_offset_delta = i32::from_be_bytes(fields.take()?);
+        let mut fields = Cursor::new(bytes);
+        let base_offset = i64::from_be_bytes(fields.array()?);
+        let _length: [u8; 4] = fields.array()?;
+        let leader_epoch = i32::from_be_bytes(fields.array()?);
+        let magic = i8::from_be_bytes(fields.array()?);
+        let _crc: [u8; 4] = fields.array()?;
+        let attributes = i16::from_be_bytes(fields.array()?);
+        let last_offset_delta = i32::from_be_bytes(fields.array()?);
         let last_offset = base_offset.checked_add(i64::from(last_offset_delta))?;
         let sound = (0 <= base_offset) && (0 <= last_offset_delta) && (last_offset < i64::MAX);
         sound.then_some(())?;
@@ -90,12 +92,12 @@ impl BatchHeader {
             leader_epoch,
             magic,
             attributes,
-            base_timestamp_ms: i64::from_be_bytes(fields.take()?),
-            max_timestamp_ms: i64::from_be_bytes(fields.take()?),
-            producer_id: i64::from_be_bytes(fields.take()?),
-            producer_epoch: i16::from_be_bytes(fields.take()?),
-            base_sequence: i32::from_be_bytes(fields.take()?),
-            record_count: i32::from_be_bytes(fields.take()?),
+            base_timestamp_ms: i64::from_be_bytes(fields.array()?),
+            max_timestamp_ms: i64::from_be_bytes(fields.array()?),
+            producer_id: i64::from_be_bytes(fields.array()?),
+            producer_epoch: i16::from_be_bytes(fields.array()?),
+            base_sequence: i32::from_be_bytes(fields.array()?),
+            record_count: i32::from_be_bytes(fields.array()?),
         })
     }
 
@@ -114,18 +116,5 @@ impl BatchHeader {
             base_sequence: -1,
             record_count: 0,
         }
-    }
-}
-
-/// Reads the fixed-width fields of a header in their order.
-struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (field, rest) = self.rest.split_first_chunk::<N>()?;
-        self.rest = rest;
-        Some(*field)
     }
 }

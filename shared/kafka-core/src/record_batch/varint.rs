@@ -35,6 +35,12 @@ impl<'a> Cursor<'a> {
         Some(taken)
     }
 
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(*taken)
+    }
+
     /// Reads a signed integer of at most five bytes; as in Java, bits beyond the 32nd are dropped.
     #[inline]
     pub(super) fn varint(&mut self) -> Option<i32> {
