@@ -1,7 +1,7 @@
 //! The actions topic: what operators decided about a group's dead letters, and what replays did.
 //!
-//! The topic is compacted and has one partition. The last record of a key is valid; a record with a null value revokes it.
-//! Keys are texts and values JSON.
+//! The topic is compacted and has one partition. The last record of a key is valid; a record with a null value revokes
+//! it. Keys are texts and values JSON.
 //!
 //! | key | value | meaning |
 //! |---|---|---|

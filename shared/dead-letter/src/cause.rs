@@ -306,8 +306,8 @@ fn type_of_message(message: &str) -> String {
 
 /// Reads a number of a Spring header: big-endian, one to eight bytes.
 ///
-/// Programs that imitate Spring write decimal digits, which are read, too. The big-endian form of no plausible partition,
-/// offset, time or count consists of digits alone.
+/// Programs that imitate Spring write decimal digits, which are read, too. The big-endian form of no plausible
+/// partition, offset, time or count consists of digits alone.
 pub fn spring_number(bytes: &[u8]) -> Option<i64> {
     if !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit) {
         return str::from_utf8(bytes).ok()?.parse().ok();

@@ -1,15 +1,15 @@
 //! The names of a group's own topics: its replays, and its operators' actions on dead letters.
 //!
-//! The names begin with a prefix that is unique for each group and orders' topic. Kafka refuses a topic whose name differs
-//! from another's only in `.` and `_`, so prefixes differ in more than that:
+//! The names begin with a prefix that is unique for each group and orders' topic. Kafka refuses a topic whose name
+//! differs from another's only in `.` and `_`, so prefixes differ in more than that:
 //!
 //! | the group's id | prefix |
 //! |---|---|
 //! | letters, digits and hyphens | `<orders>.<group>` |
 //! | anything else | `<orders>.<group>-<hash>`, both parts made legal and short; the hash is of the original names |
 //!
-//! The last part of a prefix has neither `.` nor `_`, so a prefix can be split again. A group id that already ends like one
-//! with a hash gets a hash, too.
+//! The last part of a prefix has neither `.` nor `_`, so a prefix can be split again. A group id that already ends like
+//! one with a hash gets a hash, too.
 
 use sha2::{Digest, Sha256};
 
@@ -39,8 +39,8 @@ pub struct GroupTopics {
 }
 
 impl GroupTopics {
-    /// Names the topics of `group`, which processes `orders_topic`. The operator's `prefix` (`GROUP_TOPICS_PREFIX`) takes
-    /// precedence.
+    /// Names the topics of `group`, which processes `orders_topic`. The operator's `prefix` (`GROUP_TOPICS_PREFIX`)
+    /// takes precedence.
     pub fn new(orders_topic: &str, group: &str, prefix: Option<&str>) -> Self {
         let derived = || derived_prefix(orders_topic, group);
         let start = prefix.map_or_else(derived, str::to_owned);

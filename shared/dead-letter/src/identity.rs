@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::RawHeader;
 use super::names::{self, REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
 
-/// The identity of a letter. Two letters with the same identity are one: a crash between writing a letter and committing
-/// its record writes the letter again.
+/// The identity of a letter. Two letters with the same identity are one: a crash between writing a letter and
+/// committing its record writes the letter again.
 ///
 /// Text form: `<topic id>/<partition>/<offset>/<replay count>/<group>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,10 +1,10 @@
 //! Dead letters: records of the dead-letter topic, each about a record that could not be processed.
 //!
-//! A letter has the failed record's key and value byte for byte. Its headers say where the record was, what was wrong and
-//! when. The `__dlq.errors.*` names are those of
-//! [KIP-1191](https://cwiki.apache.org/confluence/display/KAFKA/KIP-1191%3A+Dead-letter+queues+for+share+groups).
-//! All header values are UTF-8: integers in decimal, times as RFC 3339 in UTC with milliseconds. Each name occurs once.
-//! The headers of an earlier letter are replaced, so a letter does not grow from failure to failure.
+//! A letter has the failed record's key and value byte for byte. Its headers say where the record was, what was wrong
+//! and when. The `__dlq.errors.*` names are those of
+//! [KIP-1191](https://cwiki.apache.org/confluence/display/KAFKA/KIP-1191%3A+Dead-letter+queues+for+share+groups). All
+//! header values are UTF-8: integers in decimal, times as RFC 3339 in UTC with milliseconds. Each name occurs once. The
+//! headers of an earlier letter are replaced, so a letter does not grow from failure to failure.
 //!
 //! Reading order: [`error_type`](ErrorType) lists the failures, [`names`] the headers. [`DeadLetter`] is written,
 //! [`cause`] reads it back, also if another program wrote it. [`actions`] is what operators do about letters, and
@@ -160,8 +160,8 @@ impl DeadLetter {
         self.with([(names::BASE_OFFSET, first.to_string()), (names::LAST_OFFSET, last.to_string())])
     }
 
-    /// Returns the letter without its value, for a topic that refuses a record of that size. Size and SHA-256 of the value
-    /// are added as headers.
+    /// Returns the letter without its value, for a topic that refuses a record of that size. Size and SHA-256 of the
+    /// value are added as headers.
     #[must_use]
     pub fn without_value(mut self) -> Self {
         let Some(value) = self.value.take() else { return self };
@@ -172,8 +172,8 @@ impl DeadLetter {
         ])
     }
 
-    /// Returns the letter without value, key and headers of its record, for one whose key or headers are too large, too.
-    /// The letter's own headers remain, with size and SHA-256 of value and key.
+    /// Returns the letter without value, key and headers of its record, for one whose key or headers are too large,
+    /// too. The letter's own headers remain, with size and SHA-256 of value and key.
     #[must_use]
     pub fn without_record(self) -> Self {
         let mut letter = self.without_value();
@@ -198,8 +198,8 @@ impl DeadLetter {
     }
 }
 
-/// Returns the coordinates of a replay's first failure, and how often the order was replayed; `None` if the record is not a
-/// replay.
+/// Returns the coordinates of a replay's first failure, and how often the order was replayed; `None` if the record is
+/// not a replay.
 pub fn replay_of(headers: &[RawHeader<'_>]) -> Option<(ReplayOf, u32)> {
     let Replay { of, count, .. } = Replay::of(headers);
     Some((of?, count))

@@ -1,9 +1,9 @@
 //! The headers of a failed record in its dead letter.
 //!
-//! A letter's headers are sorted by name, and each name is a text that occurs once. The record's headers are copied among
-//! them. A header whose name repeats, is not UTF-8 or is a letter's own, or whose value is null, cannot be copied. Then, or
-//! if the record's headers are in another order, one more header keeps all of them exactly: `name=value` joined by `&`, in
-//! order, with bytes escaped as `%` and two hexadecimal digits. A null value has no `=`.
+//! A letter's headers are sorted by name, and each name is a text that occurs once. The record's headers are copied
+//! among them. A header whose name repeats, is not UTF-8 or is a letter's own, or whose value is null, cannot be
+//! copied. Then, or if the record's headers are in another order, one more header keeps all of them exactly:
+//! `name=value` joined by `&`, in order, with bytes escaped as `%` and two hexadecimal digits. A null value has no `=`.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +31,8 @@ pub(super) fn keep(headers: &[RawHeader<'_>], letter: &mut BTreeMap<String, Vec<
     letter.insert(name.to_owned(), value);
 }
 
-/// Returns the letter's header that keeps these headers exactly, or the one that says that they are too large: 48 KiB at
-/// most are kept.
+/// Returns the letter's header that keeps these headers exactly, or the one that says that they are too large: 48 KiB
+/// at most are kept.
 pub fn exact_header(originals: &[OwnedHeader]) -> (&'static str, Vec<u8>) {
     let exact = encode(originals);
     if exact.len() <= EXACT_HEADERS_BYTES_MAX {
@@ -52,9 +52,9 @@ fn fits((name, value): &OwnedHeader, among: &[OwnedHeader]) -> bool {
 
 /// Returns the headers of a letter's record, from the letter's headers.
 ///
-/// For a replay these are the headers of the order that failed, without the stamp of the replay; a stamp of the order is
-/// kept exactly. Any other record is returned with its own headers. If the headers were too large to be kept exactly, the
-/// result has only those that a letter can have as they are.
+/// For a replay these are the headers of the order that failed, without the stamp of the replay; a stamp of the order
+/// is kept exactly. Any other record is returned with its own headers. If the headers were too large to be kept
+/// exactly, the result has only those that a letter can have as they are.
 pub fn original_headers(headers: &[RawHeader<'_>]) -> Vec<OwnedHeader> {
     let exact = headers.iter().rfind(|(name, _)| *name == names::ORIGINAL_HEADERS.as_bytes());
     if let Some((_, Some(exact))) = exact

@@ -2,8 +2,8 @@
 //!
 //! [`batches`] splits the bytes into [`RawBatch`]es. [`RawBatch::open`] verifies one and decompresses it.
 //! [`RecordBatch::records`] iterates over its records, which are slices of the response: nothing is allocated or copied
-//! for a record. Bytes that cannot be decoded come out as an [`UndecodableRecord`] with its offsets, so they do not stop
-//! a partition. A consumer advances to [`RawBatch::next_offset`], never to its last record + 1: compaction removes
+//! for a record. Bytes that cannot be decoded come out as an [`UndecodableRecord`] with its offsets, so they do not
+//! stop a partition. A consumer advances to [`RawBatch::next_offset`], never to its last record + 1: compaction removes
 //! records, and control batches have none to deliver. A consumer that has to survive a damaged log reads with
 //! [`FetchedPartition`].
 //!

@@ -207,7 +207,8 @@ mod tests {
         aggregate
     }
 
-    /// Computes the recent average from all orders: they are sorted by time, and within a millisecond by scrambled price.
+    /// Computes the recent average from all orders: they are sorted by time, and within a millisecond by scrambled
+    /// price.
     fn plain_recent_average(orders: &[(i64, f32)]) -> Option<Micros> {
         let clamp = |timestamp_ms: i64| timestamp_ms.clamp(0, (1 << 42) - 1);
         let mut sorted: Vec<_> = orders.iter().map(|(ts, price)| (clamp(*ts), *price)).collect();

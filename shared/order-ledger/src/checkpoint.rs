@@ -5,8 +5,8 @@
 //! case, and the completion map gets the rest, which limits how far dispatching runs ahead. 4096 characters hold 3,069
 //! bytes. Of these, identity and offsets take at most 39, numbers 77, recent prices 870, producers 313, the dead-letter
 //! limit 15; attempts and reasons have 64 of their own. That leaves 1,691 bytes for the map, in which every incomplete
-//! record may be doomed. A record is dispatched while at most 955 records are incomplete within 2,097,151 offsets, or while
-//! the number of incomplete records and the offsets that they span add up to 13,433 at most.
+//! record may be doomed. A record is dispatched while at most 955 records are incomplete within 2,097,151 offsets, or
+//! while the number of incomplete records and the offsets that they span add up to 13,433 at most.
 //!
 //! A **doomed** record gets a dead letter and no further attempt. The checkpoint that dooms it is committed before the
 //! letter is written, so a restart makes no attempt at a record that has a letter.

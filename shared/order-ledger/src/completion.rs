@@ -149,8 +149,8 @@ impl CompletionTracker {
         restored.or_else(|| offsets.contains(&new).then_some(new))
     }
 
-    /// Returns whether the map still fits after the record at `offset` is dispatched. A record that the map already covers
-    /// always fits.
+    /// Returns whether the map still fits after the record at `offset` is dispatched. A record that the map already
+    /// covers always fits.
     #[inline]
     pub(crate) fn has_room_for(&self, offset: i64, window: Window) -> bool {
         match self.lowest_incomplete() {
@@ -182,8 +182,8 @@ impl CompletionTracker {
         is_latest || self.dispatched.range(offsets).next().is_some()
     }
 
-    /// Notes that the offsets from the frontier up to `next_offset` hold no records, although the log has bytes there. A
-    /// restart does not read them again.
+    /// Notes that the offsets from the frontier up to `next_offset` hold no records, although the log has bytes there.
+    /// A restart does not read them again.
     pub(crate) fn skip_to(&mut self, next_offset: i64) {
         self.frontier = self.frontier.max(next_offset);
         self.position = self.position.max(self.frontier);

@@ -3,8 +3,8 @@
 //! A few dead letters are bad orders. Many of one type without a processed order between them have one cause, such as a
 //! wrong topic, a wrong format, or a receiver that refuses everything. An operator has to look at the cause first.
 //!
-//! The count is part of the partition's checkpoint. Otherwise every restart or rebalance would begin a new count and let
-//! as many dead letters through again.
+//! The count is part of the partition's checkpoint. Otherwise every restart or rebalance would begin a new count and
+//! let as many dead letters through again.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Dense encoding of whole numbers, for the small space beside a committed offset.
 //!
-//! There are three codes: varints ([LEB128](https://en.wikipedia.org/wiki/LEB128)) for single numbers, a fixed number of
-//! bits for lists of small numbers, and [Rice codes](https://en.wikipedia.org/wiki/Golomb_coding) for the gaps of an
+//! There are three codes: varints ([LEB128](https://en.wikipedia.org/wiki/LEB128)) for single numbers, a fixed number
+//! of bits for lists of small numbers, and [Rice codes](https://en.wikipedia.org/wiki/Golomb_coding) for the gaps of an
 //! ascending sequence. Rice codes have a bound: `n` gaps with the sum `t` never take more than [`rice_bytes_max`],
 //! however they are distributed.
 

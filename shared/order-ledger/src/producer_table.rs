@@ -59,8 +59,8 @@ impl<'a> Stamp<'a> {
 
     /// Reads the stamp from a record's headers.
     ///
-    /// `None` unless each of the two headers occurs once, with a valid id and sequence. A record without a stamp is never
-    /// a repeat.
+    /// `None` unless each of the two headers occurs once, with a valid id and sequence. A record without a stamp is
+    /// never a repeat.
     #[inline]
     pub fn of(headers: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Option<Self> {
         let (mut producer_id, mut sequence) = (None, None);
@@ -305,7 +305,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_order_counts_once_wherever_the_table_was_restored(
-            // Each producer sends batches in ascending order. With one request in flight, only the last can be repeated.
+            // Each producer sends batches in ascending order. With one request in flight, only the last can be
+            // repeated.
             batches in proptest::collection::vec((0_usize..20, 1_u64..5, 0_usize..3), 1..80),
             restarts in proptest::collection::vec(any::<bool>(), 80),
         ) {

@@ -52,7 +52,8 @@ impl fmt::Display for OffsetReset {
     }
 }
 
-/// What to do about a checkpoint that cannot be read or belongs to another topic of that name (`CHECKPOINT_ON_MISMATCH`).
+/// What to do about a checkpoint that cannot be read or belongs to another topic of that name
+/// (`CHECKPOINT_ON_MISMATCH`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnMismatch {
     /// Do not process its partition until an operator has decided.
@@ -153,8 +154,8 @@ pub fn read_committed(
     }
 }
 
-/// Decides where a partition resumes. State and position belong together: numbers of another log or another position are
-/// discarded with a remark.
+/// Decides where a partition resumes. State and position belong together: numbers of another log or another position
+/// are discarded with a remark.
 ///
 /// # Errors
 /// When the group has no committed offset and the settings give none, or when the settings do not allow to discard the

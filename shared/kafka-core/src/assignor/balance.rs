@@ -91,7 +91,8 @@ impl Balance {
     }
 
     /// Assigns each partition without an owner to the subscriber with the fewest partitions; among equals, to the one
-    /// with the fewest of this topic. The loop alternates between topics, so that each of them spreads over all members.
+    /// with the fewest of this topic. The loop alternates between topics, so that each of them spreads over all
+    /// members.
     fn place_free_partitions(&mut self) {
         let longest = self.topics.iter().map(|topic| topic.owners.len()).max().unwrap_or(0);
         for partition in 0..longest {

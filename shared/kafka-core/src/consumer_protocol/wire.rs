@@ -1,4 +1,5 @@
-//! The consumer protocol's primitive types, as in Kafka's [protocol guide](https://kafka.apache.org/protocol#protocol_types).
+//! The consumer protocol's primitive types, as in Kafka's [protocol
+//! guide](https://kafka.apache.org/protocol#protocol_types).
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Filtering the records of aborted transactions, as a consumer with `isolation.level=read_committed` does.
 //!
 //! A fetch response lists the aborted transactions in its range: each producer id with the first offset of its
-//! transaction. The consumer skips that producer's transactional batches from this offset up to its ABORT marker. A list
-//! belongs to its response; the next response lists again what still applies.
+//! transaction. The consumer skips that producer's transactional batches from this offset up to its ABORT marker. A
+//! list belongs to its response; the next response lists again what still applies.
 //!
 //! Fetch: <https://kafka.apache.org/protocol#The_Messages_Fetch>, transactions:
 //! [KIP-98](https://cwiki.apache.org/confluence/display/KAFKA/KIP-98+-+Exactly+Once+Delivery+and+Transactional+Messaging).

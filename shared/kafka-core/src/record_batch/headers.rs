@@ -16,8 +16,8 @@ pub struct Header<'a> {
 
 /// The headers of one record in their order, including repeated names. Copying copies a pointer.
 ///
-/// Their structure was checked when the record was decoded, so reading them cannot fail. Each iteration parses names and
-/// values again, so headers that are not read cost nothing more.
+/// Their structure was checked when the record was decoded, so reading them cannot fail. Each iteration parses names
+/// and values again, so headers that are not read cost nothing more.
 #[derive(Clone, Copy)]
 pub struct Headers<'a> {
     count: usize,

@@ -122,8 +122,8 @@ impl RawBatch {
     ///
     /// # Errors
     /// When the batch is damaged, too large or of an unknown format or codec; the error names its offsets. The offsets
-    /// of a batch from [`FetchedPartition::read`](super::FetchedPartition::read) are right. Those of any other batch may
-    /// be damaged, too.
+    /// of a batch from [`FetchedPartition::read`](super::FetchedPartition::read) are right. Those of any other batch
+    /// may be damaged, too.
     pub fn open(&self, unpacked_bytes_max: usize) -> Result<RecordBatch, BatchError> {
         self.unpack(unpacked_bytes_max)
             .map(|records| RecordBatch::new(self.header, records))

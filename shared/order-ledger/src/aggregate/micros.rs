@@ -4,7 +4,8 @@ use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 
 const PER_UNIT: u128 = 1_000_000;
-/// 1,000,000 = 15,625 × 2<sup>6</sup>: the price's significand is multiplied by the one, its exponent raised by the other.
+/// 1,000,000 = 15,625 × 2<sup>6</sup>: the price's significand is multiplied by the one, its exponent raised by the
+/// other.
 const ODD_FACTOR: i64 = 15_625;
 const EVEN_FACTOR_BITS: i32 = 6;
 

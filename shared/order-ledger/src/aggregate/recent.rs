@@ -11,12 +11,12 @@ pub const RECENT_MAX: usize = 100;
 const TIMESTAMP_BITS: usize = 42;
 const TIMESTAMP_MAX: i64 = (1 << TIMESTAMP_BITS) - 1;
 
-/// How many sales are collected before all but the recent ones are dropped. Inserting each in its place would cost several
-/// times as much: at full speed hundreds of orders have the same millisecond.
+/// How many sales are collected before all but the recent ones are dropped. Inserting each in its place would cost
+/// several times as much: at full speed hundreds of orders have the same millisecond.
 const COLLECTED_MAX: usize = 4 * RECENT_MAX;
 
-/// An order's rank: by time, and within a millisecond by scrambled price. So the set of recent orders does not depend on
-/// the order of completion, and favours neither high nor low prices.
+/// An order's rank: by time, and within a millisecond by scrambled price. So the set of recent orders does not depend
+/// on the order of completion, and favours neither high nor low prices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Sale {
     timestamp_ms: u64,

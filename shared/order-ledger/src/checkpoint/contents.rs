@@ -123,9 +123,11 @@ impl Contents {
         Ok(Checkpoint { offset, metadata: format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)) })
     }
 
-    /// Appends the attempts at the lowest incomplete offsets, as many as fit in `room` bytes, and returns the bytes written.
+    /// Appends the attempts at the lowest incomplete offsets, as many as fit in `room` bytes, and returns the bytes
+    /// written.
     ///
-    /// The others begin at 0 again after a restart. That costs a few more attempts, and changes no number but the retries.
+    /// The others begin at 0 again after a restart. That costs a few more attempts, and changes no number but the
+    /// retries.
     fn write_attempts(&self, room: usize, into: &mut Vec<u8>) -> usize {
         let attempts_at = |offset: &i64| {
             self.attempts.get(offset).map_or(0, |n| u64::from(*n.min(&ATTEMPTS_MAX)))
@@ -137,8 +139,8 @@ impl Contents {
         write_list(known.map(attempts_at).collect(), room.saturating_sub(1), into)
     }
 
-    /// Appends the reasons of the lowest doomed offsets, as many as fit in `room` bytes. After a restart the dead letters of
-    /// the others have a less specific reason.
+    /// Appends the reasons of the lowest doomed offsets, as many as fit in `room` bytes. After a restart the dead
+    /// letters of the others have a less specific reason.
     fn write_reasons(&self, room: usize, into: &mut Vec<u8>) {
         let number_at = |offset: &i64| {
             let reason = self.reasons.get(offset)?;

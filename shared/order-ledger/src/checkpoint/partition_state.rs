@@ -12,10 +12,11 @@
 //!                        +-----> Skip                counted earlier
 //! ```
 //!
-//! Counting and completing are one step, so the numbers always cover exactly the complete records: orders + dead letters +
-//! duplicates = complete records since the first covered offset. Every checkpoint is consistent, and a restart from it
-//! repeats exactly the records that it does not count. An unreadable range of the log, such as a damaged batch, counts as
-//! one dead letter at its first offset. Its other offsets then count as offsets without a record.
+//! Counting and completing are one step, so the numbers always cover exactly the complete records: orders + dead
+//! letters + duplicates = complete records since the first covered offset. Every checkpoint is consistent, and a
+//! restart from it repeats exactly the records that it does not count. An unreadable range of the log, such as a
+//! damaged batch, counts as one dead letter at its first offset. Its other offsets then count as offsets without a
+//! record.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -84,7 +85,8 @@ pub enum Origin {
 /// An order whose processing succeeded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CompletedOrder {
-    /// The time at which it counts, in milliseconds since 1970: the record's timestamp, unless that is far in the future.
+    /// The time at which it counts, in milliseconds since 1970: the record's timestamp, unless that is far in the
+    /// future.
     pub timestamp_ms: i64,
     /// The order's price, which must be valid.
     pub price: f32,
@@ -146,8 +148,8 @@ impl PartitionState {
     /// truncated and the state must not be used.
     ///
     /// # Errors
-    /// When the checkpoint has an unknown version or a wrong checksum, or is malformed. An operator has to decide whether
-    /// its numbers may be lost.
+    /// When the checkpoint has an unknown version or a wrong checksum, or is malformed. An operator has to decide
+    /// whether its numbers may be lost.
     pub fn restore(
         metadata: &str,
         topic_id: Uuid,
@@ -172,8 +174,8 @@ impl PartitionState {
         Ok(Restored { state, discarded: Some(discarded) })
     }
 
-    /// Returns whether the record at `offset` may be admitted. Otherwise reading has to wait until records complete, because
-    /// the checkpoint might not fit. Records that a restart repeats may always be admitted.
+    /// Returns whether the record at `offset` may be admitted. Otherwise reading has to wait until records complete,
+    /// because the checkpoint might not fit. Records that a restart repeats may always be admitted.
     #[inline]
     pub fn has_room_for(&self, offset: i64) -> bool {
         self.contents.tracker.has_room_for(offset, self.capacity.window())
@@ -215,11 +217,11 @@ impl PartitionState {
         Admission::Process { attempts }
     }
 
-    /// Admits an unreadable range of the log. Call it in offset order. Returns the offset at which the range counts as one
-    /// record, and the attempts made there; `None` if all of the range is complete.
+    /// Admits an unreadable range of the log. Call it in offset order. Returns the offset at which the range counts as
+    /// one record, and the attempts made there; `None` if all of the range is complete.
     ///
-    /// Admit no later record before [`Self::complete_range`]. Until then the range's other offsets are not complete: after a
-    /// restart they may be readable. The window must have room for the last one.
+    /// Admit no later record before [`Self::complete_range`]. Until then the range's other offsets are not complete:
+    /// after a restart they may be readable. The window must have room for the last one.
     pub fn admit_range(&mut self, offsets: RangeInclusive<i64>) -> Option<(i64, u32)> {
         let contents = &mut self.contents;
         let offset = contents.tracker.first_not_dispatched(offsets)?;
@@ -233,8 +235,8 @@ impl PartitionState {
         self.contents.tracker.is_dispatched_within(offsets)
     }
 
-    /// Counts an admitted range that ends at `last_offset` as one dead letter, as [`Self::complete_dead_letter`] does for a
-    /// record.
+    /// Counts an admitted range that ends at `last_offset` as one dead letter, as [`Self::complete_dead_letter`] does
+    /// for a record.
     pub fn complete_range(&mut self, offset: i64, last_offset: i64, attempts: u32) -> bool {
         let is_complete = self.complete_dead_letter(offset, attempts, Origin::Produced);
         if is_complete {
@@ -255,8 +257,8 @@ impl PartitionState {
 
     /// Counts an admitted record as a dead letter. Returns whether it was incomplete; if not, nothing changes.
     ///
-    /// Call it after the dead letter is written. `attempts` is the number of attempts at the record, 0 for one that could not
-    /// be decoded.
+    /// Call it after the dead letter is written. `attempts` is the number of attempts at the record, 0 for one that
+    /// could not be decoded.
     pub fn complete_dead_letter(&mut self, offset: i64, attempts: u32, origin: Origin) -> bool {
         let is_complete = self.complete(offset, attempts, origin);
         if is_complete {
@@ -285,8 +287,8 @@ impl PartitionState {
         true
     }
 
-    /// Dooms an admitted record after `attempts` attempts. Every later checkpoint names it, and a worker that restores one
-    /// writes the dead letter without an attempt.
+    /// Dooms an admitted record after `attempts` attempts. Every later checkpoint names it, and a worker that restores
+    /// one writes the dead letter without an attempt.
     ///
     /// The dead letter must not be written before such a checkpoint is committed.
     pub fn doom(&mut self, offset: i64, attempts: u32, reason: ErrorType) {
@@ -332,7 +334,8 @@ impl PartitionState {
 
     /// Notes that the log was read up to `next_offset`. Offsets below it that were not admitted hold no record.
     ///
-    /// Returns how many offsets that were incomplete before a restart have no record in the log. They count as complete.
+    /// Returns how many offsets that were incomplete before a restart have no record in the log. They count as
+    /// complete.
     pub fn advance_to(&mut self, next_offset: i64) -> usize {
         let contents = &mut self.contents;
         let before = contents.tracker.committable();
@@ -407,8 +410,8 @@ impl PartitionState {
     /// Returns the checkpoint to commit.
     ///
     /// # Errors
-    /// When the checkpoint exceeds its size limit, because records were admitted without [`Self::has_room_for`] or the state
-    /// was restored from a larger one. It fits again once more records are complete.
+    /// When the checkpoint exceeds its size limit, because records were admitted without [`Self::has_room_for`] or the
+    /// state was restored from a larger one. It fits again once more records are complete.
     pub fn checkpoint(&self) -> Result<Checkpoint, DoesNotFit> {
         self.contents.write(&self.capacity)
     }

@@ -11,8 +11,8 @@
 //!                    next
 //! ```
 //!
-//! With the parameter 0 the Rice codes are a bitset of the span, one bit per offset. With a larger parameter they are short
-//! if few offsets are incomplete. The places of the marks work alike among the incomplete offsets.
+//! With the parameter 0 the Rice codes are a bitset of the span, one bit per offset. With a larger parameter they are
+//! short if few offsets are incomplete. The places of the marks work alike among the incomplete offsets.
 
 use std::collections::BTreeSet;
 
@@ -25,8 +25,8 @@ pub(super) struct CompletionMap {
     pub(super) marked: BTreeSet<i64>,
 }
 
-/// Appends the map of the `incomplete` offsets, which are ascending and less than `span` above the first one, and of the
-/// `marked` ones among them.
+/// Appends the map of the `incomplete` offsets, which are ascending and less than `span` above the first one, and of
+/// the `marked` ones among them.
 pub(super) fn write(span: usize, incomplete: &[i64], marked: &BTreeSet<i64>, into: &mut Vec<u8>) {
     write_length(span, into);
     if incomplete.is_empty() {

@@ -261,8 +261,8 @@ struct Stored {
 /// Where damage begins, its length, and the bytes in its place.
 type Damage = (Index, u16, Option<u8>);
 
-/// Generates a log with gaps and damage. It leaves out damage of a base offset alone, because such a batch can be valid at
-/// another place.
+/// Generates a log with gaps and damage. It leaves out damage of a base offset alone, because such a batch can be valid
+/// at another place.
 fn damaged_log() -> impl Strategy<Value = Vec<Stored>> {
     let batches = vec((1_u8..4, 0_u32..3), 1..20);
     let damages = vec((any::<Index>(), 1_u16..200, proptest::option::of(any::<u8>())), 0..4);
@@ -301,8 +301,8 @@ fn overwrite(log: &mut [Stored], range: std::ops::Range<usize>, to: Option<u8>) 
     }
 }
 
-/// Answers as a broker that finds its batches and returns at most `room` bytes, and no more than its own `limit` except for
-/// the first batch.
+/// Answers as a broker that finds its batches and returns at most `room` bytes, and no more than its own `limit` except
+/// for the first batch.
 fn fetch(log: &[Stored], asked: i64, room: usize, limit: usize) -> (Bytes, bool) {
     let from = log.partition_point(|stored| stored.next <= asked);
     let bytes: Vec<u8> = log[from..].iter().flat_map(|stored| stored.bytes.clone()).collect();

@@ -222,8 +222,8 @@ enum Spread {
     Wide,
 }
 
-/// Returns the largest contents: the largest numbers, the widest gaps between timestamps, and as many incomplete records as
-/// the window admits, all of them doomed.
+/// Returns the largest contents: the largest numbers, the widest gaps between timestamps, and as many incomplete
+/// records as the window admits, all of them doomed.
 fn full_contents(capacity: Capacity, spread: Spread) -> Contents {
     let start = i64::MAX - (1 << 40);
     let mut contents = Contents::empty(Uuid::max(), start);
