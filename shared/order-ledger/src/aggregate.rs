@@ -15,6 +15,9 @@ use self::price_bits::PriceBits;
 use self::recent::{RecentPrices, Sale};
 use crate::packing::{Unpacker, varint_bytes_max, write_varint};
 
+/// The largest count of a partition's records: no log has more offsets.
+const COUNT_MAX: u64 = i64::MAX.unsigned_abs();
+
 /// The numbers of one partition, or of several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Aggregate {
@@ -166,13 +169,15 @@ impl Aggregate {
         self.recent.write(into);
     }
 
-    /// Reads the form that [`Self::write`] appends; `None` for any other bytes.
+    /// Reads the form that [`Self::write`] appends; `None` for other bytes, and for numbers that no records have.
     pub(crate) fn read(from: &mut Unpacker<'_>) -> Option<Self> {
         let orders = from.varint()?;
         let dead_letters = from.varint()?;
         let duplicates = from.varint()?;
         let replayed = from.varint()?;
         let retries = from.varint()?;
+        let counts = [orders, dead_letters, duplicates, replayed, retries];
+        counts.iter().all(|count| *count <= COUNT_MAX).then_some(())?;
         let sum = Micros::from_zigzag(from.varint()?);
         let extremes = if orders == 0 {
             None
@@ -181,6 +186,9 @@ impl Aggregate {
             let max = PriceBits(u32::from_le_bytes(from.array()?));
             (min <= max && max.is_valid()).then_some(Some((min, max)))?
         };
+        let (min, max) = extremes.map_or((0.0, 0.0), |(min, max)| (min.price(), max.price()));
+        let total = |price| Micros::of_price(price).millionths() * i128::from(orders);
+        (total(min)..=total(max)).contains(&sum.millionths()).then_some(())?;
         let recent = RecentPrices::read(from)?;
         Some(Self { orders, dead_letters, duplicates, replayed, retries, sum, extremes, recent })
     }
@@ -289,7 +297,7 @@ mod tests {
         #[test]
         fn written_numbers_are_read_back_and_fit(
             orders in orders(),
-            counts: [u64; 4],
+            counts in [0..COUNT_MAX, 0..COUNT_MAX, 0..COUNT_MAX, 0..COUNT_MAX / 2],
             retries: u32,
         ) {
             let mut aggregate = aggregate(&orders);
@@ -308,6 +316,22 @@ mod tests {
             if let Some(aggregate) = Aggregate::read(&mut Unpacker::new(&bytes)) {
                 prop_assert!(aggregate.recent_len() <= RECENT_MAX);
             }
+        }
+    }
+
+    #[test]
+    fn numbers_that_no_records_have_are_refused() {
+        let read = |aggregate: &Aggregate| Aggregate::read(&mut Unpacker::new(&written(aggregate)));
+        let usual = aggregate(&[(5, 2.0), (6, 4.0)]);
+        assert_eq!(read(&usual).as_ref(), Some(&usual));
+        for count in [COUNT_MAX + 1, u64::MAX] {
+            assert_eq!(read(&Aggregate { retries: count, ..usual.clone() }), None);
+            assert_eq!(read(&Aggregate { dead_letters: count, ..Aggregate::default() }), None);
+        }
+        for millions in [3, 9] {
+            let sum = Micros::from_zigzag(2 * millions * 1_000_000);
+            assert_eq!(read(&Aggregate { sum, ..usual.clone() }), None, "{sum} of 2.0 and 4.0");
+            assert_eq!(read(&Aggregate { sum, ..Aggregate::default() }), None);
         }
     }
 
