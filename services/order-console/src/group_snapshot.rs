@@ -106,7 +106,6 @@ impl GroupSnapshot {
         partitions(&self.topics)
     }
 
-    /// Returns the offset that the group has committed.
     pub(crate) fn committed_offset(&self, tp: &TopicPartition) -> Option<i64> {
         Some(self.committed.get(tp)?.as_ref()?.offset)
     }
@@ -182,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_unknown_of_a_partition_is_not_taken_for_nothing() {
+    fn unknown_values_of_a_partition_are_not_counted_as_zero() {
         let committed = |offset| Some(CommittedOffset { offset, metadata: String::new() });
         let snapshot = GroupSnapshot {
             committed: [(tp(0), committed(5)), (tp(1), None), (tp(3), committed(5))].into(),

@@ -89,7 +89,7 @@ fn main() -> ExitCode {
 
 fn arguments() -> Result<Arguments, clap::Error> {
     let arguments = Arguments::try_parse()?;
-    let refuse = |kind: ErrorKind| move |words| Arguments::command().error(kind, words);
+    let refuse = |kind: ErrorKind| move |text| Arguments::command().error(kind, text);
     match &arguments.command {
         Command::Dlq { command } => {
             command.check().map_err(refuse(ErrorKind::MissingRequiredArgument))?;

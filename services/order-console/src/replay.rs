@@ -191,7 +191,6 @@ impl<'a> Run<'a> {
         Ok(Self { request, choice, target, sources: BTreeMap::new() })
     }
 
-    /// Counts what is to be sent.
     async fn plan(
         &mut self,
         queue: &mut DeadLetterQueue,

@@ -28,7 +28,6 @@ pub(crate) fn bytes(bytes: &[u8]) -> String {
     }
 }
 
-/// Returns bytes that may be missing for people.
 pub(crate) fn nullable(value: Option<&[u8]>) -> String {
     value.map_or_else(|| "null".to_owned(), bytes)
 }
@@ -42,7 +41,6 @@ pub(crate) fn header_value(name: &[u8], value: Option<&[u8]>) -> String {
     }
 }
 
-/// Cuts a text to one short line.
 pub(crate) fn short(text: &str) -> String {
     let mut line: String = printable(text).chars().take(LINE_CHARS_MAX + 1).collect();
     if line.chars().count() > LINE_CHARS_MAX {
@@ -53,7 +51,7 @@ pub(crate) fn short(text: &str) -> String {
     line
 }
 
-/// Cuts a text that is kept or shown with many others: whoever wrote a letter chose its length.
+/// Cuts a text that is kept or shown with many others: the author of a letter chose its length.
 pub(crate) fn cut(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
@@ -111,7 +109,6 @@ pub(crate) fn table(columns: &[Align], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Returns a count of dead letters in words.
 pub(crate) fn dead_letters(count: u64) -> String {
     format!("{} dead letter{}", grouped(count), if count == 1 { "" } else { "s" })
 }
@@ -121,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_text_is_shown_in_hexadecimal_and_what_terminals_act_on_is_not_shown() {
+    fn binary_bytes_are_shown_in_hexadecimal_and_control_characters_are_replaced() {
         for (value, shown) in [
             (None, "null"),
             (Some(&b""[..]), ""),

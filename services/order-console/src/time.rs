@@ -11,12 +11,10 @@ use utoipa::ToSchema;
 pub(crate) struct Time(String);
 
 impl Time {
-    /// Returns the time of milliseconds since 1970.
     pub(crate) fn of(ms: i64) -> Self {
         Self(rfc3339(ms))
     }
 
-    /// Returns the time without its milliseconds, for people.
     pub(crate) fn to_the_second(&self) -> String {
         format!("{}Z", self.0.get(..19).unwrap_or(&self.0))
     }

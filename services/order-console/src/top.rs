@@ -104,7 +104,6 @@ impl Top {
         Ok(())
     }
 
-    /// Shows the group until the operator quits.
     async fn show(
         &mut self,
         screen: &mut Screen,

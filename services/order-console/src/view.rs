@@ -94,7 +94,6 @@ impl View {
         Ok(Self { snapshot, attention })
     }
 
-    /// Returns the latest snapshot to a viewer.
     pub(crate) fn look(&self) -> Arc<Snapshot> {
         self.attention.look();
         Arc::clone(&self.snapshot.borrow())
@@ -124,7 +123,6 @@ impl View {
         Arc::clone(&latest)
     }
 
-    /// Returns a receiver that sees every change.
     pub(crate) fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshot.clone()
     }
@@ -217,8 +215,8 @@ impl Observer {
                     self.broker_is(state, Some(format!("{error:#}")));
                 }
                 Err(_elapsed) => {
-                    let words = format!("no answer within {} s", READING_MAX.as_secs());
-                    self.broker_is(ConnectionState::Unreachable, Some(words));
+                    let detail = format!("no answer within {} s", READING_MAX.as_secs());
+                    self.broker_is(ConnectionState::Unreachable, Some(detail));
                 }
             }
             self.publish(&control.borrow_and_update());
@@ -263,7 +261,6 @@ impl Observer {
         Ok(())
     }
 
-    /// Sets the numbers of the latest snapshot.
     fn count(&mut self, reading: &GroupSnapshot) {
         let now_ms = now_ms();
         let stats = &mut self.latest.stats;
@@ -309,7 +306,6 @@ impl Observer {
     }
 }
 
-/// Asks the registry at intervals whether it answers.
 async fn watch_registry(
     schemas: SchemaRegistry,
     subject: String,
@@ -320,8 +316,8 @@ async fn watch_registry(
             Ok(Ok(())) => (ConnectionState::Connected, None),
             Ok(Err(error)) => (ConnectionState::Unreachable, Some(chain(&error))),
             Err(_elapsed) => {
-                let words = format!("no answer within {} s", READING_MAX.as_secs());
-                (ConnectionState::Unreachable, Some(words))
+                let detail = format!("no answer within {} s", READING_MAX.as_secs());
+                (ConnectionState::Unreachable, Some(detail))
             }
         };
         connection_tx.send_modify(|connection| {
@@ -335,7 +331,6 @@ async fn watch_registry(
     }
 }
 
-/// Returns the registry's URLs without their passwords.
 fn address_of(urls: &str) -> String {
     let without_secrets = |url: &str| {
         let mut url = reqwest::Url::parse(url.trim()).ok()?;

@@ -26,7 +26,6 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    /// Writes it until it is acknowledged or refused.
     pub(crate) async fn announce(&self, topic: &str, partition: i32) {
         let mut writer = ExactWriter::new(self.cluster.clone());
         let begun = Instant::now();

@@ -126,7 +126,6 @@ impl Following {
         }
     }
 
-    /// Reads the topic until it changes.
     async fn follow(&mut self) -> Result<(), ClientError> {
         self.create().await?;
         let described = self.cluster.metadata(&[&self.topic]).await?;
@@ -202,7 +201,6 @@ impl Following {
         own.announce(&self.topic, reports).await;
     }
 
-    /// Returns the view of the unread topic.
     async fn begin(&self, found: &TopicMetadata) -> Result<ControlView, ClientError> {
         let read: Vec<i32> = match self.own {
             None => partitions(found).collect(),

@@ -228,7 +228,6 @@ fn author(desired: &Desired) -> String {
     desired.by.clone().unwrap_or_else(|| "an unknown operator".to_owned())
 }
 
-/// Publishes an instruction, and logs what it changes.
 fn publish(instruction: &watch::Sender<Instruction>, found: Instruction, desired: &Desired) {
     instruction.send_if_modified(|present| {
         if *present == found {

@@ -32,12 +32,10 @@ pub fn new_topic(name: &str, replication_factor: i16) -> NewTopic {
     NewTopic { name: name.into(), partitions: REPORTS + 1, replication_factor, configs }
 }
 
-/// Returns the partition that holds the reports.
 pub(crate) fn reports(topic: &TopicMetadata) -> i32 {
     if topic.leaders.contains_key(&REPORTS) { REPORTS } else { COMMANDS }
 }
 
-/// Returns the partitions that hold commands or reports.
 pub(crate) fn partitions(topic: &TopicMetadata) -> impl Iterator<Item = i32> + use<> {
     COMMANDS..=reports(topic)
 }

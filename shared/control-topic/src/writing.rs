@@ -13,7 +13,6 @@ use crate::record::Entry;
 /// How long one request may take.
 const REQUEST_MAX: Duration = Duration::from_secs(8);
 
-/// Writes records to a partition in one request.
 pub(crate) async fn write(
     writer: &mut ExactWriter,
     topic: &str,
@@ -25,7 +24,6 @@ pub(crate) async fn write(
     writer.produce(&target, &records, Instant::now() + REQUEST_MAX).await.map(drop)
 }
 
-/// Returns the time in milliseconds since 1970.
 pub(crate) fn now_ms() -> i64 {
     let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)

@@ -7,9 +7,9 @@ pub(crate) struct Output {
     stdout: BufWriter<Stdout>,
 }
 
-/// Whoever reads the output has seen enough.
+/// The reader of the output has closed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nobody reads the output any more")]
+#[error("the reader of the output has gone")]
 pub(crate) struct Closed;
 
 impl Output {
@@ -29,7 +29,6 @@ impl Output {
         writeln!(self.stdout, "{line}").map_err(failed)
     }
 
-    /// Hands on what was printed.
     pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
         self.stdout.flush().map_err(failed)
     }

@@ -98,9 +98,9 @@ fn table(stats: &GroupStats, unavailable: &[Unavailable]) -> String {
         |count: Option<i64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
     let numbers = &stats.numbers;
     let mut text = String::new();
-    let mut line = |words: std::fmt::Arguments<'_>| {
+    let mut line = |text_line: std::fmt::Arguments<'_>| {
         // Writing to a string cannot fail.
-        writeln!(text, "{words}").unwrap_or_default();
+        writeln!(text, "{text_line}").unwrap_or_default();
     };
     line(format_args!("orders          {}", numbers.orders));
     line(format_args!("revenue         {}", stats.sum));

@@ -64,7 +64,6 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
-    /// Returns whether the visitor may change something.
     pub(super) fn may_change(&self) -> bool {
         self.rights == Some(Rights::Change)
     }

@@ -30,7 +30,6 @@ const ORDERS_DEFAULT: usize = 50;
 
 type Answer<T> = Result<Json<T>, Problem>;
 
-/// Answers requests for unknown paths.
 pub(super) async fn nothing() -> Problem {
     Problem(StatusCode::NOT_FOUND, "there is no such path".to_owned())
 }
@@ -262,7 +261,6 @@ pub(super) async fn dismiss(
 }
 
 impl App {
-    /// Queues a job and returns its answer.
     async fn job<T>(
         &self,
         selection: Selection,

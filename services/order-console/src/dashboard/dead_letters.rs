@@ -73,7 +73,6 @@ pub(super) struct Dismissed {
 }
 
 impl Selection {
-    /// Returns whether letters are only counted.
     pub(super) fn is_dry_run(&self) -> bool {
         self.dry_run
     }

@@ -123,7 +123,6 @@ impl Tab {
         self.ready.pop_front()
     }
 
-    /// Queues events of what has changed.
     fn take(&mut self, snapshot: &Snapshot) {
         self.ready.push_back(event("stats", json(&snapshot.stats)));
         let control = snapshot.control.clone().read_only(!self.visitor.may_change());

@@ -126,7 +126,6 @@ fn document() -> Value {
     document
 }
 
-/// Joins the lines of descriptions.
 fn unwrap_lines(value: &mut Value) {
     match value {
         Value::Object(object) => {

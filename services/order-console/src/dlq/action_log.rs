@@ -114,7 +114,6 @@ impl ActionLog {
         self.write_all(&letters.iter().map(replayed).collect::<Vec<_>>()).await
     }
 
-    /// Writes any number of actions.
     pub(crate) async fn write_all(&mut self, actions: &[Action]) -> anyhow::Result<()> {
         for batch in actions.chunks(BATCH_MAX) {
             self.write(batch).await?;

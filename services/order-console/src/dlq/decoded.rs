@@ -120,7 +120,6 @@ impl Decoder {
 }
 
 impl Decoded {
-    /// Returns the value in a few words.
     pub(crate) fn summary(&self) -> String {
         match self {
             Self::Order(order, _) => {

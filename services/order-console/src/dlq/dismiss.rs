@@ -33,7 +33,6 @@ pub(crate) enum Mode {
 }
 
 impl Request {
-    /// Returns the state in which letters are changed.
     pub(crate) fn wanted(&self) -> LetterState {
         if self.reason.is_some() { LetterState::Unresolved } else { LetterState::Dismissed }
     }

@@ -47,7 +47,6 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Returns whether every letter is taken.
     pub(crate) fn takes_everything(&self) -> bool {
         *self == Self::default()
     }
@@ -73,7 +72,6 @@ impl Filter {
         range
     }
 
-    /// Returns whether a letter of that part matches.
     pub(crate) fn takes(&self, letter: &Letter<'_>) -> bool {
         let cause = &letter.cause;
         let failed_at_ms = letter.failed_at_ms();
@@ -96,7 +94,6 @@ fn is_type(wanted: &str, letter: &Letter<'_>) -> bool {
 }
 
 impl Moment {
-    /// Returns the moment in milliseconds since 1970.
     pub(crate) fn ms(self, now_ms: i64) -> i64 {
         match self {
             Self::At(ms) => ms,

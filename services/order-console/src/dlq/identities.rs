@@ -37,12 +37,10 @@ impl<V> IdentityMap<V> {
         self.entries.insert(Compact::of(space, identity), value)
     }
 
-    /// Returns the value of a letter.
     pub(crate) fn get(&self, identity: &Identity) -> Option<&V> {
         self.entries.get(&self.compact(identity)?)
     }
 
-    /// Returns whether a letter has a value.
     pub(crate) fn contains(&self, identity: &Identity) -> bool {
         self.get(identity).is_some()
     }

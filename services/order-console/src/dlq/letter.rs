@@ -47,7 +47,7 @@ pub(crate) struct Letter<'a> {
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) headers: Vec<RawHeader<'a>>,
     pub(crate) cause: Cause,
-    /// What tells it from other letters. A letter that no order-processor wrote is identified by its own place, and counts
+    /// Its identity among letters. A letter that no order-processor wrote is identified by its own place, and counts
     /// as the reader's.
     pub(crate) identity: Identity,
     /// The coordinates that a replay of it carries.
@@ -55,7 +55,6 @@ pub(crate) struct Letter<'a> {
 }
 
 impl DlqContext {
-    /// Reads a record as a letter.
     pub(crate) fn read<'a>(&self, partition: i32, record: &Record<'a>) -> Letter<'a> {
         let headers: Vec<RawHeader<'a>> =
             record.headers.iter().map(|header| (header.name, header.value)).collect();
@@ -101,7 +100,6 @@ impl Letter<'_> {
         self.cause.failed_at_ms.unwrap_or(self.timestamp_ms)
     }
 
-    /// Returns the headers that the failed record had.
     pub(crate) fn original_headers(&self) -> Vec<OwnedHeader> {
         let mut headers = original_headers(&self.headers);
         headers.retain(|(name, _)| !self.cause.author.adds(name));
@@ -217,7 +215,7 @@ mod tests {
             (b"kafka_dlt-original-offset", Some(b"\0\0\0\0\0\0\0\x09")),
             (b"note", None),
         ];
-        // Looks like ours, but says too little to be told by it.
+        // Looks like a processor's letter, but lacks its identity.
         let incomplete: &[RawHeader<'_>] = &[(b"dlq.error.type", Some(b"simulated"))];
         for (headers, originals) in
             [(spring, vec![(b"note".to_vec(), None)]), (incomplete, Vec::new()), (&[], Vec::new())]

@@ -40,7 +40,6 @@ pub(crate) enum LetterState {
 impl LetterState {
     pub(crate) const ALL: [Self; 3] = [Self::Unresolved, Self::Replayed, Self::Dismissed];
 
-    /// Returns its name in JSON.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Unresolved => "unresolved",
@@ -67,7 +66,6 @@ pub(crate) struct SentLetters {
 }
 
 impl SentLetters {
-    /// Reads the topics that replays go to.
     pub(crate) async fn read(
         cluster: &Cluster,
         settings: &ConsoleSettings,
@@ -95,7 +93,7 @@ impl SentLetters {
         interrupt: &CancellationToken,
     ) -> anyhow::Result<()> {
         self.replay_ends = ends(&topic);
-        // The topic is created to keep everything. Where it did not, its oldest record tells since when nothing is missing.
+        // The topic is created to keep everything. Where it did not, nothing is missing since its oldest record.
         let mut cut: BTreeSet<i32> = topic
             .ranges
             .iter()
@@ -149,7 +147,6 @@ impl SentLetters {
         Ok(())
     }
 
-    /// Returns what has become of a letter.
     pub(crate) fn state(&self, letter: &Letter<'_>, decisions: &OperatorDecisions) -> LetterState {
         let identity = &letter.identity;
         if self.letters.contains(identity) || decisions.is_replayed_to_source(identity) {

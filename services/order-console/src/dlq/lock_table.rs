@@ -1,4 +1,4 @@
-//! The runs that replay, or wait to, told from the actions topic alone.
+//! The runs that replay, or wait to, as the actions topic has them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,7 +64,6 @@ impl LockTable {
         self.runs.get(&run).map(|run| run.heartbeat).or_else(|| self.ended.get(&run).copied())
     }
 
-    /// Returns all runs that have not ended.
     pub(crate) fn open(&self) -> BTreeSet<Uuid> {
         self.runs.keys().copied().collect()
     }

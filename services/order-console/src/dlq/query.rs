@@ -72,9 +72,9 @@ impl Query {
     /// Returns the filter, and the state that letters have to be in.
     pub(crate) fn filter(&self) -> Result<(Filter, Option<LetterState>), InvalidRequest> {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let state = given(&self.state).map(|word| {
+        let state = given(&self.state).map(|name| {
             let mut known = LetterState::ALL.into_iter();
-            let found = known.find(|state| state.as_str() == word);
+            let found = known.find(|state| state.as_str() == name);
             found.ok_or_else(|| {
                 InvalidRequest("state is unresolved, replayed or dismissed".to_owned())
             })

@@ -47,7 +47,6 @@ impl DeadLetterQueue {
         Ok(queue)
     }
 
-    /// Reads which letters were sent again.
     pub(crate) async fn read_sent(&mut self) -> anyhow::Result<()> {
         let decisions = self.actions.decisions();
         self.sent =

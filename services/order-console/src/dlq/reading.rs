@@ -64,7 +64,6 @@ impl Chunk {
             .filter(move |record| part.contains(&record.offset))
     }
 
-    /// Returns why records could not be decoded.
     pub(crate) fn undecodable(&self) -> impl Iterator<Item = String> {
         let reason = |range: UndecodableRecord<'_>| {
             format!("offset {}: {}", range.first_offset, range.fault.as_str())
@@ -90,7 +89,6 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    /// Starts reading `part` of a partition.
     pub(crate) fn start(
         cluster: &Cluster,
         tp: TopicPartition,
@@ -163,7 +161,6 @@ pub(crate) struct TopicScan {
 }
 
 impl TopicScan {
-    /// Reads what `topic` says is there.
     pub(crate) fn new(cluster: &Cluster, topic: TopicLog, interrupt: &CancellationToken) -> Self {
         Self { cluster: cluster.clone(), topic, interrupt: interrupt.clone(), current: None }
     }

@@ -1,4 +1,4 @@
-//! The lock of replays: one run at a time, told from the actions topic alone, without comparing clocks.
+//! The lock of replays: one run at a time, decided by the actions topic alone, without comparing clocks.
 //!
 //! A run writes a claim, and reads it back with everything before it. The claims' offsets are the queue: the run with the
 //! lowest claim that has not ended has the lock. The run that has it, and each that waits for it, writes a heartbeat every
@@ -141,7 +141,6 @@ impl RunLock {
         bail!("a heartbeat takes {age:?}: that is too long to send letters after it")
     }
 
-    /// Returns when the next heartbeat is due.
     pub(crate) fn due(&self) -> Instant {
         self.heartbeat.due()
     }
@@ -155,7 +154,7 @@ impl RunLock {
         }
     }
 
-    /// Sends a heartbeat, and checks that the lock is still held.
+    /// Sends a heartbeat, and checks that this run still has the lock.
     async fn renew(&mut self, actions: &mut ActionLog) -> anyhow::Result<()> {
         self.beat(actions).await?;
         match actions.locks().ahead_of(self.run)? {

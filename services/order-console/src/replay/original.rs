@@ -138,7 +138,7 @@ mod tests {
         DeadLetter::build(&failed, &failure)
     }
 
-    /// Completes a letter from a record with that key and value, and says whether that was possible.
+    /// Completes a letter from a record with that key and value, and returns whether that was possible.
     fn completes(letter: &DeadLetter, key: &[u8], value: &[u8]) -> bool {
         let headers: Vec<RawHeader<'_>> =
             letter.headers.iter().map(|(name, value)| (name.as_bytes(), Some(&**value))).collect();
@@ -150,8 +150,8 @@ mod tests {
             .unwrap();
         let opened = batches(batch).next().unwrap().open(1 << 20).unwrap();
         let records: Vec<_> = opened.records().map(Result::unwrap).collect();
-        let desk = DlqContext { topic: "dlq".into(), topic_id: Uuid::nil(), group: "group".into() };
-        let letter = desk.read(0, &records[0]);
+        let dlq = DlqContext { topic: "dlq".into(), topic_id: Uuid::nil(), group: "group".into() };
+        let letter = dlq.read(0, &records[0]);
         let completed = Original::completed(&letter, &records[1]);
         let headers =
             HEADERS.iter().map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)));

@@ -32,7 +32,6 @@ impl Plan {
         *self.by_partition.entry(partition).or_default() += 1;
     }
 
-    /// Counts a letter that is not sent.
     pub(crate) fn leave(&mut self, reason: Reason) {
         *self.left.entry(reason).or_default() += 1;
     }

@@ -36,7 +36,7 @@ use crate::text::dead_letters;
 
 /// The most records of one batch.
 const BATCH_RECORDS_MAX: usize = 500;
-/// How much time's worth of records a batch holds where there is a rate.
+/// Most time that the records of one batch take at a given rate.
 const BATCH_TIME: Duration = Duration::from_millis(200);
 /// How long one batch is tried before the run ends.
 const DELIVERY_MAX: Duration = Duration::from_mins(2);
@@ -73,7 +73,6 @@ pub(crate) struct Delivered {
 }
 
 impl Delivered {
-    /// Returns how many letters could not be sent.
     pub(crate) fn failed(&self) -> u64 {
         self.refused + self.gone
     }
@@ -141,7 +140,7 @@ impl ReplaySender {
         Ok(())
     }
 
-    /// Waits until a batch is due, with the lock held.
+    /// Waits until a batch is due, and keeps the lock.
     async fn wait(
         &mut self,
         records: usize,

@@ -1,4 +1,4 @@
-//! Where the dashboard is served, and to whom.
+//! Settings of the dashboard: its address, tokens and proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,15 +15,15 @@ const TOKEN_CHARS_MIN: usize = 16;
 pub struct DashboardSettings {
     /// Where it listens, as `host:port`; `None` is nowhere.
     pub address: Option<String>,
-    /// Whether nobody may change anything there.
+    /// Whether it refuses all changes.
     pub read_only: bool,
-    /// The token that allows to see and to change.
+    /// The token that allows to read and to change.
     pub token: Option<Secret>,
-    /// The token that allows to see.
+    /// The token that allows to read.
     pub read_token: Option<Secret>,
     /// Hosts that it answers to besides its own.
     pub hosts: Vec<String>,
-    /// The networks of proxies whose `X-Forwarded-*` headers and user header are believed.
+    /// The networks of proxies whose `X-Forwarded-*` headers and user header are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// The header in which such a proxy names the user.
     pub user_header: Option<HeaderName>,
@@ -40,17 +40,17 @@ impl FromSettings for DashboardSettings {
             read_only: s.flag(
                 "DASHBOARD_READ_ONLY",
                 false,
-                "Whether the dashboard only shows, and changes nothing.",
+                "Whether the dashboard refuses all changes.",
             ),
             token: s.secret(
                 "DASHBOARD_TOKEN",
                 TOKEN_CHARS_MIN,
-                "Token to see and to change; without any token everybody may who can connect.",
+                "Token to read and to change; without any token every client may do both.",
             ),
             read_token: s.secret(
                 "DASHBOARD_READ_TOKEN",
                 TOKEN_CHARS_MIN,
-                "Token to see only; with it alone nothing can be changed.",
+                "Token to read only; with it alone nothing can be changed.",
             ),
             hosts: read_hosts(s),
             trusted_proxies: read_proxies(s),
@@ -60,11 +60,11 @@ impl FromSettings for DashboardSettings {
                 "Header in which a trusted proxy names the user, for the record of what was done.",
             ),
         };
-        let is_guarded =
+        let is_protected =
             dashboard.read_only || dashboard.token.is_some() || dashboard.read_token.is_some();
         s.rule(
             &["DASHBOARD_ADDR"],
-            is_guarded || dashboard.address.as_deref().is_none_or(is_loopback),
+            is_protected || dashboard.address.as_deref().is_none_or(is_loopback),
             "beyond this machine the dashboard needs a token or DASHBOARD_READ_ONLY=true",
         );
         s.rule(
@@ -75,7 +75,7 @@ impl FromSettings for DashboardSettings {
         s.rule(
             &["DASHBOARD_USER_HEADER", "DASHBOARD_TRUSTED_PROXIES"],
             dashboard.user_header.is_none() || !dashboard.trusted_proxies.is_empty(),
-            "a user header is believed of trusted proxies only",
+            "a user header is only accepted from trusted proxies",
         );
         dashboard
     }
@@ -101,7 +101,7 @@ fn read_proxies(s: &mut Settings) -> Vec<IpNet> {
     let proxies = s.optional_parsed(
         "DASHBOARD_TRUSTED_PROXIES",
         "addresses or networks such as 10.0.0.0/8, separated by commas",
-        "Proxies whose X-Forwarded-For, X-Forwarded-Proto and user header are believed.",
+        "Proxies whose X-Forwarded-For, X-Forwarded-Proto and user header are trusted.",
         |text| {
             let network = |item: &str| {
                 item.parse().or_else(|_error| item.parse::<IpAddr>().map(IpNet::from)).ok()
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_this_machine_it_is_guarded_or_not_there_and_tokens_are_not_printed() {
+    fn beyond_this_machine_it_is_protected_or_not_there_and_tokens_are_not_printed() {
         let public = ("DASHBOARD_ADDR", "0.0.0.0:8000");
         let open = read(&[public]).unwrap_err();
         assert!(open.contains("needs a token or DASHBOARD_READ_ONLY"), "{open}");

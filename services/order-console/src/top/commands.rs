@@ -36,7 +36,6 @@ impl Commands {
         Self { write, waiting: VecDeque::new(), task: JoinSet::new() }
     }
 
-    /// Writes a command after those before it.
     pub(super) fn push(&mut self, command: Command) {
         self.waiting.push_back(command);
         self.write_next();

@@ -53,11 +53,11 @@ pub(super) fn draw(scene: Scene<'_>, buffer: &mut Buffer) {
         (None, None) => {}
     }
     if let Some(message) = &state.message {
-        let words = match message {
+        let label = match message {
             Message::Done(text) => Label::new(text.as_str(), VALUE),
             Message::Problem(text) => Label::new(text.as_str(), look.odd()),
         };
-        put(buffer, take_bottom(&mut area), Align::Left, &words);
+        put(buffer, take_bottom(&mut area), Align::Left, &label);
     }
     status::title(scene, buffer, take_top(&mut area, 1));
     if state.is_help {

@@ -18,7 +18,6 @@ pub(super) fn decimal(text: &str) -> String {
     format!("{sign}{}{fraction}", grouped(digits))
 }
 
-/// Returns a count or an offset.
 pub(super) fn count(number: Option<i64>) -> String {
     number.map_or_else(|| NONE.to_owned(), grouped)
 }
@@ -28,7 +27,6 @@ pub(super) fn money(number: Option<impl Into<f64>>) -> String {
     number.map_or_else(|| NONE.to_owned(), |number| decimal(&format!("{:.2}", number.into())))
 }
 
-/// Returns how many a second.
 pub(super) fn rate(per_second: f64) -> String {
     let is_small = per_second > 0.0 && per_second < TENTHS_BELOW;
     let number =
@@ -49,7 +47,6 @@ pub(super) fn duration(seconds: Option<f64>) -> String {
     whole.map_or_else(|_too_long| NONE.to_owned(), |whole| whole_seconds(whole.as_secs()))
 }
 
-/// Returns whole seconds in at most two units.
 pub(super) fn whole_seconds(seconds: u64) -> String {
     const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
     let Some(first) = UNITS.iter().position(|(_, size)| *size <= seconds) else {
@@ -70,7 +67,7 @@ pub(super) fn clock(time: &str) -> &str {
     time.get(11..19).unwrap_or(time)
 }
 
-/// Returns a time as short as it can be told `at` another one: without its date on the same day, without its seconds in the
+/// Returns a time in its shortest form `at` another one: without its date on the same day, without its seconds in the
 /// same year.
 pub(super) fn moment(time: &str, at: &str) -> String {
     let is_same = |bytes| time.get(..bytes).is_some_and(|part| at.get(..bytes) == Some(part));
@@ -84,7 +81,7 @@ pub(super) fn moment(time: &str, at: &str) -> String {
     }
 }
 
-/// Returns a member's name: what its operator called it, or its client id and what tells it apart.
+/// Returns a member's name: its instance id, or its client id and the end of its member id.
 pub(super) fn member(member: &Member) -> String {
     let id = &member.member_id;
     member.instance_id.clone().unwrap_or_else(|| match split_uuid(id) {
@@ -93,7 +90,7 @@ pub(super) fn member(member: &Member) -> String {
     })
 }
 
-/// Returns the shortest name that tells a member apart.
+/// Returns the shortest unique name of a member.
 pub(super) fn member_short(member_id: &str, group: &Group) -> String {
     let instance = group.members.iter().find(|member| member.member_id == member_id);
     let instance = instance.and_then(|member| member.instance_id.clone());

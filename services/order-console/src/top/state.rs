@@ -138,7 +138,6 @@ impl Sort {
 }
 
 impl Command {
-    /// Returns the question that the operator confirms.
     pub(super) fn question(self) -> String {
         match self.state {
             RunState::Paused => format!("Pause all {}s? y/n", self.role),
@@ -165,8 +164,8 @@ impl State {
         self.message = None;
         if let Some(command) = self.question.take() {
             if matches!(key.code, KeyCode::Char('y' | 'Y')) {
-                let words = format!("commanding the {}s …", command.role);
-                self.message = Some(Message::Done(words));
+                let text = format!("commanding the {}s …", command.role);
+                self.message = Some(Message::Done(text));
                 return Some(Action::Write(command));
             }
             self.message = Some(Message::Done("nothing was changed".to_owned()));
@@ -251,7 +250,6 @@ impl State {
         }
     }
 
-    /// Takes the answer to a query.
     pub(super) fn answer(&mut self, wanted: &ListQuery, answer: Result<LetterList, String>) {
         let Some(list) = self.list(wanted).filter(|list| list.is_awaited) else { return };
         let rows = answer.as_ref().map_or(0, |found| match wanted {
@@ -263,7 +261,6 @@ impl State {
         list.is_awaited = false;
     }
 
-    /// Takes the result of a command.
     pub(super) fn on_result(&mut self, command: Command, outcome: Result<(), String>) {
         self.message = Some(match outcome {
             Ok(()) => Message::Done(command.outcome()),
@@ -271,7 +268,6 @@ impl State {
         });
     }
 
-    /// Shows a line of the log.
     pub(super) fn logged(&mut self, line: String) {
         self.message = Some(Message::Problem(line));
     }

@@ -23,7 +23,7 @@ const WRITTEN_BYTES: usize = 32 * 1024;
 /// Whether the terminal is taken over. There is one, as there is one standard output.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The terminal while it is taken over. It is given back when this is dropped, and before a panic is told.
+/// The terminal while it is taken over. It is given back when this is dropped, and before a panic is reported.
 pub(super) struct Screen {
     terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
 }
@@ -37,10 +37,10 @@ impl Screen {
     pub(super) fn take() -> anyhow::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
-            let tell = panic::take_hook();
+            let report = panic::take_hook();
             panic::set_hook(Box::new(move |panic| {
                 give_back();
-                tell(panic);
+                report(panic);
             }));
         });
         let writer = BufWriter::with_capacity(WRITTEN_BYTES, io::stdout());
@@ -49,7 +49,7 @@ impl Screen {
         IS_TAKEN.store(true, Ordering::SeqCst);
         let screen = Self { terminal };
         enable_raw_mode().context("read keys from the terminal")?;
-        // What is pasted comes as one text then, and nobody has pressed its letters.
+        // A pasted text then comes as one event, and not as pressed keys.
         execute!(io::stdout(), EnterAlternateScreen, Hide, EnableBracketedPaste)
             .context("clear the terminal")?;
         Ok(screen)
@@ -68,7 +68,6 @@ impl Drop for Screen {
     }
 }
 
-/// Gives the terminal back, once.
 fn give_back() {
     if IS_TAKEN.swap(false, Ordering::SeqCst) {
         // Nothing can be done about a terminal that is gone.

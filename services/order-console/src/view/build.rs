@@ -18,7 +18,6 @@ use crate::group_snapshot::{GroupSnapshot, Unavailable};
 use crate::settings::ConsoleSettings;
 use crate::stats::{GroupStats, PartitionStats};
 
-/// Returns the snapshot before anything was read.
 pub(super) fn nothing(settings: &ConsoleSettings) -> Snapshot {
     let group = settings.group.group_id.clone();
     let stats = Stats {
@@ -96,7 +95,6 @@ pub(super) fn longest(partitions: &[Partition]) -> Option<f64> {
         .try_fold(0.0_f64, |longest, seconds| Some(longest.max(seconds?)))
 }
 
-/// Names the member that has each partition.
 pub(super) fn assign(partitions: &mut [Partition], group: &GroupDescription) {
     for partition in partitions {
         let tp = tp(&partition.topic, partition.partition);

@@ -9,14 +9,13 @@ use kafka_core::TopicPartition;
 use kafka_core::record_batch::AbortedTransactions;
 use tokio::time::Instant;
 
+use super::tail::UNPACKED_BYTES_MAX;
 use crate::group_snapshot::GroupSnapshot;
 
 /// The least time between two reads of a partition's next record: each reads a whole batch.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// Most bytes of a read, unless the first batch alone is larger.
 const LOOK_BYTES_MAX: i32 = 16 * 1024;
-/// Most bytes that one batch may unpack to.
-const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The timestamps of the records at the committed offsets.
 #[derive(Debug, Default)]

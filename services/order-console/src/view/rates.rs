@@ -52,7 +52,6 @@ pub(super) struct Track {
 }
 
 impl Track {
-    /// Adds a point if one is due.
     pub(super) fn add(&mut self, now: Instant, stats: &Stats) {
         if self.last.is_some_and(|last| now.duration_since(last) < INTERVAL) {
             return;
@@ -72,7 +71,6 @@ impl Track {
         });
     }
 
-    /// Returns all points, oldest first.
     pub(super) fn history(&self) -> History {
         History {
             interval_ms: u64::try_from(INTERVAL.as_millis()).unwrap_or(u64::MAX),

@@ -93,7 +93,6 @@ impl Recent {
         }
     }
 
-    /// Reads the new records of the three topics.
     pub(super) async fn catch_up(
         &mut self,
         cluster: &Cluster,
@@ -142,7 +141,6 @@ impl Recent {
         Ok(self.letters.catch_up(cluster, topic, ends, LETTERS_OF_PARTITION, make).await?)
     }
 
-    /// Returns the latest orders, newest first.
     pub(super) fn orders(&self, states: &BTreeMap<TopicPartition, PartitionState>) -> Orders {
         let failed: BTreeMap<&Identity, &str> =
             self.letters.iter().map(|(identity, words)| (identity, words.as_str())).collect();

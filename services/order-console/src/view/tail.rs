@@ -15,7 +15,7 @@ const READ_BYTES_MAX: i32 = 256 * 1024;
 /// Most reads of one partition at a time. Records beyond them are skipped.
 const READS_MAX: usize = 4;
 /// Most bytes that one batch may unpack to.
-const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(super) const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The last `T`s of each partition of a topic, made from its records.
 #[derive(Debug)]
@@ -90,12 +90,10 @@ impl<T> Tail<T> {
         outcome
     }
 
-    /// Returns all that is kept, to be changed.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.partitions.values_mut().flat_map(|part| &mut part.kept)
     }
 
-    /// Returns all that is kept.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.partitions.values().flat_map(|part| &part.kept)
     }

@@ -28,7 +28,6 @@ const HEADING: [&str; 10] = [
     "ITS MESSAGE",
 ];
 
-/// Prints the letters by cause.
 pub(super) async fn run(
     queue: &DeadLetterQueue,
     filter: &Filter,
@@ -55,13 +54,13 @@ fn text(report: &CauseReport) -> String {
         grouped(*replayed),
         grouped(*dismissed),
     );
-    for (count, words) in [
+    for (count, reason) in [
         (report.skipped.repeats, "were written twice and are counted once"),
         (report.skipped.other_groups, "are of other groups and not counted"),
         (report.skipped.unreadable, "cannot be read"),
     ] {
         if count > 0 {
-            text.extend(["besides, ", &grouped(count), " ", words, "\n"]);
+            text.extend(["besides, ", &grouped(count), " ", reason, "\n"]);
         }
     }
     if report.causes.is_empty() {

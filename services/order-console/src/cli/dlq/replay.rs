@@ -85,7 +85,7 @@ impl Summary<'_> {
         let mut text = String::new();
         let topic = &self.target.name;
         // Writing to a string cannot fail.
-        let mut line = |words: &str| writeln!(text, "{words}").unwrap_or_default();
+        let mut line = |line: &str| writeln!(text, "{line}").unwrap_or_default();
         match &self.delivered {
             None => {
                 let chosen = dead_letters(self.plan.chosen);
@@ -96,12 +96,12 @@ impl Summary<'_> {
                 let (sent, chosen) = (grouped(delivered.sent), dead_letters(self.plan.chosen));
                 line(&format!("sent {sent} of {chosen} to {topic}"));
                 self.partitions(&delivered.by_partition, &mut line);
-                for (count, words) in [
+                for (count, reason) in [
                     (delivered.refused, "refused by the broker"),
                     (delivered.gone, "incomplete, and the record no longer exists"),
                 ] {
                     if count > 0 {
-                        line(&format!("not sent: {} {words}", grouped(count)));
+                        line(&format!("not sent: {} {reason}", grouped(count)));
                     }
                 }
             }

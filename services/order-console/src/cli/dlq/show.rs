@@ -18,7 +18,6 @@ use crate::text::{bytes, dump, header_value, nullable, time};
 /// The width of the labels.
 const LABEL_CHARS: usize = 12;
 
-/// Prints the letters that a filter names.
 pub(super) async fn run(
     queue: &DeadLetterQueue,
     filter: &Filter,
@@ -138,8 +137,8 @@ fn value(page: &mut Page, letter: &Letter<'_>, decoded: &Decoded) {
         Decoded::Omitted => {
             left_out(page, letter, "value", names::VALUE_BYTES, names::VALUE_SHA256);
             let ReplayOf { topic, partition, offset, .. } = &letter.origin;
-            let words = format!("replay fetches it from {topic}-{partition} at offset {offset}");
-            return page.line("", &printable(&words));
+            let source = format!("replay fetches it from {topic}-{partition} at offset {offset}");
+            return page.line("", &printable(&source));
         }
         Decoded::NotAnOrder(why) => {
             page.line("value", &format!("{size} bytes, no order: {}", printable(why)));

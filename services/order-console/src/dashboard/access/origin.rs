@@ -1,4 +1,4 @@
-//! Where a request comes from: the client behind proxies, its encryption, its user, and the page that a browser sends it for.
+//! The origin of a request: the client behind proxies, its encryption, its user, and the page that a browser sends it for.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,14 +16,14 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 /// The most characters of a user's name.
 const USER_CHARS_MAX: usize = 64;
 
-/// The proxies that are believed, and what of.
+/// The trusted proxies, and the header in which they name the user.
 #[derive(Clone, Debug)]
 pub(crate) struct Proxies {
     trusted: Vec<IpNet>,
     user_header: Option<HeaderName>,
 }
 
-/// Where a request comes from.
+/// The origin of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// The other end of the connection.
@@ -42,7 +42,6 @@ impl Proxies {
         Self { trusted, user_header: settings.user_header.clone() }
     }
 
-    /// Returns where a request comes from.
     pub(crate) fn origin(&self, connection: Connection, headers: &HeaderMap) -> Origin {
         let (peer, address) = (connection.peer, connection.peer.ip().to_canonical());
         if !self.is_trusted(address) {
@@ -62,7 +61,7 @@ impl Proxies {
         }
     }
 
-    /// Returns the last address that no trusted proxy has: those before it say what anybody may say.
+    /// Returns the last address that no trusted proxy has: any client may write those before it.
     fn client_behind(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         for value in headers.get_all(FORWARDED_FOR).iter().rev() {
@@ -82,7 +81,7 @@ impl Proxies {
     }
 }
 
-/// Returns whether a request comes from the dashboard's own page, as far as a browser says; other programs say nothing.
+/// Returns whether a request comes from the dashboard's own page, as far as a browser says. Other programs send no such header.
 pub(crate) fn is_of_this_page(headers: &HeaderMap) -> bool {
     // Proxies pass this on as it is, and rewrite Host. Browsers leave it out where there is no TLS.
     if let Some(site) = headers.get(SEC_FETCH_SITE) {
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_proxies_are_believed() {
+    fn only_the_headers_of_trusted_proxies_count() {
         let headers = [
             ("x-forwarded-for", "192.0.2.1"),
             ("x-forwarded-proto", "https"),

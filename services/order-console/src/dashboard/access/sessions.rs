@@ -1,4 +1,4 @@
-//! Sessions: what a token was handed in for.
+//! Sessions: a browser gets one for a token.
 //!
 //! ```text
 //!  sign in ──► open ──┬─ SESSION_IDLE_MAX without a use, SESSION_TIME_MAX ──► gone
@@ -6,8 +6,7 @@
 //!                     └─ more than SESSIONS_MAX: the one unused for longest ► gone
 //! ```
 //!
-//! A session is a random number that the browser keeps in a cookie, of which the server keeps a hash, in memory: a restart
-//! ends all sessions.
+//! A session is a random number in a cookie. The server keeps its hash in memory, so a restart ends all sessions.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +26,7 @@ pub(crate) const SESSION_TIME_MAX: Duration = Duration::from_hours(12);
 /// The most sessions at once.
 const SESSIONS_MAX: usize = 1_024;
 
-/// What a session is kept by: the hash of what its cookie says.
+/// The hash of a session's cookie.
 pub(crate) type SessionKey = Hash;
 
 #[derive(Debug)]
@@ -51,7 +50,7 @@ impl Session {
 }
 
 impl Sessions {
-    /// Opens a session and returns what its cookie says.
+    /// Opens a session and returns the value of its cookie.
     pub(crate) fn open(&self, token: Token, now: Instant) -> Result<String, SysError> {
         let mut secret = [0; 32];
         SysRng.try_fill_bytes(&mut secret)?;

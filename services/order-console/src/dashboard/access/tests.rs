@@ -40,7 +40,7 @@ fn status(access: &Access, method: &Method, path: &str, headers: &[(&str, &str)]
 }
 
 #[test]
-fn what_a_visitor_may_do_depends_on_the_tokens_that_are_set_and_the_one_that_is_shown() {
+fn the_rights_of_a_visitor_depend_on_the_configured_tokens_and_the_one_in_the_request() {
     let [full, read] = [TOKEN, READ_TOKEN].map(|token| format!("Bearer {token}"));
     let [none, full, read] = [None, Some(&full), Some(&read)];
     // For each setting and each token: the page, seeing, changing.

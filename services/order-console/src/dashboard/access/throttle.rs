@@ -1,4 +1,4 @@
-//! Wrong tokens of a client: some at once, and then one at a time.
+//! Limits wrong tokens of a client: some at once, and then one at a time.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,35 +11,34 @@ use tokio::time::Instant;
 const WRONG_MAX: u32 = 10;
 /// After how long one of them is forgotten.
 pub(crate) const FORGOTTEN_AFTER: Duration = Duration::from_secs(6);
-/// The most clients that are told apart; any more count as one.
+/// The most clients that are counted apart; any more count as one.
 const CLIENTS_MAX: usize = 4_096;
 const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// Keeps, for each client, until when its wrong tokens are remembered.
+/// Until when the wrong tokens of each client are remembered.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     until: Mutex<BTreeMap<IpAddr, Instant>>,
 }
 
 impl Throttle {
-    /// Returns whether a token of this client is looked at.
+    /// Returns whether a token of this client is checked.
     pub(crate) fn admits(&self, client: IpAddr, now: Instant) -> bool {
         let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_told_apart = until.contains_key(&client) || until.len() < CLIENTS_MAX;
-        let until = until.get(if is_told_apart { &client } else { &OTHERS });
+        let is_known = until.contains_key(&client) || until.len() < CLIENTS_MAX;
+        let until = until.get(if is_known { &client } else { &OTHERS });
         until.is_none_or(|until| {
             until.saturating_duration_since(now) <= FORGOTTEN_AFTER * (WRONG_MAX - 1)
         })
     }
 
-    /// Takes note of a wrong token.
     pub(crate) fn note_wrong(&self, client: IpAddr, now: Instant) {
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         if until.len() >= CLIENTS_MAX {
             until.retain(|_, until| *until > now);
         }
-        let is_told_apart = until.contains_key(&client) || until.len() < CLIENTS_MAX;
-        let until = until.entry(if is_told_apart { client } else { OTHERS }).or_insert(now);
+        let is_known = until.contains_key(&client) || until.len() < CLIENTS_MAX;
+        let until = until.entry(if is_known { client } else { OTHERS }).or_insert(now);
         *until = (*until).max(now) + FORGOTTEN_AFTER;
     }
 }

@@ -1,11 +1,11 @@
-//! The tokens, and what each of them allows.
+//! The tokens and their rights.
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::settings::DashboardSettings;
 
-/// A SHA-256 hash. Hashes have one length, and tell nothing of how much of a guess is right.
+/// A SHA-256 hash. Hashes have one length, and hide how much of a guess is right.
 pub(crate) type Hash = [u8; 32];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,6 @@ pub(crate) enum Token {
     Read,
 }
 
-/// What a visitor may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rights {
     See,
@@ -51,7 +50,6 @@ impl Tokens {
         Self { full, read }
     }
 
-    /// Returns whether a token is needed.
     pub(crate) fn are_set(&self) -> bool {
         self.full.is_some() || self.read.is_some()
     }

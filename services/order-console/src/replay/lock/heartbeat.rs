@@ -1,4 +1,4 @@
-//! For how long a run may send after a heartbeat, told by its own clocks alone.
+//! For how long a run may send after a heartbeat, by its own clocks.
 //!
 //! ```text
 //!  sent ────────── due ────────────── no send begins ──────────── valid until ─────────── counts as dead
@@ -48,7 +48,6 @@ impl Heartbeat {
         Self { sent }
     }
 
-    /// Returns when the next heartbeat is due.
     pub(super) fn due(self) -> Instant {
         self.sent.monotonic + INTERVAL
     }
@@ -62,7 +61,7 @@ impl Heartbeat {
         (self.age(now) + SEND_MAX <= VALID).then(|| now.monotonic + SEND_MAX)
     }
 
-    /// Returns the longer of the times that the clocks tell: a wall clock that was set back makes no heartbeat younger.
+    /// Returns the longer of the times by the two clocks: a wall clock that was set back makes no heartbeat younger.
     pub(super) fn age(self, now: Moment) -> Duration {
         let monotonic = now.monotonic.saturating_duration_since(self.sent.monotonic);
         let wall_ms = u64::try_from(now.wall_ms.saturating_sub(self.sent.wall_ms)).unwrap_or(0);

@@ -66,7 +66,6 @@ pub(super) fn take_left(area: &mut Rect, width: u16) -> Rect {
     left
 }
 
-/// Returns how many columns a text takes.
 pub(super) fn width(text: &str) -> u16 {
     u16::try_from(Span::raw(text).width()).unwrap_or(u16::MAX)
 }
@@ -91,24 +90,24 @@ fn cut(text: &str, room: u16) -> String {
 }
 
 /// Writes a text into the first row of `area`.
-pub(super) fn put(buffer: &mut Buffer, area: Rect, align: Align, words: &Label) {
+pub(super) fn put(buffer: &mut Buffer, area: Rect, align: Align, label: &Label) {
     let area = area.intersection(buffer.area);
     if area.is_empty() {
         return;
     }
-    let text = cut(&printable(&words.text), area.width);
+    let text = cut(&printable(&label.text), area.width);
     let x = match align {
         Align::Left => area.x,
         Align::Right => area.x + area.width.saturating_sub(width(&text)),
     };
-    buffer.set_stringn(x, area.y, text, usize::from(area.width), words.style);
+    buffer.set_stringn(x, area.y, text, usize::from(area.width), label.style);
 }
 
 /// Writes texts one after the other into the first row of `area`.
 pub(super) fn put_all(buffer: &mut Buffer, mut area: Rect, all: &[Label]) {
-    for words in all {
-        put(buffer, area, Align::Left, words);
-        take_left(&mut area, width(&printable(&words.text)));
+    for label in all {
+        put(buffer, area, Align::Left, label);
+        take_left(&mut area, width(&printable(&label.text)));
     }
 }
 
@@ -159,8 +158,8 @@ impl Table<'_> {
         for (index, row) in self.rows.iter().enumerate() {
             let mut line = take_top(&mut area, 1);
             let whole = line;
-            for ((words, column), width) in row.iter().zip(self.columns).zip(&widths) {
-                put(buffer, take_left(&mut line, *width), column.align, words);
+            for ((label, column), width) in row.iter().zip(self.columns).zip(&widths) {
+                put(buffer, take_left(&mut line, *width), column.align, label);
                 take_left(&mut line, if *width > 0 { GAP } else { 0 });
             }
             if let Some((at, style)) = self.cursor
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_terminals_act_on_is_replaced_and_wide_characters_are_cut_whole() {
+    fn control_characters_are_replaced_and_wide_characters_are_cut_whole() {
         let rows = |text: &str| vec![vec![text.into()]];
         assert_eq!(drawn(12, rows("\x1b[2J\n\u{9b}"))[1], "\u{fffd}[2J\u{fffd}\u{fffd}");
         assert_eq!(drawn(12, rows("a\u{202e}b"))[1], "a\u{fffd}b");

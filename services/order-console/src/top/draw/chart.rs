@@ -18,7 +18,6 @@ const LEGEND_WIDTH: u16 = 26;
 /// Room above and below the lines, as a share of what they span.
 const MARGIN: f64 = 0.05;
 
-/// Draws both averages over time.
 pub(super) fn draw(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     let look = scene.look;
     let history = &scene.snapshot.history;
@@ -75,7 +74,6 @@ fn span<'a>(points: impl Iterator<Item = &'a (f64, f64)>) -> Option<(f64, f64)> 
     Some((low - margin, high + margin))
 }
 
-/// Says how long the history is.
 fn seen_for(history: &History) -> String {
     let points = u64::try_from(history.points.len()).unwrap_or(u64::MAX);
     whole_seconds(points.saturating_mul(history.interval_ms) / 1_000)

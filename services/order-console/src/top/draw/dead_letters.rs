@@ -56,7 +56,6 @@ pub(super) fn causes(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     table(scene, buffer, area, list, Table { wide, ..empty(CAUSES) }, rows);
 }
 
-/// Draws the newest letters of a cause.
 pub(super) fn letters(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     let list = &scene.state.letters;
     let of = format!(" of {}", scene.state.error_type);
@@ -98,7 +97,7 @@ fn heading<'a>(
                 (*replayed, "replayed"),
                 (*dismissed, "dismissed"),
             ];
-            let counts = counts.map(|(count, word)| format!("{} {word}", grouped(count)));
+            let counts = counts.map(|(count, label)| format!("{} {label}", grouped(count)));
             let text = if of.is_empty() {
                 format!("{topic}: {}{reading}", counts.join(", "))
             } else {
@@ -124,7 +123,6 @@ fn empty(columns: &[Column]) -> Table<'_> {
     }
 }
 
-/// Draws the rows around the marked one.
 fn table(
     scene: Scene<'_>,
     buffer: &mut Buffer,

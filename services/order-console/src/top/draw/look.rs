@@ -25,7 +25,6 @@ impl Look {
         }
     }
 
-    /// The headings of a table.
     pub(super) fn heading(self) -> Style {
         self.style(Color::Cyan, Modifier::UNDERLINED).add_modifier(Modifier::UNDERLINED)
     }

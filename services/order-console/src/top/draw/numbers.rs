@@ -13,7 +13,7 @@ use crate::view::body::Stats;
 
 /// Rows that the numbers take.
 pub(super) const HEIGHT: u16 = 7;
-/// Widths of a label, of a count, of what is said beside it, and of a sum, whose last decimals may be cut.
+/// Widths of a label, of a count, of the text beside it, and of a sum, whose last decimals may be cut.
 const COUNT_LABEL: u16 = 12;
 const COUNT: u16 = 13;
 const ASIDE: u16 = 10;

@@ -33,51 +33,51 @@ pub(super) fn connections(scene: Scene<'_>, buffer: &mut Buffer, area: &mut Rect
         put_all(buffer, take_top(area, 1), &self::connection(scene, name, connection));
     }
     let control = &scene.snapshot.control;
-    let mut words = role(scene, "generators ", &control.generator);
-    words.push("  ".into());
-    words.extend(role(scene, "processors ", &control.processor));
-    put_all(buffer, take_top(area, 1), &words);
+    let mut labels = role(scene, "generators ", &control.generator);
+    labels.push("  ".into());
+    labels.extend(role(scene, "processors ", &control.processor));
+    put_all(buffer, take_top(area, 1), &labels);
 }
 
 fn connection(scene: Scene<'_>, name: &str, connection: &Connection) -> Vec<Label> {
     let look = scene.look;
     let Connection { state, since, detail, address } = connection;
-    let word = match state {
+    let state_label = match state {
         ConnectionState::Connected => "connected",
         ConnectionState::Failing => "failing",
         ConnectionState::Unreachable => "unreachable",
         ConnectionState::Unknown => "connecting",
     };
     let since = since.as_ref().map(|since| format!(" since {}", time(scene, since.as_str())));
-    let mut words = vec![
+    let mut labels = vec![
         Label::new(name, LABEL),
-        Label::new(word, look.connection(*state)),
+        Label::new(state_label, look.connection(*state)),
         since.unwrap_or_default().into(),
         Label::new(format!("  {address}"), LABEL),
     ];
     if let Some(detail) = detail {
-        words.push(Label::new(format!("  {detail}"), look.odd()));
+        labels.push(Label::new(format!("  {detail}"), look.odd()));
     }
-    words
+    labels
 }
 
 /// Returns the desired state of a role, the operator, and how many instances have followed.
 fn role(scene: Scene<'_>, name: &str, role: &Role) -> Vec<Label> {
     let look = scene.look;
     let Role { command: DesiredState { desired, by, at }, instances } = role;
-    let mut words = vec![Label::new(name, LABEL)];
+    let mut labels = vec![Label::new(name, LABEL)];
     let is_paused = *desired == ServiceState::Paused;
-    words.push(Label::new(desired.as_str(), if is_paused { look.odd() } else { look.good() }));
+    labels.push(Label::new(desired.as_str(), if is_paused { look.odd() } else { look.good() }));
     if !instances.is_empty() {
         let following = instances.iter().filter(|instance| instance.state == *desired).count();
-        words.push(format!(" {following}/{}", instances.len()).into());
+        labels.push(format!(" {following}/{}", instances.len()).into());
     }
     if is_paused {
         let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
         let at = at.as_ref().map(|at| format!(" {}", time(scene, at.as_str()))).unwrap_or_default();
-        words.push(Label::new(format!("{by}{at}"), LABEL));
+        labels.push(Label::new(format!("{by}{at}"), LABEL));
     }
-    words
+    labels
 }
 
 fn time(scene: Scene<'_>, time: &str) -> String {

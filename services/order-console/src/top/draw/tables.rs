@@ -52,7 +52,7 @@ pub(super) fn partitions(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let above = scene.state.scroll.min(all.saturating_sub(room));
     let row = |partition: &&Partition| {
         let holder = partition.member.as_deref().map(|id| member_short(id, group));
-        let nobody = || Label::new("nobody", scene.look.bad());
+        let no_member = || Label::new("nobody", scene.look.bad());
         let mark = if partition.complete { "" } else { "*" };
         vec![
             name(scene.snapshot, &partition.topic, partition.partition).into(),
@@ -62,7 +62,7 @@ pub(super) fn partitions(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
             format!("{}{mark}", grouped(partition.orders)).into(),
             money(partition.average).into(),
             grouped(partition.dead_letters).into(),
-            holder.map_or_else(nobody, Label::from),
+            holder.map_or_else(no_member, Label::from),
             grouped(partition.retries).into(),
             count(partition.committed_offset).into(),
             count(partition.log_end).into(),
@@ -87,7 +87,6 @@ pub(super) fn partitions(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
     table.draw(buffer, area);
 }
 
-/// Marks the column that partitions are sorted by.
 fn marked(column: Column, sort: Sort) -> Column {
     let title = match (sort, column.title) {
         (Sort::Lag, "LAG") => "LAG▾",
@@ -139,12 +138,11 @@ pub(super) fn members(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     table.draw(buffer, area);
     if group.members.is_empty() && !at.is_empty() {
         take_top(&mut area, 1);
-        let words = Label::new("nobody: no orders are processed", scene.look.bad());
-        put(buffer, area, Align::Left, &words);
+        let label = Label::new("nobody: no orders are processed", scene.look.bad());
+        put(buffer, area, Align::Left, &label);
     }
 }
 
-/// Lists the partitions of a member, by topic.
 fn held_by(snapshot: &Snapshot, member: &Member) -> String {
     let mut topics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for tp in &member.partitions {

@@ -31,7 +31,6 @@ fn text(snapshot: &Snapshot, state: &State, size: (u16, u16)) -> String {
     lines(&drawn(snapshot, state, Look::Colours, size)).join("\n")
 }
 
-/// A group in which everything happens.
 fn busy() -> Snapshot {
     use ServiceState::{Paused, Running};
 
@@ -301,7 +300,7 @@ fn without_colours_there_is_none_and_with_them_only_the_terminals_own() {
 }
 
 #[test]
-fn what_a_terminal_acts_on_does_not_reach_it() {
+fn control_sequences_do_not_reach_the_terminal() {
     const BAD: &str = "\x1b[2J\u{9b}\u{202e}\n";
     const SHOWN: &str = "\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}";
     let bad = || BAD.to_owned();
@@ -322,11 +321,11 @@ fn what_a_terminal_acts_on_does_not_reach_it() {
     let mut letters = with_letters(Pane::Letters);
     letters.error_type = bad();
     for list in [&mut causes.causes, &mut letters.letters] {
-        let Some(Ok(board)) = &mut list.answer else { panic!("there is a board") };
-        for cause in &mut board.report.causes {
+        let Some(Ok(found)) = &mut list.answer else { panic!("there is a list") };
+        for cause in &mut found.report.causes {
             (cause.error_type, cause.topic, cause.message) = (bad(), Some(bad()), Some(bad()));
         }
-        for letter in &mut board.newest {
+        for letter in &mut found.newest {
             (letter.order.product, letter.order.order_id, letter.message) =
                 (Some(bad()), Some(bad()), Some(bad()));
         }

@@ -12,7 +12,7 @@ fn hit(state: &mut State, code: KeyCode) -> Option<Action> {
     state.key(KeyEvent::new(code, KeyModifiers::NONE))
 }
 
-fn board(types: &[&str], newest: usize) -> LetterList {
+fn list(types: &[&str], newest: usize) -> LetterList {
     let cause =
         |error_type: &&str| Cause { error_type: (*error_type).to_owned(), ..Cause::default() };
     let causes = types.iter().map(cause).collect();
@@ -45,13 +45,13 @@ fn q_and_control_c_quit_from_everywhere() {
 
 #[test]
 fn services_are_told_only_after_a_yes() {
-    for (key, role, told) in [
+    for (key, role, desired) in [
         ("p", Role::Processor, RunState::Paused),
         ("r", Role::Processor, RunState::Running),
         ("P", Role::Generator, RunState::Paused),
         ("R", Role::Generator, RunState::Running),
     ] {
-        let command = Command { role, state: told };
+        let command = Command { role, state: desired };
         let mut state = State::default();
         assert!(press(&mut state, key).is_empty());
         assert_eq!(state.question, Some(command));
@@ -69,7 +69,7 @@ fn services_are_told_only_after_a_yes() {
 }
 
 #[test]
-fn what_became_of_a_command_is_said_until_the_next_key() {
+fn the_result_of_a_command_is_shown_until_the_next_key() {
     let mut state = State::default();
     let command = Command { role: Role::Generator, state: RunState::Paused };
     state.on_result(command, Ok(()));
@@ -85,13 +85,13 @@ fn dead_letters_are_read_by_cause_and_then_those_of_one() {
     let mut state = State::default();
     assert_eq!(press(&mut state, "d"), [Action::Read(ListQuery::Causes)]);
     assert_eq!(hit(&mut state, KeyCode::Enter), None, "there is none yet");
-    state.answer(&ListQuery::Causes, Ok(board(&["simulated", "truncated"], 0)));
+    state.answer(&ListQuery::Causes, Ok(list(&["simulated", "truncated"], 0)));
     hit(&mut state, KeyCode::Down);
     hit(&mut state, KeyCode::Down);
     let wanted = ListQuery::Newest("truncated".to_owned());
     assert_eq!(hit(&mut state, KeyCode::Enter), Some(Action::Read(wanted.clone())));
     assert_eq!(state.pane, Pane::Letters);
-    state.answer(&wanted, Ok(board(&[], 3)));
+    state.answer(&wanted, Ok(list(&[], 3)));
     hit(&mut state, KeyCode::End);
     assert_eq!(state.letters.cursor, 2);
 
@@ -109,12 +109,12 @@ fn dead_letters_are_read_by_cause_and_then_those_of_one() {
 fn an_answer_that_nobody_waits_for_any_more_is_not_taken() {
     let mut state = State::default();
     press(&mut state, "d");
-    state.answer(&ListQuery::Causes, Ok(board(&["simulated"], 0)));
+    state.answer(&ListQuery::Causes, Ok(list(&["simulated"], 0)));
     press(&mut state, "u");
     hit(&mut state, KeyCode::Enter);
     state.answer(&ListQuery::Causes, Err("late".to_owned()));
     assert_eq!(state.causes.found().map_or(0, |found| found.report.causes.len()), 1);
-    state.answer(&ListQuery::Newest("truncated".to_owned()), Ok(board(&[], 1)));
+    state.answer(&ListQuery::Newest("truncated".to_owned()), Ok(list(&[], 1)));
     assert_eq!(state.letters.answer, None, "it is of another type");
 }
 
@@ -126,15 +126,15 @@ fn dead_letters_are_read_again_when_there_are_others_but_not_all_the_time() {
     assert_eq!(state.look(&seen(1, 1), start), None);
     press(&mut state, "d");
     assert_eq!(state.look(&seen(1, 2), after(1)), None, "it is under way");
-    state.answer(&ListQuery::Causes, Ok(board(&[], 0)));
+    state.answer(&ListQuery::Causes, Ok(list(&[], 0)));
     assert_eq!(state.look(&seen(1, 2), after(1)), None, "it is too soon");
     let again = Some(Action::Read(ListQuery::Causes));
     assert_eq!(state.look(&seen(1, 2), after(2)), again);
-    state.answer(&ListQuery::Causes, Ok(board(&[], 0)));
+    state.answer(&ListQuery::Causes, Ok(list(&[], 0)));
     assert_eq!(state.look(&seen(1, 2), after(2)), None);
     assert_eq!(state.look(&seen(1, 2), after(9)), None, "nothing has changed");
     hit(&mut state, KeyCode::Esc);
-    assert_eq!(state.look(&seen(1, 3), after(9)), None, "nobody looks");
+    assert_eq!(state.look(&seen(1, 3), after(9)), None, "the list is not shown");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn the_order_of_the_partitions_goes_round() {
 }
 
 #[test]
-fn nothing_moves_beyond_what_there_is() {
+fn cursors_stay_within_the_rows() {
     let mut state = State::default();
     let now = Instant::now();
     state.look(&seen(3, 0), now);
