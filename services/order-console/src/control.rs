@@ -9,12 +9,15 @@ pub(crate) mod following;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use clap::ValueEnum;
+use control_topic::CommandError;
 use control_topic::record::{Desired, Role, RunState};
 use control_topic::view::{self, ControlView};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use self::alive::is_alive;
+use crate::settings::ConsoleSettings;
 use crate::time::Time;
 
 /// Whether a service works.
@@ -24,6 +27,18 @@ pub(crate) enum ServiceState {
     #[default]
     Running,
     Paused,
+}
+
+/// The services that a command is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Target {
+    /// Those that produce orders.
+    Generator,
+    /// Those that process them.
+    Processor,
+    /// Both.
+    All,
 }
 
 /// The last command to a role.
@@ -72,6 +87,32 @@ pub(crate) struct InstanceStatus {
     pub(crate) alive: bool,
     /// Time since its last report, in seconds, by the broker's clock.
     pub(crate) silent_seconds: u64,
+}
+
+impl Target {
+    pub(crate) fn roles(self) -> &'static [Role] {
+        match self {
+            Self::Generator => &[Role::Generator],
+            Self::Processor => &[Role::Processor],
+            Self::All => &Role::ALL,
+        }
+    }
+}
+
+/// Commands all services of `roles` to run or to pause, in the name of `by`.
+///
+/// # Errors
+/// As [`control_topic::command`].
+pub(crate) async fn command(
+    settings: &ConsoleSettings,
+    roles: &[Role],
+    state: RunState,
+    by: String,
+) -> Result<(), CommandError> {
+    let topics = &settings.topics;
+    let (topic, replication_factor) = (&topics.control_topic, topics.replication_factor);
+    let cluster = settings.cluster();
+    control_topic::command(&cluster, topic, replication_factor, roles, state, by).await.map(drop)
 }
 
 impl From<RunState> for ServiceState {
@@ -169,6 +210,13 @@ mod tests {
         assert_eq!(alive(Some(&members), later), [true, false]);
         assert_eq!(alive(None, now), [true, true]);
         assert_eq!(alive(None, later), [false, false]);
+    }
+
+    #[test]
+    fn all_are_both() {
+        assert_eq!(Target::All.roles(), [Role::Generator, Role::Processor]);
+        assert_eq!(Target::Processor.roles(), [Role::Processor]);
+        assert_eq!(Target::Generator.roles(), [Role::Generator]);
     }
 
     fn view(now: Instant) -> ControlView {

@@ -32,6 +32,7 @@ use self::commands::Commands;
 use self::draw::Scene;
 use self::state::{Action, Command, ListQuery, State};
 use self::terminal::Screen;
+use crate::control;
 use crate::dlq::query::{self, LetterList, Query};
 use crate::settings::ConsoleSettings;
 use crate::view::View;
@@ -188,12 +189,6 @@ async fn read(
 }
 
 async fn write(settings: ConsoleSettings, command: Command, by: String) -> Result<(), String> {
-    let topics = &settings.topics;
-    let (topic, replication_factor) = (&topics.control_topic, topics.replication_factor);
-    let roles = [command.role];
-    let cluster = settings.cluster();
-    let written =
-        control_topic::command(&cluster, topic, replication_factor, &roles, command.state, by)
-            .await;
-    written.map(drop).map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+    let written = control::command(&settings, &[command.role], command.state, by).await;
+    written.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use control_topic::record::{Role, RunState};
 use control_topic::view::ControlView;
-use control_topic::{Follower, command, ends};
+use control_topic::{Follower, ends};
 use kafka_client::retry::while_retriable;
 use service_runtime::{Context, printable};
 use tokio::time::{Instant, timeout};
@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::operator::OperatorArguments;
 use super::output::{Closed, Output};
 use crate::control::following::{followed, forget_the_dead, laggards, members, read};
-use crate::control::{ControlReport, DesiredState, InstanceStatus};
+use crate::control::{ControlReport, DesiredState, InstanceStatus, Target, command};
 use crate::settings::ConsoleSettings;
 use crate::text::{Align, table};
 use crate::time::Time;
@@ -48,28 +48,6 @@ pub struct TargetArguments {
     wait: u64,
     #[command(flatten)]
     operator: OperatorArguments,
-}
-
-/// Which services are meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Target {
-    /// Those that produce orders.
-    Generator,
-    /// Those that process them.
-    Processor,
-    /// Both.
-    All,
-}
-
-impl Target {
-    /// Returns the roles that are meant.
-    pub fn roles(self) -> &'static [Role] {
-        match self {
-            Self::Generator => &[Role::Generator],
-            Self::Processor => &[Role::Processor],
-            Self::All => &Role::ALL,
-        }
-    }
 }
 
 /// Runs the command.
@@ -108,10 +86,7 @@ async fn execute(
         Some(ControlCommand::Resume { arguments }) => (RunState::Running, arguments),
     };
     let (roles, by) = (arguments.target.roles(), arguments.operator.name());
-    let replication_factor = settings.topics.replication_factor;
-    command(&cluster, topic, replication_factor, roles, state, by)
-        .await
-        .with_context(|| format!("write to topic {topic}"))?;
+    command(settings, roles, state, by).await.with_context(|| format!("write to topic {topic}"))?;
     // Every instance that began without having read the command has reported below these ends.
     let ends =
         while_retriable(|| ends(&cluster, topic)).await.context("find the end of the reports")?;
@@ -211,13 +186,6 @@ mod tests {
             "{lines}"
         );
         assert!(lines.contains("gone, silent for 16 s  1970-01-01T00:00:01.000Z  m1"), "{lines}");
-    }
-
-    #[test]
-    fn all_are_both() {
-        assert_eq!(Target::All.roles(), [Role::Generator, Role::Processor]);
-        assert_eq!(Target::Processor.roles(), [Role::Processor]);
-        assert_eq!(Target::Generator.roles(), [Role::Generator]);
     }
 
     fn view(now: Instant) -> ControlView {

@@ -18,7 +18,7 @@ use super::app::App;
 use super::dead_letters::{Dismissed, Job, Replayed, Selection, Work};
 use super::problem::{Problem, ProblemBody};
 use super::responses::{ChangeRefusals, InvalidRefusals, Refusals};
-use crate::control::ServiceState;
+use crate::control::{self, ServiceState, Target};
 use crate::dlq::letter::Place;
 use crate::dlq::query::{self, LetterDetails, LetterList};
 use crate::view::body::{Control, Group, History, Orders, Snapshot, Stats};
@@ -102,14 +102,6 @@ pub(super) struct Command {
 
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Target {
-    Generator,
-    Processor,
-    All,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
 enum Action {
     Pause,
     Resume,
@@ -129,27 +121,13 @@ pub(super) async fn command(
     command: Result<Json<Command>, JsonRejection>,
 ) -> Answer<Control> {
     let Json(Command { target, action }) = command?;
-    let roles: &[Role] = match target {
-        Target::Generator => &[Role::Generator],
-        Target::Processor => &[Role::Processor],
-        Target::All => &Role::ALL,
-    };
+    let roles = target.roles();
     let state = match action {
         Action::Pause => RunState::Paused,
         Action::Resume => RunState::Running,
     };
-    let topics = &app.settings.topics;
-    let cluster = app.settings.cluster();
-    control_topic::command(
-        &cluster,
-        &topics.control_topic,
-        topics.replication_factor,
-        roles,
-        state,
-        visitor.name(),
-    )
-    .await
-    .map_err(anyhow::Error::new)?;
+    let commanded = control::command(&app.settings, roles, state, visitor.name()).await;
+    commanded.map_err(anyhow::Error::new)?;
     let (by, peer) = (visitor.name(), visitor.origin.peer);
     tracing::info!(by, %peer, ?target, state = state.as_str(), "commanded services");
     let mut snapshots = app.view.changes();
