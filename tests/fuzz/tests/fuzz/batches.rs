@@ -7,12 +7,12 @@ use kafka_core::record_batch::{
 };
 
 const UNPACKED_MAX: usize = 1 << 16;
-/// What a codec takes for itself, whatever it unpacks.
+/// The memory of a codec, independent of the input.
 const CODEC_BYTES: usize = 12 << 20;
 const ASKED: i64 = 100;
 const HEADER_BYTES: usize = 61;
 
-/// What was read, without the bytes.
+/// The result without its bytes.
 #[derive(Debug)]
 struct Read {
     next_offset: i64,
@@ -76,7 +76,7 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Makes lengths and checksums right, batch by batch.
+/// Corrects lengths and checksums, batch by batch.
 fn mend(bytes: &mut [u8]) {
     let mut start = 0;
     while start + HEADER_BYTES <= bytes.len() {
@@ -93,7 +93,7 @@ fn mend(bytes: &mut [u8]) {
     }
 }
 
-/// Takes the input for a fetch answer, to a question that depends on it.
+/// Reads the input as a fetch response to a request that depends on the input.
 fn read(input: &[u8]) -> Read {
     let records = Bytes::copy_from_slice(input);
     let [a, b, c, d] = crc32c::crc32c(input).to_be_bytes();
@@ -115,7 +115,7 @@ fn read(input: &[u8]) -> Read {
     let (mut count, mut faults) = (0, Vec::new());
     let mut transactions = AbortedTransactions::new(aborted.iter().copied());
     for raw in &reading.batches {
-        // Damage below the position may have been passed over.
+        // Damage below the position may be skipped.
         let found =
             records[at..].windows(raw.bytes().len()).position(|part| part == &raw.bytes()[..]);
         at += found.expect("a batch of the answer") + raw.bytes().len();
@@ -147,7 +147,7 @@ fn read(input: &[u8]) -> Read {
     Read { next_offset, whole: reading.batches.len(), damaged, is_unclear, records: count, faults }
 }
 
-/// Walks the records, and returns how many can be decoded.
+/// Reads the records, and returns the number of decodable ones.
 fn walk(batch: &RecordBatch, position: i64, faults: &mut Vec<String>) -> usize {
     let header = batch.header();
     let mut lowest = header.base_offset;
@@ -173,7 +173,7 @@ fn walk(batch: &RecordBatch, position: i64, faults: &mut Vec<String>) -> usize {
     good.len()
 }
 
-/// Writes the records anew: they are read as they were.
+/// Encodes the records again, and checks that they decode equally.
 fn rebuild(batch: &RecordBatch, records: &[Record<'_>]) {
     let header = batch.header();
     let mut builder = BatchBuilder::new(header.base_offset);
@@ -197,7 +197,7 @@ fn rebuild(batch: &RecordBatch, records: &[Record<'_>]) {
     assert!(again.records().map(Result::unwrap).eq(records.iter().copied()));
 }
 
-/// Splits the answer without looking at checksums.
+/// Splits the response without its checksums.
 fn split(records: Bytes) {
     let length = records.len();
     let mut split = batches(records);

@@ -26,7 +26,7 @@ fn checkpoint() {
         name: "checkpoint",
         executions: 5_000,
         seeds: bodies.chain([text.into_bytes(), Vec::new()]).collect(),
-        // A bit of the map is an offset of a set.
+        // A bit of the map is one offset of a set.
         memory: |input| 768 * input.len() + (64 << 10),
         mend: None,
         decode: Box::new(restore),
@@ -59,7 +59,7 @@ fn order(timestamp_ms: i64) -> CompletedOrder {
     CompletedOrder { timestamp_ms, price: 9.99, attempts: 1, origin: Origin::Produced }
 }
 
-/// Takes the input for a checkpoint's text if it begins as one, else for what is in it.
+/// Reads the input as the text of a checkpoint if it begins like one, else as its contents.
 fn metadata(input: &[u8]) -> String {
     match str::from_utf8(input) {
         Ok(text) if text.is_empty() || text.starts_with(PREFIX) => text.to_owned(),
@@ -70,7 +70,7 @@ fn metadata(input: &[u8]) -> String {
     }
 }
 
-/// Restores a checkpoint, at the topic and the offset that it names.
+/// Restores a checkpoint with the topic and the offset that it names.
 fn restore(input: &[u8]) -> Result<Restored, CheckpointError> {
     let metadata = metadata(input);
     let (mut topic, mut offset) = (TOPIC, 0);

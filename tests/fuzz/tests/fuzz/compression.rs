@@ -17,7 +17,7 @@ const CODECS: [Compression; 5] = [
     Compression::Zstd,
 ];
 
-/// What a codec takes for itself, whatever it unpacks.
+/// The memory of a codec, independent of the input.
 const CODEC_BYTES: usize = 12 << 20;
 
 #[test]
@@ -46,7 +46,7 @@ fn compression() {
     fuzz::run(target, crate::LEFT);
 }
 
-/// Returns frames of LZ4 with each size of blocks, and of its old format.
+/// Returns LZ4 frames with each block size, and one of the old format.
 fn lz4_blocks() -> impl Iterator<Item = Vec<u8>> {
     let sizes = [BlockSize::Max64KB, BlockSize::Max256KB, BlockSize::Max1MB, BlockSize::Max4MB];
     let infos = sizes.into_iter().flat_map(|size| {
@@ -60,7 +60,7 @@ fn lz4_blocks() -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// Returns frames of Zstandard that ask for windows of each size, with a block of one byte 65,536 times.
+/// Returns Zstandard frames with windows of each size and a block that repeats one byte 65,536 times.
 fn zstd_windows() -> impl Iterator<Item = Vec<u8>> {
     (0_u8..32).map(|exponent| {
         let head = [4, 16, 0x28, 0xb5, 0x2f, 0xfd, 0, exponent << 3];
@@ -68,7 +68,7 @@ fn zstd_windows() -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// Returns codec, bound and packed bytes.
+/// Returns the codec, the limit and the packed bytes.
 fn parts(input: &[u8]) -> (Compression, usize, &[u8]) {
     let mut pieces = Pieces(input);
     let codec = CODECS[usize::from(pieces.byte().unwrap_or(0)) % CODECS.len()];

@@ -47,7 +47,7 @@ fn consumer_protocol() {
 fn check(_input: &[u8], (subscription, assignment): &Read) -> Outcome {
     if let Ok(subscription) = subscription {
         let written = subscription.encode().unwrap();
-        // What is written is ours, and names each topic once.
+        // The encoded subscription is ours, and names each topic once.
         let mut expected =
             Subscription { implementation: Implementation::This, ..subscription.clone() };
         expected.topics.sort_unstable();

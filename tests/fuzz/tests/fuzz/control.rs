@@ -1,7 +1,7 @@
 use control_topic::record::{Desired, Entry, InstanceReport, Role, RunState};
 use fuzz::{Outcome, Target};
 
-/// The longest value that is read.
+/// The longest value.
 const VALUE_BYTES_MAX: usize = 4096;
 
 #[test]
@@ -40,7 +40,7 @@ fn control_record() {
     fuzz::run(target, crate::LEFT);
 }
 
-/// The key, and behind a zero the value.
+/// The key, and after a zero the value.
 fn input(key: &str, value: Option<String>) -> Vec<u8> {
     let value = value.map(|value| format!("\0{value}")).unwrap_or_default();
     [key.as_bytes(), value.as_bytes()].concat()
@@ -54,7 +54,7 @@ fn parse(input: &[u8]) -> Option<Entry> {
 fn check(entry: Option<&Entry>) -> Outcome {
     let Some(entry) = entry else { return Outcome::refused("none") };
     let (key, value) = (entry.key(), entry.value());
-    // What was escaped in another way may be too long to be read again.
+    // With other escapes, the text may exceed the limit.
     if value.as_ref().is_none_or(|value| value.len() <= VALUE_BYTES_MAX) {
         let read = Entry::parse(key.as_bytes(), value.as_deref().map(str::as_bytes));
         assert_eq!(read.as_ref(), Some(entry), "{key} {value:?}");

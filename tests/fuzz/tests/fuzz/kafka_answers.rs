@@ -12,18 +12,18 @@ use kafka_protocol::messages::{self, ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use tokio::runtime::{Builder, Runtime};
 
-/// What the number of a request has where the input is a whole frame: its size and its header come from the input too.
+/// The mark of inputs that are a whole frame with its size and its header.
 const WHOLE_FRAME: u8 = 0x80;
-/// The size of a frame is believed up to this.
+/// The largest size of a frame.
 const FRAME_BYTES_MAX: usize = 100 << 20;
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// A way to ask for something in one of the versions, and to be given these bytes.
+/// Decodes these bytes as the response to a request in one of its versions.
 type Ask = fn(&Runtime, u8, &[u8], bool) -> Result<Box<dyn Answer>, String>;
 
-/// An answer of any kind.
+/// A response of any API.
 trait Answer: Debug {
-    /// Writes the answer and reads it again.
+    /// Encodes the response and decodes it again.
     fn check(&self);
 }
 
@@ -146,7 +146,7 @@ impl<T: Encodable + Decodable + Debug + PartialEq> Answer for Answered<T> {
     }
 }
 
-/// Returns an answer of this kind in the newest version, behind a byte for that.
+/// Returns a response of this API in the newest version, after a byte for the version.
 fn kind<R>(answer: &R::Response) -> (Ask, Vec<u8>)
 where
     R: Call + Default,

@@ -13,7 +13,7 @@ use crate::{Pieces, sized};
 
 const TOPIC_ID: Uuid = Uuid::from_u128(7);
 
-/// What a letter's headers are read as.
+/// The decoded headers of a dead letter.
 #[derive(Debug)]
 struct Letter {
     identity: Option<Identity>,
@@ -208,7 +208,7 @@ fn check(input: &[u8], read: &Letter) -> Outcome {
     Outcome { is_accepted, kind }
 }
 
-/// Has a record with these headers fail, and reads its letter.
+/// Makes a dead letter of a record with these headers, and reads it.
 fn check_letter_about(headers: &[RawHeader<'_>], read: &Letter) {
     let letter = letter(headers);
     assert!(letter.headers.is_sorted_by(|(name, _), (next, _)| name < next));
