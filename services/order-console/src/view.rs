@@ -146,6 +146,13 @@ impl Attention {
     }
 }
 
+/// The rates of the counts, and the history of the numbers.
+#[derive(Debug, Default)]
+struct Trends {
+    rates: Rates,
+    track: Track,
+}
+
 /// Reads the cluster for all viewers.
 struct Observer {
     settings: ConsoleSettings,
@@ -153,10 +160,9 @@ struct Observer {
     offsets: GroupOffsets,
     recent: Recent,
     delays: Delays,
-    rates: Rates,
+    trends: Trends,
     /// The log ends of the orders' partitions.
     orders_ends: BTreeMap<TopicPartition, i64>,
-    track: Track,
     control: Follower,
     registry: watch::Receiver<Connection>,
     broker: Connection,
@@ -181,9 +187,8 @@ impl Observer {
             offsets: GroupOffsets::new(cluster.clone(), settings.group.group_id.clone()),
             recent: Recent::new(settings),
             delays: Delays::default(),
-            rates: Rates::default(),
+            trends: Trends::default(),
             orders_ends: BTreeMap::new(),
-            track: Track::default(),
             control: Follower::start(cluster.clone(), control),
             registry,
             broker: Connection { address: servers, ..Connection::default() },
@@ -275,9 +280,10 @@ impl Observer {
         self.orders_ends = build::ends(orders, reading, &self.orders_ends);
         let produced = u64::try_from(self.orders_ends.values().sum::<i64>()).unwrap_or(0);
         let now = Instant::now();
-        (stats.produced, stats.consumed) = self.rates.add(now, produced, stats.consumed.total);
+        (stats.produced, stats.consumed) =
+            self.trends.rates.add(now, produced, stats.consumed.total);
         stats.at = Some(Time::of(now_ms));
-        self.track.add(now, stats);
+        self.trends.track.add(now, stats);
     }
 
     fn broker_is(&mut self, state: ConnectionState, detail: Option<String>) {
@@ -301,7 +307,7 @@ impl Observer {
         stats.uptime_seconds = now.duration_since(self.started).as_secs();
         stats.connections.broker = self.broker.clone();
         stats.connections.registry = self.registry.borrow().clone();
-        self.latest.history = self.track.history();
+        self.latest.history = self.trends.track.history();
         self.snapshot_tx.send_replace(Arc::new(self.latest.clone()));
     }
 }
