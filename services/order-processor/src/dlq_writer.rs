@@ -1,82 +1,50 @@
-//! The way to the dead-letter topic: one queue a partition, whose batch grows while one is on its way.
+//! Writes dead letters: one queue for each partition of the dead-letter topic, which batches letters while one request is in
+//! flight.
 //!
-//! A letter is written when the broker has acknowledged it; until then its record is incomplete and nothing is
-//! committed past it. A dead-letter topic that cannot be written is waited for: letters are resent until they are
-//! taken, and a worker stops waiting for one by dropping its future. Until then a partition works on within its
-//! window, as behind any record that waits; then it stops reading. What the topic refuses is changed until it takes it:
-//! [`refused`].
+//! A letter is written when the broker has acknowledged it. Until then its record is incomplete, and no commit passes it.
+//! Letters are sent again until the topic takes them; a worker gives a letter up by dropping its future. A partition whose
+//! letters cannot be written works on until its window is full. A letter that the topic refuses is changed until the topic
+//! takes it: [`refused`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use kafka_client::cluster::Cluster;
+use dead_letter::DeadLetter;
 use kafka_client::exact_writer::ExactRecord;
 use kafka_core::TopicPartition;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+mod letter;
 mod queue;
 mod refused;
 
-use dead_letter::DeadLetter;
+pub(crate) use self::letter::{DlqContext, Letter, LetterError};
+use self::letter::{REPORT_INTERVAL, outgoing};
 
-use crate::flow::pause_reasons::Pauses;
-use crate::flow::watchdog::Watch;
-use crate::telemetry::metrics::Instruments;
-
-/// Letters that wait in a queue; a worker that has one more waits too.
+/// The most letters in a queue; a worker with one more waits.
 const QUEUE_MAX: usize = 1_000;
-/// How often a topic that cannot be written is reported.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Why a letter was not written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LetterError {
-    /// The topic takes no record of this size.
-    TooLarge,
-    /// The queue has ended: the process is stopping.
-    Stopped,
-}
-
-#[derive(Debug)]
-pub(crate) struct Letter {
-    pub(crate) record: ExactRecord,
-    pub(crate) answer: oneshot::Sender<Result<(), LetterError>>,
-}
-
-/// What letters are written with.
-#[derive(Clone, Debug)]
-pub(crate) struct Desk {
-    pub(crate) cluster: Cluster,
-    /// Where a request is entered that is on its way.
-    pub(crate) watch: Arc<Watch>,
-    /// Where a topic that cannot be written is shown.
-    pub(crate) pauses: Pauses,
-    pub(crate) instruments: Arc<Instruments>,
-}
 
 /// The dead-letter topic, ready to be written. Cloning shares the queues.
 #[derive(Clone, Debug)]
-pub(crate) struct Letters {
+pub(crate) struct DlqWriter {
     queues: Arc<[mpsc::Sender<Letter>]>,
 }
 
-impl Letters {
+impl DlqWriter {
     /// Starts one queue for each of the topic's `partitions`, in tasks that `tasks` owns.
     pub(crate) fn start(
-        desk: &Desk,
+        context: &DlqContext,
         topic: &str,
         partitions: i32,
         tasks: &mut JoinSet<()>,
     ) -> Self {
-        desk.instruments.letterboxes(partitions);
+        context.instruments.dlq_partitions(partitions);
         let queues = (0..partitions)
             .map(|partition| {
                 let (sender, letters) = mpsc::channel(QUEUE_MAX);
                 let target = TopicPartition::new(topic, partition);
-                tasks.spawn(queue::run(desk.clone(), target, letters));
+                tasks.spawn(queue::run(context.clone(), target, letters));
                 sender
             })
             .collect();
@@ -134,18 +102,5 @@ impl Letters {
         let queue = self.queues.get(index).ok_or(LetterError::Stopped)?;
         queue.send(Letter { record, answer }).await.map_err(|_closed| LetterError::Stopped)?;
         written.await.unwrap_or(Err(LetterError::Stopped))
-    }
-}
-
-fn outgoing(letter: &DeadLetter, timestamp_ms: i64) -> ExactRecord {
-    let bytes = |bytes: &Vec<u8>| Bytes::copy_from_slice(bytes);
-    let header = |(name, value): &(String, Vec<u8>)| {
-        (Bytes::copy_from_slice(name.as_bytes()), Some(bytes(value)))
-    };
-    ExactRecord {
-        key: letter.key.as_ref().map(bytes),
-        value: letter.value.as_ref().map(bytes),
-        headers: letter.headers.iter().map(header).collect(),
-        timestamp_ms,
     }
 }

@@ -1,4 +1,4 @@
-//! What may begin: permits, retries, pauses, and the thread that notices what never ends.
+//! What may begin: permits, retries, pause_reasons, and the thread that notices what never ends.
 
 pub(crate) mod circuit_breaker;
 pub(crate) mod limiter;

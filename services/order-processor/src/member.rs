@@ -1,10 +1,17 @@
-//! Membership in the consumer group: which partitions this replica has, where they go on, and what it commits for them.
+//! Membership in the consumer group: which partitions this replica has, where they resume, and what it commits for them.
 
-pub(crate) mod announcing;
-pub(crate) mod budget;
-pub(crate) mod committing;
-pub(crate) mod loading;
 pub(crate) mod session;
-pub(crate) mod stopping;
-pub(crate) mod unavailable;
-pub(crate) mod viewing;
+
+mod announcing;
+pub(crate) mod budget;
+mod commit_round;
+mod commits;
+mod committing;
+mod events;
+mod group_view;
+pub(crate) mod instance_report;
+pub(crate) mod loading;
+mod stopping;
+mod unavailable;
+mod viewing;
+mod working;

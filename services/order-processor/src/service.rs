@@ -24,38 +24,38 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::dlq_writer::{Desk, Letters};
-use crate::flow::limiter::Gate;
-use crate::flow::pause_reasons::Pauses;
-use crate::flow::pause_switch::{self, Halt};
+use crate::dlq_writer::{DlqContext, DlqWriter};
+use crate::flow::limiter::Limiter;
+use crate::flow::pause_reasons::PauseReasons;
+use crate::flow::pause_switch::{self, PauseSwitch};
 use crate::flow::releases::Releases;
-use crate::flow::retry::{Jitter, RetryPolicy};
-use crate::flow::watchdog::Watch;
+use crate::flow::watchdog::Watchdog;
 use crate::handler::simulation::{Simulated, Simulation};
 use crate::handler::webhook::Webhook;
 use crate::handler::{CountOnly, Handler};
-use crate::member::announcing::Standing;
-use crate::member::session::{self, Session};
-use crate::member::{budget, loading};
+use crate::member::budget;
+use crate::member::instance_report::InstanceReport;
+use crate::member::loading::{self, Loader};
+use crate::member::session::{FINAL_COMMIT, Session};
 use crate::partition;
-use crate::settings::{HandlerSettings, ProcessorSettings, RetrySettings};
+use crate::settings::{HandlerSettings, ProcessorSettings};
 use crate::telemetry::metrics::Instruments;
 use crate::telemetry::readiness::Checks;
 use crate::telemetry::report::Reporter;
-use crate::telemetry::scrape;
+use crate::telemetry::scrape::Scrape;
 
-/// How long a process in which something is stuck may take to leave the group, beyond what draining may take.
+/// How long a stuck process may take to leave the group after its drain.
 const STUCK_GRACE: Duration = Duration::from_secs(5);
-/// Room that a dead letter, or a replay of it, needs beside the record it is about, in bytes.
+/// Room for the headers of a dead letter, or of its replay, in bytes.
 const LETTER_OVERHEAD_BYTES: u64 = 64 * 1024;
 /// The broker's default of `message.max.bytes`.
 const MESSAGE_BYTES_MAX: u64 = 1_048_588;
 
-/// Runs the processor as it comes: orders are posted to `HANDLER_URL`, or only counted, and some of them fail before that
-/// where the settings say so.
+/// Runs the processor with its own handler: orders are posted to `HANDLER_URL`, or only counted. The settings can make
+/// some of them fail before.
 ///
 /// # Errors
-/// When the group, the registry or a checkpoint makes going on impossible; outages are waited for.
+/// When the group, the registry or a checkpoint makes work impossible. Outages are waited for.
 pub async fn run(settings: ProcessorSettings, context: Context) -> anyhow::Result<()> {
     let simulation = Simulation::new(
         settings.simulation.error_rate,
@@ -95,59 +95,64 @@ pub async fn run_with<H: Handler>(
     let participant = participant(&cluster, &settings);
     let prepared = unless(&stop, prepare(&cluster, &settings, &kafka)).await;
     let Some(findings) = prepared.transpose()? else { return Ok(()) };
-    let Findings { dlq_partitions, older_partitions: older, capacity } = findings;
+    let Findings { dlq_partitions, older_partitions, capacity } = findings;
 
     let mut tasks = JoinSet::new();
-    let halt = halted(&participant, &context, &mut tasks);
-    let pauses = Pauses::new(context.health.check("work"));
-    let watch = Arc::new(Watch::default());
+    let pause_switch = follow_control_topic(&participant, &context, &mut tasks);
+    let pause_reasons = PauseReasons::new(context.health.check("work"));
+    let watchdog = Arc::new(Watchdog::default());
     let instruments = Instruments::new(&context.metrics, &settings.group.group_id);
-    let desk = Desk {
+    let dlq_context = DlqContext {
         instruments: Arc::clone(&instruments),
         cluster: cluster.clone(),
-        watch: Arc::clone(&watch),
-        pauses: pauses.clone(),
+        watchdog: Arc::clone(&watchdog),
+        pause_reasons: pause_reasons.clone(),
     };
-    let letters = Letters::start(&desk, &settings.group.dlq_topic, dlq_partitions, &mut tasks);
+    let dlq_writer =
+        DlqWriter::start(&dlq_context, &settings.group.dlq_topic, dlq_partitions, &mut tasks);
     let releases = Releases::default();
-    tasks.spawn(releases.clone().watch(cluster.clone(), settings.group_topics.actions.clone()));
-    let gate = Gate::new(settings.handler.concurrency, settings.handler.down_after, pauses.clone());
-    tasks.spawn(Arc::clone(&gate).keep());
-    let grace = settings.member.drain_timeout + session::FINAL_COMMIT + STUCK_GRACE;
-    let stuck = Watch::keep(&watch, context.health.clone(), pauses.clone(), grace)
-        .context("start the watch's thread")?;
+    tasks.spawn(
+        releases
+            .clone()
+            .follow_while_paused(cluster.clone(), settings.group_topics.actions.clone()),
+    );
+    let limiter = Limiter::new(
+        settings.handler.concurrency,
+        settings.handler.down_after,
+        pause_reasons.clone(),
+    );
+    tasks.spawn(Arc::clone(&limiter).keep());
+    let grace = settings.member.drain_timeout + FINAL_COMMIT + STUCK_GRACE;
+    let stuck = Watchdog::start(&watchdog, context.health.clone(), pause_reasons.clone(), grace)
+        .context("start the watchdog's thread")?;
+    let reporter = Arc::new(Reporter::new());
+    context.metrics.register(|registry| {
+        registry.register_collector(Box::new(Scrape {
+            instruments: Arc::downgrade(&instruments),
+            reporter: Arc::downgrade(&reporter),
+            limiter: Arc::downgrade(&limiter),
+            schemas: schemas.clone(),
+        }));
+    });
     let shared = Arc::new(partition::Shared {
         handler,
-        attempt_timeout: settings.handler.timeout,
-        gate,
-        halt: Arc::clone(&halt),
-        watch,
-        pauses,
-        dlq_guard: settings.dlq_guard,
+        settings,
+        limiter,
+        pause_switch: Arc::clone(&pause_switch),
+        watchdog,
+        pause_reasons,
         releases,
-        group_id: settings.group.group_id.clone(),
-        orders_topic: settings.topics.orders_topic.clone(),
-        replay_topic: settings.group_topics.replay.clone(),
-        retry: retry_policy(&settings.retry),
-        ordering: settings.retry.ordering,
-        payload_format: settings.payload_format,
-        value_bytes_max: settings.value_bytes_max,
-        dedupe: settings.dedupe,
-        corrupt_batch: settings.corrupt_batch,
         schemas,
-        letters,
-        reporter: Reporter::new(),
+        dlq_writer,
+        reporter,
         instruments,
         spans: context.spans.clone(),
-        dlq_topic: settings.group.dlq_topic.clone(),
-        held_bytes: AtomicUsize::new(0),
-        held_bytes_max: settings.retry.in_flight_bytes_max,
+        in_flight_bytes: AtomicUsize::new(0),
     });
-    scrape::register(&context.metrics, &shared);
-    let standing = Standing::new(participant, &halt);
+    let report = InstanceReport::new(participant, &pause_switch);
     let checks = Checks::new(kafka, registry, context.health.check("progress"));
-    let session =
-        Session::start(cluster, settings, Arc::clone(&shared), checks, older, capacity, standing);
+    let loader = Loader::new(cluster.clone(), &shared.settings, older_partitions);
+    let session = Session::start(cluster, Arc::clone(&shared), checks, loader, capacity, report);
     let outcome = session.run(stop, stuck).await;
     shared.reporter.finish();
     tasks.shutdown().await;
@@ -164,31 +169,29 @@ fn schemas(settings: &ProcessorSettings) -> anyhow::Result<SchemaRegistry> {
     Ok(schemas)
 }
 
-/// Begins to follow the control topic, which tells when to stop and to start.
+/// Begins to follow the control topic, which pauses and resumes services.
 fn participant(cluster: &Cluster, settings: &ProcessorSettings) -> Participant {
     let TopicSettings { control_topic, replication_factor, .. } = &settings.topics;
     let role = Role::Processor;
     Participant::start(cluster, control_topic, *replication_factor, role, &host_name())
 }
 
-/// Puts the brake on, which is moved from then on as the control topic tells.
-fn halted(participant: &Participant, context: &Context, tasks: &mut JoinSet<()>) -> Arc<Halt> {
-    let halt = Halt::on();
+/// Returns a pause switch that is paused until the control topic says that the replica runs, and follows the topic.
+fn follow_control_topic(
+    participant: &Participant,
+    context: &Context,
+    tasks: &mut JoinSet<()>,
+) -> Arc<PauseSwitch> {
+    let pause_switch = PauseSwitch::paused();
     let check = context.health.check("control");
     let gauge = context.metrics.control_paused().clone();
-    tasks.spawn(pause_switch::obey(participant.instruction(), Arc::clone(&halt), check, gauge));
-    halt
-}
-
-fn retry_policy(settings: &RetrySettings) -> RetryPolicy {
-    RetryPolicy {
-        retries_max: settings.retries_max,
-        backoff: settings.backoff,
-        multiplier: settings.multiplier,
-        backoff_max: settings.backoff_max,
-        jitter: if settings.jitter { Jitter::Full } else { Jitter::Off },
-        elapsed_max: settings.elapsed_max,
-    }
+    tasks.spawn(pause_switch::follow(
+        participant.instruction(),
+        Arc::clone(&pause_switch),
+        check,
+        gauge,
+    ));
+    pause_switch
 }
 
 /// Waits for `future` unless told to stop.
@@ -199,8 +202,8 @@ async fn unless<T>(stop: &CancellationToken, future: impl Future<Output = T>) ->
     }
 }
 
-/// Creates what is missing of the orders', replay, dead-letter and actions topics, waiting for the cluster if it must; returns
-/// how many partitions each has.
+/// Creates the orders', replay, dead-letter and actions topics if they are missing, and returns how many partitions each
+/// has. Waits while the cluster is away.
 async fn create_topics(
     cluster: &Cluster,
     settings: &ProcessorSettings,
@@ -226,17 +229,17 @@ async fn create_topics(
     let partitions = described
         .get(orders)
         .map_or(settings.topics.topic_partitions, TopicMetadata::partition_count);
-    let told = until_ok(
+    let value = until_ok(
         || topic_config(cluster, orders, "max.message.bytes"),
         |error| waiting.goes_on(chain(error)),
     )
     .await;
-    let letter_bytes_max = message_bytes_max(told) + LETTER_OVERHEAD_BYTES;
+    let letter_bytes_max = message_bytes_max(value) + LETTER_OVERHEAD_BYTES;
     let letter_bytes_max = ("max.message.bytes", letter_bytes_max.to_string());
-    let kept_for_ever =
+    let kept_forever =
         vec![cleanup.clone(), ("retention.ms", "-1".to_owned()), letter_bytes_max.clone()];
     let new = [
-        topic(&settings.group_topics.replay, partitions, kept_for_ever),
+        topic(&settings.group_topics.replay, partitions, kept_forever),
         topic(
             &settings.group.dlq_topic,
             settings.dlq_partitions,
@@ -247,21 +250,21 @@ async fn create_topics(
     let others = until_ok(|| ensure_topics(cluster, &new), |error| waiting.goes_on(chain(error)));
     described.extend(others.await?);
     for name in [&settings.group_topics.replay, &settings.group.dlq_topic] {
-        let told = until_ok(
+        let value = until_ok(
             || topic_config(cluster, name, "cleanup.policy"),
             |error| waiting.goes_on(chain(error)),
         )
         .await;
-        refuse_compacted(name, told)?;
+        refuse_compacted(name, value)?;
     }
     waiting.over();
     Ok(described.into_iter().map(|(name, topic)| (name, topic.partition_count())).collect())
 }
 
-/// Refuses a topic of dead letters that forgets them: they keep the keys of their records, so compaction would leave one letter
-/// a key.
-fn refuse_compacted(name: &str, told: Result<Option<String>, ClientError>) -> anyhow::Result<()> {
-    match told {
+/// Refuses a compacted topic of dead letters: letters keep the keys of their records, so compaction would leave one letter
+/// for each key.
+fn refuse_compacted(name: &str, value: Result<Option<String>, ClientError>) -> anyhow::Result<()> {
+    match value {
         Ok(Some(policy)) if policy.split(',').any(|part| part.trim() == "compact") => bail!(
             "topic {name} has cleanup.policy={policy}: dead letters about records with the same key would erase one another. \
              Set it to delete, or name another topic"
@@ -274,7 +277,7 @@ fn refuse_compacted(name: &str, told: Result<Option<String>, ClientError>) -> an
     Ok(())
 }
 
-/// What was found out about the cluster before the work begins.
+/// What the cluster reported before the work begins.
 struct Findings {
     dlq_partitions: i32,
     /// How many partitions of each topic begin where `AUTO_OFFSET_RESET` says.
@@ -283,7 +286,7 @@ struct Findings {
     capacity: Capacity,
 }
 
-/// Creates the topics that are missing, and finds out what depends on the cluster.
+/// Creates the topics that are missing, and asks the cluster for its limits.
 async fn prepare(
     cluster: &Cluster,
     settings: &ProcessorSettings,
@@ -306,7 +309,7 @@ async fn prepare(
     Ok(Findings { dlq_partitions, older_partitions, capacity })
 }
 
-/// Returns how many of `partitions` are older than the group, waiting for the cluster if it must.
+/// Returns how many of `partitions` are older than the group. Waits while the cluster is away.
 async fn older_partitions(
     cluster: &Cluster,
     settings: &ProcessorSettings,
@@ -328,11 +331,11 @@ async fn older_partitions(
     Ok(partitions)
 }
 
-/// Returns how large a batch of a topic may be that its configuration tells about; the broker's usual default where
-/// nobody says, or who asks may not know.
-fn message_bytes_max(told: Result<Option<String>, ClientError>) -> u64 {
-    match told {
-        Ok(told) => told.and_then(|text| text.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX),
+/// Returns the largest batch that a topic takes by its configuration, or the broker's default if the configuration is
+/// unknown.
+fn message_bytes_max(value: Result<Option<String>, ClientError>) -> u64 {
+    match value {
+        Ok(value) => value.and_then(|text| text.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX),
         Err(error) => {
             tracing::debug!(error = %chain(&error), "max.message.bytes of the orders is not known");
             MESSAGE_BYTES_MAX

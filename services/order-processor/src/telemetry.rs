@@ -4,6 +4,7 @@ pub(crate) mod group_snapshot;
 pub(crate) mod labels;
 pub(crate) mod metrics;
 pub(crate) mod partition_status;
+pub(crate) mod partitions;
 pub(crate) mod readiness;
 pub(crate) mod report;
 pub(crate) mod scrape;

@@ -48,7 +48,7 @@ pub use self::header::BatchHeader;
 pub use self::headers::{Header, HeaderIter, Headers};
 pub use self::raw::{Batches, RawBatch, batches};
 pub use self::records::{
-    ControlMarker, Record, RecordBatch, RecordFault, Records, UndecodableRecord,
+    ControlMarker, Record, RecordBatch, RecordFault, RecordPosition, Records, UndecodableRecord,
 };
 
 #[cfg(test)]

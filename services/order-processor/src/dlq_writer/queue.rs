@@ -6,17 +6,20 @@ use kafka_client::exact_writer::{ExactRecord, ExactWriter};
 use kafka_client::writer::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, ProduceError};
 use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
+use pacing::{Backoff, ReportLimit};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use super::letter::{DlqContext, Letter, LetterError, REPORT_INTERVAL};
 use super::refused::Refused;
-use super::{Desk, Letter, LetterError, REPORT_INTERVAL};
 use crate::flow::pause_reasons::Pause;
 
 /// How long the broker may take to acknowledge letters.
 const PRODUCE_DEADLINE: Duration = Duration::from_secs(10);
-/// Pause before letters are sent again, at first and at most.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// The first pause before letters are sent again.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// The longest pause before letters are sent again.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Why the topic will not take records, however often they are sent.
 enum Refusal {
@@ -24,30 +27,34 @@ enum Refusal {
     /// It may take other ones.
     Other {
         error: ResponseError,
-        words: String,
+        message: String,
     },
 }
 
 /// One partition of the dead-letter topic, and the way there.
 struct Queue {
-    desk: Desk,
+    context: DlqContext,
     target: TopicPartition,
     writer: ExactWriter,
-    /// When it was said last that letters are changed.
-    reported: Option<Instant>,
+    /// Reports that letters are changed.
+    changes: ReportLimit,
 }
 
 /// Letters that wait for their topic.
 struct Waiting {
-    backoff: Duration,
+    backoff: Backoff,
     pause: Option<Pause>,
-    reported: Option<Instant>,
+    reports: ReportLimit,
 }
 
 /// Writes what arrives, in batches, until every sender is gone.
-pub(super) async fn run(desk: Desk, target: TopicPartition, mut letters: mpsc::Receiver<Letter>) {
-    let writer = ExactWriter::new(desk.cluster.clone());
-    let mut queue = Queue { desk, target, writer, reported: None };
+pub(super) async fn run(
+    context: DlqContext,
+    target: TopicPartition,
+    mut letters: mpsc::Receiver<Letter>,
+) {
+    let writer = ExactWriter::new(context.cluster.clone());
+    let mut queue = Queue { context, target, writer, changes: ReportLimit::every(REPORT_INTERVAL) };
     let mut batch = Vec::new();
     let mut next = None;
     loop {
@@ -92,8 +99,8 @@ impl Queue {
             let outcome = match refused {
                 Ok(()) => Ok(()),
                 Err(Refusal::TooLarge) => Err(LetterError::TooLarge),
-                Err(Refusal::Other { error, words }) => {
-                    self.write_changed(&letter, (error, words)).await
+                Err(Refusal::Other { error, message }) => {
+                    self.write_changed(&letter, (error, message)).await
                 }
             };
             answer(vec![letter], outcome);
@@ -104,47 +111,47 @@ impl Queue {
     async fn write_changed(
         &mut self,
         letter: &Letter,
-        (mut error, mut words): (ResponseError, String),
+        (mut error, mut message): (ResponseError, String),
     ) -> Result<(), LetterError> {
         let mut waiting = Waiting::new();
         loop {
             let mut refused = Refused::new(letter.record.clone());
             while let Some(record) = refused.next(error) {
-                self.report_change(error, &words);
+                self.report_change(error, &message);
                 match self.resend(std::slice::from_ref(&record)).await {
                     Ok(()) => return Ok(()),
                     Err(Refusal::TooLarge) => return Err(LetterError::TooLarge),
-                    Err(Refusal::Other { error: next, words: more }) => {
-                        (error, words) = (next, more);
+                    Err(Refusal::Other { error: next, message: more }) => {
+                        (error, message) = (next, more);
                     }
                 }
             }
             if letter.answer.is_closed() {
                 return Err(LetterError::Stopped);
             }
-            let (target, words) = (self.target.clone(), words.clone());
-            let refusal = ProduceError::Refused { target, error, message: words };
-            waiting.wait(&self.desk, &self.target, &refusal, 1).await;
+            let (target, message) = (self.target.clone(), message.clone());
+            let refusal = ProduceError::Refused { target, error, message };
+            waiting.wait(&self.context, &self.target, &refusal, 1).await;
         }
     }
 
     /// Sends records until they are taken, or refused for what they are.
     async fn resend(&mut self, records: &[ExactRecord]) -> Result<(), Refusal> {
         use ResponseError as E;
-        let Self { desk, target, writer, .. } = self;
+        let Self { context, target, writer, .. } = self;
         let mut waiting = Waiting::new();
         let first = Instant::now();
         loop {
             let begun = Instant::now();
             let produced = {
-                let _call = desk.watch.begin("a produce request", PRODUCE_DEADLINE);
+                let _call = context.watchdog.begin("a produce request", PRODUCE_DEADLINE);
                 writer.produce(target, records, Instant::now() + PRODUCE_DEADLINE).await
             };
             let error = produced.as_ref().err();
-            desk.instruments.wrote(target, records.len(), begun.elapsed(), error);
+            context.instruments.wrote(target, records.len(), begun.elapsed(), error);
             let error = match produced {
                 Ok(_offset) => {
-                    desk.instruments.published(first.elapsed());
+                    context.instruments.published(first.elapsed());
                     waiting.end(target);
                     return Ok(());
                 }
@@ -154,46 +161,48 @@ impl Queue {
                 }) => return Err(Refusal::TooLarge),
                 Err(ProduceError::Refused {
                     error: error @ (E::InvalidRecord | E::InvalidTimestamp | E::PolicyViolation),
-                    message: words,
+                    message,
                     ..
-                }) => return Err(Refusal::Other { error, words }),
+                }) => return Err(Refusal::Other { error, message }),
                 Err(error) => error,
             };
-            waiting.wait(desk, target, &error, records.len()).await;
+            waiting.wait(context, target, &error, records.len()).await;
         }
     }
 
-    fn report_change(&mut self, error: ResponseError, words: &str) {
-        if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+    fn report_change(&mut self, error: ResponseError, message: &str) {
+        if self.changes.is_due() {
             tracing::warn!(
-                target = %self.target, ?error, words,
+                target = %self.target, ?error, words = message,
                 "the dead-letter topic refuses a letter as it is: sending it changed"
             );
-            self.reported = Some(Instant::now());
         }
     }
 }
 
 impl Waiting {
     fn new() -> Self {
-        Self { backoff: BACKOFF.0, pause: None, reported: None }
+        Self {
+            backoff: Backoff::new(BACKOFF_MIN, BACKOFF_MAX),
+            pause: None,
+            reports: ReportLimit::every(REPORT_INTERVAL),
+        }
     }
 
     /// Waits before letters are sent again, and says why.
     async fn wait(
         &mut self,
-        desk: &Desk,
+        context: &DlqContext,
         target: &TopicPartition,
         error: &ProduceError,
         letters: usize,
     ) {
-        self.pause = Some(desk.pauses.begin(format!("waiting to write {target}: {error}")));
-        if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+        self.pause =
+            Some(context.pause_reasons.begin(format!("waiting to write {target}: {error}")));
+        if self.reports.is_due() {
             tracing::warn!(%target, %error, letters, "waiting for the dead-letter topic");
-            self.reported = Some(Instant::now());
         }
-        sleep(self.backoff).await;
-        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        self.backoff.wait().await;
     }
 
     fn end(&self, target: &TopicPartition) {

@@ -68,6 +68,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::dlq_writer::letter::outgoing;
 
     fn letter(key: Option<&[u8]>, offset: i64) -> ExactRecord {
         let failed = FailedRecord {
@@ -88,7 +89,7 @@ mod tests {
             failed_at_ms: 5,
             group: "group",
         };
-        super::super::outgoing(&DeadLetter::build(&failed, &failure), 5)
+        outgoing(&DeadLetter::build(&failed, &failure), 5)
     }
 
     /// Returns what is tried of a letter that is refused again and again: its key, and its time.

@@ -314,17 +314,17 @@ mod tests {
     fn probes_are_made_one_at_a_time_and_less_and_less_often() {
         let mut bench = Bench::new();
         bench.circuit.down(Duration::ZERO, bench.now);
-        let mut pauses = Vec::new();
+        let mut pause_reasons = Vec::new();
         for _ in 0..5 {
             let probe_at = bench.circuit.probe_at().unwrap();
-            pauses.push((probe_at - bench.now).as_secs());
+            pause_reasons.push((probe_at - bench.now).as_secs());
             bench.now = probe_at;
             bench.circuit.begin_probe();
             assert_eq!(bench.circuit.probe_at(), None);
             assert_eq!(bench.fail(1, None), Fault::Dependency);
             bench.end_probe();
         }
-        assert_eq!(pauses, [1, 2, 4, 5, 5]);
+        assert_eq!(pause_reasons, [1, 2, 4, 5, 5]);
         bench.circuit.begin_probe();
         let outage = bench.circuit.answered().unwrap();
         assert!(outage.since < bench.now);

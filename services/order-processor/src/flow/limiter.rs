@@ -1,7 +1,7 @@
-//! Lets attempts begin: so many at once in this process, and none but a probe while the handler's dependency is down.
+//! Bounds the attempts of a process. While the handler's dependency is down, only a probe may begin.
 //!
 //! An attempt needs a [`Permit`]. Workers wait for permits in the order they came, so a partition with a backlog does
-//! not starve another. While the dependency is down, permits that come back are withheld, and [`Gate::keep`] gives one
+//! not starve another. While the dependency is down, permits that come back are withheld, and [`Limiter::keep`] gives one
 //! out when a probe is due; an answer gives back all of them. So does the last worker that has an order to probe with, when
 //! it has none any more, or is stopped: an outage that nobody can find the end of would last for ever.
 
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::PollSemaphore;
 
 use crate::flow::circuit_breaker::{Circuit, Fault, Outage, Probe, TransientFailure};
-use crate::flow::pause_reasons::{Pause, Pauses};
+use crate::flow::pause_reasons::{Pause, PauseReasons};
 use crate::flow::retry::RETRY_AFTER_MAX;
 
 /// Lines a second about outages that begin or end.
@@ -23,23 +23,29 @@ const LINES: usize = 2;
 /// How often an outage that lasts is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What [`Gate::mood`] says.
-const FINE: u8 = 0;
-const SUSPECT: u8 = 1;
-const DOWN: u8 = 2;
+/// The circuit's state, as workers read it at every record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CircuitState {
+    /// The last attempt was answered.
+    Closed,
+    /// Attempts have failed since the last answer.
+    Suspect,
+    /// The dependency is down.
+    Open,
+}
 
 /// The way to the handler.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct Limiter {
     permits: Arc<Semaphore>,
-    /// A copy of what the circuit knows, for those who ask at every record.
-    mood: AtomicU8,
+    /// A copy of the circuit's state, which costs one load a record.
+    circuit_state: AtomicU8,
     /// How many workers have an order to probe with.
     probers: AtomicUsize,
     state: Mutex<State>,
     /// When the next probe is due has changed.
     changed: Notify,
-    pauses: Pauses,
+    pause_reasons: PauseReasons,
     lines: LineLimit,
     started: Instant,
 }
@@ -47,7 +53,7 @@ pub(crate) struct Gate {
 #[derive(Debug)]
 struct State {
     circuit: Circuit,
-    /// Permits that nobody can have while the dependency is down.
+    /// Permits that are withheld while the dependency is down.
     withheld: usize,
     pause: Option<Pause>,
     reported: Option<Instant>,
@@ -58,15 +64,19 @@ struct State {
 /// The right to begin an attempt. Dropping it gives it back.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    gate: Arc<Gate>,
+    limiter: Arc<Limiter>,
     inner: Option<OwnedSemaphorePermit>,
     /// The probe that it is for; others are for attempts one after the other.
     probe: Option<Probe>,
 }
 
-impl Gate {
+impl Limiter {
     /// Lets `attempts_max` attempts run at once, while fewer than `down_after` different orders fail in a row.
-    pub(crate) fn new(attempts_max: usize, down_after: usize, pauses: Pauses) -> Arc<Self> {
+    pub(crate) fn new(
+        attempts_max: usize,
+        down_after: usize,
+        pause_reasons: PauseReasons,
+    ) -> Arc<Self> {
         let state = State {
             circuit: Circuit::new(down_after),
             withheld: 0,
@@ -76,17 +86,17 @@ impl Gate {
         };
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(attempts_max)),
-            mood: AtomicU8::new(FINE),
+            circuit_state: AtomicU8::new(CircuitState::Closed.as_u8()),
             probers: AtomicUsize::new(0),
             state: Mutex::new(state),
             changed: Notify::new(),
-            pauses,
+            pause_reasons,
             lines: LineLimit::new("outages of what the handler needs", LINES),
             started: Instant::now(),
         })
     }
 
-    /// Gives out probes while the dependency is down; runs for as long as the gate is used.
+    /// Gives out probes while the dependency is down, for as long as the limiter lives.
     pub(crate) async fn keep(self: Arc<Self>) {
         loop {
             let changed = self.changed.notified();
@@ -130,19 +140,24 @@ impl Gate {
     pub(crate) fn permit(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Permit {
         // Only probes are given out while the dependency is down.
         let probe = if self.is_down() { self.state().circuit.probe() } else { None };
-        Permit { gate: Arc::clone(self), inner: Some(permit), probe }
+        Permit { limiter: Arc::clone(self), inner: Some(permit), probe }
+    }
+
+    #[inline]
+    fn is_in(&self, state: CircuitState) -> bool {
+        self.circuit_state.load(Ordering::Relaxed) == state.as_u8()
     }
 
     /// Returns whether the dependency is down.
     #[inline]
     pub(crate) fn is_down(&self) -> bool {
-        self.mood.load(Ordering::Relaxed) == DOWN
+        self.is_in(CircuitState::Open)
     }
 
     /// Takes note that an attempt was answered: done, or refused for good.
     #[inline]
     pub(crate) fn answered(&self) {
-        if self.mood.load(Ordering::Relaxed) != FINE {
+        if !self.is_in(CircuitState::Closed) {
             self.end_streak();
         }
     }
@@ -213,8 +228,9 @@ impl Gate {
         let is_new = state.pause.is_none();
         state.withheld += self.permits.forget_permits(usize::MAX);
         if is_new {
-            state.pause =
-                Some(self.pauses.begin(format!("the handler's dependency is down: {reason}")));
+            state.pause = Some(
+                self.pause_reasons.begin(format!("the handler's dependency is down: {reason}")),
+            );
             state.reported = None;
         }
         let is_due = state.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
@@ -229,7 +245,7 @@ impl Gate {
     }
 
     fn give_back(&self, permit: OwnedSemaphorePermit, probe: Option<Probe>) {
-        if self.mood.load(Ordering::Relaxed) == FINE {
+        if self.is_in(CircuitState::Closed) {
             return;
         }
         let mut state = self.state();
@@ -244,16 +260,16 @@ impl Gate {
     }
 
     fn note(&self, state: &State) {
-        let mood = match (state.circuit.outage(), state.circuit.is_suspect()) {
-            (Some(_), _) => DOWN,
-            (None, true) => SUSPECT,
-            (None, false) => FINE,
+        let circuit_state = match (state.circuit.outage(), state.circuit.is_suspect()) {
+            (Some(_), _) => CircuitState::Open,
+            (None, true) => CircuitState::Suspect,
+            (None, false) => CircuitState::Closed,
         };
-        self.mood.store(mood, Ordering::Relaxed);
+        self.circuit_state.store(circuit_state.as_u8(), Ordering::Relaxed);
         self.changed.notify_one();
     }
 
-    /// Returns how long this gate has been there, less the time in which the dependency was down.
+    /// Returns how long this limiter has been there, less the time in which the dependency was down.
     pub(crate) fn uptime(&self) -> Duration {
         let state = self.state();
         let outage = state.circuit.outage().map(|outage| outage.since.elapsed());
@@ -262,6 +278,17 @@ impl Gate {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CircuitState {
+    #[inline]
+    const fn as_u8(self) -> u8 {
+        match self {
+            Self::Closed => 0,
+            Self::Suspect => 1,
+            Self::Open => 2,
+        }
     }
 }
 
@@ -275,7 +302,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(permit) = self.inner.take() {
-            self.gate.give_back(permit, self.probe);
+            self.limiter.give_back(permit, self.probe);
         }
     }
 }
@@ -291,147 +318,147 @@ mod tests {
     const ATTEMPTS_MAX: usize = 3;
     const DOWN_AFTER: usize = 2;
 
-    fn gate() -> Arc<Gate> {
-        Gate::new(ATTEMPTS_MAX, DOWN_AFTER, Pauses::new(Health::default().check("work")))
+    fn limiter() -> Arc<Limiter> {
+        Limiter::new(ATTEMPTS_MAX, DOWN_AFTER, PauseReasons::new(Health::default().check("work")))
     }
 
-    fn kept(gate: &Arc<Gate>) -> JoinSet<()> {
+    fn kept(limiter: &Arc<Limiter>) -> JoinSet<()> {
         let mut keeper = JoinSet::new();
-        keeper.spawn(Arc::clone(gate).keep());
+        keeper.spawn(Arc::clone(limiter).keep());
         keeper
     }
 
-    async fn next(gate: &Arc<Gate>) -> Permit {
-        let mut queue = gate.queue();
+    async fn next(limiter: &Arc<Limiter>) -> Permit {
+        let mut queue = limiter.queue();
         let permit = std::future::poll_fn(|cx| queue.poll_acquire(cx)).await.unwrap();
-        gate.permit(permit)
+        limiter.permit(permit)
     }
 
-    fn fail(gate: &Gate, offset: i64) -> Fault {
+    fn fail(limiter: &Limiter, offset: i64) -> Fault {
         let retry_after = Duration::ZERO;
         let failure =
             TransientFailure { record: (1, offset), first: None, is_last: false, retry_after };
-        gate.failed(&failure, "no")
+        limiter.failed(&failure, "no")
     }
 
     #[tokio::test(start_paused = true)]
     async fn while_the_dependency_is_down_there_is_one_probe_at_a_time() {
-        let gate = gate();
-        let _keeper = kept(&gate);
-        let early = gate.try_permit().unwrap();
-        gate.down("nobody is there", None);
-        assert!(gate.is_down() && gate.try_permit().is_none());
+        let limiter = limiter();
+        let _keeper = kept(&limiter);
+        let early = limiter.try_permit().unwrap();
+        limiter.down("nobody is there", None);
+        assert!(limiter.is_down() && limiter.try_permit().is_none());
         drop(early);
-        assert!(gate.try_permit().is_none(), "what comes back is withheld");
+        assert!(limiter.try_permit().is_none(), "what comes back is withheld");
 
         let start = Instant::now();
-        let probe = next(&gate).await;
+        let probe = next(&limiter).await;
         assert_eq!((probe.is_probe(), start.elapsed()), (true, Duration::from_secs(1)));
-        assert!(gate.try_permit().is_none());
-        gate.down("nobody is there", None);
+        assert!(limiter.try_permit().is_none());
+        limiter.down("nobody is there", None);
         drop(probe);
-        let probe = next(&gate).await;
+        let probe = next(&limiter).await;
         assert_eq!(start.elapsed(), Duration::from_secs(3));
-        gate.down("work that began earlier says so", None);
+        limiter.down("work that began earlier says so", None);
         tokio::time::advance(Duration::from_mins(1)).await;
-        assert!(gate.try_permit().is_none(), "the probe is under way");
-        gate.answered();
+        assert!(limiter.try_permit().is_none(), "the probe is under way");
+        limiter.answered();
         drop(probe);
-        let all: Vec<_> = std::iter::from_fn(|| gate.try_permit()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| limiter.try_permit()).collect();
         assert_eq!(all.len(), ATTEMPTS_MAX);
         assert!(!all.iter().any(Permit::is_probe));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_is_not_made_goes_to_the_next_who_waits() {
-        let gate = gate();
-        let _keeper = kept(&gate);
-        gate.down("nobody is there", None);
-        drop(next(&gate).await);
+        let limiter = limiter();
+        let _keeper = kept(&limiter);
+        limiter.down("nobody is there", None);
+        drop(next(&limiter).await);
         let start = Instant::now();
-        assert!(next(&gate).await.is_probe());
+        assert!(next(&limiter).await.is_probe());
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn work_that_began_before_an_outage_ends_it_when_it_succeeds() {
-        let gate = gate();
-        let permits: Vec<_> = std::iter::from_fn(|| gate.try_permit()).collect();
+        let limiter = limiter();
+        let permits: Vec<_> = std::iter::from_fn(|| limiter.try_permit()).collect();
         assert_eq!(permits.len(), ATTEMPTS_MAX);
-        gate.down("nobody is there", None);
-        gate.answered();
-        assert!(!gate.is_down());
+        limiter.down("nobody is there", None);
+        limiter.answered();
+        assert!(!limiter.is_down());
         drop(permits);
-        let all: Vec<_> = std::iter::from_fn(|| gate.try_permit()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| limiter.try_permit()).collect();
         assert_eq!(all.len(), ATTEMPTS_MAX);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_time_of_outages_is_no_uptime() {
-        let gate = gate();
+        let limiter = limiter();
         tokio::time::advance(Duration::from_secs(10)).await;
-        gate.down("nobody is there", None);
+        limiter.down("nobody is there", None);
         tokio::time::advance(Duration::from_secs(100)).await;
-        assert_eq!(gate.uptime(), Duration::from_secs(10));
-        gate.answered();
+        assert_eq!(limiter.uptime(), Duration::from_secs(10));
+        limiter.answered();
         tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(gate.uptime(), Duration::from_secs(15));
+        assert_eq!(limiter.uptime(), Duration::from_secs(15));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_outage_ends_when_nobody_has_an_order_to_probe_with() {
-        let gate = gate();
-        let _keeper = kept(&gate);
-        gate.add_prober();
-        gate.add_prober();
-        gate.down("nobody is there", None);
-        gate.remove_prober();
-        assert!(gate.is_down(), "another one has an order");
-        let probe = next(&gate).await;
+        let limiter = limiter();
+        let _keeper = kept(&limiter);
+        limiter.add_prober();
+        limiter.add_prober();
+        limiter.down("nobody is there", None);
+        limiter.remove_prober();
+        assert!(limiter.is_down(), "another one has an order");
+        let probe = next(&limiter).await;
         assert!(probe.is_probe());
-        gate.remove_prober();
-        assert!(!gate.is_down());
-        assert_eq!(gate.uptime(), Duration::ZERO);
+        limiter.remove_prober();
+        assert!(!limiter.is_down());
+        assert_eq!(limiter.uptime(), Duration::ZERO);
         drop(probe);
-        let all: Vec<_> = std::iter::from_fn(|| gate.try_permit()).collect();
+        let all: Vec<_> = std::iter::from_fn(|| limiter.try_permit()).collect();
         assert_eq!(all.len(), ATTEMPTS_MAX);
 
-        gate.add_prober();
-        gate.down("nobody is there", None);
-        assert!(gate.is_down(), "whoever comes next finds out");
+        limiter.add_prober();
+        limiter.down("nobody is there", None);
+        assert!(limiter.is_down(), "whoever comes next finds out");
     }
 
     proptest! {
         #[test]
         fn no_permit_is_lost_or_made_whatever_happens(events in proptest::collection::vec(0_u8..9, 0..200)) {
-            let gate = gate();
+            let limiter = limiter();
             let mut held = Vec::new();
             let mut probers = 0;
             for (event, offset) in events.into_iter().zip(0..) {
                 match event {
-                    0 | 1 => held.extend(gate.try_permit()),
+                    0 | 1 => held.extend(limiter.try_permit()),
                     2 => drop(held.pop()),
-                    3 => drop(fail(&gate, offset)),
-                    4 => gate.down("nobody is there", None),
-                    5 => drop(gate.begin_probe()),
+                    3 => drop(fail(&limiter, offset)),
+                    4 => limiter.down("nobody is there", None),
+                    5 => drop(limiter.begin_probe()),
                     6 => {
-                        gate.add_prober();
+                        limiter.add_prober();
                         probers += 1;
                     }
                     7 if probers > 0 => {
-                        gate.remove_prober();
+                        limiter.remove_prober();
                         probers -= 1;
-                        prop_assert!(probers > 0 || !gate.is_down());
+                        prop_assert!(probers > 0 || !limiter.is_down());
                     }
-                    _ => gate.answered(),
+                    _ => limiter.answered(),
                 }
-                let free = gate.permits.available_permits();
-                prop_assert_eq!(free + held.len() + gate.state().withheld, ATTEMPTS_MAX);
-                prop_assert!(free == 0 || !gate.is_down() || gate.state().circuit.probe_at().is_none());
+                let free = limiter.permits.available_permits();
+                prop_assert_eq!(free + held.len() + limiter.state().withheld, ATTEMPTS_MAX);
+                prop_assert!(free == 0 || !limiter.is_down() || limiter.state().circuit.probe_at().is_none());
             }
-            gate.answered();
+            limiter.answered();
             drop(held);
-            prop_assert_eq!(gate.permits.available_permits(), ATTEMPTS_MAX);
+            prop_assert_eq!(limiter.permits.available_permits(), ATTEMPTS_MAX);
         }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use service_runtime::Check;
 
-/// The pauses that last. Cloning shares them.
+/// The pause_reasons that last. Cloning shares them.
 #[derive(Clone, Debug)]
-pub(crate) struct Pauses {
+pub(crate) struct PauseReasons {
     shared: Arc<Shared>,
 }
 
@@ -26,12 +26,12 @@ struct Lasting {
 /// A pause, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Pause {
-    pauses: Pauses,
+    pause_reasons: PauseReasons,
     number: u64,
 }
 
-impl Pauses {
-    /// Nothing pauses; `check` says so.
+impl PauseReasons {
+    /// Nothing pause_reasons; `check` says so.
     pub(crate) fn new(check: Check) -> Self {
         check.ready();
         Self { shared: Arc::new(Shared { check, lasting: Mutex::default() }) }
@@ -44,7 +44,7 @@ impl Pauses {
             lasting.reasons.insert(lasting.next, reason.into());
             lasting.next
         });
-        Pause { pauses: self.clone(), number }
+        Pause { pause_reasons: self.clone(), number }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Lasting) -> T) -> T {
@@ -62,7 +62,7 @@ impl Pauses {
 
 impl Drop for Pause {
     fn drop(&mut self) {
-        self.pauses.change(|lasting| lasting.reasons.remove(&self.number));
+        self.pause_reasons.change(|lasting| lasting.reasons.remove(&self.number));
     }
 }
 
@@ -75,11 +75,11 @@ mod tests {
     #[test]
     fn the_check_names_every_pause_until_it_ends() {
         let health = Health::default();
-        let pauses = Pauses::new(health.check("work"));
+        let pause_reasons = PauseReasons::new(health.check("work"));
         let reason = || health.report()["work"].clone();
         assert_eq!(reason(), None);
-        let first = pauses.begin("the webhook is down");
-        let second = pauses.begin("orders 0: waits for the registry");
+        let first = pause_reasons.begin("the webhook is down");
+        let second = pause_reasons.begin("orders 0: waits for the registry");
         assert_eq!(reason().unwrap(), "the webhook is down; orders 0: waits for the registry");
         drop(first);
         assert_eq!(reason().unwrap(), "orders 0: waits for the registry");

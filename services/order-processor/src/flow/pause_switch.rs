@@ -1,7 +1,7 @@
-//! The brake of this process: while it is on, nothing is taken up, and what runs comes to its end.
+//! The process's pause switch: while it is paused, workers take in no record and begin no work; work in flight ends.
 //!
-//! It is asked about at every record, so that is one load. How often it was moved is counted: the number is odd while it
-//! is on, and a worker that has come to rest names the number, so that nobody takes an earlier rest for the present one.
+//! Workers read it at every record, which is one load. Its changes are counted: the number is odd while it is paused. A
+//! worker that is idle names the number, so that an earlier pause is not taken for the present one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,78 +13,79 @@ use service_runtime::Check;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// The brake. Who made it moves it; everybody else looks.
+/// Process-wide pause switch. Only [`follow`] sets it; every worker reads it.
 #[derive(Debug)]
-pub(crate) struct Halt {
-    moves: AtomicU64,
-    /// A copy of the number, for those who wait; sent after it is stored.
-    moved: watch::Sender<u64>,
-    /// The instruction that the brake was moved for last; sent after that.
-    obeyed: watch::Sender<Instruction>,
+pub(crate) struct PauseSwitch {
+    /// How often it has changed; odd while it is paused.
+    number: AtomicU64,
+    /// A copy of the number for tasks that wait; sent after it is stored.
+    changed: watch::Sender<u64>,
+    /// The last instruction that was applied.
+    applied: watch::Sender<Instruction>,
     times: Mutex<Times>,
 }
 
-/// When the brake was on.
+/// When the switch was paused.
 #[derive(Debug)]
 struct Times {
-    /// For how long in all, up to the last time that it was moved off.
+    /// For how long in all, up to the last resume.
     before: Duration,
-    /// Since when it is on.
+    /// Since when it is paused.
     since: Option<Instant>,
 }
 
-impl Halt {
-    /// The brake is on: nothing begins before it is known that it may.
-    pub(crate) fn on() -> Arc<Self> {
+impl PauseSwitch {
+    /// Returns a paused switch: nothing begins before the control topic was read.
+    pub(crate) fn paused() -> Arc<Self> {
         let times = Times { before: Duration::ZERO, since: Some(Instant::now()) };
         Arc::new(Self {
-            moves: AtomicU64::new(1),
-            moved: watch::Sender::new(1),
-            obeyed: watch::Sender::new(Instruction::Unknown),
+            number: AtomicU64::new(1),
+            changed: watch::Sender::new(1),
+            applied: watch::Sender::new(Instruction::Unknown),
             times: Mutex::new(times),
         })
     }
 
     #[inline]
-    pub(crate) fn is_on(&self) -> bool {
-        self.number_while_on().is_some()
+    pub(crate) fn is_paused(&self) -> bool {
+        self.number_while_paused().is_some()
     }
 
-    /// Returns how often the brake was moved, while it is on.
+    /// Returns the number of the present pause, if it is paused.
     #[inline]
-    pub(crate) fn number_while_on(&self) -> Option<u64> {
-        let number = self.moves.load(Ordering::Relaxed);
+    pub(crate) fn number_while_paused(&self) -> Option<u64> {
+        let number = self.number.load(Ordering::Relaxed);
         (number % 2 == 1).then_some(number)
     }
 
-    /// Returns for how long the brake was on in all.
-    pub(crate) fn time_on(&self) -> Duration {
+    /// Returns for how long it was paused in all.
+    pub(crate) fn paused_time(&self) -> Duration {
         let times = self.times();
         times.before + times.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Returns what sees every move.
-    pub(crate) fn moves(&self) -> watch::Receiver<u64> {
-        self.moved.subscribe()
+    /// Returns a receiver of every change.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
-    /// Returns the instruction that the brake was moved for last. While the brake is on, it has been since that instruction at
-    /// the latest; the receiver sees every change.
-    pub(crate) fn obeyed(&self) -> watch::Receiver<Instruction> {
-        self.obeyed.subscribe()
+    /// Returns a receiver of the applied instruction: a switch that is paused has been so since that instruction at the
+    /// latest.
+    pub(crate) fn applied(&self) -> watch::Receiver<Instruction> {
+        self.applied.subscribe()
     }
 
-    /// Moves the brake on, or off.
-    pub(crate) fn set(&self, on: bool) {
-        self.moved.send_if_modified(|number| {
-            if (*number % 2 == 1) == on {
+    /// Pauses, or resumes.
+    pub(crate) fn set(&self, paused: bool) {
+        self.changed.send_if_modified(|number| {
+            if (*number % 2 == 1) == paused {
                 return false;
             }
             let mut times = self.times();
-            let since = std::mem::replace(&mut times.since, on.then(Instant::now));
+            let since = std::mem::replace(&mut times.since, paused.then(Instant::now));
             times.before += since.map_or(Duration::ZERO, |since| since.elapsed());
             *number += 1;
-            self.moves.store(*number, Ordering::Relaxed);
+            self.number.store(*number, Ordering::Relaxed);
             true
         });
     }
@@ -94,23 +95,23 @@ impl Halt {
     }
 }
 
-/// Moves the brake as instructed, for as long as anybody instructs.
-pub(crate) async fn obey(
+/// Sets the switch as instructed, until no more instructions can come.
+pub(crate) async fn follow(
     mut instruction: watch::Receiver<Instruction>,
-    halt: Arc<Halt>,
+    pause_switch: Arc<PauseSwitch>,
     check: Check,
     paused: Gauge,
 ) {
     loop {
         let instructed = instruction.borrow_and_update().clone();
         paused.set(i64::from(matches!(instructed, Instruction::Pause { .. })));
-        halt.set(!instructed.is_run());
+        pause_switch.set(!instructed.is_run());
         match &instructed {
             Instruction::Unknown => check.not_ready("reading the control topic"),
             Instruction::Run { .. } => check.ready(),
             Instruction::Pause { by, .. } => check.ready_with(format!("paused by {by}")),
         }
-        halt.obeyed.send_replace(instructed);
+        pause_switch.applied.send_replace(instructed);
         if instruction.changed().await.is_err() {
             return;
         }
@@ -122,62 +123,62 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn nothing_begins_before_it_is_known_that_it_may() {
-        let halt = Halt::on();
+    async fn nothing_begins_before_the_control_topic_was_read() {
+        let pause_switch = PauseSwitch::paused();
         let health = service_runtime::Health::default();
         let (instruct, instruction) = watch::channel(Instruction::Unknown);
-        let mut moves = halt.moves();
+        let mut changes = pause_switch.changes();
         let mut tasks = tokio::task::JoinSet::new();
         let paused = Gauge::default();
         let check = health.check("control");
-        tasks.spawn(obey(instruction, Arc::clone(&halt), check, paused.clone()));
+        tasks.spawn(follow(instruction, Arc::clone(&pause_switch), check, paused.clone()));
         tokio::task::yield_now().await;
-        assert!(halt.is_on());
+        assert!(pause_switch.is_paused());
         assert!(health.report()["control"].is_some());
 
         instruct.send_replace(Instruction::Run { command: None });
-        moves.changed().await.unwrap();
-        assert!(!halt.is_on());
+        changes.changed().await.unwrap();
+        assert!(!pause_switch.is_paused());
         let pause = Instruction::Pause { by: "kim".to_owned(), command: Some("7".to_owned()) };
         instruct.send_replace(pause.clone());
-        moves.changed().await.unwrap();
-        assert!(halt.is_on());
+        changes.changed().await.unwrap();
+        assert!(pause_switch.is_paused());
         tokio::task::yield_now().await;
         assert_eq!(
             (health.report()["control"].as_ref(), health.notes()["control"].as_str()),
             (None, "paused by kim")
         );
-        assert_eq!((paused.get(), &*halt.obeyed().borrow()), (1, &pause));
+        assert_eq!((paused.get(), &*pause_switch.applied().borrow()), (1, &pause));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_on_the_brake_adds_up() {
-        let halt = Halt::on();
+    async fn the_paused_time_adds_up() {
+        let pause_switch = PauseSwitch::paused();
         let step = Duration::from_secs(3);
         for on in [false, true, false, false] {
             tokio::time::advance(step).await;
-            halt.set(on);
+            pause_switch.set(on);
         }
         tokio::time::advance(step).await;
-        assert_eq!(halt.time_on(), 2 * step);
-        halt.set(true);
+        assert_eq!(pause_switch.paused_time(), 2 * step);
+        pause_switch.set(true);
         tokio::time::advance(step).await;
-        assert_eq!(halt.time_on(), 3 * step);
+        assert_eq!(pause_switch.paused_time(), 3 * step);
     }
 
     #[tokio::test]
-    async fn a_move_is_seen_once_and_counted() {
-        let halt = Halt::on();
-        let mut moves = halt.moves();
-        assert!(halt.is_on());
-        halt.set(true);
-        assert!(!moves.has_changed().unwrap());
+    async fn a_change_is_seen_once_and_counted() {
+        let pause_switch = PauseSwitch::paused();
+        let mut changes = pause_switch.changes();
+        assert!(pause_switch.is_paused());
+        pause_switch.set(true);
+        assert!(!changes.has_changed().unwrap());
 
-        halt.set(false);
-        assert!(!halt.is_on());
-        assert_eq!((*moves.borrow_and_update(), halt.number_while_on()), (2, None));
-        halt.set(true);
-        assert!(halt.is_on() && moves.has_changed().unwrap());
-        assert_eq!(halt.number_while_on(), Some(3));
+        pause_switch.set(false);
+        assert!(!pause_switch.is_paused());
+        assert_eq!((*changes.borrow_and_update(), pause_switch.number_while_paused()), (2, None));
+        pause_switch.set(true);
+        assert!(pause_switch.is_paused() && changes.has_changed().unwrap());
+        assert_eq!(pause_switch.number_while_paused(), Some(3));
     }
 }

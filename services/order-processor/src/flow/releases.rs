@@ -1,9 +1,8 @@
-//! Waits for what lets stopped partitions go on: a release in the group's actions topic.
+//! Waits for the releases of partitions at the dead-letter limit, in the group's actions topic.
 //!
-//! One task of the process follows the topic for all of its stopped partitions, and only while there is one.
-//! Only a release that is newer than the stop counts. That is told by its offset: a release counts where it lies at or above
-//! the end that the topic had when the partition stopped. So no clocks are compared. That end is part of the partition's
-//! checkpoint, so a release also counts that comes while the partition has no owner.
+//! One task of the process follows the topic for all of its paused partitions, while there are any. A release counts if its
+//! offset is at or above the end that the topic had when the partition was paused, so no clocks are compared. That end is
+//! part of the partition's checkpoint: a release also counts that comes while the partition has no owner.
 
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +13,9 @@ use kafka_client::cluster::Cluster;
 use kafka_client::offsets::{OffsetAt, list_offset};
 use kafka_client::reader::{Fetched, FetchedBatches, Reader, ReaderConfig};
 use kafka_core::TopicPartition;
+use pacing::ReportLimit;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use dead_letter::actions::Action;
 
@@ -25,12 +25,12 @@ const PARTITION: i32 = 0;
 const UNPACKED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Pause before a topic that cannot be read is looked at again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often it is looked whether the stopped partitions are still here.
+/// How often to check whether the paused partitions are still here.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How often a topic that cannot be read is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The process's stopped partitions, as far as they wait for a release. Cloning shares them.
+/// The process's partitions that wait for a release. Cloning shares them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Releases {
     shared: Arc<Shared>,
@@ -39,7 +39,7 @@ pub(crate) struct Releases {
 #[derive(Debug, Default)]
 struct Shared {
     stops: Mutex<Vec<Stop>>,
-    /// Another partition has stopped.
+    /// Notified when another partition is paused.
     changed: Notify,
 }
 
@@ -48,16 +48,16 @@ struct Stop {
     release: watch::Sender<Release>,
 }
 
-/// What is known about the release of a stopped partition.
+/// What is known about the release of a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Release {
     /// The offset of the actions topic from which a release counts, once the topic's end is known.
     pub(crate) counts_from: Option<i64>,
-    /// Who has released the partition.
+    /// The operator who has released the partition.
     pub(crate) by: Option<String>,
 }
 
-/// A stopped partition's wait. Dropping it ends the wait.
+/// A partition's wait for its release. Dropping it ends the wait.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     release: watch::Receiver<Release>,
@@ -78,7 +78,7 @@ impl Waiting {
 }
 
 impl Releases {
-    /// Waits for a release at the offset `counts_from` or above; where that is not known, for one that is written from here on.
+    /// Waits for a release at the offset `counts_from` or above; if that is unknown, for one that is written from here on.
     pub(crate) fn wait(&self, counts_from: Option<i64>) -> Waiting {
         let (sender, release) = watch::channel(Release { counts_from, by: None });
         self.stops().push(Stop { release: sender });
@@ -86,19 +86,18 @@ impl Releases {
         Waiting { release }
     }
 
-    /// Follows the actions topic while partitions are stopped.
-    pub(crate) async fn watch(self, cluster: Cluster, topic: String) {
-        let mut reported: Option<Instant> = None;
+    /// Follows the actions topic while partitions are paused.
+    pub(crate) async fn follow_while_paused(self, cluster: Cluster, topic: String) {
+        let mut failures = ReportLimit::every(REPORT_INTERVAL);
         loop {
             if self.is_idle() {
                 self.shared.changed.notified().await;
                 continue;
             }
             let Err(error) = self.follow(&cluster, &topic).await else { continue };
-            if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            if failures.is_due() {
                 let error = format!("{error:#}");
                 tracing::warn!(topic, error, "cannot see whether stopped partitions are released");
-                reported = Some(Instant::now());
             }
             sleep(PAUSE).await;
         }
@@ -123,7 +122,7 @@ impl Releases {
                 () = self.shared.changed.notified() => return Ok(()),
                 () = sleep(LOOK_AGAIN) => {}
                 next = fetched.recv() => match next {
-                    Some(Fetched::Batches(fetched)) => self.take(&fetched, from)?,
+                    Some(Fetched::Batches(fetched)) => self.apply(&fetched, from)?,
                     Some(Fetched::OutOfRange { .. } | Fetched::Recreated { .. }) | None => {
                         bail!("it cannot be read on")
                     }
@@ -133,7 +132,7 @@ impl Releases {
         Ok(())
     }
 
-    fn take(&self, fetched: &FetchedBatches, from: i64) -> anyhow::Result<()> {
+    fn apply(&self, fetched: &FetchedBatches, from: i64) -> anyhow::Result<()> {
         for raw in &fetched.batches {
             let batch = raw.open(UNPACKED_BYTES_MAX).context("read the actions topic")?;
             if batch.header().is_control() {
@@ -149,7 +148,7 @@ impl Releases {
         Ok(())
     }
 
-    /// Takes note of where the topic ends, and returns from where it has to be read if a partition waits.
+    /// Notes the topic's end, and returns the offset to read it from if a partition waits.
     pub(crate) fn ends_at(&self, end: i64) -> Option<i64> {
         let stops = self.stops();
         for stop in stops.iter() {
@@ -165,7 +164,7 @@ impl Releases {
         stops.iter().filter_map(Stop::counts_from).min()
     }
 
-    /// Lets the partitions go on that a release at `offset` is meant for.
+    /// Releases the partitions that a release at `offset` counts for.
     pub(crate) fn released(&self, offset: i64, by: &str) {
         self.stops().retain(|stop| {
             let is_meant = stop.counts_from().is_some_and(|from| from <= offset);
@@ -234,7 +233,7 @@ mod tests {
         assert_eq!(releases.ends_at(12), Some(10));
         let other = Action::Unlocked { run: uuid::Uuid::nil() };
         let fetched = fetched(9, &[release("too early"), release("early"), other, release("late")]);
-        releases.take(&fetched, 10).unwrap();
+        releases.apply(&fetched, 10).unwrap();
         assert_eq!(known(&old), (Some(10), Some("early".to_owned())));
         assert_eq!(known(&new), (Some(12), Some("late".to_owned())));
         assert!(releases.is_idle());

@@ -2,44 +2,19 @@
 
 use std::time::Duration;
 
-/// The longest delay that the other side can ask for.
+use crate::settings::RetrySettings;
+
+/// The longest delay that a handler can ask for.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 
-/// Whether delays are spread at random.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Jitter {
-    /// Every delay is exactly the computed one.
-    #[default]
-    Off,
-    /// A delay is drawn between the first one and the computed one, so that orders that failed together are not tried
-    /// again together, and none earlier than configured.
-    Full,
-}
-
-/// How often and after which delays a transient failure is tried again.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct RetryPolicy {
-    /// How often, after the first attempt.
-    pub(crate) retries_max: u32,
-    /// The delay before the first retry.
-    pub(crate) backoff: Duration,
-    /// The factor from one delay to the next; 1 keeps it fixed.
-    pub(crate) multiplier: f64,
-    /// What no computed delay exceeds.
-    pub(crate) backoff_max: Duration,
-    /// Whether delays are spread at random.
-    pub(crate) jitter: Jitter,
-    /// How long after the first failure the last attempt may be made; `None` is any time.
-    pub(crate) elapsed_max: Option<Duration>,
-}
-
-impl RetryPolicy {
-    /// Returns the delay before the next attempt when `attempts` were made, the last of which failed for a time; the first
-    /// failure is `elapsed` ago.
+impl RetrySettings {
+    /// Returns the delay before the next attempt when `attempts` were made, of which the last one failed transiently and the
+    /// first one failed `elapsed` ago.
     ///
-    /// `None` means that the retries are used up, or that the next one would be too late. A `retry_after` that the other side named is waited for even where it is
-    /// longer than any backoff, up to [`RETRY_AFTER_MAX`]. `random` gives a number from 0 up to 1, and is only called with
-    /// jitter.
+    /// `None` means that the retries are used up, or that the next one would be too late. The handler's `retry_after`
+    /// counts even where it is longer than any backoff, up to [`RETRY_AFTER_MAX`]. `random` returns a number from 0 up to 1,
+    /// and is called only with jitter, which spreads orders that failed together and delays none of them less than
+    /// configured.
     pub(crate) fn delay_after(
         &self,
         attempts: u32,
@@ -51,12 +26,11 @@ impl RetryPolicy {
             return None;
         }
         let computed = self.backoff_before_retry(attempts);
-        let delay = match self.jitter {
-            Jitter::Off => computed,
-            Jitter::Full => {
-                let first = self.backoff.min(computed);
-                first + computed.saturating_sub(first).mul_f64(random().clamp(0.0, 1.0))
-            }
+        let delay = if self.jitter {
+            let first = self.backoff.min(computed);
+            first + computed.saturating_sub(first).mul_f64(random().clamp(0.0, 1.0))
+        } else {
+            computed
         };
         let delay = delay.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX));
         let is_too_late = self.elapsed_max.is_some_and(|max| elapsed.saturating_add(delay) > max);
@@ -65,10 +39,10 @@ impl RetryPolicy {
 
     /// Returns backoff × multiplier<sup>retry − 1</sup>, at most the longest one.
     fn backoff_before_retry(&self, retry: u32) -> Duration {
-        // So many steps of any growth are beyond every maximum, and without growth the steps do not matter.
+        // With growth, so many steps exceed every maximum; without growth, the steps do not matter.
         let steps = i32::try_from(retry.saturating_sub(1)).unwrap_or(i32::MAX);
         let seconds = self.backoff.as_secs_f64() * self.multiplier.powi(steps);
-        // 0 × infinity is no number: no backoff stays none.
+        // 0 × infinity is not a number.
         if self.backoff.is_zero() {
             return Duration::ZERO;
         }
@@ -82,19 +56,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::settings::Ordering;
 
-    fn policy() -> RetryPolicy {
-        RetryPolicy {
+    fn policy() -> RetrySettings {
+        RetrySettings {
             retries_max: 3,
             backoff: Duration::from_secs(1),
             multiplier: 2.0,
             backoff_max: Duration::from_mins(1),
-            jitter: Jitter::Off,
+            jitter: false,
             elapsed_max: None,
+            ordering: Ordering::Key,
+            in_flight_bytes_max: 0,
         }
     }
 
-    fn delays(policy: &RetryPolicy) -> Vec<Duration> {
+    fn delays(policy: &RetrySettings) -> Vec<Duration> {
         (1..)
             .map_while(|attempts| policy.delay_after(attempts, Duration::ZERO, None, || 0.5))
             .collect()
@@ -107,26 +84,29 @@ mod tests {
     #[test]
     fn delays_grow_by_the_multiplier_until_the_retries_are_used_up() {
         assert_eq!(delays(&policy()), seconds(&[1.0, 2.0, 4.0]));
-        assert_eq!(delays(&RetryPolicy { multiplier: 1.0, ..policy() }), seconds(&[1.0, 1.0, 1.0]));
         assert_eq!(
-            delays(&RetryPolicy { multiplier: 1.5, ..policy() }),
+            delays(&RetrySettings { multiplier: 1.0, ..policy() }),
+            seconds(&[1.0, 1.0, 1.0])
+        );
+        assert_eq!(
+            delays(&RetrySettings { multiplier: 1.5, ..policy() }),
             seconds(&[1.0, 1.5, 2.25])
         );
-        assert_eq!(delays(&RetryPolicy { retries_max: 0, ..policy() }), []);
-        let fast = RetryPolicy { backoff: Duration::from_millis(250), ..policy() };
+        assert_eq!(delays(&RetrySettings { retries_max: 0, ..policy() }), []);
+        let fast = RetrySettings { backoff: Duration::from_millis(250), ..policy() };
         assert_eq!(delays(&fast), seconds(&[0.25, 0.5, 1.0]));
     }
 
     #[test]
     fn no_computed_delay_exceeds_the_longest() {
-        let capped = RetryPolicy { backoff_max: Duration::from_secs(3), ..policy() };
+        let capped = RetrySettings { backoff_max: Duration::from_secs(3), ..policy() };
         assert_eq!(delays(&capped), seconds(&[1.0, 2.0, 3.0]));
-        let many = RetryPolicy { retries_max: u32::MAX, multiplier: 100.0, ..policy() };
+        let many = RetrySettings { retries_max: u32::MAX, multiplier: 100.0, ..policy() };
         assert_eq!(
             many.delay_after(u32::MAX, Duration::ZERO, None, || 0.0),
             Some(Duration::from_mins(1))
         );
-        let none = RetryPolicy { backoff: Duration::ZERO, ..many };
+        let none = RetrySettings { backoff: Duration::ZERO, ..many };
         assert_eq!(none.delay_after(u32::MAX, Duration::ZERO, None, || 0.0), Some(Duration::ZERO));
     }
 
@@ -147,7 +127,7 @@ mod tests {
 
     #[test]
     fn no_retry_is_made_later_than_the_settings_allow() {
-        let limited = RetryPolicy { elapsed_max: Some(Duration::from_secs(5)), ..policy() };
+        let limited = RetrySettings { elapsed_max: Some(Duration::from_secs(5)), ..policy() };
         let after = |attempts, elapsed, retry_after| {
             limited.delay_after(
                 attempts,
@@ -165,7 +145,7 @@ mod tests {
 
     #[test]
     fn jitter_draws_between_the_first_delay_and_the_computed_one() {
-        let jittered = RetryPolicy { jitter: Jitter::Full, ..policy() };
+        let jittered = RetrySettings { jitter: true, ..policy() };
         let third = |random| jittered.delay_after(3, Duration::ZERO, None, || random);
         assert_eq!(third(0.0), Some(Duration::from_secs(1)));
         assert_eq!(third(0.5), Some(Duration::from_millis(2_500)));
@@ -183,13 +163,13 @@ mod tests {
             random: f64,
             jittered: bool,
         ) {
-            let policy = RetryPolicy {
+            let policy = RetrySettings {
                 retries_max: u32::MAX,
                 backoff: Duration::from_millis(backoff_ms),
                 multiplier,
                 backoff_max: Duration::from_millis(backoff_ms + longer_ms),
-                jitter: if jittered { Jitter::Full } else { Jitter::Off },
-                elapsed_max: None,
+                jitter: jittered,
+                ..policy()
             };
             let random = if random.is_nan() { 0.5 } else { random };
             let delay = policy.delay_after(attempts, Duration::ZERO, None, || random).unwrap();

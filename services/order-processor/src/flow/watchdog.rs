@@ -1,12 +1,11 @@
-//! Notices work that runs on and on although its time is over, which no timer of the work's own runtime can.
+//! Notices work that exceeds its deadline and blocks its runtime, which no timer of that runtime can.
 //!
-//! A call that waits is dropped at its deadline. What is left is a call that never returns to its runtime: it blocks its
-//! thread, and with it the worker, or every task there is. So the watch is kept by a thread that needs no runtime. It
-//! looks at two things:
+//! A call that waits is dropped at its deadline. A call that never returns to its runtime blocks its thread, and with it the
+//! worker or all tasks. So the watchdog is a thread without a runtime. It checks two things:
 //!
-//! - *calls* that have been waited for at least once, and produce requests: each is entered with its limit;
-//! - *activities*: a worker counts up before and after the first poll of every attempt, for attempts that end at once
-//!   are too many to be entered one by one. An odd count that stays the same is a poll that has not returned.
+//! - *calls* that were pending at least once, and produce requests: each is entered with its limit;
+//! - *heartbeats*: a worker beats before and after the first poll of every attempt, because attempts that end at once are too
+//!   many to be entered one by one. An odd count that stays the same is a poll that has not returned.
 //!
 //! Time in which the whole process stood still does not count.
 
@@ -19,16 +18,16 @@ use service_runtime::Health;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::flow::pause_reasons::Pauses;
+use crate::flow::pause_reasons::PauseReasons;
 
 /// Work is stuck when it runs for so many times its own deadline.
 const DEADLINES: u32 = 3;
 /// Pause between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What is being watched.
+/// The calls and heartbeats that the watchdog checks.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub(crate) struct Watchdog {
     state: Mutex<State>,
 }
 
@@ -36,69 +35,68 @@ pub(crate) struct Watch {
 struct State {
     next: u64,
     calls: BTreeMap<u64, (&'static str, Duration)>,
-    activities: BTreeMap<u64, (Weak<Activity>, Duration)>,
+    heartbeats: BTreeMap<u64, (Weak<Heartbeat>, Duration)>,
 }
 
-/// A call that is being watched until this is dropped.
+/// A call that is checked until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
-    watch: &'a Watch,
+    watchdog: &'a Watchdog,
     number: u64,
 }
 
 /// Counts the beginnings and ends of a worker's first polls.
 #[derive(Debug, Default)]
-pub(crate) struct Activity {
+pub(crate) struct Heartbeat {
     count: AtomicU64,
 }
 
-/// Looks at a watch again and again.
+/// The thread's view of the watchdog.
 #[derive(Debug, Default)]
-struct Watcher {
-    /// How long it has been looking.
+struct Inspector {
+    /// For how long it has checked.
     clock: Duration,
-    /// What each call or activity counted, and since when.
+    /// What each call or heartbeat counted, and since when.
     seen: BTreeMap<u64, (u64, Duration)>,
 }
 
-impl Watch {
+impl Watchdog {
     /// Enters a call that has to end within `deadline` by itself.
     pub(crate) fn begin(&self, what: &'static str, deadline: Duration) -> Call<'_> {
         let mut state = self.state();
         state.next += 1;
         let number = state.next;
         state.calls.insert(number, (what, deadline * DEADLINES));
-        Call { watch: self, number }
+        Call { watchdog: self, number }
     }
 
     /// Enters a worker, each of whose attempts has to end within `deadline` by itself.
-    pub(crate) fn activity(&self, deadline: Duration) -> Arc<Activity> {
-        let activity = Arc::new(Activity::default());
+    pub(crate) fn heartbeat(&self, deadline: Duration) -> Arc<Heartbeat> {
+        let heartbeat = Arc::new(Heartbeat::default());
         let mut state = self.state();
         state.next += 1;
         let number = state.next;
-        state.activities.retain(|_, (activity, _)| activity.strong_count() > 0);
-        state.activities.insert(number, (Arc::downgrade(&activity), deadline * DEADLINES));
-        activity
+        state.heartbeats.retain(|_, (heartbeat, _)| heartbeat.strong_count() > 0);
+        state.heartbeats.insert(number, (Arc::downgrade(&heartbeat), deadline * DEADLINES));
+        heartbeat
     }
 
-    /// Starts the thread that keeps watch for as long as `watch` is used. What is stuck is a pause that lasts, is the end of
-    /// the process's health, and is told
-    /// to the receiver; if the process is still there after `grace`, the thread ends it with exit code 1.
+    /// Starts the thread, which runs while `watchdog` is used. Stuck work pauses the process, ends its health, and is sent to
+    /// the receiver. If the process still runs after `grace`, the thread ends it with exit code 1.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub(crate) fn keep(
-        watch: &Arc<Self>,
+    pub(crate) fn start(
+        watchdog: &Arc<Self>,
         health: Health,
-        pauses: Pauses,
+        pause_reasons: PauseReasons,
         grace: Duration,
     ) -> std::io::Result<mpsc::Receiver<String>> {
         let (stuck_tx, stuck) = mpsc::channel(1);
-        let watch = Arc::downgrade(watch);
+        let watchdog = Arc::downgrade(watchdog);
         std::thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(move || look_again_and_again(&watch, &stuck_tx, &health, &pauses, grace))?;
+            .name("watchdog".to_owned())
+            .spawn(move || check_forever(&watchdog, &stuck_tx, &health, &pause_reasons, grace))?;
         Ok(stuck)
     }
 
@@ -107,32 +105,32 @@ impl Watch {
     }
 }
 
-impl Activity {
+impl Heartbeat {
     /// Notes that a poll begins, or that it has ended.
     #[inline]
-    pub(crate) fn turn(&self) {
+    pub(crate) fn beat(&self) {
         // Only one worker counts, so nothing is lost between load and store.
         self.count.store(self.count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 }
 
-impl Watcher {
+impl Inspector {
     /// Returns what is stuck, if anything is; `passed` is the time since the last look.
-    fn look(&mut self, watch: &Watch, passed: Duration) -> Option<String> {
+    fn look(&mut self, watchdog: &Watchdog, passed: Duration) -> Option<String> {
         // More than that, and this thread stood still too.
         self.clock += passed.min(LOOK_INTERVAL * 2);
-        let state = watch.state();
+        let state = watchdog.state();
         self.seen.retain(|number, _| {
-            state.calls.contains_key(number) || state.activities.contains_key(number)
+            state.calls.contains_key(number) || state.heartbeats.contains_key(number)
         });
         for (number, (what, limit)) in &state.calls {
             if self.unchanged(*number, 0) >= *limit {
                 return Some(format!("{what} has not ended for {DEADLINES} times its deadline"));
             }
         }
-        for (number, (activity, limit)) in &state.activities {
-            let Some(activity) = activity.upgrade() else { continue };
-            let count = activity.count.load(Ordering::Relaxed);
+        for (number, (heartbeat, limit)) in &state.heartbeats {
+            let Some(heartbeat) = heartbeat.upgrade() else { continue };
+            let count = heartbeat.count.load(Ordering::Relaxed);
             if self.unchanged(*number, count) >= *limit && count % 2 == 1 {
                 return Some(format!(
                     "the handler has blocked its thread for {DEADLINES} times HANDLER_TIMEOUT_MS"
@@ -142,7 +140,7 @@ impl Watcher {
         None
     }
 
-    /// Returns for how long the count of a call or an activity has been the same.
+    /// Returns for how long the count of a call or an heartbeat has been the same.
     fn unchanged(&mut self, number: u64, count: u64) -> Duration {
         let clock = self.clock;
         let (seen, since) = self.seen.entry(number).or_insert((count, clock));
@@ -155,35 +153,35 @@ impl Watcher {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.watch.state().calls.remove(&self.number);
+        self.watchdog.state().calls.remove(&self.number);
     }
 }
 
-fn look_again_and_again(
-    watch: &Weak<Watch>,
+fn check_forever(
+    watchdog: &Weak<Watchdog>,
     stuck: &mpsc::Sender<String>,
     health: &Health,
-    pauses: &Pauses,
+    pause_reasons: &PauseReasons,
     grace: Duration,
 ) {
-    let mut watcher = Watcher::default();
+    let mut inspector = Inspector::default();
     let mut looked = Instant::now();
     let what = loop {
         std::thread::sleep(LOOK_INTERVAL);
-        let Some(watch) = watch.upgrade() else { return };
+        let Some(watchdog) = watchdog.upgrade() else { return };
         let passed = std::mem::replace(&mut looked, Instant::now()).elapsed();
-        if let Some(what) = watcher.look(&watch, passed) {
+        if let Some(what) = inspector.look(&watchdog, passed) {
             break what;
         }
     };
     tracing::error!(what, "stuck: leaving the group and ending");
     health.stuck(what.clone());
-    let _pause = pauses.begin(format!("stuck: {what}"));
+    let _pause = pause_reasons.begin(format!("stuck: {what}"));
     if stuck.try_send(what).is_err() {
         tracing::debug!("the service is ending already");
     }
     std::thread::sleep(grace);
-    if watch.strong_count() > 0 {
+    if watchdog.strong_count() > 0 {
         tracing::error!("still stuck: ending without leaving the group");
         std::process::exit(1);
     }
@@ -196,10 +194,10 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(10);
 
     /// Looks as often as the thread does, until something is stuck or the time has passed.
-    fn watch_for(watcher: &mut Watcher, watch: &Watch, time: Duration) -> Option<String> {
-        let until = watcher.clock + time;
-        while watcher.clock < until {
-            if let Some(stuck) = watcher.look(watch, LOOK_INTERVAL) {
+    fn watch_for(inspector: &mut Inspector, watchdog: &Watchdog, time: Duration) -> Option<String> {
+        let until = inspector.clock + time;
+        while inspector.clock < until {
+            if let Some(stuck) = inspector.look(watchdog, LOOK_INTERVAL) {
                 return Some(stuck);
             }
         }
@@ -208,38 +206,42 @@ mod tests {
 
     #[test]
     fn a_call_is_stuck_at_three_times_its_deadline_unless_it_has_ended() {
-        let (watch, mut watcher) = (Watch::default(), Watcher::default());
-        let call = watch.begin("a produce request", DEADLINE);
-        assert_eq!(watch_for(&mut watcher, &watch, DEADLINE * 3), None);
-        let stuck = watch_for(&mut watcher, &watch, DEADLINE).unwrap();
+        let (watchdog, mut inspector) = (Watchdog::default(), Inspector::default());
+        let call = watchdog.begin("a produce request", DEADLINE);
+        assert_eq!(watch_for(&mut inspector, &watchdog, DEADLINE * 3), None);
+        let stuck = watch_for(&mut inspector, &watchdog, DEADLINE).unwrap();
         assert!(stuck.starts_with("a produce request"), "{stuck}");
         drop(call);
-        assert_eq!(watch_for(&mut watcher, &watch, DEADLINE * 10), None);
+        assert_eq!(watch_for(&mut inspector, &watchdog, DEADLINE * 10), None);
     }
 
     #[test]
     fn a_poll_that_does_not_return_is_stuck_and_many_that_do_are_not() {
-        let (watch, mut watcher) = (Watch::default(), Watcher::default());
-        let activity = watch.activity(DEADLINE);
+        let (watchdog, mut inspector) = (Watchdog::default(), Inspector::default());
+        let heartbeat = watchdog.heartbeat(DEADLINE);
         // Every look sees a poll under way, each time another one.
         for _ in 0..1_000 {
-            activity.turn();
-            assert_eq!(watcher.look(&watch, LOOK_INTERVAL), None);
-            activity.turn();
+            heartbeat.beat();
+            assert_eq!(inspector.look(&watchdog, LOOK_INTERVAL), None);
+            heartbeat.beat();
         }
-        assert_eq!(watch_for(&mut watcher, &watch, DEADLINE * 10), None, "it has nothing to do");
-        activity.turn();
-        assert_eq!(watch_for(&mut watcher, &watch, DEADLINE * 3), None);
-        assert!(watch_for(&mut watcher, &watch, DEADLINE).is_some());
-        drop(activity);
-        assert_eq!(watch_for(&mut watcher, &watch, DEADLINE * 10), None);
+        assert_eq!(
+            watch_for(&mut inspector, &watchdog, DEADLINE * 10),
+            None,
+            "it has nothing to do"
+        );
+        heartbeat.beat();
+        assert_eq!(watch_for(&mut inspector, &watchdog, DEADLINE * 3), None);
+        assert!(watch_for(&mut inspector, &watchdog, DEADLINE).is_some());
+        drop(heartbeat);
+        assert_eq!(watch_for(&mut inspector, &watchdog, DEADLINE * 10), None);
     }
 
     #[test]
     fn time_in_which_the_process_stood_still_does_not_count() {
-        let (watch, mut watcher) = (Watch::default(), Watcher::default());
-        let _call = watch.begin("a produce request", DEADLINE);
-        assert_eq!(watcher.look(&watch, LOOK_INTERVAL), None);
-        assert_eq!(watcher.look(&watch, DEADLINE * 100), None);
+        let (watchdog, mut inspector) = (Watchdog::default(), Inspector::default());
+        let _call = watchdog.begin("a produce request", DEADLINE);
+        assert_eq!(inspector.look(&watchdog, LOOK_INTERVAL), None);
+        assert_eq!(inspector.look(&watchdog, DEADLINE * 100), None);
     }
 }

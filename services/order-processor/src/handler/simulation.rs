@@ -5,7 +5,8 @@ use std::ops::Range;
 use kafka_core::murmur2::positive_murmur2;
 use order_avro::Order;
 
-use crate::handler::{Attempt, Handler, Outcome};
+use super::contract::{Attempt, Handler};
+use super::outcome::{Outcome, SimulatedFailure};
 
 /// A handler in front of which some orders fail on purpose; the others reach it.
 #[derive(Clone, Debug)]
@@ -30,15 +31,6 @@ impl<H: Handler> Handler for Simulated<H> {
             Some(failure) => Outcome::Simulated(failure),
         }
     }
-}
-
-/// How an attempt fails on purpose, in words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SimulatedFailure {
-    /// A later attempt may succeed.
-    Transient(&'static str),
-    /// No attempt will.
-    Permanent(&'static str),
 }
 
 /// Which orders fail, and how.

@@ -42,7 +42,8 @@ use serde::Serialize;
 use service_runtime::trace_context::{TRACEPARENT, TRACESTATE};
 use tokio::time::{Instant, timeout};
 
-use crate::handler::{Attempt, Handler, Outcome};
+use super::contract::{Attempt, Handler};
+use super::outcome::Outcome;
 
 /// The header that names an order for good.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";

@@ -1,83 +1,50 @@
-//! What this replica says of itself in the control topic.
+//! Reports the replica's state in the control topic.
 //!
-//! It is paused once nothing is under way any more and everything that was done is committed: whoever reads that may count
-//! on numbers that stand still.
+//! A replica reports `paused` when it has no work in flight and everything is committed: from then on its numbers do not
+//! change.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering as Atomic;
 
+use control_topic::Instruction;
 use control_topic::record::RunState;
-use control_topic::{Instruction, Participant};
 use kafka_core::member::CommitPermission;
-use tokio::sync::watch;
 
+use super::instance_report::InstanceReport;
 use super::session::Session;
-use crate::flow::pause_switch::Halt;
 use crate::handler::Handler;
 
-/// The part that a session has in the control topic.
-pub(crate) struct Standing {
-    participant: Participant,
-    obeyed: watch::Receiver<Instruction>,
-    /// The member id that the replica had last.
-    member_id: Option<String>,
-    /// The move of the brake about which it was said that this replica is paused.
-    paused: Option<u64>,
-}
-
-impl Standing {
-    pub(crate) fn new(participant: Participant, halt: &Arc<Halt>) -> Self {
-        Self { participant, obeyed: halt.obeyed(), member_id: None, paused: None }
-    }
-
-    /// Waits until another instruction was obeyed.
-    ///
-    /// Cancel safe.
-    pub(super) async fn moved(&mut self) {
-        if self.obeyed.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Takes back what was said.
-    pub(crate) async fn end(self) {
-        self.participant.end().await;
-    }
-}
-
 impl<H: Handler> Session<H> {
-    /// Says what this replica does, if that is news.
-    pub(super) fn say_standing(&mut self) {
+    /// Reports the replica's state, if it has changed.
+    pub(super) fn report_instance(&mut self) {
         let status = self.membership.status().borrow().permission.clone();
         if let CommitPermission::Granted(identity) = status {
-            self.standing.member_id = Some(identity.member_id);
+            self.report.member_id = Some(identity.member_id);
         }
-        // Looked at before the brake: the brake is never older.
-        let obeyed = self.standing.obeyed.borrow().clone();
-        if obeyed == Instruction::Unknown {
+        // Read before the pause switch, which is never older.
+        let applied = self.report.applied.borrow().clone();
+        if applied == Instruction::Unknown {
             return;
         }
-        let state = match self.shared.halt.number_while_on() {
+        let state = match self.shared.pause_switch.number_while_paused() {
             None => RunState::Running,
-            Some(number) if self.standing.paused == Some(number) || self.is_at_rest(number) => {
-                self.standing.paused = Some(number);
+            Some(number) if self.report.paused == Some(number) || self.is_idle(number) => {
+                self.report.paused = Some(number);
                 RunState::Paused
             }
-            // It was started and stopped again, and something still runs, or is not committed.
-            Some(_) if self.standing.paused.take().is_some() => RunState::Running,
-            // The same for the first time: a notice or a commit comes.
+            // It was resumed and paused again, and work is in flight or not committed.
+            Some(_) if self.report.paused.take().is_some() => RunState::Running,
+            // The same in the first pause: a notice or a commit follows.
             Some(_) => return,
         };
-        let Standing { participant, member_id, .. } = &self.standing;
-        participant.announce(state, obeyed.command(), member_id.as_deref());
+        let InstanceReport { participant, member_id, .. } = &self.report;
+        participant.announce(state, applied.command(), member_id.as_deref());
     }
 
-    /// Returns whether nothing has been under way since this move of the brake, and everything is committed.
-    fn is_at_rest(&self, number: u64) -> bool {
-        let rests = |rest: u64| rest == number;
-        self.loading.is_empty()
-            && self.committing.is_empty()
-            && self.working.values().all(|working| rests(working.rest.load(Atomic::Acquire)))
+    /// Returns whether no work has been in flight since this pause began, and everything is committed.
+    fn is_idle(&self, number: u64) -> bool {
+        self.loads.running.is_empty()
+            && self.commits.rounds.is_empty()
+            && self.working.values().all(|working| working.idle.load(Atomic::Acquire) == number)
             && !self.is_dirty()
     }
 }

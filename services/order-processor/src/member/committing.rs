@@ -11,62 +11,34 @@ use std::time::Duration;
 use kafka_client::error::chain;
 use kafka_client::offsets::{GroupOffsets, OffsetCommit};
 use kafka_core::TopicPartition;
-use kafka_core::member::{CommitIdentity, CommitPermission};
+use kafka_core::member::CommitPermission;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::budget::TooNarrow;
-use super::session::{ANSWER_MAX, COMMIT_PAUSE_MIN, OUT_OF_PLACE_PAUSE, Session, list};
+use super::commit_round::{CommitTrouble, Committed, commit};
+use super::commits::COMMIT_PAUSE_MIN;
+use super::session::{INTERRUPTED_PAUSE, Session};
 use crate::handler::Handler;
-use crate::partition::{Request, Snapshot};
+use crate::telemetry::partitions::list;
 
 /// Pause before a commit that the coordinator did not take is made again.
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
 /// How long a commit may be on its way after its connection was given up.
 const LATE_COMMIT_MAX: Duration = Duration::from_secs(15);
 
-/// What kept a commit from being taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum CommitTrouble {
-    /// The coordinator did not answer all of it.
-    Unanswered,
-    /// The coordinator answered with this error code.
-    Refused(i16),
-}
-
-/// What became of one round of commits.
-pub(super) struct Committed {
-    offsets: GroupOffsets,
-    /// The generation it was made in.
-    generation: i32,
-    /// For each partition its epoch, what was sent, and the coordinator's error.
-    results: Vec<(TopicPartition, u64, Snapshot, Option<ResponseError>)>,
-    failure: Option<String>,
-    /// Whether some of it may be taken later, or was taken without an answer.
-    is_in_doubt: bool,
-    /// When it was sent.
-    begun: Instant,
-    took: Duration,
-}
-
 impl<H: Handler> Session<H> {
     /// Returns whether a commit can begin now.
     pub(super) fn may_commit(&self) -> bool {
         let is_granted =
             matches!(self.membership.status().borrow().permission, CommitPermission::Granted(_));
-        is_granted && self.committing.is_empty()
-    }
-
-    /// Returns whether what is committed in a commit sent at `begun` is there for good.
-    pub(super) fn is_settled(&self, begun: Instant) -> bool {
-        self.settles_at.is_none_or(|at| at <= begun)
+        is_granted && self.commits.rounds.is_empty()
     }
 
     /// Begins to commit where every changed partition stands, while that is allowed and none is under way.
     pub(super) fn commit(&mut self) {
-        self.commit_soon = false;
+        self.commits.is_due = false;
         if !self.is_dirty() {
             return;
         }
@@ -75,17 +47,17 @@ impl<H: Handler> Session<H> {
         else {
             return;
         };
-        let Some(offsets) = self.offsets.take() else { return };
-        let is_settled = self.is_settled(Instant::now());
-        self.last_commit = Instant::now();
+        let Some(offsets) = self.commits.offsets.take() else { return };
+        let is_settled = self.commits.is_settled(Instant::now());
+        self.commits.last_begun = Instant::now();
         let asked = self
             .working
             .iter()
             .filter(|(_, working)| working.is_dirty(is_settled))
             .map(|(tp, working)| (tp.clone(), working.epoch, working.requests.clone()))
             .collect();
-        let instance_id = self.settings.member.instance_id.clone();
-        self.committing.spawn(commit(offsets, identity, instance_id, asked));
+        let instance_id = self.shared.settings.member.instance_id.clone();
+        self.commits.rounds.spawn(commit(offsets, identity, instance_id, asked));
     }
 
     /// Takes note of what became of a commit.
@@ -93,25 +65,25 @@ impl<H: Handler> Session<H> {
     /// # Errors
     /// When the coordinator stores too little beside an offset for any checkpoint.
     pub(super) async fn on_committed(&mut self, committed: Committed) -> anyhow::Result<()> {
-        self.offsets = Some(committed.offsets);
+        self.commits.offsets = Some(committed.offsets);
         let errors: Vec<_> = committed.results.iter().filter_map(|result| result.3).collect();
         let instruments = Arc::clone(&self.shared.instruments);
         instruments.commit(committed.took, committed.failure.is_some(), &errors);
         if committed.failure.is_none() && errors.is_empty() {
-            self.commit_pause = COMMIT_PAUSE_MIN;
+            self.commits.pause = COMMIT_PAUSE_MIN;
         } else {
             // The numbers are due; they do not wait for another interval.
-            self.commit_soon = true;
-            let pause_max = self.settings.commit.interval.max(COMMIT_PAUSE_MIN);
-            self.commit_pause = (2 * self.commit_pause).min(pause_max);
+            self.commits.is_due = true;
+            let pause_max = self.shared.settings.commit.interval.max(COMMIT_PAUSE_MIN);
+            self.commits.pause = (2 * self.commits.pause).min(pause_max);
         }
         if let Some(error) = committed.failure {
             self.report_unanswered(&error);
         }
         if committed.is_in_doubt {
-            self.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
+            self.commits.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
         }
-        let is_settled = self.is_settled(committed.begun);
+        let is_settled = self.commits.is_settled(committed.begun);
         let (mut refused, mut too_long) = (Vec::new(), BTreeMap::new());
         for (tp, epoch, snapshot, error) in committed.results {
             match error {
@@ -122,7 +94,7 @@ impl<H: Handler> Session<H> {
                             working.durable.send_replace(working.committed);
                         }
                         if let Some(commit) = snapshot.commit {
-                            self.budget.accepted(commit.metadata.len());
+                            self.commits.budget.accepted(commit.metadata.len());
                             instruments.committed(&tp, commit.offset);
                         }
                     }
@@ -141,7 +113,7 @@ impl<H: Handler> Session<H> {
         }
         self.report_refused(refused);
         self.narrow(too_long)?;
-        self.commit_soon |= self.is_awaited();
+        self.commits.is_due |= self.is_awaited();
         Ok(())
     }
 
@@ -151,12 +123,12 @@ impl<H: Handler> Session<H> {
     /// What a partition has in memory may never fit in less: letters wait for a commit.
     fn narrow(&mut self, too_long: BTreeMap<TopicPartition, usize>) -> Result<(), TooNarrow> {
         let Some(shortest) = too_long.values().copied().min() else { return Ok(()) };
-        self.budget.refused(shortest)?;
+        self.commits.budget.refused(shortest)?;
         let partitions: BTreeSet<TopicPartition> = too_long.into_keys().collect();
         tracing::warn!(
             partitions = %list(&partitions),
             refused_chars = shortest,
-            chars = self.budget.capacity().chars(),
+            chars = self.commits.budget.capacity().chars(),
             "the coordinator stores less beside an offset than was assumed: checkpoints are shorter from here on, and \
              what these partitions have done since their last commit is done again; OFFSET_METADATA_MAX_BYTES, or the \
              right to describe the brokers' configuration, avoids that"
@@ -164,12 +136,12 @@ impl<H: Handler> Session<H> {
         for tp in &partitions {
             self.forget(tp);
         }
-        self.load(partitions, OUT_OF_PLACE_PAUSE);
+        self.load(partitions, INTERRUPTED_PAUSE);
         Ok(())
     }
 
     fn report_unanswered(&mut self, error: &str) {
-        if let Some(unreported) = self.commit_trouble.report(CommitTrouble::Unanswered) {
+        if let Some(unreported) = self.commits.trouble.report(CommitTrouble::Unanswered) {
             tracing::warn!(error, unreported, "could not commit, will commit again");
         }
     }
@@ -181,7 +153,7 @@ impl<H: Handler> Session<H> {
             by_code.entry(error.code()).or_insert((error, BTreeSet::new())).1.insert(tp);
         }
         for (code, (error, partitions)) in by_code {
-            if let Some(unreported) = self.commit_trouble.report(CommitTrouble::Refused(code)) {
+            if let Some(unreported) = self.commits.trouble.report(CommitTrouble::Refused(code)) {
                 tracing::warn!(
                     partitions = %list(&partitions),
                     ?error,
@@ -194,7 +166,7 @@ impl<H: Handler> Session<H> {
 
     /// Waits for the commit that is under way, and gives it up when the time is up.
     pub(super) async fn finish_committing(&mut self, until: Instant) {
-        while let Ok(Some(committed)) = timeout_at(until, self.committing.join_next()).await {
+        while let Ok(Some(committed)) = timeout_at(until, self.commits.rounds.join_next()).await {
             match committed {
                 Ok(committed) => {
                     if let Err(error) = self.on_committed(committed).await {
@@ -204,12 +176,12 @@ impl<H: Handler> Session<H> {
                 Err(error) => tracing::error!(%error, "a commit failed"),
             }
         }
-        if !self.committing.is_empty() {
-            self.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
+        if !self.commits.rounds.is_empty() {
+            self.commits.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
         }
-        self.committing.shutdown().await;
-        self.offsets.get_or_insert_with(|| {
-            GroupOffsets::new(self.cluster.clone(), self.settings.group.group_id.clone())
+        self.commits.rounds.shutdown().await;
+        self.commits.offsets.get_or_insert_with(|| {
+            GroupOffsets::new(self.cluster.clone(), self.shared.settings.group.group_id.clone())
         });
     }
 
@@ -226,23 +198,23 @@ impl<H: Handler> Session<H> {
                     Ok(Err(_)) | Err(_) => break,
                 },
             };
-            let Some(mut offsets) = self.offsets.take() else { break };
-            let instance_id = self.settings.member.instance_id.as_deref();
+            let Some(mut offsets) = self.commits.offsets.take() else { break };
+            let instance_id = self.shared.settings.member.instance_id.as_deref();
             let begun = Instant::now();
             let outcome = timeout_at(until, offsets.commit(&identity, instance_id, &commits)).await;
-            self.offsets = Some(offsets);
+            self.commits.offsets = Some(offsets);
             let instruments = &self.shared.instruments;
             match outcome {
                 Err(_elapsed) => {
                     instruments.commit(begun.elapsed(), true, &[]);
-                    self.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
+                    self.commits.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
                     break;
                 }
                 Ok(Err(error)) => {
                     instruments.commit(begun.elapsed(), true, &[]);
                     self.report_unanswered(&chain(&error));
                     if error.may_have_acted(ApiKey::OffsetCommit) {
-                        self.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
+                        self.commits.settles_at = Some(Instant::now() + LATE_COMMIT_MAX);
                     }
                 }
                 Ok(Ok(results)) => {
@@ -278,52 +250,4 @@ impl<H: Handler> Session<H> {
             );
         }
     }
-}
-
-/// Asks every worker where it stands and commits the answers.
-async fn commit(
-    mut offsets: GroupOffsets,
-    identity: CommitIdentity,
-    instance_id: Option<String>,
-    asked: Vec<(TopicPartition, u64, mpsc::Sender<Request>)>,
-) -> Committed {
-    let mut answers = Vec::new();
-    for (tp, epoch, requests) in asked {
-        let (answer, answered) = oneshot::channel();
-        if requests.try_send(Request::Checkpoint(answer)).is_ok() {
-            answers.push((tp, epoch, answered));
-        }
-    }
-    // One that does not answer in time is asked again with the next commit, and holds up no other.
-    let until = Instant::now() + ANSWER_MAX;
-    let mut snapshots: Vec<(TopicPartition, u64, Snapshot)> = Vec::new();
-    for (tp, epoch, answered) in answers {
-        if let Ok(Ok(snapshot)) = timeout_at(until, answered).await {
-            snapshots.push((tp, epoch, snapshot));
-        }
-    }
-    let commits: Vec<OffsetCommit> =
-        snapshots.iter().filter_map(|(_, _, snapshot)| snapshot.commit.clone()).collect();
-    let generation = identity.generation;
-    let begun = Instant::now();
-    let committed = offsets.commit(&identity, instance_id.as_deref(), &commits).await;
-    let (answers, failure, is_in_doubt) = match committed {
-        Ok(answers) if answers.len() < commits.len() => {
-            (answers, Some("a part of the commit was not answered".to_owned()), true)
-        }
-        Ok(answers) => (answers, None, false),
-        Err(error) => {
-            let is_in_doubt = error.may_have_acted(ApiKey::OffsetCommit);
-            (BTreeMap::new(), Some(chain(&error)), is_in_doubt)
-        }
-    };
-    let results = snapshots
-        .into_iter()
-        .filter_map(|(tp, epoch, snapshot)| {
-            let error = *answers.get(&tp)?;
-            Some((tp, epoch, snapshot, error))
-        })
-        .collect();
-    let took = begun.elapsed();
-    Committed { offsets, generation, results, failure, is_in_doubt, begun, took }
 }

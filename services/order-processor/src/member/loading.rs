@@ -67,7 +67,7 @@ pub(super) struct Loaded {
 
 /// Loads partitions.
 #[derive(Clone, Debug)]
-pub(super) struct Loader {
+pub(crate) struct Loader {
     cluster: Cluster,
     group_id: String,
     replay_topic: String,
@@ -110,7 +110,7 @@ struct Survey {
 }
 
 impl Loader {
-    pub(super) fn new(
+    pub(crate) fn new(
         cluster: Cluster,
         settings: &ProcessorSettings,
         older_partitions: BTreeMap<String, i32>,

@@ -7,22 +7,24 @@ use kafka_core::TopicPartition;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::session::{ANSWER_MAX, FINAL_COMMIT, Session, list};
+use super::commit_round::ANSWER_MAX;
+use super::session::{FINAL_COMMIT, Session};
 use crate::handler::Handler;
 use crate::partition::Request;
+use crate::telemetry::partitions::list;
 
 impl<H: Handler> Session<H> {
     /// Drains, commits and leaves the group.
     pub(super) async fn end(mut self, since: Instant) -> anyhow::Result<()> {
         let drained = self.drain_everything(since).await;
-        let keeps_membership =
-            self.settings.member.instance_id.is_some() && !self.settings.member.leave_on_stop;
+        let keeps_membership = self.shared.settings.member.instance_id.is_some()
+            && !self.shared.settings.member.leave_on_stop;
         if keeps_membership {
             tracing::info!("a static member keeps its membership until the session times out");
         } else {
             self.membership.leave().await;
         }
-        self.standing.end().await;
+        self.report.end().await;
         drained
     }
 
@@ -32,7 +34,7 @@ impl<H: Handler> Session<H> {
         partitions: &BTreeSet<TopicPartition>,
         since: Instant,
     ) -> anyhow::Result<()> {
-        let deadline = since + self.settings.member.drain_timeout;
+        let deadline = since + self.shared.settings.member.drain_timeout;
         let mut answers = Vec::new();
         for tp in partitions {
             self.assigned.remove(tp);

@@ -1,16 +1,15 @@
 //! Assigned partitions that cannot be read at the moment, and why: what the log and `/readyz` say of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_core::TopicPartition;
 use tokio::time::Instant;
 
+use crate::telemetry::partitions::ByReason;
+
 /// The least time between two warnings about the same partition.
 const WARNING_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Partitions by the reason why they cannot be read.
-pub(crate) type ByReason = BTreeMap<String, BTreeSet<TopicPartition>>;
 
 /// The assigned partitions that cannot be read, or could not be lately.
 #[derive(Debug, Default)]

@@ -1,27 +1,21 @@
 //! What a member reads while it works: the numbers of partitions that other members have, and where its own logs end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_client::error::{ClientError, chain};
-use kafka_client::offsets::{Found, OffsetAt, list_offsets};
+use kafka_client::error::chain;
+use kafka_client::offsets::Found;
 use kafka_core::TopicPartition;
 
+use super::group_view::Viewed;
 use super::session::Session;
 use crate::handler::Handler;
-use crate::telemetry::group_snapshot::GroupNumbers;
 
 /// How often the numbers of partitions of other replicas are read, at least; more partitions, less often.
 const VIEW_INTERVAL: Duration = Duration::from_secs(1);
 /// What each partition adds to that.
 const VIEW_INTERVAL_PER_PARTITION: Duration = Duration::from_millis(10);
-
-/// What was read.
-pub(super) struct Viewed {
-    group: Result<GroupNumbers, ClientError>,
-    /// Where the logs of this member's partitions end.
-    log_ends: Result<Found<i64>, ClientError>,
-}
 
 impl<H: Handler> Session<H> {
     /// Begins to read what the group has committed, for the group-wide average, and where the logs end: a partition that
@@ -29,14 +23,8 @@ impl<H: Handler> Session<H> {
     pub(super) fn start_viewing(&mut self) {
         let own: Vec<TopicPartition> = self.working.keys().cloned().collect();
         let cluster = self.cluster.clone();
-        let settings = self.settings.clone();
-        self.viewing.spawn(async move {
-            let (group, log_ends) = tokio::join!(
-                GroupNumbers::read(&cluster, &settings),
-                list_offsets(&cluster, &own, OffsetAt::LastStable),
-            );
-            Viewed { group, log_ends }
-        });
+        let shared = Arc::clone(&self.shared);
+        self.viewing.spawn(async move { Viewed::read(&cluster, &shared.settings, &own).await });
     }
 
     /// Takes note of what was read, and returns the pause before the next reading.
@@ -72,7 +60,7 @@ impl<H: Handler> Session<H> {
                 Err(error) => drop(failed.insert(tp, chain(&error))),
             }
         }
-        self.unavailable.note(failed);
+        self.loads.unavailable.note(failed);
         self.shared.instruments.log_ends(log_ends);
         self.judge_health();
     }

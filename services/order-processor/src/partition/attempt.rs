@@ -14,12 +14,13 @@ use service_runtime::trace_context::{TRACEPARENT, Trace, TraceContext};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::held::HeldRecord;
-use super::permits::InFlight;
+use super::attempts::{Finished, InFlight};
+use super::incomplete::{IncompleteRecord, raw};
+use super::shared::Shared;
 use super::spans::Begun;
-use super::{Attempted, Broken, Finished, Shared, Worker};
+use super::worker::Worker;
 use crate::flow::watchdog::Call;
-use crate::handler::{Attempt, Handler, Outcome, Source};
+use crate::handler::{Attempt, AttemptResult, Handler, NoAnswer, Outcome, Source};
 
 /// Where a record is.
 pub(super) struct Place {
@@ -29,14 +30,14 @@ pub(super) struct Place {
     pub(super) more: Option<Box<More>>,
 }
 
-/// Whether anybody wants to know of which trace a record is part.
+/// Whether traces of records are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Traces {
     Used,
     Ignored,
 }
 
-/// What an attempt at some records has to know besides.
+/// What attempts at some records need besides.
 pub(super) struct More {
     /// Where a replayed record failed first.
     first: Option<(Source, i64)>,
@@ -46,12 +47,11 @@ pub(super) struct More {
     parent: Option<TraceContext>,
 }
 
-impl HeldRecord {
+impl IncompleteRecord {
     /// Returns where the record is.
     pub(super) fn place(&self, traces: Traces) -> Place {
         let record = &self.record;
-        let headers =
-            || record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref()));
+        let headers = || raw(&record.headers);
         Place {
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
@@ -67,7 +67,7 @@ impl More {
     /// What the name of a trace's header begins with.
     const TRACE_INITIAL: Option<&u8> = TRACEPARENT.as_bytes().first();
 
-    /// Reads a record's headers, of which there are `count`, where they can say anything.
+    /// Reads a record's headers, of which there are `count`, if they can name a trace or a first failure.
     #[inline]
     pub(super) fn of<'a, I: Iterator<Item = RawHeader<'a>>>(
         count: usize,
@@ -106,7 +106,7 @@ impl More {
     }
 }
 
-/// Returns the same trace with a span that nobody else has.
+/// Returns the same trace with a span of its own.
 fn own_span(trace: Trace) -> Option<Trace> {
     Some(Trace { context: trace.context.with_span(rand::random())?, ..trace })
 }
@@ -124,14 +124,14 @@ impl<H: Handler> Worker<'_, H> {
         place: Place,
         order: Order,
         number: u32,
-    ) -> Option<(Order, Attempted)> {
+    ) -> Option<(Order, AttemptResult)> {
         let (shared, source) = (self.shared, self.source);
         let Place { offset, timestamp_ms, more } = place;
         let mut future = match more {
             None => {
                 let attempt = Attempt { number, source, offset, timestamp_ms, trace: None };
                 let attempt = make(shared, attempt, order, offset);
-                match self.spare.take() {
+                match self.attempts.spare.take() {
                     Some(mut spare) => {
                         spare.set(attempt);
                         spare
@@ -157,18 +157,18 @@ impl<H: Handler> Worker<'_, H> {
             }),
         };
         // The waker does nothing: a future that is pending is polled again as soon as it is in flight.
-        self.activity.turn();
+        self.attempts.heartbeat.beat();
         let polled = future.poll(&mut Context::from_waker(Waker::noop()));
-        self.activity.turn();
+        self.attempts.heartbeat.beat();
         match polled {
             Poll::Ready(Finished::Attempt { order, outcome, .. }) => {
-                self.spare = Some(future);
+                self.attempts.spare = Some(future);
                 Some((order, outcome))
             }
             Poll::Ready(Finished::Letter { .. }) => None,
             Poll::Pending => {
-                let (permit, begun) = (self.permits.take(), Instant::now());
-                self.in_flight.push(InFlight { work: future, permit, begun });
+                let (permit, begun) = (self.attempts.permits.take(), Instant::now());
+                self.attempts.in_flight.push(InFlight { work: future, permit, begun });
                 None
             }
         }
@@ -209,13 +209,13 @@ struct Limit<'a> {
 
 impl<'a> Limit<'a> {
     fn begin<H>(shared: &'a Shared<H>) -> Self {
-        let after = shared.attempt_timeout;
-        let call = shared.watch.begin("a handler's call", after);
+        let after = shared.settings.handler.timeout;
+        let call = shared.watchdog.begin("a handler's call", after);
         Self { after, sleep: Box::pin(sleep(after)), _call: call }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Attempted> {
-        self.sleep.as_mut().poll(cx).map(|()| Err(Broken::Timeout(self.after)))
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<AttemptResult> {
+        self.sleep.as_mut().poll(cx).map(|()| Err(NoAnswer::Timeout(self.after)))
     }
 }
 
@@ -224,10 +224,10 @@ impl<'a> Limit<'a> {
 fn poll_caught(
     handled: Pin<&mut impl Future<Output = Outcome>>,
     cx: &mut Context<'_>,
-) -> Poll<Attempted> {
+) -> Poll<AttemptResult> {
     match catch_unwind(AssertUnwindSafe(|| handled.poll(cx))) {
         Ok(polled) => polled.map(Ok),
-        Err(panic) => Poll::Ready(Err(Broken::Panic(panic_message(&*panic)))),
+        Err(panic) => Poll::Ready(Err(NoAnswer::Panic(panic_message(&*panic)))),
     }
 }
 

@@ -1,61 +1,39 @@
-//! A worker's way to permits, and the work that holds them.
+//! A worker's way to permits.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
-use tokio_util::sync::{PollSemaphore, ReusableBoxFuture};
+use tokio_util::sync::PollSemaphore;
 
-use super::{Finished, Intake, Worker};
-use crate::flow::limiter::{Gate, Permit};
-use crate::handler::Handler;
-
-/// Work that has not ended at once, with the permit that it began with.
-pub(super) struct InFlight<'a> {
-    pub(super) work: ReusableBoxFuture<'a, Finished>,
-    pub(super) permit: Option<Permit>,
-    /// When it was found to wait.
-    pub(super) begun: Instant,
-}
-
-impl Future for InFlight<'_> {
-    type Output = (Finished, Duration, Option<Permit>);
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        this.work.poll(cx).map(|finished| (finished, this.begun.elapsed(), this.permit.take()))
-    }
-}
+use crate::flow::limiter::{Limiter, Permit};
 
 /// The permit that a worker has or waits for.
 pub(super) struct Permits<'a> {
-    gate: &'a Arc<Gate>,
+    limiter: &'a Arc<Limiter>,
     /// Kept from one attempt to the next while they end at once.
-    at_hand: Option<Permit>,
+    pub(super) at_hand: Option<Permit>,
     /// The place in the queue.
     queue: Option<PollSemaphore>,
-    /// Whether a record that is not held yet waits for a permit.
-    newcomer_waits: bool,
+    /// Whether the next record of the cursor waits for a permit.
+    pub(super) newcomer_waits: bool,
     next_probe: Candidate,
-    /// Whether the gate was told that this worker has an order to probe with.
+    /// Whether the limiter was told that this worker has an order to probe with.
     is_prober: bool,
 }
 
-/// What the next probe is made with, if both wait.
+/// The order of the next probe, if both wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Candidate {
     Newcomer,
-    Held,
+    Incomplete,
 }
 
 impl<'a> Permits<'a> {
-    pub(super) fn of(gate: &'a Arc<Gate>) -> Self {
+    pub(super) fn of(limiter: &'a Arc<Limiter>) -> Self {
         let next_probe = Candidate::Newcomer;
         Self {
-            gate,
+            limiter,
             at_hand: None,
             queue: None,
             newcomer_waits: false,
@@ -64,14 +42,14 @@ impl<'a> Permits<'a> {
         }
     }
 
-    /// Tells the gate whether this worker has an order to probe with.
+    /// Tells the limiter whether this worker has an order to probe with.
     pub(super) fn probes(&mut self, is_prober: bool) {
         if self.is_prober != is_prober {
             self.is_prober = is_prober;
             if is_prober {
-                self.gate.add_prober();
+                self.limiter.add_prober();
             } else {
-                self.gate.remove_prober();
+                self.limiter.remove_prober();
             }
         }
     }
@@ -79,17 +57,17 @@ impl<'a> Permits<'a> {
     /// Returns whether an attempt may begin, for which there is a permit then.
     #[inline]
     pub(super) fn allow(&mut self) -> bool {
-        let is_usable = |permit: &Permit| permit.is_probe() || !self.gate.is_down();
+        let is_usable = |permit: &Permit| permit.is_probe() || !self.limiter.is_down();
         self.at_hand.as_ref().is_some_and(is_usable) || self.get()
     }
 
     fn get(&mut self) -> bool {
         self.at_hand = None;
         match &mut self.queue {
-            None => self.at_hand = self.gate.try_permit(),
-            // Whoever queues takes no other permit: the one that its place is given would be nobody's.
+            None => self.at_hand = self.limiter.try_permit(),
+            // A worker in the queue takes no other permit: the queue would give its place a permit that is never used.
             Some(queue) => {
-                // The queue is polled with a waker in the next turn, if that is still wanted.
+                // The next step polls the queue with a waker, if a permit is still wanted.
                 let polled = queue.poll_acquire(&mut Context::from_waker(Waker::noop()));
                 if let Poll::Ready(Some(permit)) = polled {
                     self.arrive(permit);
@@ -122,7 +100,7 @@ impl<'a> Permits<'a> {
         if !want {
             self.queue = None;
         } else if self.queue.is_none() {
-            self.queue = Some(self.gate.queue());
+            self.queue = Some(self.limiter.queue());
         }
     }
 
@@ -140,24 +118,24 @@ impl<'a> Permits<'a> {
     /// Takes the permit that the queue gave.
     pub(super) fn arrive(&mut self, permit: OwnedSemaphorePermit) {
         self.queue = None;
-        self.at_hand = Some(self.gate.permit(permit));
+        self.at_hand = Some(self.limiter.permit(permit));
     }
 
-    /// Gives up everything.
+    /// Gives the permit and the place in the queue back.
     pub(super) fn leave(&mut self) {
         self.at_hand = None;
         self.queue = None;
     }
 
-    /// Returns whether the permit at hand is left to a record that is not held yet.
+    /// Returns whether the permit at hand is left to the next record of the cursor.
     ///
-    /// Probes alternate between the two: held records alone may be the only ones that the other side cannot digest.
+    /// Probes alternate between it and the incomplete records, which may be the only ones that the dependency cannot digest.
     pub(super) fn leave_probe_to_newcomer(&mut self) -> bool {
         if !self.newcomer_waits || !self.has_probe() {
             return false;
         }
         let leave = self.next_probe == Candidate::Newcomer;
-        self.next_probe = if leave { Candidate::Held } else { Candidate::Newcomer };
+        self.next_probe = if leave { Candidate::Incomplete } else { Candidate::Newcomer };
         leave
     }
 }
@@ -165,35 +143,5 @@ impl<'a> Permits<'a> {
 impl Drop for Permits<'_> {
     fn drop(&mut self) {
         self.probes(false);
-    }
-}
-
-impl<H: Handler> Worker<'_, H> {
-    /// Tells the gate whether there is an order here to probe with: one that waits, or runs, but for those that wait while
-    /// the brake is on.
-    pub(super) fn note_prober(&mut self) {
-        let waits = self.permits.newcomer_waits || !self.held.is_empty();
-        let is_stopped = self.shared.halt.is_on() && self.in_flight.is_empty();
-        self.permits.probes(waits && !is_stopped);
-    }
-
-    /// Returns whether something could begin if there were a permit.
-    pub(super) fn wants_permit(&self) -> bool {
-        (self.permits.newcomer_waits || !self.ready.is_empty())
-            && self.draining.is_none()
-            && self.may_begin()
-    }
-
-    /// Waits for a permit for a record that is not held yet.
-    pub(super) async fn wait_for_permit(&mut self) {
-        self.permits.newcomer_waits = true;
-        self.note_prober();
-        self.standing.lock().waits_for_permit = true;
-        while self.permits.at_hand.is_none() && self.wants_permit() && !self.ended {
-            // Nothing is taken in, so the turn returns nothing.
-            self.turn(Intake::Closed).await;
-        }
-        self.permits.newcomer_waits = false;
-        self.standing.lock().waits_for_permit = false;
     }
 }

@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use service_runtime::trace_context::TraceContext;
 use service_runtime::{Span, SpanKind, SpanValue};
 
-use super::{Attempted, Shared};
-use crate::handler::Source;
-use crate::telemetry::labels::of_attempt as word_of_attempt;
+use super::shared::Shared;
+use crate::handler::{AttemptResult, Source};
+use crate::telemetry::labels::of_attempt;
 
 /// A span that has begun; it is dropped with the attempt if that is.
 pub(super) struct Begun {
@@ -30,21 +30,24 @@ impl Begun {
         shared: &Shared<H>,
         source: &Source,
         offset: i64,
-        outcome: &Attempted,
+        outcome: &AttemptResult,
     ) {
         let mut attributes = attributes("process", &source.topic);
         attributes.extend([
-            ("messaging.consumer.group.name", SpanValue::Text(shared.group_id.clone())),
+            (
+                "messaging.consumer.group.name",
+                SpanValue::Text(shared.settings.group.group_id.clone()),
+            ),
             ("messaging.destination.partition.id", SpanValue::Text(source.partition.to_string())),
             ("messaging.kafka.offset", SpanValue::Number(offset)),
         ]);
         let name = format!("process {}", source.topic);
-        self.end(shared, name, SpanKind::Consumer, attributes, word_of_attempt(outcome));
+        self.end(shared, name, SpanKind::Consumer, attributes, of_attempt(outcome));
     }
 
     /// Ends the span of a dead letter that is written.
     pub(super) fn written<H>(self, shared: &Shared<H>) {
-        let topic = &shared.dlq_topic;
+        let topic = &shared.settings.group.dlq_topic;
         let attributes = attributes("send", topic);
         self.end(shared, format!("send {topic}"), SpanKind::Producer, attributes, None);
     }

@@ -1,29 +1,42 @@
 //! One worker between a reader's channel and a session's, with a handler that does what the test says.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering as Atomic};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_client::reader::{Fetched, FetchedBatches};
+use kafka_core::TopicPartition;
 use kafka_core::record_batch::{BatchBuilder, BatchErrorKind, DamagedBatch, RawBatch, batches};
-use order_avro::encode_bare;
-use order_ledger::checkpoint::Capacity;
-use schema_registry::RegistryConfig;
-use service_runtime::{Health, Metrics};
+use order_avro::{Order, encode_bare};
+use order_ledger::checkpoint::{Capacity, PartitionState};
+use schema_registry::{RegistryConfig, SchemaRegistry};
+use service_runtime::settings::{Environment, load};
+use service_runtime::{Health, Metrics, Spans, now_ms};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 use super::*;
-use crate::dlq_writer::Letter;
-use crate::flow::retry::Jitter;
-use crate::handler::Attempt;
+use crate::dlq_writer::{DlqWriter, Letter, LetterError};
+use crate::flow::limiter::Limiter;
+use crate::flow::pause_reasons::PauseReasons;
+use crate::flow::pause_switch::PauseSwitch;
+use crate::flow::releases::Releases;
+use crate::handler::{Attempt, Handler, Outcome};
+use crate::settings::{OnCorruptBatch, Ordering, ProcessorSettings, RetrySettings};
+use crate::telemetry::metrics::Instruments;
+use crate::telemetry::partition_status::SharedStatus;
+use crate::telemetry::report::Reporter;
 
 mod blocked;
 mod doomed;
 mod outages;
+mod paused;
 mod schemas;
-mod standings;
-mod stopped;
+mod status;
 
 const TOPIC: Uuid = Uuid::from_u128(1);
 const BACKOFF: Duration = Duration::from_secs(10);
@@ -36,13 +49,15 @@ const VALUE_BYTES_MAX: usize = 1000;
 /// How long a test waits on the paused clock, which takes no time.
 const PATIENCE: Duration = Duration::from_hours(24);
 
-const RETRY: RetryPolicy = RetryPolicy {
+const RETRY: RetrySettings = RetrySettings {
     retries_max: 2,
     backoff: BACKOFF,
     multiplier: 1.0,
+    jitter: false,
     backoff_max: BACKOFF,
-    jitter: Jitter::Off,
     elapsed_max: None,
+    ordering: Ordering::Key,
+    in_flight_bytes_max: usize::MAX,
 };
 
 /// Answers what is scripted for an offset, one answer an attempt, and `Done` after that; notes every attempt.
@@ -89,47 +104,44 @@ fn transient() -> Outcome {
     Outcome::transient("not now")
 }
 
-fn released() -> Arc<Halt> {
-    let halt = Halt::on();
-    halt.set(false);
-    halt
+fn resumed() -> Arc<PauseSwitch> {
+    let pause_switch = PauseSwitch::paused();
+    pause_switch.set(false);
+    pause_switch
 }
 
 /// Returns what the workers of a process share that does `script`.
 fn shared(
     script: Arc<Script>,
     ordering: Ordering,
-    letters: Letters,
+    dlq_writer: DlqWriter,
     health: &Health,
 ) -> Shared<Arc<Script>> {
-    let pauses = Pauses::new(health.check("work"));
+    let pause_reasons = PauseReasons::new(health.check("work"));
     Shared {
         handler: script,
-        attempt_timeout: ATTEMPT_TIMEOUT,
-        gate: Gate::new(CONCURRENCY, DOWN_AFTER, pauses.clone()),
-        halt: released(),
-        watch: Arc::default(),
-        pauses,
-        dlq_guard: DLQ_GUARD,
+        settings: settings(ordering),
+        limiter: Limiter::new(CONCURRENCY, DOWN_AFTER, pause_reasons.clone()),
+        pause_switch: resumed(),
+        watchdog: Arc::default(),
+        pause_reasons,
         releases: Releases::default(),
-        group_id: "group".to_owned(),
-        orders_topic: "orders".to_owned(),
-        replay_topic: "replay".to_owned(),
-        retry: RETRY,
-        ordering,
-        payload_format: PayloadFormat::Auto,
-        value_bytes_max: VALUE_BYTES_MAX,
-        dedupe: true,
-        corrupt_batch: OnCorruptBatch::DeadLetter,
         schemas: SchemaRegistry::new(RegistryConfig::new("http://127.0.0.1:1")).unwrap(),
-        letters,
-        reporter: Reporter::new(),
+        dlq_writer,
+        reporter: Arc::new(Reporter::new()),
         instruments: Instruments::new(&Metrics::default(), "group"),
         spans: Spans::default(),
-        dlq_topic: "dlq".to_owned(),
-        held_bytes: AtomicUsize::new(0),
-        held_bytes_max: usize::MAX,
+        in_flight_bytes: AtomicUsize::new(0),
     }
+}
+
+fn settings(ordering: Ordering) -> ProcessorSettings {
+    let mut settings = load::<ProcessorSettings>(&Environment::new()).unwrap();
+    settings.handler.timeout = ATTEMPT_TIMEOUT;
+    settings.dlq_guard = DLQ_GUARD;
+    settings.retry = RetrySettings { ordering, ..RETRY };
+    settings.value_bytes_max = VALUE_BYTES_MAX;
+    settings
 }
 
 /// Whether the session commits when letters wait for that.
@@ -153,10 +165,10 @@ struct Bench {
     _keeper: JoinSet<()>,
     health: Health,
     releases: Releases,
-    halt: Arc<Halt>,
-    rest: Arc<AtomicU64>,
+    pause_switch: Arc<PauseSwitch>,
+    idle: Arc<AtomicU64>,
     revision: Arc<AtomicU64>,
-    standing: SharedStanding,
+    status: SharedStatus,
     next_offset: i64,
 }
 
@@ -171,14 +183,14 @@ impl Bench {
         state: PartitionState,
         change: impl FnOnce(&mut Shared<Arc<Script>>),
     ) -> Self {
-        let (letters, letters_rx) = Letters::captured();
+        let (dlq_writer, letters_rx) = DlqWriter::captured();
         let health = Health::default();
-        let mut shared = shared(Arc::clone(&script), ordering, letters, &health);
+        let mut shared = shared(Arc::clone(&script), ordering, dlq_writer, &health);
         change(&mut shared);
-        let (halt, releases, rest) =
-            (Arc::clone(&shared.halt), shared.releases.clone(), Arc::default());
+        let (pause_switch, releases, idle) =
+            (Arc::clone(&shared.pause_switch), shared.releases.clone(), Arc::default());
         let mut keeper = JoinSet::new();
-        keeper.spawn(Arc::clone(&shared.gate).keep());
+        keeper.spawn(Arc::clone(&shared.limiter).keep());
         let (fetched, fetched_rx) = mpsc::channel(1);
         let (requests, requests_rx) = mpsc::channel(4);
         let (notices, told) = mpsc::channel(16);
@@ -186,7 +198,7 @@ impl Bench {
         let (durable, durable_rx) = watch::channel(Some(state.revision()));
         let (commits, commits_rx) = watch::channel(Commits::AtOnce);
         let next_offset = state.committable();
-        let standing = SharedStanding::default();
+        let status = SharedStatus::default();
         let assignment = Assignment {
             tp: TopicPartition::new("orders", 0),
             epoch: 1,
@@ -196,9 +208,9 @@ impl Bench {
             requests: requests_rx,
             notices,
             revision: Arc::clone(&revision),
-            rest: Arc::clone(&rest),
+            idle: Arc::clone(&idle),
             durability: Durability { doomed: Arc::default(), durable: durable_rx },
-            standing: standing.clone(),
+            status: status.clone(),
         };
         let (forwarded, notices) = mpsc::channel(16);
         let session = (requests.downgrade(), durable.clone(), commits_rx);
@@ -217,10 +229,10 @@ impl Bench {
             _keeper: keeper,
             health,
             releases,
-            halt,
-            rest,
+            pause_switch,
+            idle,
             revision,
-            standing,
+            status,
             next_offset,
         }
     }
@@ -272,7 +284,7 @@ impl Bench {
     /// Waits until the worker has taken in all that was fetched.
     async fn caught_up(&self) {
         let taken = async {
-            while self.standing.lock().frontier < self.next_offset {
+            while self.status.lock().frontier < self.next_offset {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -308,7 +320,7 @@ impl Bench {
         self.releases.released(0, "the test");
     }
 
-    /// Returns why the process pauses, if it does.
+    /// Returns why the process pause_reasons, if it does.
     fn pause(&self) -> Option<String> {
         self.health.report()["work"].clone()
     }
@@ -701,7 +713,7 @@ async fn a_whole_batch_that_cannot_be_unpacked_is_a_damaged_one_unless_it_was_ab
 #[tokio::test(start_paused = true)]
 async fn damage_ends_the_worker_where_the_settings_say_so() {
     let state = PartitionState::empty(TOPIC, 0, Capacity::DEFAULT);
-    let fail = |shared: &mut Shared<_>| shared.corrupt_batch = OnCorruptBatch::Fail;
+    let fail = |shared: &mut Shared<_>| shared.settings.corrupt_batch = OnCorruptBatch::Fail;
     let mut bench = Bench::start_with(script([]), Ordering::Key, state, fail);
     bench.fetch(vec![], Some(damaged(0, 3))).await;
     let error = bench.workers.join_next().await.unwrap().unwrap().unwrap_err();

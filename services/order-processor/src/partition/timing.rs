@@ -9,8 +9,8 @@ use std::time::Duration;
 use service_runtime::Durations;
 use tokio::time::Instant;
 
-use super::Attempted;
-use crate::telemetry::labels::of_attempt as word_of_attempt;
+use crate::handler::AttemptResult;
+use crate::telemetry::labels::of_attempt;
 use crate::telemetry::metrics::Instruments;
 
 /// Times the attempts at the orders of one topic.
@@ -45,8 +45,8 @@ impl Timing {
     }
 
     /// Counts an attempt that has ended by itself; one that succeeded in a stretch is counted with the others.
-    pub(super) fn attempt(&self, took: Duration, outcome: &Attempted) {
-        match word_of_attempt(outcome) {
+    pub(super) fn attempt(&self, took: Duration, outcome: &AttemptResult) {
+        match of_attempt(outcome) {
             None => self.done.observe(took),
             word => self.instruments.attempts(&self.topic, word).observe(took),
         }

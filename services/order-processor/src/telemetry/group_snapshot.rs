@@ -12,14 +12,14 @@ use order_ledger::resume::{Committed, read_committed};
 use crate::settings::ProcessorSettings;
 
 /// The committed numbers of every partition of the group's topics.
-pub(crate) struct GroupNumbers {
+pub(crate) struct GroupSnapshot {
     /// `None` is unknown for the moment. Partitions without a committed offset are absent.
     partitions: BTreeMap<TopicPartition, Option<Aggregate>>,
     /// Topics whose partitions are unknown for the moment.
     refused: BTreeSet<String>,
 }
 
-impl GroupNumbers {
+impl GroupSnapshot {
     /// Reads them.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl GroupNumbers {
 }
 
 #[cfg(test)]
-impl GroupNumbers {
+impl GroupSnapshot {
     /// Returns numbers of partitions of a topic: known ones, and unknown ones.
     pub(crate) fn of(partitions: &[(i32, Option<Aggregate>)], topic: &str) -> Self {
         let tp = |partition: &i32| TopicPartition::new(topic, *partition);

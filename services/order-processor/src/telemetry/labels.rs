@@ -3,9 +3,7 @@
 use kafka_client::error::ClientError;
 use kafka_protocol::ResponseError;
 
-use crate::handler::Outcome;
-use crate::handler::simulation::SimulatedFailure;
-use crate::partition::{Attempted, Broken};
+use crate::handler::{AttemptResult, NoAnswer, Outcome, SimulatedFailure};
 
 /// No broker answered.
 pub(super) const UNREACHABLE: &str = "unreachable";
@@ -51,7 +49,7 @@ impl RetryCause {
 }
 
 /// Returns how an attempt failed, if it did.
-pub(crate) fn of_attempt(outcome: &Attempted) -> Option<&'static str> {
+pub(crate) fn of_attempt(outcome: &AttemptResult) -> Option<&'static str> {
     Some(match outcome {
         Ok(Outcome::Done) => return None,
         Ok(Outcome::Transient { .. }) => RetryCause::Transient.as_str(),
@@ -60,8 +58,8 @@ pub(crate) fn of_attempt(outcome: &Attempted) -> Option<&'static str> {
         Ok(Outcome::Simulated(SimulatedFailure::Transient(_) | SimulatedFailure::Permanent(_))) => {
             RetryCause::Simulated.as_str()
         }
-        Err(Broken::Panic(_)) => "panic",
-        Err(Broken::Timeout(_)) => RetryCause::Timeout.as_str(),
+        Err(NoAnswer::Panic(_)) => "panic",
+        Err(NoAnswer::Timeout(_)) => RetryCause::Timeout.as_str(),
     })
 }
 

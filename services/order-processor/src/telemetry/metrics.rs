@@ -2,8 +2,8 @@
 //!
 //! Nothing is counted record by record for it. What only happens now and then (retries, letters, requests, rebalances) is
 //! counted here when it does. Everything else is read when it is asked for ([`scrape`](super::scrape)): the numbers of the
-//! [`Reporter`](crate::telemetry::report::Reporter), the gate, the membership, and how each partition stands, which its worker notes
-//! once a batch ([`Standing`]).
+//! [`Reporter`](crate::telemetry::report::Reporter), the limiter, the membership, and how each partition stands, which its worker notes
+//! once a batch ([`PartitionStatus`]).
 //!
 //! No label is taken from a record: topics, partitions, and words of closed sets. The series of a partition go with it
 //! when it is revoked or lost; its counter goes on where it was if it comes back.
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use service_runtime::now_ms;
 
 use super::labels::{self, RetryCause};
-use super::partition_status::{SharedStanding, Standing};
+use super::partition_status::{PartitionStatus, SharedStatus};
 
 /// One label whose values are words of a closed set.
 type Word = [(&'static str, &'static str); 1];
@@ -52,20 +52,20 @@ pub(crate) struct Instruments {
     /// 1 while the control topic keeps this process stopped.
     pub(super) control_paused: Gauge,
     partitions: Mutex<Partitions>,
-    letterboxes: Mutex<Letterboxes>,
+    dlq_partitions: Mutex<DlqPartitions>,
     pub(super) membership: OnceLock<watch::Receiver<MembershipStatus>>,
 }
 
 #[derive(Debug, Default)]
 struct Partitions {
-    own: BTreeMap<TopicPartition, SharedStanding>,
+    own: BTreeMap<TopicPartition, SharedStatus>,
     /// What was delivered of partitions that are no longer this process's: their counters go on if they come back.
     delivered: BTreeMap<TopicPartition, u64>,
 }
 
 /// The partitions of the dead-letter topic.
 #[derive(Debug, Default)]
-pub(super) struct Letterboxes {
+pub(super) struct DlqPartitions {
     count: i32,
     /// Those that cannot be written at the moment.
     closed: BTreeSet<i32>,
@@ -90,7 +90,7 @@ impl Instruments {
             assigned: Gauge::default(),
             control_paused: metrics.control_paused().clone(),
             partitions: Mutex::default(),
-            letterboxes: Mutex::default(),
+            dlq_partitions: Mutex::default(),
             membership: OnceLock::new(),
         };
         // A counter that is there before it counts shows its first increase.
@@ -187,27 +187,31 @@ impl Instruments {
     }
 
     /// Shows a partition from here on.
-    pub(crate) fn take_over(&self, tp: &TopicPartition, mut standing: Standing) -> SharedStanding {
+    pub(crate) fn take_over(
+        &self,
+        tp: &TopicPartition,
+        mut status: PartitionStatus,
+    ) -> SharedStatus {
         let mut partitions = self.partitions();
-        standing.delivered = partitions.delivered.remove(tp).unwrap_or_default();
-        let standing = SharedStanding::new(standing);
-        partitions.own.insert(tp.clone(), standing.clone());
-        standing
+        status.delivered = partitions.delivered.remove(tp).unwrap_or_default();
+        let status = SharedStatus::new(status);
+        partitions.own.insert(tp.clone(), status.clone());
+        status
     }
 
     /// Shows nothing more of a partition.
     pub(crate) fn give_up(&self, tp: &TopicPartition) {
         let mut partitions = self.partitions();
-        if let Some(standing) = partitions.own.remove(tp) {
-            let delivered = standing.lock().delivered;
+        if let Some(status) = partitions.own.remove(tp) {
+            let delivered = status.lock().delivered;
             partitions.delivered.insert(tp.clone(), delivered);
         }
     }
 
     /// Takes note of an offset that was committed.
     pub(crate) fn committed(&self, tp: &TopicPartition, offset: i64) {
-        if let Some(standing) = self.partitions().own.get(tp) {
-            standing.lock().committed = Some(offset);
+        if let Some(status) = self.partitions().own.get(tp) {
+            status.lock().committed = Some(offset);
         }
     }
 
@@ -215,16 +219,16 @@ impl Instruments {
     pub(crate) fn log_ends(&self, log_ends: BTreeMap<TopicPartition, i64>) {
         let (partitions, now_ms) = (self.partitions(), now_ms());
         for (tp, log_end) in log_ends {
-            if let Some(standing) = partitions.own.get(&tp) {
-                standing.lock().ends_at(log_end, now_ms);
+            if let Some(status) = partitions.own.get(&tp) {
+                status.lock().ends_at(log_end, now_ms);
             }
         }
     }
 
     /// Returns how each partition stands.
-    pub(crate) fn standings(&self) -> Vec<(TopicPartition, Standing)> {
+    pub(crate) fn statuses(&self) -> Vec<(TopicPartition, PartitionStatus)> {
         let partitions = self.partitions();
-        partitions.own.iter().map(|(tp, standing)| (tp.clone(), standing.lock().clone())).collect()
+        partitions.own.iter().map(|(tp, status)| (tp.clone(), status.lock().clone())).collect()
     }
 
     /// Takes note of a failure for a time, after which the order is tried again.
@@ -254,7 +258,7 @@ impl Instruments {
     }
 
     /// Takes note of how many partitions the dead-letter topic has.
-    pub(crate) fn letterboxes(&self, count: i32) {
+    pub(crate) fn dlq_partitions(&self, count: i32) {
         self.boxes().count = count;
     }
 
@@ -314,12 +318,12 @@ impl Instruments {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn boxes(&self) -> MutexGuard<'_, Letterboxes> {
-        self.letterboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn boxes(&self) -> MutexGuard<'_, DlqPartitions> {
+        self.dlq_partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Letterboxes {
+impl DlqPartitions {
     /// Returns whether the letters about a partition's records cannot be written.
     pub(super) fn is_closed_for(&self, source_partition: i32) -> bool {
         self.closed.contains(&(source_partition.checked_rem(self.count).unwrap_or(0)))

@@ -11,7 +11,7 @@ use tokio::time::Instant;
     clippy::struct_excessive_bools,
     reason = "each is a reason to wait, and several may hold at once"
 )]
-pub(crate) struct Standing {
+pub(crate) struct PartitionStatus {
     /// The offset that the group has committed; `None` before the first commit.
     pub(crate) committed: Option<i64>,
     /// The end of what can be read of the log, as far as it is known.
@@ -45,9 +45,9 @@ pub(crate) struct Standing {
     /// Why nothing is taken in until something that was is complete, and what the first of that waits for.
     pub(crate) full: Option<(Full, FirstWaits)>,
     /// Nothing is taken in until somebody releases the partition.
-    pub(crate) is_guarded: bool,
+    pub(crate) is_over_dlq_limit: bool,
     /// Nothing is taken in and nothing begins until somebody starts the replica.
-    pub(crate) is_stopped: bool,
+    pub(crate) is_paused: bool,
 }
 
 /// What leaves no room for one more incomplete record.
@@ -91,7 +91,7 @@ pub(crate) enum Next {
     After(i64),
 }
 
-impl Standing {
+impl PartitionStatus {
     /// Takes note of where the log ends at a time, in milliseconds since 1970; while a partition is assigned, logs only grow.
     pub(crate) fn ends_at(&mut self, log_end: i64, now_ms: i64) {
         self.log_end = self.log_end.max(log_end);
@@ -127,16 +127,16 @@ impl Standing {
     }
 }
 
-/// A standing that a worker writes and scrapes read; cloning shares it.
+/// A status that a worker writes and scrapes read; cloning shares it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SharedStanding(Arc<Mutex<Standing>>);
+pub(crate) struct SharedStatus(Arc<Mutex<PartitionStatus>>);
 
-impl SharedStanding {
-    pub(crate) fn new(standing: Standing) -> Self {
-        Self(Arc::new(Mutex::new(standing)))
+impl SharedStatus {
+    pub(crate) fn new(status: PartitionStatus) -> Self {
+        Self(Arc::new(Mutex::new(status)))
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Standing> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PartitionStatus> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -147,12 +147,18 @@ mod tests {
 
     const NOW_MS: i64 = 1_700_000_060_000;
 
-    fn behind(next: Next, caught_up_at_ms: Option<i64>) -> Standing {
-        Standing { log_end: 20, committable: 10, next, caught_up_at_ms, ..Standing::default() }
+    fn behind(next: Next, caught_up_at_ms: Option<i64>) -> PartitionStatus {
+        PartitionStatus {
+            log_end: 20,
+            committable: 10,
+            next,
+            caught_up_at_ms,
+            ..PartitionStatus::default()
+        }
     }
 
-    fn lag_ms(standing: &Standing) -> Option<u128> {
-        standing.lag_time(NOW_MS).map(|lag| lag.as_millis())
+    fn lag_ms(status: &PartitionStatus) -> Option<u128> {
+        status.lag_time(NOW_MS).map(|lag| lag.as_millis())
     }
 
     #[test]
@@ -167,9 +173,9 @@ mod tests {
 
     #[test]
     fn lag_in_time_is_nothing_when_there_is_nothing_more_to_do() {
-        let mut standing = behind(Next::At(NOW_MS - 60_000), None);
-        standing.committable = 20;
-        assert_eq!(lag_ms(&standing), Some(0));
+        let mut status = behind(Next::At(NOW_MS - 60_000), None);
+        status.committable = 20;
+        assert_eq!(lag_ms(&status), Some(0));
     }
 
     #[test]
@@ -180,22 +186,22 @@ mod tests {
 
     #[test]
     fn what_comes_after_a_long_time_with_nothing_to_do_is_not_older_than_that() {
-        let mut standing = behind(Next::After(NOW_MS - 3_600_000), None);
-        standing.committable = 20;
-        standing.ends_at(20, NOW_MS - 3_000);
-        standing.ends_at(25, NOW_MS - 1_000);
-        assert_eq!(lag_ms(&standing), Some(3_000));
+        let mut status = behind(Next::After(NOW_MS - 3_600_000), None);
+        status.committable = 20;
+        status.ends_at(20, NOW_MS - 3_000);
+        status.ends_at(25, NOW_MS - 1_000);
+        assert_eq!(lag_ms(&status), Some(3_000));
     }
 
     #[test]
     fn lag_in_records_counts_from_the_committed_offset() {
-        let mut standing = behind(Next::Unknown, None);
-        assert_eq!(standing.lag(), 10);
-        standing.committed = Some(7);
-        assert_eq!(standing.lag(), 13);
-        standing.ends_at(5, NOW_MS);
-        assert_eq!(standing.lag(), 13, "what was heard earlier may arrive later");
-        standing.committed = Some(25);
-        assert_eq!(standing.lag(), 0);
+        let mut status = behind(Next::Unknown, None);
+        assert_eq!(status.lag(), 10);
+        status.committed = Some(7);
+        assert_eq!(status.lag(), 13);
+        status.ends_at(5, NOW_MS);
+        assert_eq!(status.lag(), 13, "what was heard earlier may arrive later");
+        status.committed = Some(25);
+        assert_eq!(status.lag(), 0);
     }
 }

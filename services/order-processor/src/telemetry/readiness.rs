@@ -10,9 +10,8 @@ use kafka_core::member::CommitPermission;
 use service_runtime::Check;
 use tokio::time::Instant;
 
-use crate::member::session;
-use crate::member::unavailable::ByReason;
-use crate::telemetry::partition_status::{FirstWaits, Full, Standing};
+use crate::telemetry::partition_status::{FirstWaits, Full, PartitionStatus};
+use crate::telemetry::partitions::{ByReason, list};
 
 /// How long nothing may come of a partition that has something to read, with no reason that is known.
 const PROGRESS_MAX: Duration = Duration::from_mins(1);
@@ -43,7 +42,7 @@ struct Seen {
 /// Whether a partition that does not move is to be named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Still {
-    /// There is nothing to read, or something known to wait for; pauses are shown by a check of their own.
+    /// There is nothing to read, or something known to wait for; pause_reasons are shown by a check of their own.
     AsItShould,
     /// As much as may be is incomplete.
     Full,
@@ -88,24 +87,24 @@ impl Checks {
     /// the partitions to warn of.
     pub(crate) fn judge_work(
         &mut self,
-        standings: &[(TopicPartition, Standing)],
+        statuses: &[(TopicPartition, PartitionStatus)],
         unavailable: &ByReason,
         now: Instant,
     ) -> Vec<FullPartition> {
-        let mut waiting = standings.iter().filter(|(_, standing)| standing.waits_for_registry);
+        let mut waiting = statuses.iter().filter(|(_, status)| status.waits_for_registry);
         match waiting.next() {
             None => self.registry.ready(),
             Some((tp, _)) => self.registry.not_ready(format!("{tp} waits for a schema")),
         }
         let mut seen = BTreeMap::new();
         let mut warnings = Vec::new();
-        let unavailable = unavailable.iter().map(|(reason, partitions)| {
-            format!("{} unavailable: {reason}", session::list(partitions))
-        });
+        let unavailable = unavailable
+            .iter()
+            .map(|(reason, partitions)| format!("{} unavailable: {reason}", list(partitions)));
         let mut stuck: Vec<String> = unavailable.collect();
-        for (tp, standing) in standings {
-            let place = (standing.frontier, standing.committable);
-            let still = Still::of(standing);
+        for (tp, status) in statuses {
+            let place = (status.frontier, status.committable);
+            let still = Still::of(status);
             let before = self.seen.remove(tp).filter(|before| {
                 before.place == place && [still, Still::AsItShould].contains(&before.still)
             });
@@ -114,14 +113,14 @@ impl Checks {
             if still == Still::AsItShould {
                 this.since = now;
             }
-            let (offset, standstill) = (standing.frontier, now - this.since);
-            match (still, &standing.full) {
+            let (offset, standstill) = (status.frontier, now - this.since);
+            match (still, &status.full) {
                 (Still::ForNoReason, _) if standstill > PROGRESS_MAX => {
                     let seconds = standstill.as_secs();
                     stuck.push(format!("{tp} has been at offset {offset} for {seconds} s"));
                 }
                 (Still::Full, Some((full, first))) if standstill > FULL_MAX => {
-                    let full = FullPartition::of(tp, standing, *full, *first, now);
+                    let full = FullPartition::of(tp, status, *full, *first, now);
                     stuck.push(full.to_string());
                     if this.warned.is_none_or(|warned| now - warned >= WARNING_INTERVAL) {
                         this.warned = Some(now);
@@ -143,15 +142,15 @@ impl Checks {
 }
 
 impl Still {
-    fn of(standing: &Standing) -> Self {
-        let waits = standing.waits_for_registry
-            || standing.waits_for_permit
-            || standing.is_guarded
-            || standing.is_stopped;
-        let is_at_work = (standing.waiting > 0) || (standing.letters > 0) || (standing.running > 0);
-        if waits || (standing.frontier >= standing.log_end) {
+    fn of(status: &PartitionStatus) -> Self {
+        let waits = status.waits_for_registry
+            || status.waits_for_permit
+            || status.is_over_dlq_limit
+            || status.is_paused;
+        let is_at_work = (status.waiting > 0) || (status.letters > 0) || (status.running > 0);
+        if waits || (status.frontier >= status.log_end) {
             Self::AsItShould
-        } else if standing.full.is_some() {
+        } else if status.full.is_some() {
             Self::Full
         } else if is_at_work {
             Self::AsItShould
@@ -164,7 +163,7 @@ impl Still {
 impl FullPartition {
     fn of(
         tp: &TopicPartition,
-        standing: &Standing,
+        status: &PartitionStatus,
         full: Full,
         first: FirstWaits,
         now: Instant,
@@ -187,9 +186,9 @@ impl FullPartition {
         };
         Self {
             tp: tp.clone(),
-            offset: standing.frontier,
-            first_incomplete: standing.committable,
-            incomplete: standing.incomplete,
+            offset: status.frontier,
+            first_incomplete: status.committable,
+            incomplete: status.incomplete,
             reason: format!("{full}; the first {first}"),
         }
     }
@@ -229,11 +228,11 @@ mod tests {
         }
 
         /// Looks once a second for so long.
-        fn judge(&mut self, standing: &Standing, seconds: u32) {
+        fn judge(&mut self, status: &PartitionStatus, seconds: u32) {
             for _ in 0..seconds {
                 self.now += Duration::from_secs(1);
-                let standings = [(TopicPartition::new("orders", 3), standing.clone())];
-                let warnings = self.checks.judge_work(&standings, &ByReason::new(), self.now);
+                let statuses = [(TopicPartition::new("orders", 3), status.clone())];
+                let warnings = self.checks.judge_work(&statuses, &ByReason::new(), self.now);
                 self.warnings.extend(warnings);
             }
         }
@@ -243,8 +242,8 @@ mod tests {
         }
     }
 
-    fn behind() -> Standing {
-        Standing { frontier: 7, committable: 7, log_end: 9, ..Standing::default() }
+    fn behind() -> PartitionStatus {
+        PartitionStatus { frontier: 7, committable: 7, log_end: 9, ..PartitionStatus::default() }
     }
 
     #[test]
@@ -255,27 +254,27 @@ mod tests {
         bench.judge(&behind(), 1);
         let reason = bench.reason("progress").unwrap();
         assert_eq!(reason, "orders-3 has been at offset 7 for 61 s");
-        bench.judge(&Standing { frontier: 8, ..behind() }, 1);
+        bench.judge(&PartitionStatus { frontier: 8, ..behind() }, 1);
         assert_eq!(bench.reason("progress"), None);
     }
 
     #[test]
     fn a_partition_may_stand_still_that_has_nothing_to_do_or_has_to_wait() {
-        for standing in [
-            Standing { log_end: 7, ..behind() },
-            Standing { waiting: 1, ..behind() },
-            Standing { letters: 1, ..behind() },
-            Standing { running: 1, ..behind() },
-            Standing { is_guarded: true, ..behind() },
-            Standing { is_stopped: true, ..behind() },
-            Standing { waits_for_registry: true, ..behind() },
-            Standing { waits_for_permit: true, ..behind() },
+        for status in [
+            PartitionStatus { log_end: 7, ..behind() },
+            PartitionStatus { waiting: 1, ..behind() },
+            PartitionStatus { letters: 1, ..behind() },
+            PartitionStatus { running: 1, ..behind() },
+            PartitionStatus { is_over_dlq_limit: true, ..behind() },
+            PartitionStatus { is_paused: true, ..behind() },
+            PartitionStatus { waits_for_registry: true, ..behind() },
+            PartitionStatus { waits_for_permit: true, ..behind() },
         ] {
             let mut bench = Bench::new();
-            bench.judge(&standing, 1_000);
-            assert_eq!(bench.reason("progress"), None, "{standing:?}");
+            bench.judge(&status, 1_000);
+            assert_eq!(bench.reason("progress"), None, "{status:?}");
             bench.judge(&behind(), 61);
-            assert!(bench.reason("progress").is_some(), "{standing:?}");
+            assert!(bench.reason("progress").is_some(), "{status:?}");
         }
     }
 
@@ -295,7 +294,7 @@ mod tests {
         let mut bench = Bench::new();
         let due = bench.now + Duration::from_hours(1);
         let waits = FirstWaits::Retry { due, attempts: 2 };
-        let full = Standing {
+        let full = PartitionStatus {
             committable: 5,
             incomplete: 955,
             waiting: 1,
@@ -311,14 +310,14 @@ mod tests {
         bench.judge(&full, 121);
         let warned: Vec<_> = bench.warnings.iter().map(FullPartition::to_string).collect();
         assert_eq!((warned.len(), warned[0].as_str()), (3, reason), "one a minute");
-        bench.judge(&Standing { frontier: 8, ..full }, 1);
+        bench.judge(&PartitionStatus { frontier: 8, ..full }, 1);
         assert_eq!(bench.reason("progress"), None);
     }
 
     #[test]
     fn a_partition_that_waits_for_a_schema_shows_in_the_registrys_check() {
         let mut bench = Bench::new();
-        bench.judge(&Standing { waits_for_registry: true, ..behind() }, 1);
+        bench.judge(&PartitionStatus { waits_for_registry: true, ..behind() }, 1);
         assert_eq!(bench.reason("registry").unwrap(), "orders-3 waits for a schema");
         bench.judge(&behind(), 1);
         assert_eq!(bench.reason("registry"), None);

@@ -12,7 +12,7 @@ use service_runtime::trace_context::TraceId;
 use service_runtime::{LineLimit, two_decimals};
 use tracing::field::display;
 
-use crate::telemetry::group_snapshot::GroupNumbers;
+use crate::telemetry::group_snapshot::GroupSnapshot;
 
 /// Lines a second about processed orders.
 const PROCESSED_LINES: usize = 10;
@@ -206,7 +206,7 @@ impl Reporter {
 
     /// Notes what is committed for partitions; own ones are known better from memory. Partitions that have vanished, or
     /// whose committed offset was deleted, do not count any more.
-    pub(crate) fn committed(&self, numbers: GroupNumbers) {
+    pub(crate) fn committed(&self, numbers: GroupSnapshot) {
         let mut view = self.view();
         view.others.retain(|tp, _| numbers.is_unknown(tp));
         for (tp, aggregate) in numbers.into_known() {
@@ -288,11 +288,11 @@ mod tests {
     fn partitions_that_have_vanished_do_not_count_any_more_and_unknown_ones_stay() {
         let reporter = Reporter::new();
         let one = || Some(one_order());
-        reporter.committed(GroupNumbers::of(&[(0, one()), (1, one()), (2, one())], "orders"));
+        reporter.committed(GroupSnapshot::of(&[(0, one()), (1, one()), (2, one())], "orders"));
         assert_eq!(reporter.group().orders(), 3);
-        reporter.committed(GroupNumbers::of(&[(0, one()), (1, None)], "orders"));
+        reporter.committed(GroupSnapshot::of(&[(0, one()), (1, None)], "orders"));
         assert_eq!(reporter.group().orders(), 2);
-        reporter.committed(GroupNumbers::of(&[], "orders"));
+        reporter.committed(GroupSnapshot::of(&[], "orders"));
         assert_eq!(reporter.group().orders(), 0);
     }
 

@@ -1,54 +1,53 @@
 //! What is read when `/metrics` is asked for.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
 use kafka_core::TopicPartition;
 use order_ledger::aggregate::Micros;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
-use service_runtime::{Families, MessagingLabels, Metrics};
+use schema_registry::SchemaRegistry;
+use service_runtime::{Families, MessagingLabels, now_ms};
 use tokio::time::Instant;
 
 use super::metrics::Instruments;
-use super::partition_status::Standing;
-use crate::handler::Handler;
-use crate::partition::Shared;
-use crate::telemetry::report::Reporter;
-use service_runtime::now_ms;
+use super::partition_status::PartitionStatus;
+use super::report::Reporter;
+use crate::flow::limiter::Limiter;
 
-/// Adds to the process's metrics what its workers and its membership keep anyway.
-pub(crate) fn register<H: Handler>(metrics: &Metrics, shared: &Arc<Shared<H>>) {
-    let scrape = Scrape(Arc::downgrade(shared));
-    metrics.register(|registry| registry.register_collector(Box::new(scrape)));
+/// What a scrape reads. The process's metrics outlive the parts that they show.
+pub(crate) struct Scrape {
+    pub(crate) instruments: Weak<Instruments>,
+    pub(crate) reporter: Weak<Reporter>,
+    pub(crate) limiter: Weak<Limiter>,
+    pub(crate) schemas: SchemaRegistry,
 }
 
-/// The metrics are there for longer than what they are about.
-struct Scrape<H>(Weak<Shared<H>>);
-
-impl<H> fmt::Debug for Scrape<H> {
+impl fmt::Debug for Scrape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scrape").finish_non_exhaustive()
     }
 }
 
-impl<H: Handler> Collector for Scrape<H> {
+impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(shared) = self.0.upgrade() else { return Ok(()) };
+        let parts = (self.instruments.upgrade(), self.reporter.upgrade(), self.limiter.upgrade());
+        let (Some(instruments), Some(reporter), Some(limiter)) = parts else { return Ok(()) };
         let mut families = Families::new(encoder);
-        let standings = shared.instruments.standings();
-        group(&mut families, &shared.instruments, &standings)?;
-        partitions(&mut families, &shared.instruments, &standings)?;
-        totals(&mut families, &shared.reporter)?;
-        let is_open = i64::from(shared.gate.is_down());
-        let help = "1 while what the handler needs is down";
+        let statuses = instruments.statuses();
+        group(&mut families, &instruments, &statuses)?;
+        partitions(&mut families, &instruments, &statuses)?;
+        totals(&mut families, &reporter)?;
+        let is_open = i64::from(limiter.is_down());
+        let help = "1 while the handler's dependency is down";
         families.gauge("orders_circuit_open", help, &is_open)?;
-        families.registry_requests(shared.schemas.requests())
+        families.registry_requests(self.schemas.requests())
     }
 }
 
 /// What is counted of a partition.
-type Count = fn(&Standing) -> usize;
+type Count = fn(&PartitionStatus) -> usize;
 
 type Labels = [(&'static str, String); 2];
 
@@ -60,7 +59,7 @@ fn labels(tp: &TopicPartition) -> Labels {
 fn group(
     families: &mut Families<'_>,
     instruments: &Instruments,
-    standings: &[(TopicPartition, Standing)],
+    statuses: &[(TopicPartition, PartitionStatus)],
 ) -> fmt::Result {
     let labels = |tp: &TopicPartition| {
         let [topic, partition] = labels(tp);
@@ -69,19 +68,20 @@ fn group(
     families.gauges(
         "kafka_consumergroup_lag",
         "Offsets from the committed one to the last stable one, of this member's partitions",
-        standings.iter().map(|(tp, standing)| (labels(tp), standing.lag())),
+        statuses.iter().map(|(tp, status)| (labels(tp), status.lag())),
     )?;
     let now_ms = now_ms();
-    let lag_seconds = |standing: &Standing| standing.lag_time(now_ms).map(|lag| lag.as_secs_f64());
+    let lag_seconds =
+        |status: &PartitionStatus| status.lag_time(now_ms).map(|lag| lag.as_secs_f64());
     families.gauges(
         "kafka_consumergroup_lag_seconds",
         "Age of the first record that is not complete, by its timestamp; 0 when there is none",
-        standings.iter().filter_map(|(tp, standing)| Some((labels(tp), lag_seconds(standing)?))),
+        statuses.iter().filter_map(|(tp, status)| Some((labels(tp), lag_seconds(status)?))),
     )?;
     families.gauges(
         "kafka_consumergroup_current_offset",
         "The committed offset, of this member's partitions",
-        standings.iter().filter_map(|(tp, standing)| Some((labels(tp), standing.committed?))),
+        statuses.iter().filter_map(|(tp, status)| Some((labels(tp), status.committed?))),
     )?;
     let status = instruments.membership.get().map(|status| status.borrow().clone());
     if let Some(heard) = status.and_then(|status| status.last_contact) {
@@ -92,10 +92,10 @@ fn group(
     families.counters(
         "messaging_client_consumed_messages",
         "Records that fetches have brought, repeats included",
-        standings.iter().map(|(tp, standing)| {
+        statuses.iter().map(|(tp, status)| {
             let labels = MessagingLabels::of("poll").destination(&tp.topic);
             let labels = labels.group(&instruments.group_id).partition(tp.partition);
-            (labels, standing.delivered)
+            (labels, status.delivered)
         }),
     )
 }
@@ -104,19 +104,19 @@ fn group(
 fn partitions(
     families: &mut Families<'_>,
     instruments: &Instruments,
-    standings: &[(TopicPartition, Standing)],
+    statuses: &[(TopicPartition, PartitionStatus)],
 ) -> fmt::Result {
-    let is_stopped = instruments.control_paused.get() != 0;
+    let is_paused = instruments.control_paused.get() != 0;
     let boxes = instruments.boxes();
-    let paused = standings.iter().flat_map(|(tp, standing)| {
-        let is_held_up = standing.letters > 0 && boxes.is_closed_for(tp.partition);
+    let paused = statuses.iter().flat_map(|(tp, status)| {
+        let is_held_up = status.letters > 0 && boxes.is_closed_for(tp.partition);
         let [topic, partition] = labels(tp);
         [
-            ("registry", standing.waits_for_registry),
+            ("registry", status.waits_for_registry),
             ("dlq", is_held_up),
-            ("guard", standing.is_guarded),
-            ("window", standing.full.is_some()),
-            ("control", is_stopped),
+            ("guard", status.is_over_dlq_limit),
+            ("window", status.full.is_some()),
+            ("control", is_paused),
         ]
         .map(|(reason, is_paused)| {
             let reason = ("reason", reason.to_owned());
@@ -132,30 +132,30 @@ fn partitions(
     drop(boxes);
     let now = Instant::now();
     let age =
-        |standing: &Standing| standing.oldest.map_or(0.0, |oldest| (now - oldest).as_secs_f64());
+        |status: &PartitionStatus| status.oldest.map_or(0.0, |oldest| (now - oldest).as_secs_f64());
     families.gauges(
         "orders_oldest_inflight_seconds",
         "How long ago the oldest record was taken in that is not complete; 0 when there is none",
-        standings.iter().map(|(tp, standing)| (labels(tp), age(standing))),
+        statuses.iter().map(|(tp, status)| (labels(tp), age(status))),
     )?;
     let counts: [(&str, &str, Count); 3] = [
         (
             "orders_incomplete_records",
             "Records that were taken in and are neither processed nor dead-lettered",
-            |standing| standing.incomplete,
+            |status| status.incomplete,
         ),
-        ("orders_waiting_retries", "Records that wait for their next attempt", |standing| {
-            standing.waiting
+        ("orders_waiting_retries", "Records that wait for their next attempt", |status| {
+            status.waiting
         }),
         (
             "orders_checkpoint_bytes",
             "Length of the last checkpoint, which the broker limits by offset.metadata.max.bytes",
-            |standing| standing.checkpoint_bytes,
+            |status| status.checkpoint_bytes,
         ),
     ];
     for (name, help, count) in counts {
-        let gauge = |standing| i64::try_from(count(standing)).unwrap_or(i64::MAX);
-        let gauges = standings.iter().map(|(tp, standing)| (labels(tp), gauge(standing)));
+        let gauge = |status| i64::try_from(count(status)).unwrap_or(i64::MAX);
+        let gauges = statuses.iter().map(|(tp, status)| (labels(tp), gauge(status)));
         families.gauges(name, help, gauges)?;
     }
     Ok(())

@@ -139,6 +139,14 @@ impl RecordBatch {
         records
     }
 
+    /// Walks the records from a position on that [`Records::position`] has returned for this batch.
+    pub fn records_at(&self, position: RecordPosition) -> Records<'_> {
+        let RecordPosition { unread_bytes, left, lowest_offset, highest_offset } = position;
+        let read_bytes = self.records.len().saturating_sub(unread_bytes);
+        let cursor = Cursor::new(self.records.get(read_bytes..).unwrap_or_default());
+        Records { cursor, left, lowest_offset, highest_offset, ..self.records() }
+    }
+
     /// Returns the type of a control batch's first record; `None` if there is none or its key is too short.
     pub fn marker(&self) -> Option<ControlMarker> {
         let first = self.records().next()?.ok()?;
@@ -151,6 +159,15 @@ impl RecordBatch {
             other => Some(ControlMarker::Other(other)),
         }
     }
+}
+
+/// A place between two records of a batch, to resume the walk there.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordPosition {
+    unread_bytes: usize,
+    left: i32,
+    lowest_offset: i64,
+    highest_offset: i64,
 }
 
 /// Iterates over the records of one batch.
@@ -202,6 +219,17 @@ impl<'a> Iterator for Records<'a> {
 impl FusedIterator for Records<'_> {}
 
 impl<'a> Records<'a> {
+    /// Returns the place of the next record.
+    #[inline]
+    pub fn position(&self) -> RecordPosition {
+        RecordPosition {
+            unread_bytes: self.cursor.rest().len(),
+            left: self.left,
+            lowest_offset: self.lowest_offset,
+            highest_offset: self.highest_offset,
+        }
+    }
+
     #[inline]
     fn decode(&self, body: &'a [u8]) -> Result<Record<'a>, RecordFault> {
         let mut cursor = Cursor::new(body);

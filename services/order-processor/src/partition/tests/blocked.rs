@@ -31,7 +31,7 @@ async fn what_was_done_before_the_window_was_full_is_committed() {
     let records: Vec<_> = records.cycle().take(window.dense_max()).collect();
     bench.offer(&records).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let frontier = bench.standing.lock().frontier;
+    let frontier = bench.status.lock().frontier;
     assert!(frontier < bench.next_offset, "the window is full");
     // One in ten.
     commits(&mut bench, u64::try_from(frontier + 8).unwrap() / 10).await;

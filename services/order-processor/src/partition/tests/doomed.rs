@@ -2,6 +2,8 @@
 
 use order_ledger::checkpoint::RecordState;
 
+use order_avro::PayloadFormat;
+
 use super::*;
 
 const JUNK: Option<&[u8]> = Some(b"\xff\xff\xff");
@@ -122,7 +124,8 @@ async fn a_doomed_record_gets_its_letter_again_after_a_restart_and_no_attempt() 
 
 #[tokio::test(start_paused = true)]
 async fn what_was_no_order_and_would_be_one_after_a_restart_stays_a_dead_letter() {
-    let confluent = |shared: &mut Shared<_>| shared.payload_format = PayloadFormat::Confluent;
+    let confluent =
+        |shared: &mut Shared<_>| shared.settings.payload_format = PayloadFormat::Confluent;
     let mut bench = Bench::start_with(script([]), Ordering::Key, empty(), confluent);
     bench.read(&[("a", None)]).await;
     assert_eq!(header(&bench.letter().await, "dlq.error.type").as_deref(), Some("bad-magic"));
@@ -173,10 +176,11 @@ async fn a_drain_leaves_letters_that_wait_to_the_next_worker() {
 async fn a_worker_does_not_rest_while_letters_wait() {
     let mut bench = Bench::manual(script([(0, rejects())]), Ordering::Key, empty());
     bench.read(&[("a", None)]).await;
-    bench.halt.set(true);
+    bench.pause_switch.set(true);
     tokio::time::sleep(BACKOFF).await;
-    let rests =
-        |bench: &Bench| Some(bench.rest.load(Atomic::Acquire)) == bench.halt.number_while_on();
+    let rests = |bench: &Bench| {
+        Some(bench.idle.load(Atomic::Acquire)) == bench.pause_switch.number_while_paused()
+    };
     assert!(!rests(&bench));
     bench.commit().await;
     bench.letter().await.answer.send(Ok(())).unwrap();

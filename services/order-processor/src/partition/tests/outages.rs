@@ -133,7 +133,7 @@ async fn an_attempt_whose_time_is_over_is_made_again() {
 async fn no_attempt_is_made_after_the_longest_time_in_which_an_order_may_fail() {
     let mut bench =
         Bench::start_with(script([fails_for_ever(0)]), Ordering::Key, empty(), |shared| {
-            shared.retry.elapsed_max = Some(BACKOFF + BACKOFF / 2);
+            shared.settings.retry.elapsed_max = Some(BACKOFF + BACKOFF / 2);
         });
     bench.read(&[("a", None)]).await;
     bench.letter().await;
@@ -237,7 +237,7 @@ async fn a_higher_limit_lets_a_stopped_partition_go_on() {
     }
     let state = bench.drain(BACKOFF).await;
     for limit in [0, DLQ_GUARD + 1] {
-        let change = |shared: &mut Shared<_>| shared.dlq_guard = limit;
+        let change = |shared: &mut Shared<_>| shared.settings.dlq_guard = limit;
         let mut bench = Bench::start_with(script([]), Ordering::Key, state.clone(), change);
         bench.read(&[("b", None)]).await;
         assert_eq!(bench.attempts().len(), 1);
@@ -270,7 +270,7 @@ async fn draining_gives_up_a_letter_that_cannot_be_written() {
 
 #[tokio::test(start_paused = true)]
 async fn failures_on_purpose_are_no_outage() {
-    use crate::handler::simulation::SimulatedFailure;
+    use crate::handler::SimulatedFailure;
     let failing = (0..20).map(|offset| {
         let failure = Outcome::Simulated(SimulatedFailure::Transient("on purpose"));
         (offset, vec![Answer::Now(failure)])

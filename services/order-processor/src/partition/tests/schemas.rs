@@ -5,6 +5,8 @@ use std::sync::atomic::AtomicUsize;
 use order_avro::{ORDER_SCHEMA, SchemaId, encode_confluent};
 use schema_registry::{Outage, RegistryError};
 
+use order_avro::PayloadFormat;
+
 use super::*;
 
 /// The id of a schema that is there.
@@ -180,7 +182,7 @@ async fn records_of_different_schemas_that_stay_away_all_get_their_letters() {
     let state = PartitionState::empty(TOPIC, 0, Capacity::DEFAULT);
     let schemas = registry.client();
     let mut bench = Bench::start_with(script([]), Ordering::Key, state, |shared| {
-        (shared.schemas, shared.dlq_guard) = (schemas, 0);
+        (shared.schemas, shared.settings.dlq_guard) = (schemas, 0);
     });
     let records: Vec<_> = (NEW..NEW + RECORDS).map(|id| ("a", Some(with(id)))).collect();
     bench.offer(&records).await;
@@ -212,17 +214,17 @@ async fn too_many_records_of_a_schema_that_stays_away_stop_the_partition() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_is_stopped_or_drained_asks_for_no_schema() {
+async fn a_replica_that_is_paused_or_drained_asks_for_no_schema() {
     let registry = Registry::new(Says::No);
     let mut bench = registry.bench(Ordering::Key);
     bench.read(&[("a", Some(with(NEW)))]).await;
-    bench.halt.set(true);
+    bench.pause_switch.set(true);
     seconds(1).await;
     let asked = registry.asked();
     seconds(60).await;
     assert_eq!(registry.asked(), asked);
     assert!(bench.letters.try_recv().is_err());
-    bench.halt.set(false);
+    bench.pause_switch.set(false);
     seconds(5).await;
     assert!(registry.asked() > asked);
     assert_eq!(numbers(&bench.drain(BACKOFF).await), (0, 0, 0));
@@ -244,7 +246,7 @@ async fn a_value_whose_schema_a_header_names_is_read_by_it_whatever_the_format()
         let state = PartitionState::empty(TOPIC, 0, Capacity::DEFAULT);
         let schemas = Registry::new(Says::No).client();
         let mut bench = Bench::start_with(script([]), Ordering::Key, state, |shared| {
-            (shared.schemas, shared.payload_format) = (schemas, format);
+            (shared.schemas, shared.settings.payload_format) = (schemas, format);
         });
         let other = (&b"trace"[..], Some(&b"1"[..]));
         let headers = [other, (HEADER, Some(&[9][..])), (HEADER, Some(FOREIGN_HEADER))];

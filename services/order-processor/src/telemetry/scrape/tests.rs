@@ -1,8 +1,10 @@
 //! A scrape without a broker: what is shown, and what is not any more.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use order_ledger::aggregate::Aggregate;
+use service_runtime::Metrics;
 
 use super::*;
 
@@ -22,9 +24,9 @@ struct Parts(Arc<Instruments>, Arc<Reporter>);
 impl Collector for Parts {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families::new(encoder);
-        let standings = self.0.standings();
-        group(&mut families, &self.0, &standings)?;
-        partitions(&mut families, &self.0, &standings)?;
+        let statuses = self.0.statuses();
+        group(&mut families, &self.0, &statuses)?;
+        partitions(&mut families, &self.0, &statuses)?;
         totals(&mut families, &self.1)
     }
 }
@@ -46,12 +48,12 @@ impl Bench {
     /// Works on a partition that holds so many orders, from the first that is not in `aggregate` on.
     fn work(&self, tp: &TopicPartition, aggregate: &mut Aggregate, orders: u64) {
         self.reporter.take_over(tp, aggregate);
-        let standing = self.instruments.take_over(tp, Standing::default());
+        let status = self.instruments.take_over(tp, PartitionStatus::default());
         for _ in 0..orders {
             aggregate.add_order(1, 2.5);
             aggregate.add_duplicate();
         }
-        standing.lock().delivered += 2 * orders;
+        status.lock().delivered += 2 * orders;
         self.reporter.update(tp, aggregate);
     }
 
@@ -142,12 +144,14 @@ fn every_family_is_there_once_and_labels_are_escaped() {
 #[test]
 fn a_partition_is_paused_by_letters_only_if_it_has_some_and_they_cannot_be_written() {
     let bench = Bench::new();
-    bench.instruments.letterboxes(2);
-    let standings = [0, 1, 2].map(|partition| {
+    bench.instruments.dlq_partitions(2);
+    let statuses = [0, 1, 2].map(|partition| {
         let tp = TopicPartition::new("orders", partition);
-        bench.instruments.take_over(&tp, Standing { letters: 1, ..Standing::default() })
+        bench
+            .instruments
+            .take_over(&tp, PartitionStatus { letters: 1, ..PartitionStatus::default() })
     });
-    standings[0].lock().letters = 0;
+    statuses[0].lock().letters = 0;
     let target = TopicPartition::new("orders-dlq", 0);
     let cause = "nobody is there".to_owned();
     let error = kafka_client::writer::ProduceError::NotSent { target: target.clone(), cause };

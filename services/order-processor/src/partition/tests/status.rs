@@ -1,12 +1,13 @@
 //! What the metrics are told of a partition.
 
 use super::*;
-use crate::telemetry::partition_status::Standing;
+use crate::telemetry::partition_status::Next;
+use crate::telemetry::partition_status::PartitionStatus;
 
 /// Returns how the partition stands once the worker has nothing left to do.
-async fn shown(bench: &Bench) -> Standing {
+async fn shown(bench: &Bench) -> PartitionStatus {
     tokio::time::sleep(Duration::from_millis(1)).await;
-    bench.standing.lock().clone()
+    bench.status.lock().clone()
 }
 
 #[tokio::test(start_paused = true)]
@@ -15,16 +16,16 @@ async fn a_partition_shows_what_waits_until_all_of_it_is_complete() {
     script.first.lock().unwrap().push_back(transient());
     let mut bench = Bench::fresh(script, Ordering::Key);
     bench.read(&[("a", None), ("b", None), ("a", None)]).await;
-    let standing = shown(&bench).await;
-    assert_eq!((standing.committable, standing.frontier, standing.log_end), (0, 3, 3));
-    assert_eq!((standing.incomplete, standing.waiting, standing.delivered), (2, 1, 3));
-    assert_eq!(standing.next, Next::At(0), "that of the record that waits");
-    assert!(standing.oldest.is_some() && !standing.is_caught_up());
+    let status = shown(&bench).await;
+    assert_eq!((status.committable, status.frontier, status.log_end), (0, 3, 3));
+    assert_eq!((status.incomplete, status.waiting, status.delivered), (2, 1, 3));
+    assert_eq!(status.next, Next::At(0), "that of the record that waits");
+    assert!(status.oldest.is_some() && !status.is_caught_up());
 
     tokio::time::sleep(BACKOFF).await;
-    let standing = shown(&bench).await;
-    assert_eq!((standing.committable, standing.incomplete, standing.waiting), (3, 0, 0));
-    assert!(standing.oldest.is_none() && standing.caught_up_at_ms.is_some());
+    let status = shown(&bench).await;
+    assert_eq!((status.committable, status.incomplete, status.waiting), (3, 0, 0));
+    assert!(status.oldest.is_none() && status.caught_up_at_ms.is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -36,8 +37,8 @@ async fn a_partition_shows_its_letters_while_they_are_on_their_way_and_its_guard
     for _ in 0..DLQ_GUARD {
         letters.push(bench.letter().await);
     }
-    let standing = shown(&bench).await;
-    assert_eq!((standing.letters, standing.is_guarded), (5, true));
+    let status = shown(&bench).await;
+    assert_eq!((status.letters, status.is_over_dlq_limit), (5, true));
     for letter in letters {
         letter.answer.send(Ok(())).unwrap();
     }
@@ -54,8 +55,8 @@ async fn a_partition_shows_attempts_that_run_and_that_the_next_one_has_to_wait_f
     let mut outcomes = outcomes.into_iter();
     outcomes.next().unwrap().send(Outcome::Done).unwrap();
     bench.caught_up().await;
-    let standing = shown(&bench).await;
-    assert_eq!((standing.running, standing.waits_for_permit), (CONCURRENCY, false));
+    let status = shown(&bench).await;
+    assert_eq!((status.running, status.waits_for_permit), (CONCURRENCY, false));
     for outcome in outcomes {
         outcome.send(Outcome::Done).unwrap();
     }
