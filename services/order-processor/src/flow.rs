@@ -1,4 +1,4 @@
-//! What may begin: permits, retries, pause_reasons, and the thread that notices what never ends.
+//! Decides what may begin: permits, retries and pauses; and the watchdog for work that never ends.
 
 pub(crate) mod circuit_breaker;
 pub(crate) mod limiter;

@@ -1,4 +1,4 @@
-//! Your own work on an order goes here: one trait, one async method.
+//! A handler is your own work on an order: one trait, one async method.
 //!
 //! ```no_run
 //! use order_avro::Order;
@@ -29,10 +29,10 @@
 //! }
 //! ```
 //!
-//! What happens to an order is decided by the [`Outcome`]. The method may be called again for an order it has already
-//! seen: after a crash, a rebalance that interrupted it, a timeout, a replay of a dead letter. So what it does should be
-//! idempotent; [`Attempt::idempotency_key`] names the order for good. A handler that never waits costs no task and no
-//! allocation. One that waits should not block its thread while it does.
+//! The [`Outcome`] decides what happens to an order. The method may be called again for the same order: after a crash, a
+//! rebalance that interrupted it, a timeout, a replay of a dead letter. So its work should be idempotent;
+//! [`Attempt::idempotency_key`] is the same for each attempt at an order. A handler that never waits costs no task and no
+//! allocation. A handler that waits must not block its thread.
 
 mod contract;
 mod outcome;

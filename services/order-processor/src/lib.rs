@@ -6,7 +6,7 @@
 //! with the offset; [`order_ledger::resume`] decides where a partition resumes. Operators use `order-console`.
 //!
 //! `flow` decides what may begin: a circuit breaker and its limiter pause all attempts of a process, the dead-letter limit
-//! pause_reasons a partition that fills the dead-letter topic, and operators pause replicas through the pause switch.
+//! pauses a partition that fills the dead-letter topic, and operators pause replicas through the pause switch.
 //!
 //! The rules are pure: [`order_ledger`], [`dead_letter`], the circuit breaker, the retry policy and the simulation know no
 //! runtime and no connection.

@@ -94,8 +94,10 @@ pub async fn run_with<H: Handler>(
     let schemas = schemas(&settings)?;
     let participant = participant(&cluster, &settings);
     let prepared = unless(&stop, prepare(&cluster, &settings, &kafka)).await;
-    let Some(findings) = prepared.transpose()? else { return Ok(()) };
-    let Findings { dlq_partitions, older_partitions, capacity } = findings;
+    let Some(Findings { dlq_partitions, older_partitions, capacity }) = prepared.transpose()?
+    else {
+        return Ok(());
+    };
 
     let mut tasks = JoinSet::new();
     let pause_switch = follow_control_topic(&participant, &context, &mut tasks);
@@ -108,8 +110,8 @@ pub async fn run_with<H: Handler>(
         watchdog: Arc::clone(&watchdog),
         pause_reasons: pause_reasons.clone(),
     };
-    let dlq_writer =
-        DlqWriter::start(&dlq_context, &settings.group.dlq_topic, dlq_partitions, &mut tasks);
+    let dlq_topic = &settings.group.dlq_topic;
+    let dlq_writer = DlqWriter::start(&dlq_context, dlq_topic, dlq_partitions, &mut tasks);
     let releases = Releases::default();
     tasks.spawn(
         releases
@@ -126,14 +128,8 @@ pub async fn run_with<H: Handler>(
     let stuck = Watchdog::start(&watchdog, context.health.clone(), pause_reasons.clone(), grace)
         .context("start the watchdog's thread")?;
     let reporter = Arc::new(Reporter::new());
-    context.metrics.register(|registry| {
-        registry.register_collector(Box::new(Scrape {
-            instruments: Arc::downgrade(&instruments),
-            reporter: Arc::downgrade(&reporter),
-            limiter: Arc::downgrade(&limiter),
-            schemas: schemas.clone(),
-        }));
-    });
+    let scrape = Scrape::of(&instruments, &reporter, &limiter, schemas.clone());
+    context.metrics.register(|registry| registry.register_collector(Box::new(scrape)));
     let shared = Arc::new(partition::Shared {
         handler,
         settings,
@@ -220,7 +216,7 @@ async fn create_topics(
     };
     let cleanup = ("cleanup.policy", "delete".to_owned());
     let retention_ms =
-        settings.dlq_retention.map_or_else(|| "-1".to_owned(), |kept| kept.as_millis().to_string());
+        settings.dlq.retention.map_or_else(|| "-1".to_owned(), |kept| kept.as_millis().to_string());
 
     let new = [topic(orders, settings.topics.topic_partitions, Vec::new())];
     let mut described =
@@ -242,7 +238,7 @@ async fn create_topics(
         topic(&settings.group_topics.replay, partitions, kept_forever),
         topic(
             &settings.group.dlq_topic,
-            settings.dlq_partitions,
+            settings.dlq.partitions,
             vec![cleanup, ("retention.ms", retention_ms), letter_bytes_max],
         ),
         NewTopic::compacted(&settings.group_topics.actions, settings.topics.replication_factor),
@@ -282,7 +278,6 @@ struct Findings {
     dlq_partitions: i32,
     /// How many partitions of each topic begin where `AUTO_OFFSET_RESET` says.
     older_partitions: BTreeMap<String, i32>,
-    /// Room for checkpoints.
     capacity: Capacity,
 }
 

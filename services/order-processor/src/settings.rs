@@ -19,12 +19,12 @@ pub use self::work::{HandlerSettings, Ordering, RetrySettings, SimulationSetting
 
 mod work;
 
-/// What happens when a batch of the log cannot be read.
+/// What to do about a batch of the log that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnCorruptBatch {
-    /// Its bytes are one dead letter.
+    /// Write its bytes as one dead letter.
     DeadLetter,
-    /// The process ends.
+    /// End the process with exit code 1.
     Fail,
 }
 
@@ -40,37 +40,33 @@ impl fmt::Display for OnCorruptBatch {
 /// All settings of `order-processor run`.
 #[derive(Clone, Debug)]
 pub struct ProcessorSettings {
-    /// How Kafka and the registry are reached.
+    /// The addresses of Kafka and the registry.
     pub connection: ConnectionSettings,
     /// The topic of orders and how topics are created.
     pub topics: TopicSettings,
-    /// The group, and where its dead letters go.
+    /// The group and its dead-letter topic.
     pub group: GroupSettings,
-    /// The group's own topics.
+    /// The names of the group's own topics.
     pub group_topics: GroupTopics,
-    /// Partitions of the dead-letter topic, if it is created.
-    pub dlq_partitions: i32,
-    /// How long dead letters are kept; `None` is for ever.
-    pub dlq_retention: Option<Duration>,
-    /// Membership in the group.
+    /// The dead-letter topic, and the dead-letter limit.
+    pub dlq: DlqSettings,
+    /// Membership in the consumer group.
     pub member: MemberSettings,
-    /// Committing, and reading committed state back.
+    /// Commits, and resuming from them.
     pub commit: CommitSettings,
-    /// What is done for every order.
+    /// The handler, and the bounds of its attempts.
     pub handler: HandlerSettings,
-    /// Retries and what is in flight.
+    /// Retries, and the bounds of incomplete records.
     pub retry: RetrySettings,
-    /// How many dead letters of one type a partition writes with no order processed between them; 0 is any number.
-    pub dlq_guard: u32,
-    /// Failures on purpose.
+    /// Simulated failures, for demonstrations and tests.
     pub simulation: SimulationSettings,
-    /// In which wire formats orders are accepted.
+    /// The wire formats of orders that are accepted.
     pub payload_format: PayloadFormat,
-    /// Longest value that is taken for an order, in bytes.
+    /// The longest value of an order, in bytes.
     pub value_bytes_max: usize,
-    /// Whether repeats of a record by its producer are recognised and counted once.
+    /// Whether a record that its producer sent twice counts once.
     pub dedupe: bool,
-    /// What happens when a batch of the log cannot be read.
+    /// What to do about a batch of the log that cannot be read.
     pub corrupt_batch: OnCorruptBatch,
 }
 
@@ -82,10 +78,21 @@ impl ProcessorSettings {
     }
 }
 
+/// The dead-letter topic, and the dead-letter limit.
+#[derive(Clone, Debug)]
+pub struct DlqSettings {
+    /// Partitions of the dead-letter topic, if it is created.
+    pub partitions: i32,
+    /// How long the dead-letter topic keeps letters; `None` is forever.
+    pub retention: Option<Duration>,
+    /// How many dead letters of one type, with no order processed between them, pause a partition; 0 is any number.
+    pub guard: u32,
+}
+
 /// Membership in the consumer group.
 #[derive(Clone, Debug)]
 pub struct MemberSettings {
-    /// A static member's identity.
+    /// The identity of a static member; `None` for a dynamic one.
     pub instance_id: Option<String>,
     /// Whether a static member leaves when it stops.
     pub leave_on_stop: bool,
@@ -93,7 +100,7 @@ pub struct MemberSettings {
     pub assignor: Assignor,
     /// After how long without a heartbeat a member counts as dead.
     pub session_timeout: Duration,
-    /// Pause between heartbeats.
+    /// The pause between two heartbeats.
     pub heartbeat_interval: Duration,
     /// How long a rebalance waits for a member.
     pub rebalance_timeout: Duration,
@@ -101,12 +108,12 @@ pub struct MemberSettings {
     pub drain_timeout: Duration,
 }
 
-/// Committing, and reading committed state back.
+/// Commits, and resuming from them.
 #[derive(Clone, Debug)]
 pub struct CommitSettings {
-    /// How often progress is committed.
+    /// The least time between two commits.
     pub interval: Duration,
-    /// Where to start without a committed offset.
+    /// Where a partition without a committed offset begins.
     pub offset_reset: OffsetReset,
     /// How many characters the brokers store beside a committed offset; `None` asks the group's coordinator.
     pub metadata_chars: Option<usize>,
@@ -125,31 +132,11 @@ impl FromSettings for ProcessorSettings {
             group_topics: GroupTopics::new(&topics.orders_topic, &group.group_id, prefix),
             topics,
             group,
-            dlq_partitions: s.integer(
-                "DLQ_PARTITIONS",
-                1,
-                1..=10_000,
-                "Partitions of the dead-letter topic when it is created.",
-            ),
-            dlq_retention: s
-                .optional_parsed(
-                    "DLQ_RETENTION_HOURS",
-                    "a whole number of hours from 1 to 1000000; unset keeps them for ever",
-                    "How long dead letters are kept when the topic is created.",
-                    |text| text.parse::<u64>().ok().filter(|hours| (1..=1_000_000).contains(hours)),
-                )
-                .map(|hours| Duration::from_secs(hours * 3600)),
+            dlq: read_dlq(s),
             member: read_member(s),
             commit: read_commit(s),
             handler: HandlerSettings::read(s),
             retry: RetrySettings::read(s),
-            dlq_guard: s.integer(
-                "DLQ_GUARD",
-                1_000,
-                0..=1_000_000_000,
-                "Dead letters of one type, with no order processed between them, after which a \
-                 partition stops until it is released; 0 never.",
-            ),
             simulation: SimulationSettings::read(s),
             payload_format: s.choice(
                 "PAYLOAD_FORMAT",
@@ -161,7 +148,7 @@ impl FromSettings for ProcessorSettings {
                     PayloadFormat::Container,
                     PayloadFormat::Bare,
                 ],
-                "Wire format of orders; auto tells them apart record by record.",
+                "Wire format of orders; auto recognises it record by record.",
             ),
             value_bytes_max: value_bytes_max(s),
             dedupe: !s
@@ -176,7 +163,7 @@ impl FromSettings for ProcessorSettings {
                 "CORRUPT_BATCH",
                 OnCorruptBatch::DeadLetter,
                 &[OnCorruptBatch::DeadLetter, OnCorruptBatch::Fail],
-                "What to do about a batch that is damaged in the log: dead-letter its bytes, or end with exit code 1.",
+                "What to do about a damaged batch in the log: dead-letter its bytes, or end with exit code 1.",
             ),
         }
     }
@@ -201,6 +188,32 @@ impl fmt::Display for Toggle {
     }
 }
 
+fn read_dlq(s: &mut Settings) -> DlqSettings {
+    DlqSettings {
+        partitions: s.integer(
+            "DLQ_PARTITIONS",
+            1,
+            1..=10_000,
+            "Partitions of the dead-letter topic when it is created.",
+        ),
+        retention: s
+            .optional_parsed(
+                "DLQ_RETENTION_HOURS",
+                "a whole number of hours from 1 to 1000000; unset keeps them forever",
+                "Retention of the dead-letter topic when it is created.",
+                |text| text.parse::<u64>().ok().filter(|hours| (1..=1_000_000).contains(hours)),
+            )
+            .map(|hours| Duration::from_secs(hours * 3600)),
+        guard: s.integer(
+            "DLQ_GUARD",
+            1_000,
+            0..=1_000_000_000,
+            "Dead letters of one type, with no order processed between them, after which a \
+             partition pauses until an operator releases it; 0 never.",
+        ),
+    }
+}
+
 fn read_member(s: &mut Settings) -> MemberSettings {
     let member = MemberSettings {
         instance_id: s.optional(
@@ -217,13 +230,13 @@ fn read_member(s: &mut Settings) -> MemberSettings {
             "ASSIGNOR",
             Assignor::CooperativeSticky,
             &[Assignor::CooperativeSticky, Assignor::Range],
-            "How partitions are shared out; all members of a group must use the same.",
+            "Strategy that assigns partitions; all members of a group must use the same.",
         ),
         session_timeout: s.milliseconds(
             "SESSION_TIMEOUT_MS",
             10_000,
             1_000..=1_800_000,
-            "After this long without a heartbeat the group takes a member for dead.",
+            "Time without a heartbeat after which the group removes a member.",
         ),
         heartbeat_interval: s.milliseconds(
             "HEARTBEAT_INTERVAL_MS",
@@ -235,13 +248,13 @@ fn read_member(s: &mut Settings) -> MemberSettings {
             "REBALANCE_TIMEOUT_MS",
             30_000,
             1_000..=3_600_000,
-            "How long a rebalance waits for a member to drain and join again.",
+            "How long a rebalance waits for a member to drain and rejoin.",
         ),
         drain_timeout: s.milliseconds(
             "DRAIN_TIMEOUT_MS",
             5_000,
             0..=3_600_000,
-            "How long running work may take to end when partitions are given up; a stop ends 5 s later at the latest.",
+            "How long work in flight may take to end when partitions are given up; a stop ends at most 5 s later.",
         ),
     };
     s.rule(
@@ -263,13 +276,13 @@ fn read_commit(s: &mut Settings) -> CommitSettings {
             "COMMIT_INTERVAL_MS",
             500,
             10..=60_000,
-            "How often progress is committed, at most, while there is any; a stop and a rebalance commit at once.",
+            "Least time between two commits; a stop and a rebalance commit at once.",
         ),
         offset_reset: s.choice(
             "AUTO_OFFSET_RESET",
             OffsetReset::Earliest,
             &[OffsetReset::Earliest, OffsetReset::Latest, OffsetReset::None],
-            "Where a group that is new to the topic starts; partitions that are added later are read from their beginning.",
+            "Where a group that is new to the topic begins; partitions that are added later are read from their beginning.",
         ),
         metadata_chars: s.optional_parsed(
             "OFFSET_METADATA_MAX_BYTES",
@@ -284,8 +297,8 @@ fn read_commit(s: &mut Settings) -> CommitSettings {
             "CHECKPOINT_ON_MISMATCH",
             OnMismatch::Stop,
             &[OnMismatch::Stop, OnMismatch::Reset, OnMismatch::Fail],
-            "What a checkpoint does that is unreadable or of another topic: stop its partition, reset its \
-             numbers, or fail: end the process.",
+            "What to do about a checkpoint that is unreadable or of another topic: stop its partition, reset its \
+             numbers, or fail (end the process).",
         ),
     }
 }

@@ -32,7 +32,6 @@ pub(crate) struct Letter {
     pub(crate) answer: oneshot::Sender<Result<(), LetterError>>,
 }
 
-/// What every queue uses.
 #[derive(Clone, Debug)]
 pub(crate) struct DlqContext {
     pub(crate) cluster: Cluster,

@@ -21,17 +21,17 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest pause before letters are sent again.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
-/// Why the topic will not take records, however often they are sent.
+/// Why the topic refuses records for good.
 enum Refusal {
     TooLarge,
-    /// It may take other ones.
+    /// It may take the records in another form.
     Other {
         error: ResponseError,
         message: String,
     },
 }
 
-/// One partition of the dead-letter topic, and the way there.
+/// The writer of one partition of the dead-letter topic.
 struct Queue {
     context: DlqContext,
     target: TopicPartition,
@@ -47,7 +47,7 @@ struct Waiting {
     reports: ReportLimit,
 }
 
-/// Writes what arrives, in batches, until every sender is gone.
+/// Writes letters in batches until every sender is gone.
 pub(super) async fn run(
     context: DlqContext,
     target: TopicPartition,
@@ -135,7 +135,7 @@ impl Queue {
         }
     }
 
-    /// Sends records until they are taken, or refused for what they are.
+    /// Sends records until the topic takes them, or refuses them for good.
     async fn resend(&mut self, records: &[ExactRecord]) -> Result<(), Refusal> {
         use ResponseError as E;
         let Self { context, target, writer, .. } = self;
@@ -189,7 +189,7 @@ impl Waiting {
         }
     }
 
-    /// Waits before letters are sent again, and says why.
+    /// Reports why letters wait, and waits before they are sent again.
     async fn wait(
         &mut self,
         context: &DlqContext,

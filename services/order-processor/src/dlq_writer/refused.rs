@@ -1,9 +1,9 @@
-//! What is changed in a letter that the dead-letter topic refuses, so that it gets there in some form.
+//! Changes a letter that the dead-letter topic refuses, until the topic takes it.
 //!
-//! A compacted topic takes no record without a key, so a key is made up: the letter's identity, which no other letter has.
-//! A topic with `message.timestamp.before.max.ms` or `.after.max.ms` refuses letters that have waited for too long, or that
-//! were written by a clock that is off. They get the present time, and if that is refused as well, no time at all. When
-//! the record failed is in a header anyway. Other limits may be behind a refusal, so all changes are tried.
+//! A compacted topic takes no record without a key, so the letter's identity becomes its key. A topic with
+//! `message.timestamp.before.max.ms` or `.after.max.ms` refuses letters that have waited for too long, or that were written
+//! by a wrong clock. They get the present time, and if the topic refuses that as well, no time at all. A header has the time
+//! of the failure anyway. A refusal may have other causes, so all changes are tried.
 
 use bytes::Bytes;
 use dead_letter::{Identity, NO_TIMESTAMP, RawHeader, names};
@@ -12,7 +12,6 @@ use kafka_protocol::ResponseError;
 
 use service_runtime::now_ms;
 
-/// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     Key,
@@ -20,7 +19,7 @@ enum Change {
     NoTime,
 }
 
-/// A letter that was refused, with the changes that are left to try. They add up.
+/// A refused letter with the changes that are left to try. They add up.
 #[derive(Debug)]
 pub(super) struct Refused {
     record: ExactRecord,
@@ -36,7 +35,7 @@ impl Refused {
         Self { record, left }
     }
 
-    /// Returns the letter with one more change, by what the topic said last; nothing when all have been tried.
+    /// Returns the letter with one more change, chosen by the topic's last error; `None` when all have been tried.
     pub(super) fn next(&mut self, error: ResponseError) -> Option<ExactRecord> {
         let is_about_time = error == ResponseError::InvalidTimestamp;
         let helps = |change: &Change| !is_about_time || *change != Change::Key;

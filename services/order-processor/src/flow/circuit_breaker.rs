@@ -1,16 +1,16 @@
-//! Whether what the handler depends on is down, told from how attempts end.
+//! Decides from the ends of attempts whether the handler's dependency is down.
 //!
-//! A transient failure is one order's: it is tried again a few times and then dead-lettered. When everything fails, it
-//! is not the orders' fault, and dead-lettering them would turn an outage into a flood. So the failures of one process
-//! are seen together, and the handler's dependency counts as down
+//! A transient failure belongs to one order: it is tried again a few times and then dead-lettered. When every order fails,
+//! the orders are not the cause, and dead-lettering them would turn an outage into a flood. So the circuit counts the
+//! failures of one process together. The handler's dependency counts as down
 //!
 //! - when the handler says so,
 //! - when as many different orders as the settings name have failed in a row, with no answer in between,
 //! - when an order has used up its retries, another one failed too, and nothing was answered since its first failure.
 //!
-//! An answer is an attempt that is done or refused for good: the dependency works. What fails while it is down says
-//! nothing about an order. One failing order alone never takes the dependency down, so a single order that the other
-//! side cannot digest ends as a dead letter.
+//! An answer is an attempt that is done or rejected for good: the dependency works. A failure while it is down says nothing
+//! about the order. One failing order alone never opens the circuit, so a single order that the dependency cannot digest
+//! ends as a dead letter.
 //!
 //! ```text
 //!               down                   begin_probe, when it is time
@@ -20,58 +20,56 @@
 //!     └──────────────────────── answered, leave ────────────────────────────┘
 //! ```
 //!
-//! It is left when nobody has an order to probe with: nobody could find out that the dependency is back. What has failed in
-//! a row is still known then, so that the next failure opens it again.
+//! The circuit is left when no worker has an order to probe with, because no attempt could show that the dependency is
+//! back. It keeps the failures in a row, so that the next failure opens it again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Pause before the first probe, and the longest one; each failed probe doubles it.
+/// The pause before the first probe, and the longest pause; each failed probe doubles it.
 pub(crate) const PROBE_PAUSE: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(5));
 
-/// Names one record among those a process works on: the assignment of its partition, and its offset.
+/// A record of this process: the epoch of its partition's assignment, and its offset.
 pub(crate) type RecordName = (u64, i64);
 
-/// A stretch of failures with no answer in between; another one has another number.
+/// The number of a row of failures with no answer between them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Streak(u64);
 
-/// An attempt that failed for a time.
+/// An attempt that failed transiently.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TransientFailure {
-    /// The record.
     pub(crate) record: RecordName,
-    /// The streak in which the record failed first, if this is not its first failure.
+    /// The streak of the record's first failure, if this is a later one.
     pub(crate) first: Option<Streak>,
     /// Whether the record's retries are used up.
     pub(crate) is_last: bool,
-    /// The least pause that the other side asked for.
+    /// The least pause that the handler asked for.
     pub(crate) retry_after: Duration,
 }
 
 /// Whose fault a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The order's, as far as can be told: it counts as an attempt.
+    /// The order's: the attempt counts.
     Order(Streak),
-    /// The dependency's: it does not count.
+    /// The dependency's: the attempt does not count.
     Dependency,
 }
 
 /// A time during which the dependency was down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outage {
-    /// When it was noticed.
     pub(crate) since: Instant,
 }
 
-/// What is known about the dependency.
+/// The circuit breaker of one process.
 #[derive(Debug)]
 pub(crate) struct Circuit {
-    /// So many different orders failing in a row take the dependency down; 0 = none do.
+    /// How many different orders have to fail in a row to open the circuit; 0 is any number.
     down_after: usize,
     streak: Streak,
     /// The different records that failed in this streak, at most `down_after`.
@@ -90,13 +88,11 @@ struct Open {
     probing: Option<Probe>,
 }
 
-/// Names one probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Probe(u64);
 
 impl Circuit {
-    /// Returns a circuit that takes `down_after` different orders failing in a row for an outage; 0 leaves it to the
-    /// handler to say so.
+    /// Returns a circuit that `down_after` different orders open by failing in a row; with 0 only the handler opens it.
     pub(crate) fn new(down_after: usize) -> Self {
         Self {
             down_after,
@@ -107,17 +103,16 @@ impl Circuit {
         }
     }
 
-    /// Returns the outage that lasts.
     pub(crate) fn outage(&self) -> Option<Outage> {
         self.open.map(|open| open.outage)
     }
 
-    /// Returns whether an answer would be news.
+    /// Returns whether an answer would change the circuit.
     pub(crate) fn is_suspect(&self) -> bool {
         self.open.is_some() || !self.failed.is_empty()
     }
 
-    /// Takes note of an answer, and returns the outage that it ends.
+    /// Counts an answer, and returns the outage that it ends.
     pub(crate) fn answered(&mut self) -> Option<Outage> {
         if !self.failed.is_empty() {
             self.failed.clear();
@@ -126,12 +121,12 @@ impl Circuit {
         self.open.take().map(|open| open.outage)
     }
 
-    /// Takes note that nobody is there to find out whether the dependency is back, and returns the outage that this ends.
+    /// Ends the outage because no worker has an order to probe with, and returns it.
     pub(crate) fn leave(&mut self) -> Option<Outage> {
         self.open.take().map(|open| open.outage)
     }
 
-    /// Takes note of a failure, and returns whose fault it is.
+    /// Counts a failure, and returns whose fault it is.
     pub(crate) fn failed(&mut self, failure: &TransientFailure, now: Instant) -> Fault {
         if self.open.is_none() {
             if self.failed.len() < self.down_after {
@@ -149,7 +144,7 @@ impl Circuit {
         Fault::Dependency
     }
 
-    /// Takes note that the dependency is down, as the handler says.
+    /// Opens the circuit because the handler says that the dependency is down.
     pub(crate) fn down(&mut self, retry_after: Duration, now: Instant) {
         let open = self.open.get_or_insert(Open {
             outage: Outage { since: now },
@@ -157,7 +152,7 @@ impl Circuit {
             not_before: now + PROBE_PAUSE.0,
             probing: None,
         });
-        // Before that, it is work that began earlier that has ended.
+        // Before that, an attempt has ended that began earlier.
         if now >= open.not_before {
             open.pause = (open.pause * 2).min(PROBE_PAUSE.1);
             open.not_before = now + open.pause;
@@ -165,12 +160,11 @@ impl Circuit {
         open.not_before = open.not_before.max(now + retry_after);
     }
 
-    /// Returns when the next probe may begin; `None` while there is nothing to probe, or a probe is under way.
+    /// Returns when the next probe may begin; `None` without an outage, or while a probe is in flight.
     pub(crate) fn probe_at(&self) -> Option<Instant> {
         self.open.filter(|open| open.probing.is_none()).map(|open| open.not_before)
     }
 
-    /// Begins a probe.
     pub(crate) fn begin_probe(&mut self) {
         if let Some(open) = &mut self.open {
             self.probes += 1;
@@ -178,12 +172,12 @@ impl Circuit {
         }
     }
 
-    /// Returns the probe that is under way.
+    /// Returns the probe in flight.
     pub(crate) fn probe(&self) -> Option<Probe> {
         self.open?.probing
     }
 
-    /// Ends a probe; one that said nothing about the dependency is made again at once.
+    /// Ends a probe; one that showed nothing about the dependency is made again at once.
     pub(crate) fn end_probe(&mut self, probe: Probe) {
         if let Some(open) = &mut self.open {
             open.probing = open.probing.filter(|probing| *probing != probe);

@@ -1,9 +1,9 @@
 //! Bounds the attempts of a process. While the handler's dependency is down, only a probe may begin.
 //!
-//! An attempt needs a [`Permit`]. Workers wait for permits in the order they came, so a partition with a backlog does
-//! not starve another. While the dependency is down, permits that come back are withheld, and [`Limiter::keep`] gives one
-//! out when a probe is due; an answer gives back all of them. So does the last worker that has an order to probe with, when
-//! it has none any more, or is stopped: an outage that nobody can find the end of would last for ever.
+//! An attempt needs a [`Permit`]. Workers queue for permits, so a partition with a backlog does not starve another. While
+//! the dependency is down, the limiter withholds permits that come back, and [`Limiter::keep`] gives one out when a probe is
+//! due. An answer gives all of them back. So does the last worker with an order to probe with, when it has none left or is
+//! paused: without a probe, the outage would last forever.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,20 +30,19 @@ enum CircuitState {
     Closed,
     /// Attempts have failed since the last answer.
     Suspect,
-    /// The dependency is down.
     Open,
 }
 
-/// The way to the handler.
+/// Bounds the attempts of a process.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     permits: Arc<Semaphore>,
     /// A copy of the circuit's state, which costs one load a record.
     circuit_state: AtomicU8,
-    /// How many workers have an order to probe with.
+    /// The number of workers with an order to probe with.
     probers: AtomicUsize,
     state: Mutex<State>,
-    /// When the next probe is due has changed.
+    /// Notified when the time of the next probe changes.
     changed: Notify,
     pause_reasons: PauseReasons,
     lines: LineLimit,
@@ -57,7 +56,7 @@ struct State {
     withheld: usize,
     pause: Option<Pause>,
     reported: Option<Instant>,
-    /// How long the dependency was down in all outages that have ended.
+    /// The length of all outages that have ended.
     down: Duration,
 }
 
@@ -66,12 +65,12 @@ struct State {
 pub(crate) struct Permit {
     limiter: Arc<Limiter>,
     inner: Option<OwnedSemaphorePermit>,
-    /// The probe that it is for; others are for attempts one after the other.
+    /// The probe that it is for; other permits serve one attempt after the other.
     probe: Option<Probe>,
 }
 
 impl Limiter {
-    /// Lets `attempts_max` attempts run at once, while fewer than `down_after` different orders fail in a row.
+    /// Returns a limiter of `attempts_max` attempts at once; `down_after` different orders that fail in a row open its circuit.
     pub(crate) fn new(
         attempts_max: usize,
         down_after: usize,
@@ -107,7 +106,7 @@ impl Limiter {
                     () = changed => {}
                     () = sleep_until(probe_at) => {}
                 },
-                // Otherwise all permits are with attempts that began before the outage: one will come back.
+                // All permits are with attempts that began before the outage: one will come back.
                 Some(_) if !self.begin_probe() => changed.await,
                 Some(_) => {}
             }
@@ -131,12 +130,12 @@ impl Limiter {
         Some(self.permit(permit))
     }
 
-    /// Returns a place in the queue of those who wait for permits.
+    /// Returns a place in the queue for permits.
     pub(crate) fn queue(&self) -> PollSemaphore {
         PollSemaphore::new(Arc::clone(&self.permits))
     }
 
-    /// Makes a permit of what the queue gave.
+    /// Makes a permit of one from the queue.
     pub(crate) fn permit(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Permit {
         // Only probes are given out while the dependency is down.
         let probe = if self.is_down() { self.state().circuit.probe() } else { None };
@@ -154,7 +153,7 @@ impl Limiter {
         self.is_in(CircuitState::Open)
     }
 
-    /// Takes note that an attempt was answered: done, or refused for good.
+    /// Counts an answer: an attempt that is done or rejected for good.
     #[inline]
     pub(crate) fn answered(&self) {
         if !self.is_in(CircuitState::Closed) {
@@ -170,24 +169,24 @@ impl Limiter {
         self.note(&state);
     }
 
-    /// Takes note that one more worker has an order to probe with.
+    /// Counts a worker with an order to probe with.
     pub(crate) fn add_prober(&self) {
         self.probers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes note that a worker has no order to probe with any more.
+    /// Counts a worker less with an order to probe with.
     pub(crate) fn remove_prober(&self) {
         if self.probers.fetch_sub(1, Ordering::Relaxed) > 1 || !self.is_down() {
             return;
         }
         let mut state = self.state();
-        // A worker that has one since then may still come too late: it only finds out once more.
+        // A worker that has one since then may come too late: it then finds the outage again.
         let is_left = self.probers.load(Ordering::Relaxed) == 0;
         if let Some(outage) = is_left.then(|| state.circuit.leave()).flatten() {
             self.open(
                 &mut state,
                 outage,
-                "nothing here waits any more for the handler's dependency, which was down",
+                "left: no order here waits for the handler's dependency, which is down",
             );
         }
         self.note(&state);
@@ -205,7 +204,7 @@ impl Limiter {
         }
     }
 
-    /// Takes note of a transient failure, and returns whose fault it is.
+    /// Counts a transient failure, and returns whose fault it is.
     pub(crate) fn failed(&self, failure: &TransientFailure, reason: &str) -> Fault {
         let mut state = self.state();
         let fault = state.circuit.failed(failure, Instant::now());
@@ -216,7 +215,7 @@ impl Limiter {
         fault
     }
 
-    /// Takes note that the dependency is down, as the handler says.
+    /// Opens the circuit because the handler says that the dependency is down.
     pub(crate) fn down(&self, reason: &str, retry_after: Option<Duration>) {
         let mut state = self.state();
         let retry_after = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
@@ -269,7 +268,7 @@ impl Limiter {
         self.changed.notify_one();
     }
 
-    /// Returns how long this limiter has been there, less the time in which the dependency was down.
+    /// Returns the age of this limiter without the time of outages.
     pub(crate) fn uptime(&self) -> Duration {
         let state = self.state();
         let outage = state.circuit.outage().map(|outage| outage.since.elapsed());
@@ -293,7 +292,7 @@ impl CircuitState {
 }
 
 impl Permit {
-    /// Returns whether it is for one attempt only, to find out whether the dependency is back.
+    /// Returns whether it is for a probe.
     pub(crate) fn is_probe(&self) -> bool {
         self.probe.is_some()
     }

@@ -1,11 +1,11 @@
-//! What this process has stopped doing for now, and why: shown by `/readyz` until it goes on.
+//! The reasons why this process pauses work; `/readyz` lists them until they end.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use service_runtime::Check;
 
-/// The pause_reasons that last. Cloning shares them.
+/// The reasons of the present pauses. Cloning shares them.
 #[derive(Clone, Debug)]
 pub(crate) struct PauseReasons {
     shared: Arc<Shared>,
@@ -23,7 +23,7 @@ struct Lasting {
     reasons: BTreeMap<u64, String>,
 }
 
-/// A pause, which ends when this is dropped.
+/// A reason to pause, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Pause {
     pause_reasons: PauseReasons,
@@ -31,13 +31,12 @@ pub(crate) struct Pause {
 }
 
 impl PauseReasons {
-    /// Nothing pause_reasons; `check` says so.
+    /// Returns an empty list, which `check` shows.
     pub(crate) fn new(check: Check) -> Self {
         check.ready();
         Self { shared: Arc::new(Shared { check, lasting: Mutex::default() }) }
     }
 
-    /// Begins a pause.
     pub(crate) fn begin(&self, reason: impl Into<String>) -> Pause {
         let number = self.change(|lasting| {
             lasting.next += 1;

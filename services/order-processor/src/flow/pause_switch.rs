@@ -75,7 +75,6 @@ impl PauseSwitch {
         self.applied.subscribe()
     }
 
-    /// Pauses, or resumes.
     pub(crate) fn set(&self, paused: bool) {
         self.changed.send_if_modified(|number| {
             if (*number % 2 == 1) == paused {

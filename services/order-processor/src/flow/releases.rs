@@ -152,7 +152,7 @@ impl Releases {
     pub(crate) fn ends_at(&self, end: i64) -> Option<i64> {
         let stops = self.stops();
         for stop in stops.iter() {
-            // A topic that ends below what is known is another one by now.
+            // A topic that ends below the known end was created again.
             stop.release.send_if_modified(|release| {
                 let is_unknown = release.counts_from.is_none_or(|from| end < from);
                 if is_unknown {

@@ -22,7 +22,6 @@ use crate::flow::pause_reasons::PauseReasons;
 
 /// Work is stuck when it runs for so many times its own deadline.
 const DEADLINES: u32 = 3;
-/// Pause between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The calls and heartbeats that the watchdog checks.
@@ -219,7 +218,7 @@ mod tests {
     fn a_poll_that_does_not_return_is_stuck_and_many_that_do_are_not() {
         let (watchdog, mut inspector) = (Watchdog::default(), Inspector::default());
         let heartbeat = watchdog.heartbeat(DEADLINE);
-        // Every look sees a poll under way, each time another one.
+        // Every check sees a poll in flight, each time another one.
         for _ in 0..1_000 {
             heartbeat.beat();
             assert_eq!(inspector.look(&watchdog, LOOK_INTERVAL), None);

@@ -8,29 +8,29 @@ use super::outcome::Outcome;
 
 /// Which attempt at which record this is.
 ///
-/// A replayed dead letter is named by the record that failed first.
+/// A replay has the place of the record that failed first.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
-    /// Counts from 1, over restarts. An attempt that found a dependency down does not count: the next has its number.
+    /// Counts from 1, through restarts. An attempt that found the dependency down does not count: the next has its number.
     pub number: u32,
-    /// The partition that the record is in.
+    /// The topic and partition of the record.
     pub source: &'a Source,
-    /// The record's offset in it.
+    /// The record's offset in its partition.
     pub offset: i64,
     /// The record's timestamp, in milliseconds since 1970.
     pub timestamp_ms: i64,
-    /// The trace that the attempt is part of, if its record is: its span is the attempt's own.
+    /// The trace of the record, with a span of the attempt's own.
     pub trace: Option<&'a Trace>,
 }
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The topic's name.
+    /// The name of the topic.
     pub topic: String,
     /// The topic's id: one that is deleted and created again has another.
     pub topic_id: Uuid,
-    /// The partition.
+    /// The index of the partition.
     pub partition: i32,
 }
 
@@ -46,17 +46,17 @@ impl Attempt<'_> {
 
 /// The work that is done for every order.
 pub trait Handler: Send + Sync + 'static {
-    /// Whether [`Attempt::trace`] is looked at. Where it is not, orders that are part of a trace cost no more than others.
+    /// Whether the handler reads [`Attempt::trace`]. If not, orders with a trace cost no more than others.
     const USES_TRACE: bool = true;
 
     /// Processes one order.
     ///
-    /// The future is dropped when its time (`HANDLER_TIMEOUT_MS`) is over, when its partition is lost, or when draining
-    /// takes longer than `DRAIN_TIMEOUT_MS`; the order is then processed again, here or by another member.
+    /// The future is dropped when it exceeds `HANDLER_TIMEOUT_MS`, when its partition is lost, or when draining exceeds
+    /// `DRAIN_TIMEOUT_MS`. The order is then processed again, here or by another member.
     fn handle(&self, order: &Order, attempt: Attempt<'_>) -> impl Future<Output = Outcome> + Send;
 }
 
-/// The handler of the product as it comes: an order is done when it is counted.
+/// The default handler: an order is done when it is counted.
 #[derive(Clone, Copy, Debug)]
 pub struct CountOnly;
 

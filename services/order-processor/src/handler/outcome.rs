@@ -3,61 +3,61 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// What became of one attempt at one order.
+/// How an attempt at an order ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The order is processed.
+    /// The handler has processed the order.
     Done,
-    /// It may succeed later: it is tried again after a delay, at most `MAX_RETRIES` times, and then dead-lettered.
+    /// A later attempt may succeed: the order is tried again after a delay, at most `MAX_RETRIES` times, and then
+    /// dead-lettered.
     ///
-    /// So is an attempt that takes longer than `HANDLER_TIMEOUT_MS`. When nothing but such failures comes back, the
-    /// dependency counts as down (see `flow::circuit_breaker`).
+    /// So is an attempt that exceeds `HANDLER_TIMEOUT_MS`. When all attempts fail like this, the dependency counts as down.
     Transient {
-        /// What went wrong, for people.
+        /// What went wrong, as a text for operators.
         reason: Cow<'static, str>,
-        /// The least delay before the next attempt, if the other side named one.
+        /// The least delay before the next attempt, if the receiver named one.
         retry_after: Option<Duration>,
     },
-    /// It can never succeed: the order goes to the dead-letter topic.
+    /// No attempt can succeed: the order goes to the dead-letter topic.
     Permanent {
-        /// What went wrong, for people.
+        /// What went wrong, as a text for operators.
         reason: Cow<'static, str>,
     },
-    /// Something the work needs is not there, whatever the order: all attempts pause but a probe now and then, and the
-    /// order is tried again. It is never dead-lettered for that, and the attempt does not count.
+    /// The handler's dependency does not work for any order: all attempts pause except for probes, and the order is tried
+    /// again. It is never dead-lettered for this, and the attempt does not count.
     DependencyDown {
-        /// What is not there, for people.
+        /// What does not work, as a text for operators.
         reason: Cow<'static, str>,
-        /// The least pause before the first probe, if the other side named one.
+        /// The least pause before the first probe, if the receiver named one.
         retry_after: Option<Duration>,
     },
-    /// A failure on purpose.
+    /// The simulation failed the order on purpose.
     Simulated(SimulatedFailure),
 }
 
 impl Outcome {
-    /// Returns a failure that may heal.
+    /// Returns a failure after which a later attempt may succeed.
     pub fn transient(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Transient { reason: reason.into(), retry_after: None }
     }
 
-    /// Returns a failure that cannot heal.
+    /// Returns a failure after which no attempt can succeed.
     pub fn permanent(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Permanent { reason: reason.into() }
     }
 
-    /// Returns an outage of something that all orders need.
+    /// Returns an outage of the handler's dependency.
     pub fn dependency_down(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::DependencyDown { reason: reason.into(), retry_after: None }
     }
 }
 
-/// How an attempt fails on purpose, in words.
+/// A simulated failure with its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SimulatedFailure {
     /// A later attempt may succeed.
     Transient(&'static str),
-    /// No attempt will.
+    /// No later attempt succeeds.
     Permanent(&'static str),
 }
 
@@ -69,6 +69,5 @@ pub(crate) type AttemptResult = Result<Outcome, NoAnswer>;
 pub(crate) enum NoAnswer {
     /// It panicked with this message.
     Panic(String),
-    /// It exceeded this `HANDLER_TIMEOUT_MS`.
     Timeout(Duration),
 }

@@ -1,4 +1,4 @@
-//! Failures on purpose, decided by the order alone, so that every run fails the same orders in the same way.
+//! Simulated failures. The order alone decides, so that every run fails the same orders in the same way.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use order_avro::Order;
 use super::contract::{Attempt, Handler};
 use super::outcome::{Outcome, SimulatedFailure};
 
-/// A handler in front of which some orders fail on purpose; the others reach it.
+/// Fails some orders on purpose, and passes the others to a handler.
 #[derive(Clone, Debug)]
 pub struct Simulated<H> {
     simulation: Simulation,
@@ -16,7 +16,7 @@ pub struct Simulated<H> {
 }
 
 impl<H> Simulated<H> {
-    /// Lets orders fail before they reach `handler`, where `simulation` says so.
+    /// Fails the orders that `simulation` selects before they reach `handler`.
     pub fn new(simulation: Simulation, handler: H) -> Self {
         Self { simulation, handler }
     }

@@ -20,15 +20,15 @@
 //! | no connection: refused, no such host, no TLS | the dependency is down |
 //! | a connection that breaks after the request was sent | transient |
 //!
-//! A transient answer may be about this order or about all of them; `flow::circuit_breaker` tells which by the other orders. The
-//! third row is such an answer: a wrong token, a path that moved and a wrong media type fail every order alike, but a receiver
-//! may also answer 404 for one order. A permanent answer is about the order alone.
+//! A transient answer may be about this order or about all orders; the circuit breaker decides by the other orders. The third
+//! row is such an answer: a wrong token, a path that moved and a wrong media type fail every order alike, but a receiver may
+//! also answer 404 for one order. A permanent answer is about the order alone.
 //!
-//! A request that was never sent says nothing about its order. One that was sent may be what broke the receiver, so it counts
-//! as an attempt.
+//! A request that was never sent says nothing about its order. A request that was sent may have broken the receiver, so it
+//! counts as an attempt.
 //!
-//! The status decides as soon as it is there. The body is read only to reuse the connection and for the reason, for a
-//! second at most.
+//! The status decides as soon as it arrives. The body is read for a second at most, to reuse the connection and for the
+//! reason.
 
 use std::time::{Duration, SystemTime};
 
@@ -45,31 +45,30 @@ use tokio::time::{Instant, timeout};
 use super::contract::{Attempt, Handler};
 use super::outcome::Outcome;
 
-/// The header that names an order for good.
+/// The header that identifies an order for all its attempts.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// How much of an answer is read, so that its connection can be used again.
+/// How much of an answer is read, so that its connection can be reused.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// For how long an answer's body is read.
 const BODY_TIME_MAX: Duration = Duration::from_secs(1);
-/// How much of an answer becomes part of a reason.
+/// How much of an answer a reason quotes.
 const REASON_BYTES_MAX: usize = 256;
 /// The longest time that connecting may take; a shorter deadline of the attempts leaves it half of theirs.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 /// How long a connection without requests is kept: less than the 5 s after which common servers close theirs.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
-/// Posts orders.
+/// The handler that posts orders to a URL.
 #[derive(Clone, Debug)]
 pub struct Webhook {
     client: Client,
     url: Url,
     /// How long an attempt may take.
     deadline: Duration,
-    /// What the environment puts in front of it.
+    /// The proxy that the environment names for the URL.
     proxy: Option<String>,
 }
 
-/// What is posted.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
@@ -144,10 +143,10 @@ impl Handler for Webhook {
         };
         let status = response.status();
         let retry_after = retry_after(response.headers(), SystemTime::now());
-        // A path may be a secret, so no more than the origin is told.
+        // A path may be a secret, so the reason names only the origin.
         let target = http_client::redirect_target(&response);
         let target = target.map(|url| url.origin().ascii_serialization());
-        // Half of what is left: an attempt that runs into its deadline would be made again, although it was answered.
+        // Half of the remaining time: an attempt that reached its deadline would be made again, although it was answered.
         let left = self.deadline.saturating_sub(begun.elapsed()) / 2;
         let body = read_body(response, left.min(BODY_TIME_MAX)).await;
         judge(status, target.as_deref(), retry_after, &body)
@@ -160,7 +159,7 @@ async fn read_body(response: Response, time_max: Duration) -> Vec<u8> {
     read.ok().and_then(Result::ok).unwrap_or_default()
 }
 
-/// Returns what an answer means.
+/// Returns the outcome of an answer.
 fn judge(
     status: StatusCode,
     redirect_target: Option<&str>,
@@ -188,7 +187,7 @@ fn judge(
     }
 }
 
-/// Returns what it means that there was no answer.
+/// Returns the outcome of a request without an answer.
 fn unanswered(error: reqwest::Error, proxy: Option<&str>) -> Outcome {
     let was_sent = !error.is_connect();
     // A URL may hold a password.

@@ -1,4 +1,4 @@
-//! How long checkpoints may be: as the settings say, as the coordinator says, or as its refusals show.
+//! The longest checkpoint that the coordinator stores: by the settings, by its configuration, or by its refusals.
 
 use kafka_client::cluster::Cluster;
 use kafka_client::configs::coordinator_config;
@@ -14,7 +14,7 @@ use crate::settings::ProcessorSettings;
 /// The broker's name of the limit.
 const CONFIG: &str = "offset.metadata.max.bytes";
 
-/// How long checkpoints may be, and how long the longest was that the coordinator took.
+/// The longest checkpoint that may be, and the longest that the coordinator has taken.
 #[derive(Debug)]
 pub(super) struct Budget {
     capacity: Capacity,
@@ -31,7 +31,7 @@ pub(super) struct TooNarrow {
     chars: usize,
 }
 
-/// Finds out how much the coordinator stores beside a committed offset, unless the settings say that.
+/// Asks the coordinator how much it stores beside a committed offset, unless the settings say it.
 ///
 /// # Errors
 /// When a checkpoint does not fit in it.
@@ -45,26 +45,26 @@ pub(crate) async fn ask(
     }
     let mut waiting = Waiting::new("the group's coordinator", check);
     let group_id = settings.group.group_id.as_str();
-    let told = until_ok(
+    let value = until_ok(
         || coordinator_config(cluster, group_id, CONFIG),
         |error| waiting.goes_on(chain(error)),
     );
-    let told = told.await;
+    let value = value.await;
     waiting.over();
-    Capacity::for_metadata(chars(told))
+    Capacity::for_metadata(chars(value))
 }
 
-/// Returns how many characters of what the coordinator stores are made use of; brokers' default where it does not tell.
-fn chars(told: Result<Option<String>, ClientError>) -> usize {
-    let (told, error) = match told {
-        Ok(told) => (told.and_then(|text| text.parse().ok()), None),
+/// Returns the length of checkpoints for a limit of the coordinator; the brokers' default if it is unknown.
+fn chars(value: Result<Option<String>, ClientError>) -> usize {
+    let (value, error) = match value {
+        Ok(value) => (value.and_then(|text| text.parse().ok()), None),
         Err(error) => (None, Some(chain(&error))),
     };
-    let Some(chars) = told else {
+    let Some(chars) = value else {
         tracing::info!(
             assumed = METADATA_CHARS_DEFAULT,
             error,
-            "the coordinator does not tell its {CONFIG}; OFFSET_METADATA_MAX_BYTES can say it"
+            "the coordinator does not report its {CONFIG}; OFFSET_METADATA_MAX_BYTES can set it"
         );
         return METADATA_CHARS_DEFAULT;
     };
@@ -83,13 +83,13 @@ impl Budget {
         self.capacity
     }
 
-    /// Takes note of a checkpoint that the coordinator has taken.
+    /// Notes the length of a checkpoint that the coordinator has taken.
     pub(super) fn accepted(&mut self, chars: usize) {
         self.accepted_chars = self.accepted_chars.max(chars);
     }
 
-    /// Takes note of a checkpoint that was too long for the coordinator: later ones are no longer than the longest that it
-    /// took.
+    /// Notes the length of a checkpoint that was too long for the coordinator: later ones are at most as long as the longest
+    /// that it took.
     ///
     /// # Errors
     /// When a checkpoint cannot be that short.
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_the_coordinator_tells_is_used_and_the_default_where_it_does_not() {
-        for (told, expected) in [
+        for (value, expected) in [
             (Ok(Some("2048")), 2_048),
             (Ok(Some("4096")), METADATA_CHARS_DEFAULT),
             (Ok(Some("1048576")), METADATA_CHARS_MAX),
@@ -125,10 +125,10 @@ mod tests {
             (Ok(None), METADATA_CHARS_DEFAULT),
             (Err(ResponseError::ClusterAuthorizationFailed), METADATA_CHARS_DEFAULT),
         ] {
-            let told = told
+            let value = value
                 .map(|text| text.map(str::to_owned))
                 .map_err(|error| ClientError::Refused { what: "tell".to_owned(), error });
-            assert_eq!(chars(told), expected);
+            assert_eq!(chars(value), expected);
         }
     }
 

@@ -17,7 +17,6 @@ use crate::partition::{Request, Snapshot};
 /// How long a worker may take to answer with a checkpoint: longer than any batch of orders that are done at once.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(2);
 
-/// What kept a commit from being taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum CommitTrouble {
     /// The coordinator did not answer all of it.
@@ -26,7 +25,7 @@ pub(super) enum CommitTrouble {
     Refused(i16),
 }
 
-/// What became of one round of commits.
+/// The result of one round of commits.
 pub(super) struct Committed {
     pub(super) offsets: GroupOffsets,
     /// The generation it was made in.
@@ -34,14 +33,13 @@ pub(super) struct Committed {
     /// For each partition its epoch, what was sent, and the coordinator's error.
     pub(super) results: Vec<(TopicPartition, u64, Snapshot, Option<ResponseError>)>,
     pub(super) failure: Option<String>,
-    /// Whether some of it may be taken later, or was taken without an answer.
+    /// Whether the coordinator may have taken it, or may still take it, without an answer.
     pub(super) is_in_doubt: bool,
-    /// When it was sent.
     pub(super) begun: Instant,
     pub(super) took: Duration,
 }
 
-/// Asks every worker where it stands and commits the answers.
+/// Asks every worker for a checkpoint and commits the answers.
 pub(super) async fn commit(
     mut offsets: GroupOffsets,
     identity: CommitIdentity,
@@ -55,7 +53,7 @@ pub(super) async fn commit(
             answers.push((tp, epoch, answered));
         }
     }
-    // One that does not answer in time is asked again with the next commit, and holds up no other.
+    // A worker that does not answer in time is asked again in the next round, and delays no other.
     let until = Instant::now() + ANSWER_MAX;
     let mut snapshots: Vec<(TopicPartition, u64, Snapshot)> = Vec::new();
     for (tp, epoch, answered) in answers {

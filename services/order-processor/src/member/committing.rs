@@ -1,8 +1,8 @@
-//! Committing where partitions stand: now and then while they are worked on, and once more when they are given up.
+//! Commits checkpoints: once an interval while partitions are worked on, and once more when they are given up.
 //!
-//! Dead letters wait for commits, at once and not for the interval. They need one that is there for good. A commit that got
-//! no answer may be on its way still, and take the place of later ones of its generation. So what is committed then
-//! counts as committed for good only if it was sent [`LATE_COMMIT_MAX`] later, or in a later generation.
+//! Dead letters ask for a commit at once. They need a durable one. A commit that got no answer may still be in flight and
+//! replace later ones of its generation. So a later commit is durable only if it was sent [`LATE_COMMIT_MAX`] later, or in a
+//! later generation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use super::session::{INTERRUPTED_PAUSE, Session};
 use crate::handler::Handler;
 use crate::telemetry::partitions::list;
 
-/// Pause before a commit that the coordinator did not take is made again.
+/// Pause before a final commit is made again.
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
-/// How long a commit may be on its way after its connection was given up.
+/// How long a commit may be in flight after its connection was closed.
 const LATE_COMMIT_MAX: Duration = Duration::from_secs(15);
 
 impl<H: Handler> Session<H> {
@@ -36,7 +36,7 @@ impl<H: Handler> Session<H> {
         is_granted && self.commits.rounds.is_empty()
     }
 
-    /// Begins to commit where every changed partition stands, while that is allowed and none is under way.
+    /// Begins a round of commits of all changed partitions, unless one is running or commits are not allowed.
     pub(super) fn commit(&mut self) {
         self.commits.is_due = false;
         if !self.is_dirty() {
@@ -60,7 +60,7 @@ impl<H: Handler> Session<H> {
         self.commits.rounds.spawn(commit(offsets, identity, instance_id, asked));
     }
 
-    /// Takes note of what became of a commit.
+    /// Acts on the result of a round of commits.
     ///
     /// # Errors
     /// When the coordinator stores too little beside an offset for any checkpoint.
@@ -72,7 +72,7 @@ impl<H: Handler> Session<H> {
         if committed.failure.is_none() && errors.is_empty() {
             self.commits.pause = COMMIT_PAUSE_MIN;
         } else {
-            // The numbers are due; they do not wait for another interval.
+            // The commit is due already and waits for no other interval.
             self.commits.is_due = true;
             let pause_max = self.shared.settings.commit.interval.max(COMMIT_PAUSE_MIN);
             self.commits.pause = (2 * self.commits.pause).min(pause_max);
@@ -101,7 +101,7 @@ impl<H: Handler> Session<H> {
                 }
                 Some(ResponseError::OffsetMetadataTooLarge) => {
                     let chars = snapshot.commit.map_or(0, |commit| commit.metadata.len());
-                    // One that is being given up is started by its next owner.
+                    // The next owner of a partition that is being given up loads it.
                     let is_assigned = self.assigned.get(&tp) == Some(&epoch);
                     too_long.extend(is_assigned.then_some((tp, chars)));
                 }
@@ -117,10 +117,10 @@ impl<H: Handler> Session<H> {
         Ok(())
     }
 
-    /// Makes checkpoints shorter from here on, and starts the partitions again whose checkpoints were too long for the
-    /// coordinator: from the last one that it took, as after a kill.
+    /// Makes checkpoints shorter, and loads the partitions again whose checkpoints were too long for the coordinator: they
+    /// resume from the last committed one, as after a kill.
     ///
-    /// What a partition has in memory may never fit in less: letters wait for a commit.
+    /// The state in memory may never fit into less, because letters wait for a commit.
     fn narrow(&mut self, too_long: BTreeMap<TopicPartition, usize>) -> Result<(), TooNarrow> {
         let Some(shortest) = too_long.values().copied().min() else { return Ok(()) };
         self.commits.budget.refused(shortest)?;
@@ -129,9 +129,9 @@ impl<H: Handler> Session<H> {
             partitions = %list(&partitions),
             refused_chars = shortest,
             chars = self.commits.budget.capacity().chars(),
-            "the coordinator stores less beside an offset than was assumed: checkpoints are shorter from here on, and \
-             what these partitions have done since their last commit is done again; OFFSET_METADATA_MAX_BYTES, or the \
-             right to describe the brokers' configuration, avoids that"
+            "the coordinator stores less beside an offset than was assumed: checkpoints get shorter, and these partitions \
+             repeat their work since their last commit; OFFSET_METADATA_MAX_BYTES, or the right to describe the \
+             brokers' configuration, avoids that"
         );
         for tp in &partitions {
             self.forget(tp);
@@ -158,13 +158,13 @@ impl<H: Handler> Session<H> {
                     partitions = %list(&partitions),
                     ?error,
                     unreported,
-                    "the coordinator refused to commit where these partitions stand"
+                    "the coordinator refused to commit these partitions"
                 );
             }
         }
     }
 
-    /// Waits for the commit that is under way, and gives it up when the time is up.
+    /// Waits for the running round of commits until a deadline.
     pub(super) async fn finish_committing(&mut self, until: Instant) {
         while let Ok(Some(committed)) = timeout_at(until, self.commits.rounds.join_next()).await {
             match committed {
@@ -185,7 +185,7 @@ impl<H: Handler> Session<H> {
         });
     }
 
-    /// Commits drained partitions, again and again until all are committed, fenced, or the time is up.
+    /// Commits drained partitions until all are committed, fenced, or the deadline has passed.
     pub(super) async fn commit_finally(&mut self, mut commits: Vec<OffsetCommit>, until: Instant) {
         let mut status = self.membership.status();
         while !commits.is_empty() {
@@ -246,7 +246,7 @@ impl<H: Handler> Session<H> {
                 commits.into_iter().map(|commit| commit.partition).collect();
             tracing::warn!(
                 partitions = %list(&partitions),
-                "could not commit where these partitions stand: what is not committed is done again"
+                "could not commit these partitions: uncommitted work is done again"
             );
         }
     }

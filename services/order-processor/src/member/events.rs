@@ -18,8 +18,8 @@ impl<H: Handler> Session<H> {
     /// Works until `stop`, then drains, commits and leaves the group, all of it by one deadline.
     ///
     /// # Errors
-    /// When the membership ended for good, a checkpoint cannot be read, a worker failed, or `stuck` says what is stuck.
-    /// The group is left, so that other members take over at once.
+    /// When the membership ended for good, a checkpoint cannot be read, a worker failed, or `stuck` names stuck work. The
+    /// member leaves the group, so that other members take over at once.
     pub(crate) async fn run(
         mut self,
         stop: CancellationToken,
@@ -47,7 +47,7 @@ impl<H: Handler> Session<H> {
             () = live => {}
             () = is_over => tracing::warn!(
                 ?grace,
-                "Kafka did not answer in time: what is not committed is done again, and the session times out"
+                "Kafka did not answer in time: uncommitted work is done again, and the session times out"
             ),
         }
         outcome
@@ -127,7 +127,7 @@ impl<H: Handler> Session<H> {
             Event::Lost(partitions) => {
                 tracing::warn!(
                     partitions = %list(&partitions),
-                    "partitions lost: another member may have them, what was not committed is done again"
+                    "partitions lost: another member may have them, uncommitted work is done again"
                 );
                 self.judge_health();
                 for tp in &partitions {

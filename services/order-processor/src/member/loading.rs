@@ -1,4 +1,4 @@
-//! Finds out where newly assigned partitions go on: their committed offset and checkpoint, their topic's id, their ends.
+//! Loads newly assigned partitions: their committed offset and checkpoint, their topic's id, the ends of their logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,53 +19,47 @@ use crate::settings::ProcessorSettings;
 /// Pause before the cluster is asked again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Partitions to load.
 #[derive(Debug)]
 pub(super) struct Load {
     /// The partitions with the epochs of their assignments.
     pub(super) partitions: BTreeMap<TopicPartition, u64>,
-    /// How long to wait before.
     pub(super) pause: Duration,
     /// Ids of topics that were deleted while this process read them.
     pub(super) deleted_ids: BTreeSet<Uuid>,
-    /// Room for checkpoints.
     pub(super) capacity: Capacity,
 }
 
-/// What became of a load.
+/// The result of a load.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) loaded: Vec<Loaded>,
-    /// Why others could not be loaded.
+    /// Partitions that could not be loaded, with the reason.
     pub(super) failed: BTreeMap<TopicPartition, String>,
-    /// Why the rest must not be worked on before an operator has decided.
+    /// Partitions that wait for an operator's decision, with the reason.
     pub(super) stopped: BTreeMap<TopicPartition, String>,
-    /// The load of all those.
+    /// The next load of both.
     pub(super) again: Load,
 }
 
-/// A partition that is ready to be worked on.
+/// A partition that is ready for a worker.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) tp: TopicPartition,
     pub(super) epoch: u64,
     pub(super) topic_id: Uuid,
-    /// Where reading begins.
     pub(super) position: i64,
     pub(super) state: PartitionState,
-    /// Whether where it begins is not committed yet.
+    /// Whether its position is not committed yet.
     pub(super) commit_at_once: bool,
-    /// How long the checkpoint is that it goes on from.
+    /// The length of the checkpoint that it resumes from.
     pub(super) committed_chars: usize,
-    /// The end of what can be read.
     pub(super) log_end: i64,
-    /// Whether there were numbers that could not be gone on with.
+    /// Whether its checkpoint could not be restored.
     pub(super) is_reset: bool,
-    /// How many offsets are gone that were not processed.
+    /// How many offsets the log start passed before they were processed.
     pub(super) skipped: u64,
 }
 
-/// Loads partitions.
 #[derive(Clone, Debug)]
 pub(crate) struct Loader {
     cluster: Cluster,
@@ -80,11 +74,11 @@ pub(crate) struct Loader {
 /// Returns how many partitions of a topic are older than the group, of the `count` that the topic has: none if the group
 /// has a committed offset in any of them.
 ///
-/// The others were added later, and nothing in them is older than the group. To be asked before the process joins: once
-/// members of a new group commit where they start, the group is not new any more to those that ask later.
+/// The others were added later, and hold no record that is older than the group. The process asks before it joins: once
+/// members of a new group have committed, the group is no new one to members that ask later.
 ///
 /// # Errors
-/// A retriable [`ClientError`] while that is not known.
+/// A retriable [`ClientError`] while the cluster does not report it.
 pub(crate) async fn older_than_group(
     cluster: &Cluster,
     group_id: &str,
@@ -101,7 +95,7 @@ pub(crate) async fn older_than_group(
     all_of(found).map(|_none| count)
 }
 
-/// What the cluster says about the partitions to load.
+/// What the cluster reports about the partitions to load.
 struct Survey {
     topics: BTreeMap<String, TopicMetadata>,
     committed: Found<Option<CommittedOffset>>,
@@ -125,7 +119,7 @@ impl Loader {
         }
     }
 
-    /// Loads those partitions of which the cluster tells everything that is needed.
+    /// Loads the partitions about which the cluster reports everything that is needed.
     ///
     /// # Errors
     /// When waiting does not help: the cluster refuses the group, or the settings end the process.
@@ -144,7 +138,7 @@ impl Loader {
         let survey = match self.survey(&asked).await {
             Ok(survey) => Ok(survey),
             Err(error) if error.is_retriable() => Err(chain(&error)),
-            Err(error) => return Err(anyhow::Error::new(error).context("find out where to go on")),
+            Err(error) => return Err(anyhow::Error::new(error).context("read where to resume")),
         };
         for (tp, epoch) in partitions {
             let found = survey.as_ref().map_err(String::clone).and_then(|survey| {
@@ -168,7 +162,7 @@ impl Loader {
         Ok(outcome)
     }
 
-    /// Returns whether a partition that cannot start for this reason stops without ending the process.
+    /// Returns whether a partition with this error waits for an operator instead of ending the process.
     fn may_stop(&self, error: &ResumeError) -> bool {
         match error {
             ResumeError::NoOffset => false,

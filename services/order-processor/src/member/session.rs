@@ -39,7 +39,7 @@ use crate::telemetry::partition_status::PartitionStatus;
 use crate::telemetry::partitions::list;
 use crate::telemetry::readiness::{Checks, FullPartition};
 
-/// Fetches that wait for a worker: one at work, one ready, one on its way.
+/// Fetches that wait for a worker: one is taken in, one is ready, one is in flight.
 const FETCHED_MAX: usize = 1;
 /// Requests that wait for a worker.
 const REQUESTS_MAX: usize = 4;
@@ -47,7 +47,7 @@ const REQUESTS_MAX: usize = 4;
 const NOTICES_MAX: usize = 256;
 /// Pause before a partition that could not be read on is loaded again.
 pub(super) const INTERRUPTED_PAUSE: Duration = Duration::from_millis(200);
-/// How long after the drain timeout a commit may take, and leaving the group after it, coordinator moves included.
+/// How long the final commit and leaving the group may take after the drain timeout, coordinator moves included.
 pub(crate) const FINAL_COMMIT: Duration = Duration::from_secs(5);
 
 /// A running membership with its workers.
@@ -132,7 +132,6 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Says whether this member is of use to its group.
     pub(super) fn judge_health(&mut self) {
         let status = self.membership.status().borrow().clone();
         self.checks.judge_membership(&status, self.shared.settings.member.session_timeout);
@@ -142,7 +141,7 @@ impl<H: Handler> Session<H> {
         for FullPartition { tp, offset, first_incomplete, incomplete, reason } in full {
             tracing::warn!(
                 topic = %tp.topic, partition = tp.partition, offset, first_incomplete, incomplete, reason,
-                "takes nothing in: as much as may be is incomplete"
+                "takes nothing in: its incomplete records reach a limit"
             );
         }
         for (reason, partitions) in self.loads.unavailable.due(now) {
@@ -150,7 +149,7 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Begins to read where newly assigned partitions go on.
+    /// Begins to load newly assigned partitions.
     pub(super) fn load(&mut self, partitions: BTreeSet<TopicPartition>, pause: Duration) {
         let mut epochs = BTreeMap::new();
         for tp in partitions {
@@ -264,11 +263,11 @@ impl<H: Handler> Session<H> {
             return Ok(());
         }
         if let Some(unreported) = self.interrupted.report(tp.clone()) {
-            tracing::warn!(partition = %tp, ?error, unreported, "cannot be read on from here");
+            tracing::warn!(partition = %tp, ?error, unreported, "cannot read on from here");
         }
         let partitions = BTreeSet::from([tp]);
         match error {
-            // What is done so far counts, wherever the log begins by now.
+            // Completed work counts, wherever the log begins by now.
             ReadError::OutOfRange { .. } => self.revoke(&partitions, Instant::now()).await?,
             ReadError::Recreated { .. } => {
                 for tp in &partitions {
@@ -283,14 +282,14 @@ impl<H: Handler> Session<H> {
         Ok(())
     }
 
-    /// Stops working on a partition without committing where it stands.
+    /// Gives a partition up without a commit.
     pub(super) fn forget(&mut self, tp: &TopicPartition) {
         self.assigned.remove(tp);
         self.reader.remove(tp);
         self.stop_showing(tp);
     }
 
-    /// Takes a partition off the numbers that this process shows of its own work.
+    /// Removes a partition from the numbers of this process.
     pub(super) fn stop_showing(&mut self, tp: &TopicPartition) {
         self.loads.unavailable.forget(tp);
         if self.working.remove(tp).is_some() {
@@ -305,7 +304,7 @@ impl<H: Handler> Session<H> {
         self.working.values().any(|working| working.is_dirty(is_settled))
     }
 
-    /// Returns whether a commit would let dead letters go that wait for one.
+    /// Returns whether a commit would release waiting dead letters.
     pub(super) fn is_awaited(&self) -> bool {
         let is_settled = self.commits.is_settled(Instant::now());
         let is_awaited = |working: &Working| working.letters_wait() && working.is_dirty(is_settled);

@@ -28,7 +28,7 @@ impl<H: Handler> Session<H> {
         drained
     }
 
-    /// Drains `partitions` and commits where they stand, by deadlines that count from `since`.
+    /// Drains `partitions` and commits them, by deadlines that count from `since`.
     pub(super) async fn revoke(
         &mut self,
         partitions: &BTreeSet<TopicPartition>,
@@ -48,9 +48,9 @@ impl<H: Handler> Session<H> {
         }
         let mut commits = Vec::new();
         for (tp, answered) in answers {
-            // A worker that cannot answer is one whose thread the handler blocks.
+            // A worker that does not answer has a thread that the handler blocks.
             let Ok(Ok(snapshot)) = timeout_at(deadline + ANSWER_MAX, answered).await else {
-                tracing::warn!(partition = %tp, "no answer from the work on this partition");
+                tracing::warn!(partition = %tp, "the worker of this partition does not answer");
                 continue;
             };
             let is_news =
@@ -66,7 +66,7 @@ impl<H: Handler> Session<H> {
         self.reap_workers()
     }
 
-    /// Takes note of workers that have ended.
+    /// Collects workers that have ended.
     fn reap_workers(&mut self) -> anyhow::Result<()> {
         while let Some(ended) = self.workers.try_join_next() {
             ended.context("work on a partition")??;

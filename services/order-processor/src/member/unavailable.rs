@@ -1,4 +1,4 @@
-//! Assigned partitions that cannot be read at the moment, and why: what the log and `/readyz` say of them.
+//! Assigned partitions that cannot be read, with the reason for the log and `/readyz`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::telemetry::partitions::ByReason;
 /// The least time between two warnings about the same partition.
 const WARNING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The assigned partitions that cannot be read, or could not be lately.
+/// The assigned partitions that cannot be read, or could not be read lately.
 #[derive(Debug, Default)]
 pub(super) struct Unavailable(BTreeMap<TopicPartition, Entry>);
 
@@ -20,36 +20,35 @@ struct Entry {
     /// `None` while the partition can be read.
     reason: Option<String>,
     warned: Option<Instant>,
-    /// Whether the last line of the log about it was a warning.
+    /// Whether the last log line about it was a warning.
     is_warned_of: bool,
 }
 
 impl Unavailable {
-    /// Takes note of partitions that cannot be read.
+    /// Adds partitions that cannot be read.
     pub(super) fn note(&mut self, failed: BTreeMap<TopicPartition, String>) {
         for (tp, reason) in failed {
             self.0.entry(tp).or_default().reason = Some(reason);
         }
     }
 
-    /// Returns why a partition cannot be read, if it cannot.
+    /// Returns why a partition cannot be read.
     pub(super) fn reason(&self, tp: &TopicPartition) -> Option<&String> {
         self.0.get(tp)?.reason.as_ref()
     }
 
-    /// Takes note of a partition that can be read, and returns whether that is worth a line of the log.
+    /// Notes that a partition can be read, and returns whether a warning about it was logged.
     pub(super) fn clear(&mut self, tp: &TopicPartition) -> bool {
         let Some(entry) = self.0.get_mut(tp) else { return false };
         entry.reason = None;
         std::mem::take(&mut entry.is_warned_of)
     }
 
-    /// Forgets a partition that is not assigned any more.
     pub(super) fn forget(&mut self, tp: &TopicPartition) {
         self.0.remove(tp);
     }
 
-    /// Returns the partitions to warn of: new ones at once, the others after [`WARNING_INTERVAL`].
+    /// Returns the partitions to warn about: new ones at once, the others after [`WARNING_INTERVAL`].
     pub(super) fn due(&mut self, now: Instant) -> ByReason {
         let is_due = |entry: &&mut Entry| {
             entry.reason.is_some()

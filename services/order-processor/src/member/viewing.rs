@@ -1,4 +1,4 @@
-//! What a member reads while it works: the numbers of partitions that other members have, and where its own logs end.
+//! Reads the numbers of other members' partitions, and the ends of the own logs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use super::group_view::Viewed;
 use super::session::Session;
 use crate::handler::Handler;
 
-/// How often the numbers of partitions of other replicas are read, at least; more partitions, less often.
+/// The shortest interval of reading the group's numbers; more partitions lengthen it.
 const VIEW_INTERVAL: Duration = Duration::from_secs(1);
-/// What each partition adds to that.
+/// What each partition adds to the interval.
 const VIEW_INTERVAL_PER_PARTITION: Duration = Duration::from_millis(10);
 
 impl<H: Handler> Session<H> {
-    /// Begins to read what the group has committed, for the group-wide average, and where the logs end: a partition that
-    /// is held up is not fetched, and its lag grows all the same.
+    /// Begins to read what the group has committed, for the group-wide average, and the ends of the logs: a partition that
+    /// waits is not fetched, and its lag grows all the same.
     pub(super) fn start_viewing(&mut self) {
         let own: Vec<TopicPartition> = self.working.keys().cloned().collect();
         let cluster = self.cluster.clone();
@@ -27,7 +27,7 @@ impl<H: Handler> Session<H> {
         self.viewing.spawn(async move { Viewed::read(&cluster, &shared.settings, &own).await });
     }
 
-    /// Takes note of what was read, and returns the pause before the next reading.
+    /// Acts on what was read, and returns the pause before the next reading.
     pub(super) fn on_viewed(&mut self, viewed: Viewed) -> Duration {
         match viewed.log_ends {
             Ok(found) => self.on_log_ends(found),
@@ -46,7 +46,7 @@ impl<H: Handler> Session<H> {
         }
     }
 
-    /// Takes note of where logs end. A leader that does not tell that cannot be read from either.
+    /// Sets the ends of logs. A leader that does not report them cannot be fetched from either.
     fn on_log_ends(&mut self, found: Found<i64>) {
         let (mut log_ends, mut failed) = (BTreeMap::new(), BTreeMap::new());
         for (tp, found) in found {

@@ -21,13 +21,13 @@ pub(super) struct Working {
     pub(super) committed: Option<u64>,
     /// The revision that names the last doomed record; 0 without one.
     pub(super) doomed: Arc<AtomicU64>,
-    /// The last revision that is committed for good: no earlier commit can take its place any more.
+    /// The last revision that no earlier commit can replace any more.
     pub(super) durable: watch::Sender<Option<u64>>,
 }
 
 impl Working {
-    /// Returns whether something is to be committed; once no earlier commit can come any more, also what one may have
-    /// taken the place of.
+    /// Returns whether the partition has a change to commit. Once no earlier commit can come, a commit that one may have
+    /// replaced is made again.
     pub(super) fn is_dirty(&self, is_settled: bool) -> bool {
         Some(self.revision.load(Atomic::Relaxed)) > self.committed
             || (is_settled && *self.durable.borrow() < self.committed)

@@ -22,7 +22,6 @@ use super::worker::Worker;
 use crate::flow::watchdog::Call;
 use crate::handler::{Attempt, AttemptResult, Handler, NoAnswer, Outcome, Source};
 
-/// Where a record is.
 pub(super) struct Place {
     pub(super) offset: i64,
     pub(super) timestamp_ms: i64,

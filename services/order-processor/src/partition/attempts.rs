@@ -52,7 +52,6 @@ impl Future for InFlight<'_> {
     }
 }
 
-/// What is being attempted.
 pub(super) struct Attempts<'a> {
     pub(super) incomplete: IncompleteRecords,
     /// This worker's share of the process's in-flight bytes.

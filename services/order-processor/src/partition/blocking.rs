@@ -26,7 +26,7 @@ impl<H: Handler> Worker<'_, H> {
         match block {
             Block::Room(full) => {
                 let first_waits = self.first_waits();
-                self.reporting.status.lock().full = Some((full, first_waits));
+                self.reporting.status.lock().waits.full = Some((full, first_waits));
             }
             Block::Schema(id) => self.begin_lookup(id),
             Block::Permit => self.attempts.permits.newcomer_waits = true,
@@ -38,16 +38,15 @@ impl<H: Handler> Worker<'_, H> {
     pub(super) fn reconsider(&mut self) {
         match self.intake.block {
             None => return,
-            Some(Block::Room(_)) => self.reporting.status.lock().full = None,
-            Some(Block::Letter | Block::Release | Block::Paused) => {}
+            Some(Block::Room(_)) => self.reporting.status.lock().waits.full = None,
             Some(Block::Schema(_)) if self.intake.lookup.is_some() => return,
-            Some(Block::Schema(_)) => {}
+            Some(Block::Schema(_) | Block::Letter | Block::Release | Block::Paused) => {}
             Some(Block::Permit) => {
                 if self.attempts.permits.at_hand.is_none() && self.wants_permit() {
                     return;
                 }
                 self.attempts.permits.newcomer_waits = false;
-                self.reporting.status.lock().waits_for_permit = false;
+                self.reporting.status.lock().waits.for_permit = false;
             }
         }
         self.intake.block = None;

@@ -38,7 +38,6 @@ pub(super) struct Batch {
     pub(super) max_timestamp_ms: Option<i64>,
 }
 
-/// What a batch holds.
 pub(super) enum Content {
     /// Records, of which those before the position are taken in.
     Records { batch: RecordBatch, position: RecordPosition },

@@ -10,7 +10,6 @@ use crate::flow::releases::Waiting;
 /// The dead letters of one partition.
 pub(super) struct DeadLetters {
     pub(super) doomed: DoomedRecords,
-    /// Letters in flight.
     pub(super) writing: usize,
     /// Set while the partition is paused at the dead-letter limit.
     pub(super) limit_pause: Option<LimitPause>,

@@ -12,7 +12,7 @@ use order_ledger::producer_table::Stamp;
 use tokio::time::Instant;
 
 use super::attempt::{More, Place};
-use super::cursor::{Batch, Block, Content};
+use super::cursor::{Batch, Block, Content, Cursor};
 use super::decoding::schema_header;
 use super::incomplete::{IncompleteRecord, OwnedRecord, Work};
 use super::poison::Undecoded;
@@ -28,8 +28,7 @@ impl<H: Handler> Worker<'_, H> {
     /// # Errors
     /// When a batch is damaged and `CORRUPT_BATCH=fail`.
     pub(super) fn ingest(&mut self) -> anyhow::Result<()> {
-        let Some(mut batch) = self.intake.cursor.as_mut().and_then(|cursor| cursor.next_batch())
-        else {
+        let Some(mut batch) = self.intake.cursor.as_mut().and_then(Cursor::next_batch) else {
             self.intake.cursor = None;
             return Ok(());
         };

@@ -28,7 +28,7 @@ impl<H> Worker<'_, H> {
 
     /// Pauses the partition if there were too many dead letters, here or before a restart.
     pub(super) fn pause_over_limit(&mut self) {
-        let limit = self.shared.settings.dlq_guard;
+        let limit = self.shared.settings.dlq.guard;
         let dlq_limit = self.state.dlq_limit();
         let is_new = self.dead_letters.limit_pause.is_none();
         let Some(error_type) = dlq_limit.exceeded(limit).filter(|_| is_new) else { return };

@@ -31,7 +31,6 @@ pub(super) struct OwnedRecord {
 }
 
 impl OwnedRecord {
-    /// Copies `record`.
     pub(super) fn copy(record: &Record<'_>, arrival: Arrival) -> Self {
         let headers = record
             .headers
@@ -94,7 +93,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Returns what is known of a record at which no attempt has failed in this process.
+    /// Returns the work on a record of which no attempt has failed in this process.
     pub(super) fn new(
         attempts: u32,
         order: Option<Order>,
@@ -115,7 +114,6 @@ impl Work {
     }
 }
 
-/// One incomplete record.
 #[derive(Debug)]
 pub(super) struct IncompleteRecord {
     pub(super) record: OwnedRecord,

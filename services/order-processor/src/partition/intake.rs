@@ -15,10 +15,8 @@ use super::schemas::AwaitedSchemas;
 /// The registry's answer to a lookup.
 pub(super) type LookedUp = (SchemaId, Result<Arc<WriterSchema>, RegistryError>);
 
-/// What comes in.
 pub(super) struct Intake {
     pub(super) fetched: mpsc::Receiver<Fetched>,
-    /// The fetch at hand.
     pub(super) cursor: Option<Cursor>,
     /// What the cursor's next record waits for.
     pub(super) block: Option<Block>,

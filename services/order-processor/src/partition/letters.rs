@@ -104,7 +104,7 @@ impl<H: Handler> Worker<'_, H> {
         match self.decode(record.value, schema_header(record)) {
             Err(Undecoded::NeedsSchema(id)) => Err(Block::Schema(id)),
             Err(Undecoded::Poison(poison)) => Ok(poison),
-            // What is not known yet is not waited for: it would change no more than the letter's words.
+            // The record does not wait for its schema, which would change only the letter's texts.
             Err(Undecoded::AwaitsSchema(id)) => {
                 Ok(doomed_before(ErrorType::UnknownSchema, Some(id)))
             }

@@ -29,10 +29,10 @@ impl<H> Worker<'_, H> {
         match answer {
             Ok(schema) => self.intake.schema = Some((id, schema)),
             Err(error) => {
-                tracing::debug!(schema_id = %id, %error, "the registry has no such schema")
+                tracing::debug!(schema_id = %id, %error, "the registry has no such schema");
             }
         }
-        self.reporting.status.lock().waits_for_registry = false;
+        self.reporting.status.lock().waits.for_registry = false;
     }
 
     /// Lets an incomplete record wait until the registry has its schema, or has denied it for long enough.

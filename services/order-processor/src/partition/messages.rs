@@ -53,7 +53,7 @@ pub(crate) struct Snapshot {
     pub(crate) commit: Option<OffsetCommit>,
 }
 
-/// What a worker tells the session unasked.
+/// What a worker tells its session on its own.
 #[derive(Debug)]
 pub(crate) enum Notice {
     /// The replica is paused and the worker has no work in flight.

@@ -18,7 +18,7 @@ pub(super) struct Permits<'a> {
     /// Whether the next record of the cursor waits for a permit.
     pub(super) newcomer_waits: bool,
     next_probe: Candidate,
-    /// Whether the limiter was told that this worker has an order to probe with.
+    /// Whether the limiter counts this worker as one with an order to probe with.
     is_prober: bool,
 }
 

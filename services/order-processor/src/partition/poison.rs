@@ -9,7 +9,6 @@ pub(super) enum Undecoded {
     NeedsSchema(SchemaId),
     /// The registry does not have its schema yet.
     AwaitsSchema(SchemaId),
-    /// It is no order.
     Poison(Poison),
 }
 

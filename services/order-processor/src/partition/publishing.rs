@@ -41,9 +41,9 @@ impl<H: Handler> Worker<'_, H> {
         status.waiting = self.attempts.incomplete.waiting();
         status.letters = self.dead_letters.len();
         status.running = self.attempts.in_flight.len().saturating_sub(self.dead_letters.writing);
-        status.waits_for_permit = self.wants_permit();
-        status.is_over_dlq_limit = self.dead_letters.limit_pause.is_some();
-        status.is_paused = self.shared.pause_switch.is_paused();
+        status.waits.for_permit = self.wants_permit();
+        status.waits.for_release = self.dead_letters.limit_pause.is_some();
+        status.waits.for_resume = self.shared.pause_switch.is_paused();
         status.oldest = oldest.map(|record| record.work.since);
         // After a restart the first incomplete record may not have been read again yet.
         let first = oldest.filter(|record| record.record.offset == committable);

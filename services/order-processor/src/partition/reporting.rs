@@ -5,7 +5,6 @@ use service_runtime::Recurring;
 use super::timing::Timing;
 use crate::telemetry::partition_status::{Next, SharedStatus};
 
-/// What a worker reports.
 pub(super) struct Reporting {
     pub(super) timing: Timing,
     pub(super) status: SharedStatus,

@@ -106,12 +106,12 @@ impl Lookup {
             let answer = self.schemas.schema_by_id(*id).await;
             let Err(error @ RegistryError::Unavailable { .. }) = answer else {
                 if pause.is_some() {
-                    self.status.lock().waits_for_registry = false;
+                    self.status.lock().waits.for_registry = false;
                     tracing::info!(schema_id = %id, partition = %tp, "the schema registry answers again");
                 }
                 return answer;
             };
-            self.status.lock().waits_for_registry = true;
+            self.status.lock().waits.for_registry = true;
             pause.get_or_insert_with(|| {
                 self.pause_reasons.begin(format!("{tp} waits for the schema registry"))
             });

@@ -138,7 +138,7 @@ fn shared(
 fn settings(ordering: Ordering) -> ProcessorSettings {
     let mut settings = load::<ProcessorSettings>(&Environment::new()).unwrap();
     settings.handler.timeout = ATTEMPT_TIMEOUT;
-    settings.dlq_guard = DLQ_GUARD;
+    settings.dlq.guard = DLQ_GUARD;
     settings.retry = RetrySettings { ordering, ..RETRY };
     settings.value_bytes_max = VALUE_BYTES_MAX;
     settings
@@ -320,7 +320,7 @@ impl Bench {
         self.releases.released(0, "the test");
     }
 
-    /// Returns why the process pause_reasons, if it does.
+    /// Returns why the process pauses, if it does.
     fn pause(&self) -> Option<String> {
         self.health.report()["work"].clone()
     }

@@ -17,7 +17,6 @@ use crate::telemetry::metrics::Instruments;
 pub(super) struct Timing {
     instruments: Arc<Instruments>,
     topic: String,
-    /// Of attempts that succeed.
     done: Durations,
     /// Since when orders are taken in one after the other, and how many had been processed then.
     stretch: Option<(Instant, u64)>,

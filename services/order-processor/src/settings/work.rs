@@ -1,4 +1,4 @@
-//! What is done for an order, how often, and what fails on purpose.
+//! Settings of the handler, of retries and of simulated failures.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use reqwest::Url;
 use service_runtime::settings::{FromSettings, SecretUrl, Settings};
 
-/// What is kept in order while a record waits for its retry.
+/// Which records wait behind a record that waits for its retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ordering {
-    /// Later records of the same key wait behind it.
+    /// Later records of its key.
     Key,
-    /// All later records of the partition wait behind it.
+    /// All later records of its partition.
     Partition,
-    /// Nothing waits.
+    /// None: records may overtake one another.
     None,
 }
 
@@ -28,23 +28,23 @@ impl fmt::Display for Ordering {
     }
 }
 
-/// What is done for every order.
+/// The handler, and the bounds of its attempts.
 #[derive(Clone, Debug)]
 pub struct HandlerSettings {
-    /// Where orders are posted to; `None` only counts them.
+    /// The URL that orders are posted to; `None` only counts them.
     pub url: Option<SecretUrl>,
     /// How long one attempt may take.
     pub timeout: Duration,
-    /// How many attempts may run at once in this process.
+    /// The most attempts in flight in this process.
     pub concurrency: usize,
-    /// How many different orders have to fail for a time in a row before what they need counts as down; 0 is any number.
+    /// How many different orders have to fail in a row before the handler's dependency counts as down; 0 is any number.
     pub down_after: usize,
 }
 
-/// Retries and what may be in flight.
+/// Retries, and the bounds of incomplete records.
 #[derive(Clone, Debug)]
 pub struct RetrySettings {
-    /// How often a transient failure is tried again.
+    /// How often an order is tried again after its first attempt.
     pub retries_max: u32,
     /// Delay before the first retry.
     pub backoff: Duration,
@@ -52,24 +52,25 @@ pub struct RetrySettings {
     pub multiplier: f64,
     /// Whether delays are drawn at random between the first and the computed one.
     pub jitter: bool,
-    /// Longest delay.
+    /// The longest delay that is computed.
     pub backoff_max: Duration,
-    /// How long after an order has first failed in this process it may be tried again; outages do not count.
+    /// How long after its first failure in this process an order may be tried again, outages and pauses left out; `None` is
+    /// any time.
     pub elapsed_max: Option<Duration>,
-    /// What waits behind a waiting record.
+    /// Which records wait behind a waiting record.
     pub ordering: Ordering,
-    /// Bytes of records that may wait or be worked on at once in this process.
+    /// The most bytes of incomplete records in this process.
     pub in_flight_bytes_max: usize,
 }
 
-/// Failures on purpose, for demonstrations and tests.
+/// Simulated failures, for demonstrations and tests.
 #[derive(Clone, Debug)]
 pub struct SimulationSettings {
-    /// Share of orders that fail, half of them for good.
+    /// The share of orders that fail, half of them permanently.
     pub error_rate: f64,
-    /// Prices that fail transiently.
+    /// The prices at which orders fail transiently.
     pub transient_prices: Option<Range<f64>>,
-    /// The price above which orders fail for good.
+    /// The price above which orders fail permanently.
     pub permanent_above: Option<f64>,
 }
 
@@ -78,26 +79,26 @@ impl FromSettings for HandlerSettings {
         let handler = Self {
             url: s.optional_url(
                 "HANDLER_URL",
-                "Where every order is posted to as JSON; unset only counts the orders.",
+                "URL that every order is posted to as JSON; unset only counts the orders.",
             ),
             timeout: s.milliseconds(
                 "HANDLER_TIMEOUT_MS",
                 10_000,
                 10..=3_600_000,
-                "How long one attempt may take; a longer one is dropped and fails transiently.",
+                "How long one attempt may take; a longer one is cancelled and fails transiently.",
             ),
             concurrency: s.integer(
                 "HANDLER_CONCURRENCY",
                 64,
                 1..=10_000,
-                "How many attempts may run at once in this process.",
+                "Most attempts in flight in this process.",
             ),
             down_after: s.integer(
                 "HANDLER_DOWN_AFTER",
                 20,
                 0..=10_000,
-                "Different orders failing transiently in a row, with none answered between them, \
-                 after which all pause until a probe is answered; 0 never.",
+                "Different orders failing transiently in a row, with no answer between them, \
+                 after which all attempts pause until a probe is answered; 0 never.",
             ),
         };
         s.rule(
@@ -130,7 +131,7 @@ impl FromSettings for RetrySettings {
                 1.0..=100.0,
                 "Factor between one delay and the next; 1 keeps it fixed.",
             ),
-            jitter: s.flag("RETRY_JITTER", false, "Whether delays are drawn at random up to theirs."),
+            jitter: s.flag("RETRY_JITTER", false, "Whether each delay is drawn at random between the first one and the computed one."),
             backoff_max: s.seconds(
                 "RETRY_MAX_BACKOFF_SECONDS",
                 60.0,
@@ -141,7 +142,7 @@ impl FromSettings for RetrySettings {
                 .optional_parsed(
                     "RETRY_MAX_ELAPSED_SECONDS",
                     "a number of seconds up to 31536000; unset or 0 is any time",
-                    "How long after an order has first failed in a replica it may be tried again; outages do not count.",
+                    "How long after its first failure in a replica an order may be tried again; outages do not count.",
                     |text| text.parse().ok().filter(|seconds| (0.0..=31_536_000.0).contains(seconds)),
                 )
                 .map(Duration::from_secs_f64)
@@ -150,13 +151,13 @@ impl FromSettings for RetrySettings {
                 "ORDERING",
                 Ordering::Key,
                 &[Ordering::Key, Ordering::Partition, Ordering::None],
-                "What waits behind a waiting order: its key, its partition, or nothing.",
+                "Which orders wait behind a waiting one: those of its key, of its partition, or none.",
             ),
             in_flight_bytes_max: s.integer(
                 "MAX_IN_FLIGHT_BYTES",
                 8_388_608,
                 1_024..=1_073_741_824,
-                "Bytes of records that may wait or be worked on at once.",
+                "Most bytes of incomplete records.",
             ),
         };
         s.rule(
@@ -175,7 +176,7 @@ impl FromSettings for SimulationSettings {
                 "ERROR_SIMULATION_RATE",
                 0.0,
                 0.0..=1.0,
-                "Share of orders that fail on purpose, half of them for good; decided by the order's id.",
+                "Share of orders that fail on purpose, half of them permanently; the order's id decides.",
             ),
             transient_prices: s.optional_range(
                 "TRANSIENT_PRICE_RANGE",
@@ -184,7 +185,7 @@ impl FromSettings for SimulationSettings {
             permanent_above: s.optional_parsed(
                 "PERMANENT_PRICE_ABOVE",
                 "a number",
-                "Price above which orders fail for good on purpose.",
+                "Price above which orders fail permanently on purpose.",
                 |text| text.parse::<f64>().ok().filter(|price| price.is_finite()),
             ),
     }

@@ -1,19 +1,18 @@
-//! The closed sets of words that labels named `error_type` have.
+//! The values of labels named `error_type`: closed sets.
 
 use kafka_client::error::ClientError;
 use kafka_protocol::ResponseError;
 
 use crate::handler::{AttemptResult, NoAnswer, Outcome, SimulatedFailure};
 
-/// No broker answered.
 pub(super) const UNREACHABLE: &str = "unreachable";
 const OTHER: &str = "other";
 
-/// What a coordinator says to a member that the group has gone on without.
+/// The coordinator's errors for a fenced member.
 pub(super) const FENCED: [&str; 3] =
     ["unknown_member_id", "illegal_generation", "fenced_instance_id"];
 
-/// What coordinators say about commits, as far as it has a word of its own; Kafka has more codes than labels should have.
+/// The coordinator's errors with a value of their own; Kafka has more codes than a label should have.
 const COMMIT_ERRORS: [(ResponseError, &str); 8] = [
     (ResponseError::UnknownMemberId, FENCED[0]),
     (ResponseError::IllegalGeneration, FENCED[1]),
@@ -28,11 +27,9 @@ const COMMIT_ERRORS: [(ResponseError, &str); 8] = [
 /// Why an order is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RetryCause {
-    /// The handler said that it may succeed later.
+    /// The handler answered with a transient failure.
     Transient,
-    /// The handler did not answer in time.
     Timeout,
-    /// It was made to fail.
     Simulated,
 }
 
@@ -48,7 +45,7 @@ impl RetryCause {
     }
 }
 
-/// Returns how an attempt failed, if it did.
+/// Returns the label of an attempt that failed.
 pub(crate) fn of_attempt(outcome: &AttemptResult) -> Option<&'static str> {
     Some(match outcome {
         Ok(Outcome::Done) => return None,
@@ -76,7 +73,7 @@ pub(super) fn of_commit_error(error: ResponseError) -> &'static str {
     known.map_or(OTHER, |(_, word)| *word)
 }
 
-/// Returns everything that a commit may fail with.
+/// Returns the labels of all failures of a commit.
 pub(super) fn commit_failures() -> impl Iterator<Item = &'static str> {
     COMMIT_ERRORS.iter().map(|(_, word)| *word).chain([UNREACHABLE, OTHER])
 }

@@ -1,12 +1,12 @@
-//! What `/metrics` shows of a processor.
+//! What a processor counts for `/metrics`.
 //!
-//! Nothing is counted record by record for it. What only happens now and then (retries, letters, requests, rebalances) is
-//! counted here when it does. Everything else is read when it is asked for ([`scrape`](super::scrape)): the numbers of the
-//! [`Reporter`](crate::telemetry::report::Reporter), the limiter, the membership, and how each partition stands, which its worker notes
-//! once a batch ([`PartitionStatus`]).
+//! No record costs anything for the metrics. Rare events (retries, dead letters, requests, rebalances) are counted here when
+//! they happen. A [`scrape`](super::scrape) reads everything else: the numbers of the
+//! [`Reporter`](crate::telemetry::report::Reporter), the limiter, the membership, and the
+//! [`PartitionStatus`] that each worker updates once a batch.
 //!
-//! No label is taken from a record: topics, partitions, and words of closed sets. The series of a partition go with it
-//! when it is revoked or lost; its counter goes on where it was if it comes back.
+//! Labels are topics, partitions and words of closed sets, never texts from records. The series of a partition end when it is
+//! revoked or lost; its counter continues if it returns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -30,36 +30,42 @@ use service_runtime::now_ms;
 use super::labels::{self, RetryCause};
 use super::partition_status::{PartitionStatus, SharedStatus};
 
-/// One label whose values are words of a closed set.
+/// One label with a closed set of values.
 type Word = [(&'static str, &'static str); 1];
 
-/// What is counted when it happens, and how each partition stands.
+/// The counters of this process, and the status of each partition.
 #[derive(Debug)]
 pub(crate) struct Instruments {
     pub(super) group_id: String,
     messaging: Messaging,
     process: Family<MessagingLabels, Durations>,
     retries: Family<Word, Counter>,
-    dead_letters: Family<Word, Counter>,
-    publish_failures: Counter,
-    publish_durations: Durations,
+    dlq: DlqInstruments,
     rebalances: Counter,
     commit_failures: Family<Word, Counter>,
     fenced_commits: Counter,
     checkpoint_resets: Counter,
     skipped_offsets: Counter,
     assigned: Gauge,
-    /// 1 while the control topic keeps this process stopped.
+    /// 1 while the control topic pauses this process.
     pub(super) control_paused: Gauge,
     partitions: Mutex<Partitions>,
-    dlq_partitions: Mutex<DlqPartitions>,
     pub(super) membership: OnceLock<watch::Receiver<MembershipStatus>>,
+}
+
+/// What is counted about dead letters.
+#[derive(Debug, Default)]
+struct DlqInstruments {
+    letters: Family<Word, Counter>,
+    publish_failures: Counter,
+    publish_durations: Durations,
+    partitions: Mutex<DlqPartitions>,
 }
 
 #[derive(Debug, Default)]
 struct Partitions {
     own: BTreeMap<TopicPartition, SharedStatus>,
-    /// What was delivered of partitions that are no longer this process's: their counters go on if they come back.
+    /// Records that were delivered from partitions that this process gave up: their counters continue if they return.
     delivered: BTreeMap<TopicPartition, u64>,
 }
 
@@ -67,21 +73,19 @@ struct Partitions {
 #[derive(Debug, Default)]
 pub(super) struct DlqPartitions {
     count: i32,
-    /// Those that cannot be written at the moment.
+    /// Those that cannot be written.
     closed: BTreeSet<i32>,
 }
 
 impl Instruments {
-    /// Returns the instruments of a member of the group that has done nothing yet, among the process's metrics.
+    /// Registers the metrics of a member of the group.
     pub(crate) fn new(metrics: &Metrics, group_id: &str) -> Arc<Self> {
         let instruments = Self {
             group_id: group_id.to_owned(),
             messaging: Messaging::new(metrics),
             process: Family::default(),
             retries: Family::default(),
-            dead_letters: Family::default(),
-            publish_failures: Counter::default(),
-            publish_durations: Durations::default(),
+            dlq: DlqInstruments::default(),
             rebalances: Counter::default(),
             commit_failures: Family::default(),
             fenced_commits: Counter::default(),
@@ -90,12 +94,11 @@ impl Instruments {
             assigned: Gauge::default(),
             control_paused: metrics.control_paused().clone(),
             partitions: Mutex::default(),
-            dlq_partitions: Mutex::default(),
             membership: OnceLock::new(),
         };
-        // A counter that is there before it counts shows its first increase.
+        // A series that exists before it counts shows its first increase.
         for error_type in ErrorType::ALL {
-            drop(instruments.dead_letters.get_or_create(&word(error_type.as_str())));
+            drop(instruments.dlq.letters.get_or_create(&word(error_type.as_str())));
         }
         for cause in RetryCause::ALL {
             drop(instruments.retries.get_or_create(&word(cause.as_str())));
@@ -110,20 +113,20 @@ impl Instruments {
     fn register(&self, registry: &mut Registry) {
         registry.register(
             "messaging_process_duration_seconds",
-            "How long attempts at orders took; one that ends at once counts with the mean of those done at once in its \
-             batch, decoding included, or with 0 if it failed",
+            "Duration of attempts at orders; an attempt that ends at once counts with the mean of those in its batch, \
+             decoding included, or with 0 if it failed",
             self.process.clone(),
         );
         for (name, help, family) in [
             (
                 "orders_retries",
-                "Attempts that failed for a time, each to be made again",
+                "Attempts that failed transiently and are made again",
                 &self.retries,
             ),
-            ("orders_dlq_records", "Records that became dead letters", &self.dead_letters),
+            ("orders_dlq_records", "Records that became dead letters", &self.dlq.letters),
             (
                 "kafka_consumer_commit_failures",
-                "Commits of offsets that the coordinator did not take, in whole or in part",
+                "Offset commits that the coordinator refused or did not answer, in whole or in part",
                 &self.commit_failures,
             ),
         ] {
@@ -132,27 +135,27 @@ impl Instruments {
         for (name, help, counter) in [
             (
                 "orders_dlq_publish_failures",
-                "Requests to write dead letters that failed; they are made again",
-                &self.publish_failures,
+                "Failed requests to write dead letters; each is made again",
+                &self.dlq.publish_failures,
             ),
             (
                 "kafka_consumer_rebalances",
-                "Generations of the group that were joined",
+                "Generations of the group that this member joined",
                 &self.rebalances,
             ),
             (
                 "kafka_consumer_fenced_commits",
-                "Commits that were refused because the group has gone on without this member",
+                "Commits that were refused because this member is fenced",
                 &self.fenced_commits,
             ),
             (
                 "orders_checkpoint_resets",
-                "Partitions whose committed numbers could not be gone on with",
+                "Partitions whose checkpoint could not be restored",
                 &self.checkpoint_resets,
             ),
             (
                 "orders_skipped_offsets",
-                "Offsets that were gone from the log before they were processed",
+                "Offsets that the log start passed before they were processed",
                 &self.skipped_offsets,
             ),
         ] {
@@ -160,33 +163,33 @@ impl Instruments {
         }
         registry.register(
             "orders_dlq_publish_duration_seconds",
-            "How long it took until dead letters were acknowledged, batch by batch",
-            self.publish_durations.clone(),
+            "Time until a batch of dead letters was acknowledged",
+            self.dlq.publish_durations.clone(),
         );
         registry.register(
             "kafka_consumer_assigned_partitions",
-            "Partitions that are this member's",
+            "Partitions assigned to this member",
             self.assigned.clone(),
         );
     }
 
-    /// Shows how the member stands with its group.
+    /// Shows the member's state in its group.
     pub(crate) fn watch_membership(&self, status: watch::Receiver<MembershipStatus>) {
         // There is one membership in a process.
         self.membership.get_or_init(|| status);
     }
 
-    /// Takes note that another generation was joined.
+    /// Counts a generation that the member joined.
     pub(crate) fn joined(&self) {
         self.rebalances.inc();
     }
 
-    /// Takes note of how many partitions are assigned.
+    /// Sets the number of assigned partitions.
     pub(crate) fn assigned(&self, partitions: usize) {
         self.assigned.set(i64::try_from(partitions).unwrap_or(i64::MAX));
     }
 
-    /// Shows a partition from here on.
+    /// Adds a partition to the metrics.
     pub(crate) fn take_over(
         &self,
         tp: &TopicPartition,
@@ -199,7 +202,7 @@ impl Instruments {
         status
     }
 
-    /// Shows nothing more of a partition.
+    /// Removes a partition from the metrics.
     pub(crate) fn give_up(&self, tp: &TopicPartition) {
         let mut partitions = self.partitions();
         if let Some(status) = partitions.own.remove(tp) {
@@ -208,14 +211,14 @@ impl Instruments {
         }
     }
 
-    /// Takes note of an offset that was committed.
+    /// Sets the committed offset of a partition.
     pub(crate) fn committed(&self, tp: &TopicPartition, offset: i64) {
         if let Some(status) = self.partitions().own.get(tp) {
             status.lock().committed = Some(offset);
         }
     }
 
-    /// Takes note of where logs end.
+    /// Sets the ends of logs.
     pub(crate) fn log_ends(&self, log_ends: BTreeMap<TopicPartition, i64>) {
         let (partitions, now_ms) = (self.partitions(), now_ms());
         for (tp, log_end) in log_ends {
@@ -225,28 +228,28 @@ impl Instruments {
         }
     }
 
-    /// Returns how each partition stands.
+    /// Returns the status of each partition.
     pub(crate) fn statuses(&self) -> Vec<(TopicPartition, PartitionStatus)> {
         let partitions = self.partitions();
         partitions.own.iter().map(|(tp, status)| (tp.clone(), status.lock().clone())).collect()
     }
 
-    /// Takes note of a failure for a time, after which the order is tried again.
+    /// Counts a transient failure after which the order is tried again.
     pub(crate) fn retry(&self, cause: RetryCause) {
         self.retries.get_or_create(&word(cause.as_str())).inc();
     }
 
-    /// Takes note of a record that is complete as a dead letter.
+    /// Counts a record that is complete as a dead letter.
     pub(crate) fn dead_letter(&self, error_type: ErrorType) {
-        self.dead_letters.get_or_create(&word(error_type.as_str())).inc();
+        self.dlq.letters.get_or_create(&word(error_type.as_str())).inc();
     }
 
-    /// Takes note of numbers that could not be gone on with.
+    /// Counts a checkpoint that could not be restored.
     pub(crate) fn checkpoint_reset(&self) {
         self.checkpoint_resets.inc();
     }
 
-    /// Takes note of offsets that were gone before they were processed.
+    /// Counts offsets that the log start passed before they were processed.
     pub(crate) fn skipped(&self, offsets: u64) {
         self.skipped_offsets.inc_by(offsets);
     }
@@ -257,12 +260,12 @@ impl Instruments {
         self.process.get_or_create_owned(&labels.error(error_type))
     }
 
-    /// Takes note of how many partitions the dead-letter topic has.
+    /// Sets the number of partitions of the dead-letter topic.
     pub(crate) fn dlq_partitions(&self, count: i32) {
         self.boxes().count = count;
     }
 
-    /// Takes note of one request with dead letters.
+    /// Counts a request with dead letters.
     pub(crate) fn wrote(
         &self,
         target: &TopicPartition,
@@ -278,26 +281,25 @@ impl Instruments {
         self.messaging.sent.get_or_create(&labels).inc_by(letters);
         let mut boxes = self.boxes();
         if error.is_some_and(|error| !error.is_too_large()) {
-            self.publish_failures.inc();
+            self.dlq.publish_failures.inc();
             boxes.closed.insert(target.partition);
         } else {
             boxes.closed.remove(&target.partition);
         }
     }
 
-    /// Takes note of a batch of dead letters that was acknowledged at last.
+    /// Times a batch of dead letters until its acknowledgement.
     pub(crate) fn published(&self, took: Duration) {
-        self.publish_durations.observe(took);
+        self.dlq.publish_durations.observe(took);
     }
 
-    /// Takes note of a fetch.
     pub(crate) fn polled(&self, took: Duration, error: Option<&ClientError>) {
         let labels = MessagingLabels::of("poll").group(&self.group_id);
         let labels = labels.error(error.map(labels::of_client_error));
         self.messaging.operations.get_or_create(&labels).observe(took);
     }
 
-    /// Takes note of a commit and of all that was wrong with it: `unanswered`, or the coordinator's errors.
+    /// Times a commit, and counts its failures: `unanswered`, or the coordinator's errors.
     pub(crate) fn commit(&self, took: Duration, unanswered: bool, errors: &[ResponseError]) {
         let errors: BTreeSet<_> =
             errors.iter().map(|error| labels::of_commit_error(*error)).collect();
@@ -319,7 +321,7 @@ impl Instruments {
     }
 
     pub(super) fn boxes(&self) -> MutexGuard<'_, DlqPartitions> {
-        self.dlq_partitions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.dlq.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,98 +1,95 @@
-//! How one partition stands, as its worker noted it last.
+//! The status of one partition, as its worker published it last.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How a partition stands. Its worker writes it once a batch and once for each other thing that happens.
+/// The status of a partition. Its worker writes it once a step.
 #[derive(Clone, Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a reason to wait, and several may hold at once"
-)]
 pub(crate) struct PartitionStatus {
     /// The offset that the group has committed; `None` before the first commit.
     pub(crate) committed: Option<i64>,
-    /// The end of what can be read of the log, as far as it is known.
+    /// The last known end of the log: its last stable offset.
     pub(crate) log_end: i64,
-    /// The offset of the first record that is not complete.
+    /// The offset of the first incomplete record.
     pub(crate) committable: i64,
-    /// The offset of the first record that was not taken in.
+    /// The offset of the next record to take in.
     pub(crate) frontier: i64,
-    /// Records that were taken in and are not complete.
+    /// How many records are incomplete.
     pub(crate) incomplete: usize,
-    /// Those of them that wait for their next attempt.
+    /// How many of them wait for their next attempt.
     pub(crate) waiting: usize,
-    /// Those of them whose dead letter is on its way.
+    /// How many of them have a dead letter that is not acknowledged.
     pub(crate) letters: usize,
-    /// Those of them at which an attempt is made; each ends in time.
+    /// How many of them have an attempt in flight.
     pub(crate) running: usize,
-    /// The time of the first record that is not complete.
+    /// The time of the first incomplete record.
     pub(crate) next: Next,
-    /// When there was nothing more to do, in milliseconds since 1970.
+    /// When all of the log was complete, in milliseconds since 1970.
     pub(crate) caught_up_at_ms: Option<i64>,
     /// When the oldest of the incomplete records was taken in.
     pub(crate) oldest: Option<Instant>,
-    /// How long the last checkpoint was.
+    /// The length of the last checkpoint.
     pub(crate) checkpoint_bytes: usize,
     /// Records that were delivered, repeats included.
     pub(crate) delivered: u64,
-    /// Nothing is taken in until the registry answers.
-    pub(crate) waits_for_registry: bool,
-    /// Nothing is taken in until one of the process's attempts has ended, or what the handler needs is back.
-    pub(crate) waits_for_permit: bool,
-    /// Why nothing is taken in until something that was is complete, and what the first of that waits for.
-    pub(crate) full: Option<(Full, FirstWaits)>,
-    /// Nothing is taken in until somebody releases the partition.
-    pub(crate) is_over_dlq_limit: bool,
-    /// Nothing is taken in and nothing begins until somebody starts the replica.
-    pub(crate) is_paused: bool,
+    pub(crate) waits: Waits,
 }
 
-/// What leaves no room for one more incomplete record.
+/// Why a partition takes nothing in.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "several reasons may hold at once")]
+pub(crate) struct Waits {
+    /// The registry has to answer with a schema.
+    pub(crate) for_registry: bool,
+    /// An attempt needs a permit: too many are in flight, or the handler's dependency is down.
+    pub(crate) for_permit: bool,
+    /// The partition reached the dead-letter limit, and an operator has to release it.
+    pub(crate) for_release: bool,
+    /// An operator has to resume the replica.
+    pub(crate) for_resume: bool,
+    /// No further record may become incomplete: the limit, and what the first incomplete record waits for.
+    pub(crate) full: Option<(Full, FirstWaits)>,
+}
+
+/// Which limit of incomplete records is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// The partition's checkpoint: its window is full.
+    /// The window of the partition's checkpoint.
     Window,
-    /// The bytes that records may take in this process.
     Bytes,
-    /// The setting that keeps the whole partition in order.
+    /// `ORDERING=partition`: one incomplete record at a time.
     Order,
-    /// The number of schemas that may be waited for.
+    /// The number of awaited schemas.
     Schemas,
 }
 
 /// What the first incomplete record of a partition waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FirstWaits {
-    /// Its next attempt.
     Retry {
-        /// When that is due.
         due: Instant,
-        /// How many were made.
         attempts: u32,
     },
     /// Its dead letter, which waits for a commit or for the dead-letter topic.
     Letter,
-    /// An attempt that runs, or may begin.
+    /// An attempt that is in flight or may begin.
     Attempt,
 }
 
-/// What is known about the time of a record, in milliseconds since 1970.
+/// The time of a record, as far as it is known, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Nothing.
     #[default]
     Unknown,
-    /// It is this.
     At(i64),
     /// It follows a record of this time.
     After(i64),
 }
 
 impl PartitionStatus {
-    /// Takes note of where the log ends at a time, in milliseconds since 1970; while a partition is assigned, logs only grow.
+    /// Sets the end of the log at a time in milliseconds since 1970. While a partition is assigned, its log only grows.
     pub(crate) fn ends_at(&mut self, log_end: i64, now_ms: i64) {
         self.log_end = self.log_end.max(log_end);
         if self.is_caught_up() {
@@ -100,17 +97,17 @@ impl PartitionStatus {
         }
     }
 
-    /// Returns whether everything that can be read is complete.
+    /// Returns whether all of the log is complete.
     pub(crate) fn is_caught_up(&self) -> bool {
         self.committable >= self.log_end
     }
 
-    /// Returns how many offsets there are from the committed one to the end.
+    /// Returns the number of offsets from the committed one to the log's end.
     pub(crate) fn lag(&self) -> i64 {
         self.log_end.saturating_sub(self.committed.unwrap_or(self.committable)).max(0)
     }
 
-    /// Returns how long the first record that is not complete has been in the log; nothing if that is not known.
+    /// Returns the age of the first incomplete record, if it is known.
     pub(crate) fn lag_time(&self, now_ms: i64) -> Option<Duration> {
         if self.is_caught_up() {
             return Some(Duration::ZERO);
@@ -118,7 +115,7 @@ impl PartitionStatus {
         let since_ms = match self.next {
             Next::Unknown => self.caught_up_at_ms?,
             Next::At(time) => time,
-            // It was not there when there was nothing more to do.
+            // It was written after all of the log was complete.
             Next::After(time) => time.max(self.caught_up_at_ms.unwrap_or(time)),
         };
         // The record may have no time at all, or one of a clock that is ahead.

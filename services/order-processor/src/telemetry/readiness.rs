@@ -1,4 +1,4 @@
-//! Whether a running replica is of use to its group: what `/readyz` says of the membership, the registry and progress.
+//! The readiness of a replica: its membership, the registry and the progress of its partitions.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,24 +13,24 @@ use tokio::time::Instant;
 use crate::telemetry::partition_status::{FirstWaits, Full, PartitionStatus};
 use crate::telemetry::partitions::{ByReason, list};
 
-/// How long nothing may come of a partition that has something to read, with no reason that is known.
+/// How long a partition with records to read may make no progress without a known reason.
 const PROGRESS_MAX: Duration = Duration::from_mins(1);
-/// How long a partition may take nothing in because as much as may be is incomplete.
+/// How long a partition may take nothing in because its incomplete records reach a limit.
 const FULL_MAX: Duration = Duration::from_secs(10);
-/// The least time between two warnings of that.
+/// The least time between two warnings about a partition.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The checks that the session judges.
+/// The checks of the session.
 #[derive(Debug)]
 pub(crate) struct Checks {
     pub(crate) kafka: Check,
     registry: Check,
     progress: Check,
-    /// How far each partition was.
+    /// The progress of each partition.
     seen: BTreeMap<TopicPartition, Seen>,
 }
 
-/// How far a partition was, and since when.
+/// The progress of a partition, and since when it is the same.
 #[derive(Debug)]
 struct Seen {
     place: (i64, i64),
@@ -39,27 +39,26 @@ struct Seen {
     warned: Option<Instant>,
 }
 
-/// Whether a partition that does not move is to be named.
+/// Why a partition makes no progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Still {
-    /// There is nothing to read, or something known to wait for; pause_reasons are shown by a check of their own.
+    /// It has nothing to read, or a known reason to wait; pauses have a check of their own.
     AsItShould,
-    /// As much as may be is incomplete.
+    /// Its incomplete records reach a limit.
     Full,
-    /// There is no reason that is known.
     ForNoReason,
 }
 
-/// A partition that has taken nothing in for long, because as much as may be is incomplete.
+/// A partition that has taken nothing in for long, because its incomplete records reach a limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FullPartition {
     pub(crate) tp: TopicPartition,
-    /// The offset of the first record that was not taken in.
+    /// The offset of the next record to take in.
     pub(crate) offset: i64,
     /// The offset of the first incomplete record.
     pub(crate) first_incomplete: i64,
     pub(crate) incomplete: usize,
-    /// What leaves no room, and what the first incomplete record waits for.
+    /// The limit, and what the first incomplete record waits for.
     pub(crate) reason: String,
 }
 
@@ -69,7 +68,7 @@ impl Checks {
         Self { kafka, registry, progress, seen: BTreeMap::new() }
     }
 
-    /// Says whether the member has joined, and is in touch with the coordinator.
+    /// Judges whether the member has joined, and hears from the coordinator.
     pub(crate) fn judge_membership(&self, status: &MembershipStatus, session_timeout: Duration) {
         let silence = status.last_contact.map(|at| at.elapsed());
         match (&status.permission, silence) {
@@ -83,15 +82,15 @@ impl Checks {
         }
     }
 
-    /// Says whether the registry answers, and whether something comes of every partition that has something to read. Returns
-    /// the partitions to warn of.
+    /// Judges whether the registry answers, and whether every partition with records to read makes progress. Returns the
+    /// partitions to warn about.
     pub(crate) fn judge_work(
         &mut self,
         statuses: &[(TopicPartition, PartitionStatus)],
         unavailable: &ByReason,
         now: Instant,
     ) -> Vec<FullPartition> {
-        let mut waiting = statuses.iter().filter(|(_, status)| status.waits_for_registry);
+        let mut waiting = statuses.iter().filter(|(_, status)| status.waits.for_registry);
         match waiting.next() {
             None => self.registry.ready(),
             Some((tp, _)) => self.registry.not_ready(format!("{tp} waits for a schema")),
@@ -114,7 +113,7 @@ impl Checks {
                 this.since = now;
             }
             let (offset, standstill) = (status.frontier, now - this.since);
-            match (still, &status.full) {
+            match (still, &status.waits.full) {
                 (Still::ForNoReason, _) if standstill > PROGRESS_MAX => {
                     let seconds = standstill.as_secs();
                     stuck.push(format!("{tp} has been at offset {offset} for {seconds} s"));
@@ -143,14 +142,14 @@ impl Checks {
 
 impl Still {
     fn of(status: &PartitionStatus) -> Self {
-        let waits = status.waits_for_registry
-            || status.waits_for_permit
-            || status.is_over_dlq_limit
-            || status.is_paused;
+        let waits = status.waits.for_registry
+            || status.waits.for_permit
+            || status.waits.for_release
+            || status.waits.for_resume;
         let is_at_work = (status.waiting > 0) || (status.letters > 0) || (status.running > 0);
         if waits || (status.frontier >= status.log_end) {
             Self::AsItShould
-        } else if status.full.is_some() {
+        } else if status.waits.full.is_some() {
             Self::Full
         } else if is_at_work {
             Self::AsItShould
@@ -210,6 +209,7 @@ mod tests {
     use service_runtime::Health;
 
     use super::*;
+    use crate::telemetry::partition_status::Waits;
 
     struct Bench {
         health: Health,
@@ -265,10 +265,10 @@ mod tests {
             PartitionStatus { waiting: 1, ..behind() },
             PartitionStatus { letters: 1, ..behind() },
             PartitionStatus { running: 1, ..behind() },
-            PartitionStatus { is_over_dlq_limit: true, ..behind() },
-            PartitionStatus { is_paused: true, ..behind() },
-            PartitionStatus { waits_for_registry: true, ..behind() },
-            PartitionStatus { waits_for_permit: true, ..behind() },
+            PartitionStatus { waits: Waits { for_release: true, ..Waits::default() }, ..behind() },
+            PartitionStatus { waits: Waits { for_resume: true, ..Waits::default() }, ..behind() },
+            PartitionStatus { waits: Waits { for_registry: true, ..Waits::default() }, ..behind() },
+            PartitionStatus { waits: Waits { for_permit: true, ..Waits::default() }, ..behind() },
         ] {
             let mut bench = Bench::new();
             bench.judge(&status, 1_000);
@@ -298,7 +298,7 @@ mod tests {
             committable: 5,
             incomplete: 955,
             waiting: 1,
-            full: Some((Full::Window, waits)),
+            waits: Waits { full: Some((Full::Window, waits)), ..Waits::default() },
             ..behind()
         };
         bench.judge(&full, 11);
@@ -317,7 +317,13 @@ mod tests {
     #[test]
     fn a_partition_that_waits_for_a_schema_shows_in_the_registrys_check() {
         let mut bench = Bench::new();
-        bench.judge(&PartitionStatus { waits_for_registry: true, ..behind() }, 1);
+        bench.judge(
+            &PartitionStatus {
+                waits: Waits { for_registry: true, ..Waits::default() },
+                ..behind()
+            },
+            1,
+        );
         assert_eq!(bench.reason("registry").unwrap(), "orders-3 waits for a schema");
         bench.judge(&behind(), 1);
         assert_eq!(bench.reason("registry"), None);

@@ -1,4 +1,4 @@
-//! What a person sees who follows the log, and what this process has done since it started.
+//! Log lines about orders, and what this process has done since it started.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ const PROCESSED_LINES: usize = 10;
 /// Lines a second about retries, and about dead letters.
 const FAILURE_LINES: usize = 5;
 
-/// Writes the lines of the log that people follow, at a bounded rate, and keeps the numbers they show.
+/// Writes log lines about orders at a bounded rate, and keeps the numbers that they show.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     processed: LineLimit,
@@ -28,7 +28,7 @@ pub(crate) struct Reporter {
     view: Mutex<View>,
 }
 
-/// What a line is about.
+/// The record that a line is about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About<'a> {
     pub(crate) tp: &'a TopicPartition,
@@ -43,18 +43,18 @@ pub(crate) struct About<'a> {
 struct View {
     own: BTreeMap<TopicPartition, Own>,
     others: BTreeMap<TopicPartition, Aggregate>,
-    /// What partitions that are no longer this process's have added to its totals.
+    /// The share of given-up partitions in this process's totals.
     given_up: Totals,
 }
 
 #[derive(Debug)]
 struct Own {
-    /// The numbers the partition was taken over with.
+    /// The partition's numbers when this process took it over.
     at_start: Totals,
     now: Aggregate,
 }
 
-/// What this process itself has done.
+/// What this process has done since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) processed: u64,
@@ -93,7 +93,7 @@ impl Totals {
         }
     }
 
-    /// Returns how many records were completed, whatever became of them.
+    /// Returns the number of completed records.
     pub(crate) fn received(&self) -> u64 {
         self.processed + self.dead_letters + self.duplicates
     }
@@ -180,7 +180,7 @@ impl Reporter {
         }
     }
 
-    /// Takes a partition over with the numbers it comes with.
+    /// Adds a partition with the numbers of its checkpoint.
     pub(crate) fn take_over(&self, tp: &TopicPartition, aggregate: &Aggregate) {
         let mut view = self.view();
         view.others.remove(tp);
@@ -188,14 +188,13 @@ impl Reporter {
         view.own.insert(tp.clone(), own);
     }
 
-    /// Notes the present numbers of an own partition.
+    /// Sets the numbers of an own partition.
     pub(crate) fn update(&self, tp: &TopicPartition, aggregate: &Aggregate) {
         if let Some(own) = self.view().own.get_mut(tp) {
             own.now.clone_from(aggregate);
         }
     }
 
-    /// Gives a partition up.
     pub(crate) fn give_up(&self, tp: &TopicPartition) {
         let mut view = self.view();
         if let Some(own) = view.own.remove(tp) {
@@ -204,8 +203,8 @@ impl Reporter {
         }
     }
 
-    /// Notes what is committed for partitions; own ones are known better from memory. Partitions that have vanished, or
-    /// whose committed offset was deleted, do not count any more.
+    /// Sets the committed numbers of the partitions of other members. Partitions that have vanished, or whose committed
+    /// offset was deleted, do not count.
     pub(crate) fn committed(&self, numbers: GroupSnapshot) {
         let mut view = self.view();
         view.others.retain(|tp, _| numbers.is_unknown(tp));
@@ -236,14 +235,14 @@ impl Reporter {
         totals
     }
 
-    /// Writes the counts of lines that were withheld; to be called about once a second.
+    /// Writes the counts of withheld lines; the session calls it once a second.
     pub(crate) fn tick(&self) {
         self.processed.tick();
         self.retries.tick();
         self.dead_letters.tick();
     }
 
-    /// Writes the final statistics: this process's own, and the group's.
+    /// Writes the final statistics of this process and of the group.
     pub(crate) fn finish(&self) {
         self.processed.flush();
         self.retries.flush();
@@ -275,7 +274,7 @@ impl Reporter {
     }
 }
 
-/// Returns an average as people are shown it.
+/// Returns an average with two decimals.
 fn shown(average: Micros) -> f64 {
     two_decimals(average.as_f64())
 }

@@ -1,7 +1,7 @@
-//! What is read when `/metrics` is asked for.
+//! The metrics that are read at each scrape.
 
 use std::fmt;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use kafka_core::TopicPartition;
 use order_ledger::aggregate::Micros;
@@ -18,10 +18,26 @@ use crate::flow::limiter::Limiter;
 
 /// What a scrape reads. The process's metrics outlive the parts that they show.
 pub(crate) struct Scrape {
-    pub(crate) instruments: Weak<Instruments>,
-    pub(crate) reporter: Weak<Reporter>,
-    pub(crate) limiter: Weak<Limiter>,
-    pub(crate) schemas: SchemaRegistry,
+    instruments: Weak<Instruments>,
+    reporter: Weak<Reporter>,
+    limiter: Weak<Limiter>,
+    schemas: SchemaRegistry,
+}
+
+impl Scrape {
+    pub(crate) fn of(
+        instruments: &Arc<Instruments>,
+        reporter: &Arc<Reporter>,
+        limiter: &Arc<Limiter>,
+        schemas: SchemaRegistry,
+    ) -> Self {
+        Self {
+            instruments: Arc::downgrade(instruments),
+            reporter: Arc::downgrade(reporter),
+            limiter: Arc::downgrade(limiter),
+            schemas,
+        }
+    }
 }
 
 impl fmt::Debug for Scrape {
@@ -55,7 +71,7 @@ fn labels(tp: &TopicPartition) -> Labels {
     [("topic", tp.topic.to_string()), ("partition", tp.partition.to_string())]
 }
 
-/// Writes what tools for consumer groups show.
+/// Writes the metrics of consumer groups.
 fn group(
     families: &mut Families<'_>,
     instruments: &Instruments,
@@ -75,7 +91,7 @@ fn group(
         |status: &PartitionStatus| status.lag_time(now_ms).map(|lag| lag.as_secs_f64());
     families.gauges(
         "kafka_consumergroup_lag_seconds",
-        "Age of the first record that is not complete, by its timestamp; 0 when there is none",
+        "Age of the first incomplete record, by its timestamp; 0 if all of the log is complete",
         statuses.iter().filter_map(|(tp, status)| Some((labels(tp), lag_seconds(status)?))),
     )?;
     families.gauges(
@@ -91,7 +107,7 @@ fn group(
     }
     families.counters(
         "messaging_client_consumed_messages",
-        "Records that fetches have brought, repeats included",
+        "Records of all fetches, repeats included",
         statuses.iter().map(|(tp, status)| {
             let labels = MessagingLabels::of("poll").destination(&tp.topic);
             let labels = labels.group(&instruments.group_id).partition(tp.partition);
@@ -100,7 +116,7 @@ fn group(
     )
 }
 
-/// Writes how the work on each partition stands.
+/// Writes the status of each partition.
 fn partitions(
     families: &mut Families<'_>,
     instruments: &Instruments,
@@ -112,10 +128,10 @@ fn partitions(
         let is_held_up = status.letters > 0 && boxes.is_closed_for(tp.partition);
         let [topic, partition] = labels(tp);
         [
-            ("registry", status.waits_for_registry),
+            ("registry", status.waits.for_registry),
             ("dlq", is_held_up),
-            ("guard", status.is_over_dlq_limit),
-            ("window", status.full.is_some()),
+            ("guard", status.waits.for_release),
+            ("window", status.waits.full.is_some()),
             ("control", is_paused),
         ]
         .map(|(reason, is_paused)| {
@@ -125,8 +141,8 @@ fn partitions(
     });
     families.gauges(
         "orders_partition_paused",
-        "1 while a partition is held up by this: the schema registry, the dead-letter topic, too many dead letters, \
-         as much as may be incomplete, the control topic",
+        "1 while the partition waits for this: the schema registry, the dead-letter topic, a release at the dead-letter \
+         limit, room in the window, a resume",
         paused,
     )?;
     drop(boxes);
@@ -135,13 +151,13 @@ fn partitions(
         |status: &PartitionStatus| status.oldest.map_or(0.0, |oldest| (now - oldest).as_secs_f64());
     families.gauges(
         "orders_oldest_inflight_seconds",
-        "How long ago the oldest record was taken in that is not complete; 0 when there is none",
+        "Time since the first incomplete record was taken in; 0 without one",
         statuses.iter().map(|(tp, status)| (labels(tp), age(status))),
     )?;
     let counts: [(&str, &str, Count); 3] = [
         (
             "orders_incomplete_records",
-            "Records that were taken in and are neither processed nor dead-lettered",
+            "Records that were taken in and are not complete",
             |status| status.incomplete,
         ),
         ("orders_waiting_retries", "Records that wait for their next attempt", |status| {

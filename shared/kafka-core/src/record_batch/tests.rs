@@ -262,6 +262,26 @@ mod reading {
         let counts = (9..=16).map(|position| batch.records_from(position).count());
         assert_eq!(counts.collect::<Vec<_>>(), [3, 3, 2, 1, 1, 1, 0, 0]);
     }
+
+    #[test]
+    fn a_walk_resumes_at_each_of_its_positions() {
+        let batch = BatchBuilder::new(10)
+            .record(0, None, Some(b"a"), &[])
+            .raw_record(b"\0")
+            .skip_offsets(2)
+            .record(0, None, Some(b"b"), &[])
+            .raw_bytes(b"\xfe\xff")
+            .skip_offsets(2);
+        let batch = open_one(batch.build().unwrap());
+        let all: Vec<_> = batch.records().collect();
+        assert_eq!(all.len(), 4);
+        let mut records = batch.records();
+        for read in 0..=all.len() {
+            let resumed: Vec<_> = batch.records_at(records.position()).collect();
+            assert_eq!(resumed, all[read..], "after {read}");
+            records.next();
+        }
+    }
 }
 
 mod undecodable {

@@ -237,7 +237,7 @@ async fn a_higher_limit_lets_a_stopped_partition_go_on() {
     }
     let state = bench.drain(BACKOFF).await;
     for limit in [0, DLQ_GUARD + 1] {
-        let change = |shared: &mut Shared<_>| shared.settings.dlq_guard = limit;
+        let change = |shared: &mut Shared<_>| shared.settings.dlq.guard = limit;
         let mut bench = Bench::start_with(script([]), Ordering::Key, state.clone(), change);
         bench.read(&[("b", None)]).await;
         assert_eq!(bench.attempts().len(), 1);

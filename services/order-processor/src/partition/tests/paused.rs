@@ -95,14 +95,14 @@ async fn a_pause_in_the_middle_of_a_batch_leaves_its_other_records_alone() {
     let state = bench.checkpoint().await;
     assert_eq!((state.committable(), state.aggregate().orders()), (4, 4));
     assert!(bench.letters.try_recv().is_err());
-    assert!(bench.status.lock().is_paused, "that it stands still is as it is wanted");
+    assert!(bench.status.lock().waits.for_resume, "that it stands still is as it is wanted");
 
     bench.pause_switch.set(false);
     bench.caught_up().await;
     bench.letter().await.answer.send(Ok(())).unwrap();
     let state = bench.checkpoint().await;
     assert_eq!((state.committable(), state.aggregate().orders()), (6, 5));
-    assert!(!bench.status.lock().is_paused);
+    assert!(!bench.status.lock().waits.for_resume);
 }
 
 #[tokio::test(start_paused = true)]

@@ -182,7 +182,7 @@ async fn records_of_different_schemas_that_stay_away_all_get_their_letters() {
     let state = PartitionState::empty(TOPIC, 0, Capacity::DEFAULT);
     let schemas = registry.client();
     let mut bench = Bench::start_with(script([]), Ordering::Key, state, |shared| {
-        (shared.schemas, shared.settings.dlq_guard) = (schemas, 0);
+        (shared.schemas, shared.settings.dlq.guard) = (schemas, 0);
     });
     let records: Vec<_> = (NEW..NEW + RECORDS).map(|id| ("a", Some(with(id)))).collect();
     bench.offer(&records).await;

@@ -38,7 +38,7 @@ async fn a_partition_shows_its_letters_while_they_are_on_their_way_and_its_guard
         letters.push(bench.letter().await);
     }
     let status = shown(&bench).await;
-    assert_eq!((status.letters, status.is_over_dlq_limit), (5, true));
+    assert_eq!((status.letters, status.waits.for_release), (5, true));
     for letter in letters {
         letter.answer.send(Ok(())).unwrap();
     }
@@ -51,12 +51,12 @@ async fn a_partition_shows_attempts_that_run_and_that_the_next_one_has_to_wait_f
     let answers = (0..).zip(later.into_iter().map(|later| vec![Answer::Later(later)]));
     let mut bench = Bench::fresh(script(answers), Ordering::None);
     bench.offer(&[("a", None); CONCURRENCY + 1]).await;
-    assert!(shown(&bench).await.waits_for_permit);
+    assert!(shown(&bench).await.waits.for_permit);
     let mut outcomes = outcomes.into_iter();
     outcomes.next().unwrap().send(Outcome::Done).unwrap();
     bench.caught_up().await;
     let status = shown(&bench).await;
-    assert_eq!((status.running, status.waits_for_permit), (CONCURRENCY, false));
+    assert_eq!((status.running, status.waits.for_permit), (CONCURRENCY, false));
     for outcome in outcomes {
         outcome.send(Outcome::Done).unwrap();
     }

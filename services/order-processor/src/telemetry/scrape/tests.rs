@@ -1,7 +1,6 @@
 //! A scrape without a broker: what is shown, and what is not any more.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use order_ledger::aggregate::Aggregate;
 use service_runtime::Metrics;
