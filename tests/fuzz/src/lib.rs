@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::fmt::{Debug, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -30,6 +30,15 @@ static HEAP: PeakAlloc = PeakAlloc;
 
 /// One target runs at a time, because the count covers the whole heap.
 static TURN: Mutex<()> = Mutex::new(());
+
+/// The right to run a target, and to prepare its inputs.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "it is held")] MutexGuard<'static, ()>);
+
+/// Waits until no other target of the process runs or is prepared.
+pub fn turn() -> Turn {
+    Turn(TURN.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 /// The default seed.
 const SEED: u64 = 1;
@@ -111,8 +120,7 @@ struct Pool {
 /// If the decoder or a check panics, or an input exceeds its memory. The run prints the input and writes it to a file in
 /// `dir`.
 #[expect(clippy::print_stdout, reason = "a run reports what it has done")]
-pub fn run<T: Debug>(mut target: Target<T>, dir: &str) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+pub fn run<T: Debug>(_turn: &Turn, mut target: Target<T>, dir: &str) {
     let plan = Plan::from_environment();
     let (name, seed) = (target.name, plan.seed);
     println!("{name}: seed {seed}");

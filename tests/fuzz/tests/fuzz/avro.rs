@@ -42,6 +42,7 @@ const SCHEMAS: [&str; 6] = [
 
 #[test]
 fn avro_payload() {
+    let turn = fuzz::turn();
     let schemas = SCHEMAS.map(|text| WriterSchema::parse(text).unwrap());
     let target = Target {
         name: "avro_payload",
@@ -53,11 +54,12 @@ fn avro_payload() {
         decode: Box::new(move |input| decode(&schemas, input)),
         check: |_, order| check(order),
     };
-    fuzz::run(target, crate::LEFT);
+    fuzz::run(&turn, target, crate::LEFT);
 }
 
 #[test]
 fn avro_schema() {
+    let turn = fuzz::turn();
     let payloads = payloads();
     let seeds = (0_u8..).zip(SCHEMAS).flat_map(|(number, schema)| {
         let datums =
@@ -82,7 +84,7 @@ fn avro_schema() {
             }
         },
     };
-    fuzz::run(target, crate::LEFT);
+    fuzz::run(&turn, target, crate::LEFT);
 }
 
 /// The memory of parsing a schema.

@@ -25,6 +25,7 @@ struct Read {
 
 #[test]
 fn record_batch() {
+    let turn = fuzz::turn();
     let target = Target {
         name: "record_batch",
         executions: 5_000,
@@ -34,7 +35,7 @@ fn record_batch() {
         decode: Box::new(read),
         check,
     };
-    fuzz::run(target, crate::LEFT);
+    fuzz::run(&turn, target, crate::LEFT);
 }
 
 fn seeds() -> Vec<Vec<u8>> {

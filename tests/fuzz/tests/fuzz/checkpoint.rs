@@ -14,6 +14,7 @@ const TOPIC: Uuid = Uuid::from_u128(7);
 
 #[test]
 fn checkpoint() {
+    let turn = fuzz::turn();
     let bodies = [0, 1_000, i64::MAX - 300].into_iter().flat_map(|offset| {
         [0, 1, 40, 250].map(|records| {
             let metadata = state(offset, records).checkpoint().unwrap().metadata;
@@ -32,7 +33,7 @@ fn checkpoint() {
         decode: Box::new(restore),
         check,
     };
-    fuzz::run(target, crate::LEFT);
+    fuzz::run(&turn, target, crate::LEFT);
 }
 
 /// A partition with records in every state.

@@ -22,6 +22,7 @@ const CODEC_BYTES: usize = 12 << 20;
 
 #[test]
 fn compression() {
+    let turn = fuzz::turn();
     let text = "an order, and another order, and one more order; ".repeat(60);
     let noise: Vec<u8> =
         (0_u32..4096).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
@@ -43,7 +44,7 @@ fn compression() {
         decode: Box::new(decompress),
         check,
     };
-    fuzz::run(target, crate::LEFT);
+    fuzz::run(&turn, target, crate::LEFT);
 }
 
 /// Returns LZ4 frames with each block size, and one of the old format.

@@ -8,6 +8,7 @@ type Read =
 
 #[test]
 fn consumer_protocol() {
+    let turn = fuzz::turn();
     let owned = [("orders".to_owned(), vec![0, 1, 7]), (String::new(), Vec::new())];
     let counts = [("orders".to_owned(), 12), ("more".to_owned(), i32::MAX)];
     let subscription = Subscription {
@@ -41,7 +42,7 @@ fn consumer_protocol() {
         decode: Box::new(|input| (Subscription::decode(input), Assignment::decode(input))),
         check,
     };
-    fuzz::run(target, crate::LEFT);
+    fuzz::run(&turn, target, crate::LEFT);
 }
 
 fn check(_input: &[u8], (subscription, assignment): &Read) -> Outcome {

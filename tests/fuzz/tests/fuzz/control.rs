@@ -6,6 +6,7 @@ const VALUE_BYTES_MAX: usize = 4096;
 
 #[test]
 fn control_record() {
+    let turn = fuzz::turn();
     let desired = Desired {
         id: Some("7f".into()),
         state: RunState::Paused,
@@ -37,7 +38,7 @@ fn control_record() {
         decode: Box::new(parse),
         check: |_, entry| check(entry.as_ref()),
     };
-    fuzz::run(target, crate::LEFT);
+    fuzz::run(&turn, target, crate::LEFT);
 }
 
 /// The key, and after a zero the value.

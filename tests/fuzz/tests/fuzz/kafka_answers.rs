@@ -35,6 +35,7 @@ struct Answered<T> {
 
 #[test]
 fn kafka_answer() {
+    let turn = fuzz::turn();
     let (asks, seeds): (Vec<Ask>, Vec<Vec<u8>>) = kinds().into_iter().unzip();
     let whole = [WHOLE_FRAME | 2, 0, 0, 0, 0, 11, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
     let seeds = (0_u8..).zip(seeds).map(|(number, seed)| [&[number][..], &seed].concat());
@@ -63,7 +64,7 @@ fn kafka_answer() {
             Err(words) => Outcome::refused(words),
         },
     };
-    fuzz::run(target, crate::LEFT);
+    fuzz::run(&turn, target, crate::LEFT);
 }
 
 fn is_whole_frame(input: &[u8]) -> bool {

@@ -28,6 +28,7 @@ struct Letter {
 
 #[test]
 fn dead_letter() {
+    let turn = fuzz::turn();
     let target = Target {
         name: "dead_letter",
         executions: 5_000,
@@ -37,7 +38,7 @@ fn dead_letter() {
         decode: Box::new(read),
         check,
     };
-    fuzz::run(target, crate::LEFT);
+    fuzz::run(&turn, target, crate::LEFT);
 }
 
 fn headers(input: &[u8]) -> Vec<RawHeader<'_>> {

@@ -34,6 +34,7 @@ struct Bench {
 
 #[test]
 fn registry_answer() {
+    let turn = fuzz::turn();
     let mut bench = Bench::new();
     let target = Target {
         name: "registry_answer",
@@ -47,7 +48,7 @@ fn registry_answer() {
             Err(what) => Outcome::refused(what.as_str()),
         },
     };
-    fuzz::run(target, crate::LEFT);
+    fuzz::run(&turn, target, crate::LEFT);
 }
 
 /// The call, the status, the first body, and after a zero the later bodies.
