@@ -7,6 +7,11 @@ import subprocess
 import sys
 
 WORDS = {
+    r"\bhalt(s|ed)?\b": "pause",
+    r"\bbrakes?\b": "pause switch",
+    r"\bmood\b": "circuit state",
+    r"\bletterbox\b": "dlq_writer",
+    r"\bmishap\b": "read error",
     r"\bpatiently\b": "retry::until_ok",
     r"\bat rest\b": "idle, paused",
     r"\bcannot be meant\b": "invalid, ambiguous",

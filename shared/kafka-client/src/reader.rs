@@ -139,7 +139,7 @@ struct Source {
     /// The ends that were delivered last: a change without batches is delivered once.
     ends: Option<(i64, i64)>,
     /// Whether the partition has to be added again.
-    halted: bool,
+    stopped: bool,
     /// The earliest time of the next fetch, after a retriable error.
     not_before: Option<Instant>,
     /// Pauses after a leader has denied its leadership.
@@ -156,7 +156,7 @@ impl Source {
             leader: None,
             sender,
             ends: None,
-            halted: false,
+            stopped: false,
             not_before: None,
             denials: DENIAL_BACKOFF,
             report: REPORTS,
@@ -246,7 +246,7 @@ async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) 
         let topics: BTreeSet<Arc<str>> = shared
             .sources()
             .iter()
-            .filter(|(_, source)| source.leader.is_none() && !source.halted)
+            .filter(|(_, source)| source.leader.is_none() && !source.stopped)
             .map(|(tp, _)| Arc::clone(&tp.topic))
             .collect();
         if topics.is_empty() {
@@ -276,7 +276,7 @@ async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) 
         // Partitions without a leader are looked up again after growing pauses. Those whose leader denies leadership have
         // pauses of their own; many of them together must not flood the cluster with requests.
         let is_waiting =
-            shared.sources().values().any(|source| source.leader.is_none() && !source.halted);
+            shared.sources().values().any(|source| source.leader.is_none() && !source.stopped);
         let is_denied =
             shared.sources().values().any(|source| source.denials.peek() > DENIAL_PAUSE_MIN);
         if is_waiting {
@@ -299,11 +299,11 @@ fn apply_metadata(
 ) {
     for (tp, source) in shared.sources().iter_mut() {
         let Some(Ok(topic)) = described.get(tp.topic.as_ref()) else { continue };
-        if topic.topic_id != source.topic_id && !source.halted {
+        if topic.topic_id != source.topic_id && !source.stopped {
             source.leader = None;
             // While the channel is full, the next metadata request repeats this.
             let fetched = Fetched::Recreated { topic_id: topic.topic_id };
-            source.halted = source.sender.try_send(fetched).is_ok();
+            source.stopped = source.sender.try_send(fetched).is_ok();
         } else if source.leader.is_none() {
             source.leader = topic.leaders.get(&tp.partition).copied().flatten();
         }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use kafka_client::offsets::GroupOffsets;
 use order_ledger::checkpoint::Capacity;
-use service_runtime::Recurring;
+use pacing::ReportLimit;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::commit_round::{CommitTrouble, Committed};
+use crate::telemetry::REPORT_INTERVAL;
 
 /// The least time between two commits; it doubles with every commit that fails.
 pub(super) const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -22,7 +23,7 @@ pub(super) struct Commits {
     pub(super) last_begun: Instant,
     /// The least time between the last commit and the next.
     pub(super) pause: Duration,
-    pub(super) trouble: Recurring<CommitTrouble>,
+    pub(super) trouble: ReportLimit<CommitTrouble>,
     /// Until when a commit that got no answer may still replace a later one.
     pub(super) settles_at: Option<Instant>,
     /// Whether a commit is due: the interval is over, or something does not wait for it.
@@ -37,7 +38,7 @@ impl Commits {
             rounds: JoinSet::new(),
             last_begun: Instant::now(),
             pause: COMMIT_PAUSE_MIN,
-            trouble: Recurring::default(),
+            trouble: ReportLimit::every(REPORT_INTERVAL),
             settles_at: None,
             is_due: false,
             budget: Budget::new(capacity),

@@ -21,7 +21,7 @@ use kafka_client::reader::{OnFetch, Reader, ReaderConfig};
 use kafka_core::TopicPartition;
 use kafka_core::member::MemberConfig;
 use order_ledger::checkpoint::Capacity;
-use service_runtime::Recurring;
+use pacing::ReportLimit;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -35,6 +35,7 @@ use super::unavailable::Unavailable;
 use super::working::Working;
 use crate::handler::Handler;
 use crate::partition::{self, Notice, ReadError};
+use crate::telemetry::REPORT_INTERVAL;
 use crate::telemetry::partition_status::PartitionStatus;
 use crate::telemetry::partitions::list;
 use crate::telemetry::readiness::{Checks, FullPartition};
@@ -65,7 +66,7 @@ pub(crate) struct Session<H> {
     pub(super) commits: Commits,
     pub(super) notices: (mpsc::Sender<Notice>, mpsc::Receiver<Notice>),
     /// Partitions that could not be read on.
-    pub(super) interrupted: Recurring<TopicPartition>,
+    pub(super) interrupted: ReportLimit<TopicPartition>,
     pub(super) viewing: JoinSet<Viewed>,
     pub(super) report: InstanceReport,
 }
@@ -123,7 +124,7 @@ impl<H: Handler> Session<H> {
             },
             commits: Commits::new(offsets, capacity),
             notices: mpsc::channel(NOTICES_MAX),
-            interrupted: Recurring::default(),
+            interrupted: ReportLimit::every(REPORT_INTERVAL),
             viewing: JoinSet::new(),
             report,
             cluster,

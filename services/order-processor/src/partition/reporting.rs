@@ -1,8 +1,9 @@
 //! What a worker reports: log lines, how long attempts take, and the partition's status.
 
-use service_runtime::Recurring;
+use pacing::ReportLimit;
 
 use super::timing::Timing;
+use crate::telemetry::REPORT_INTERVAL;
 use crate::telemetry::partition_status::{Next, SharedStatus};
 
 pub(super) struct Reporting {
@@ -19,7 +20,7 @@ pub(super) struct Reporting {
     /// The revision that the reporter knows.
     pub(super) revision: u64,
     /// Checkpoints that did not fit beside the offset.
-    pub(super) too_large: Recurring<()>,
+    pub(super) too_large: ReportLimit<()>,
 }
 
 impl Reporting {
@@ -32,7 +33,7 @@ impl Reporting {
             next: Next::Unknown,
             delivered: 0,
             revision: 0,
-            too_large: Recurring::default(),
+            too_large: ReportLimit::every(REPORT_INTERVAL),
         }
     }
 }

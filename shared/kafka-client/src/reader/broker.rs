@@ -137,7 +137,7 @@ impl BrokerReader {
         let mut sources = self.shared.sources();
         sources.retain(|_, source| !source.sender.is_closed());
         for (tp, source) in sources.iter() {
-            let is_ours = source.leader == Some(self.leader) && !source.halted;
+            let is_ours = source.leader == Some(self.leader) && !source.stopped;
             if !is_ours || is_under_way(tp, source.addition) {
                 continue;
             }
@@ -394,7 +394,7 @@ pub(super) fn deliver(
                 if source.place.out_of_range() {
                     let position = source.place.position;
                     let fetched = Fetched::OutOfRange { position };
-                    source.halted = source.sender.try_send(fetched).is_ok();
+                    source.stopped = source.sender.try_send(fetched).is_ok();
                 } else {
                     apply(&tp, source, Next::Stuck(ERROR_PAUSE));
                 }

@@ -154,7 +154,7 @@ async fn a_recreated_topic_is_told_once_its_channel_has_room_and_holds_back_no_o
     let leaders = BTreeMap::from([(0, Some(1)), (1, Some(1))]);
     let described = [(TOPIC.to_owned(), Ok(TopicMetadata { topic_id: TOPIC_ID, leaders }))].into();
     let state = |shared: &Shared| -> Vec<_> {
-        shared.sources().values().map(|source| (source.leader, source.halted)).collect()
+        shared.sources().values().map(|source| (source.leader, source.stopped)).collect()
     };
     apply_metadata(&shared, &described);
     assert_eq!(state(&shared), [(None, false), (Some(1), false)]);
