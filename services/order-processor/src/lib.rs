@@ -18,7 +18,7 @@
 //! - A late commit does not take a doom back whose letter is written.
 //! - Every letter gets smaller until the topic takes it, and its record is complete only then.
 //! - A letter that the topic refuses for its key or its time arrives in another form.
-//! - A replica commits at most once an interval, and at once when it stops, is paused or gives partitions up.
+//! - A replica commits at most once an interval, and sooner for a waiting dead letter, a stop, a pause or a rebalance.
 //! - A stop ends within `DRAIN_TIMEOUT_MS` and 5 s, whatever Kafka does.
 //! - Records of a key are processed in order while one of them waits.
 //! - A value whose schema a header names is never read by another schema.

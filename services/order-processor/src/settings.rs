@@ -276,7 +276,7 @@ fn read_commit(s: &mut Settings) -> CommitSettings {
             "COMMIT_INTERVAL_MS",
             500,
             10..=60_000,
-            "Least time between two commits; a stop and a rebalance commit at once.",
+            "Time between two commits; a waiting dead letter, a stop and a rebalance commit sooner.",
         ),
         offset_reset: s.choice(
             "AUTO_OFFSET_RESET",

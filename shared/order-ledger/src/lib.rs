@@ -9,7 +9,7 @@
 //! # Invariants
 //!
 //! - A commit never passes an incomplete record, in any order of completion.
-//! - Every number of a checkpoint, except the count of dead letters in a row, is an order-free function of the
+//! - Every number of a checkpoint, except the count of the dead-letter limit, is an order-free function of the
 //!   records that it calls complete.
 //! - A checkpoint fits beside the offset by construction, whatever length the coordinator stores.
 //! - Orders, dead letters and duplicates add up to the records below the committed offset and the complete ones
