@@ -137,6 +137,14 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_longest_prefix_that_the_settings_allow_leaves_room_for_the_rest() {
+        let longest = "p".repeat(237);
+        let topics = GroupTopics::new("orders", "group", Some(&longest));
+        let lengths = [&topics.replay, &topics.actions].map(String::len);
+        assert_eq!(lengths.into_iter().max(), Some(TOPIC_NAME_LENGTH_MAX));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 

@@ -224,9 +224,7 @@ impl Settings {
     ) -> String {
         let allowed = "1 to 249 letters, digits, dots, underscores and hyphens";
         self.parsed(name, default.to_owned(), allowed, meaning, |text| {
-            let legal = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-            let usable =
-                text.len() <= 249 && text.chars().all(legal) && text != "." && text != "..";
+            let usable = is_part_of_topic(text, 249) && text != "." && text != "..";
             usable.then(|| text.to_owned())
         })
     }
@@ -388,6 +386,12 @@ impl Settings {
         let lines = changed.map(|d| format!("{}={}", d.name, self.effective(d.name)));
         lines.collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Returns whether a topic's name can have this text in it: up to `chars_max` characters that Kafka allows.
+fn is_part_of_topic(text: &str, chars_max: usize) -> bool {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    text.len() <= chars_max && text.chars().all(is_legal)
 }
 
 /// Returns whether the text is `host:port`, the host not empty and possibly an IPv6 address in brackets.

@@ -1,6 +1,6 @@
 //! The settings that several of the binaries have.
 
-use super::{FromSettings, SecretUrl, Settings};
+use super::{FromSettings, SecretUrl, Settings, is_part_of_topic};
 use crate::telemetry::{LogFormat, targets};
 
 /// The most partitions that a topic is created with.
@@ -110,7 +110,7 @@ impl GroupSettings {
                 "1 to 237 letters, digits, dots, underscores and hyphens; unset is made of ORDERS_TOPIC and \
                  CONSUMER_GROUP_ID",
                 "What the names of the group's own topics begin with, those of replays and of operators' actions.",
-                |text| is_topics_prefix(text).then(|| text.to_owned()),
+                |text| is_part_of_topic(text, TOPICS_PREFIX_LENGTH_MAX).then(|| text.to_owned()),
             ),
         };
         settings.rule(
@@ -120,11 +120,6 @@ impl GroupSettings {
         );
         group
     }
-}
-
-fn is_topics_prefix(text: &str) -> bool {
-    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    text.len() <= TOPICS_PREFIX_LENGTH_MAX && text.chars().all(is_legal)
 }
 
 /// Declares how long a value may be that is taken for an order, in bytes.
