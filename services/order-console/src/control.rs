@@ -168,7 +168,7 @@ impl ControlReport {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use control_topic::SILENCE_MAX;
@@ -219,7 +219,8 @@ mod tests {
         assert_eq!(Target::Generator.roles(), [Role::Generator]);
     }
 
-    fn view(now: Instant) -> ControlView {
+    /// Returns a view of two processors that kim has paused; their names need escaping.
+    pub(crate) fn view(now: Instant) -> ControlView {
         let mut view = ControlView::default();
         let by = Some("kim\u{7}".to_owned());
         let desired = Desired { state: RunState::Paused, at_ms: Some(2_000), by, id: None };

@@ -169,16 +169,15 @@ fn text(cell: Option<&str>) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
-    use control_topic::SILENCE_MAX;
-    use control_topic::record::{Desired, Entry, InstanceReport};
+    use std::time::Duration;
 
     use super::*;
+    use crate::control::tests::view;
+    use control_topic::SILENCE_MAX;
 
     #[test]
     fn a_table_has_no_control_characters_and_says_how_long_an_instance_is_silent() {
-        let now = tokio::time::Instant::now().into_std();
+        let now = Instant::now().into_std();
         let later = now + SILENCE_MAX + Duration::from_secs(1);
         let lines = tables(&ControlReport::of(&view(now), None, later));
         assert!(
@@ -186,23 +185,5 @@ mod tests {
             "{lines}"
         );
         assert!(lines.contains("gone, silent for 16 s  1970-01-01T00:00:01.000Z  m1"), "{lines}");
-    }
-
-    fn view(now: Instant) -> ControlView {
-        let mut view = ControlView::default();
-        let by = Some("kim\u{7}".to_owned());
-        let desired = Desired { state: RunState::Paused, at_ms: Some(2_000), by, id: None };
-        view.apply(0, Entry::Desired(Role::Processor, Some(desired)), 2_000, now);
-        for (name, member_id) in [("a", "m1"), ("b", "m2")] {
-            let report = InstanceReport {
-                state: RunState::Paused,
-                since_ms: Some(1_000),
-                member_id: Some(member_id.to_owned()),
-                command: None,
-            };
-            let (role, name) = (Role::Processor, name.to_owned());
-            view.apply(1, Entry::Instance { role, name, report: Some(report) }, 2_000, now);
-        }
-        view
     }
 }
