@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use embedded_kafka::registry::EmbeddedRegistry;
 use embedded_kafka::{BrokerOptions, EmbeddedKafka};
+use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -249,7 +251,13 @@ impl Demo {
         self.running.remove(&name);
         let has_failed = !status.success();
         self.has_failures |= has_failed;
-        if has_failed {
+        // A program that hears the signal before it runs exits as a shell reports it.
+        let terminate = Signal::TERM.as_raw();
+        let heard_early =
+            status.signal() == Some(terminate) || status.code() == Some(128 + terminate);
+        if self.is_draining && heard_early {
+            self.print(&format!("{name} was stopped before it had started"))?;
+        } else if has_failed {
             self.print(&format!("{name} died: {status}"))?;
         } else if self.is_draining {
             self.print(&format!("{name} has drained"))?;
