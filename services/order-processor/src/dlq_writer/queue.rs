@@ -38,13 +38,16 @@ struct Queue {
     writer: ExactWriter,
     /// Reports that letters are changed.
     changes: ReportLimit,
+    waiting: Waiting,
 }
 
-/// Letters that wait for their topic.
+/// The wait for the topic, across letters and their forms.
 struct Waiting {
     backoff: Backoff,
     pause: Option<Pause>,
     reports: ReportLimit,
+    /// Whether the last report was that letters wait.
+    is_reported: bool,
 }
 
 /// Writes letters in batches until every sender is gone.
@@ -54,7 +57,13 @@ pub(super) async fn run(
     mut letters: mpsc::Receiver<Letter>,
 ) {
     let writer = ExactWriter::new(context.cluster.clone());
-    let mut queue = Queue { context, target, writer, changes: ReportLimit::every(REPORT_INTERVAL) };
+    let mut queue = Queue {
+        context,
+        target,
+        writer,
+        changes: ReportLimit::every(REPORT_INTERVAL),
+        waiting: Waiting::new(),
+    };
     let mut batch = Vec::new();
     let mut next = None;
     loop {
@@ -103,6 +112,9 @@ impl Queue {
                     self.write_changed(&letter, (error, message)).await
                 }
             };
+            if outcome.is_err() {
+                self.waiting.pause = None;
+            }
             answer(vec![letter], outcome);
         }
     }
@@ -113,7 +125,6 @@ impl Queue {
         letter: &Letter,
         (mut error, mut message): (ResponseError, String),
     ) -> Result<(), LetterError> {
-        let mut waiting = Waiting::new();
         loop {
             let mut refused = Refused::new(letter.record.clone());
             while let Some(record) = refused.next(error) {
@@ -131,15 +142,14 @@ impl Queue {
             }
             let (target, message) = (self.target.clone(), message.clone());
             let refusal = ProduceError::Refused { target, error, message };
-            waiting.wait(&self.context, &self.target, &refusal, 1).await;
+            self.waiting.wait(&self.context, &self.target, &refusal, 1).await;
         }
     }
 
     /// Sends records until the topic takes them, or refuses them for good.
     async fn resend(&mut self, records: &[ExactRecord]) -> Result<(), Refusal> {
         use ResponseError as E;
-        let Self { context, target, writer, .. } = self;
-        let mut waiting = Waiting::new();
+        let Self { context, target, writer, waiting, .. } = self;
         let first = Instant::now();
         loop {
             let begun = Instant::now();
@@ -152,7 +162,7 @@ impl Queue {
             let error = match produced {
                 Ok(_offset) => {
                     context.instruments.published(first.elapsed());
-                    waiting.end(target);
+                    waiting.on_taken(target);
                     return Ok(());
                 }
                 Err(ProduceError::Refused {
@@ -186,6 +196,7 @@ impl Waiting {
             backoff: Backoff::new(BACKOFF_MIN, BACKOFF_MAX),
             pause: None,
             reports: ReportLimit::every(REPORT_INTERVAL),
+            is_reported: false,
         }
     }
 
@@ -200,15 +211,18 @@ impl Waiting {
         self.pause =
             Some(context.pause_reasons.begin(format!("waiting to write {target}: {error}")));
         if self.reports.is_due() {
+            self.is_reported = true;
             tracing::warn!(%target, %error, letters, "waiting for the dead-letter topic");
         }
         self.backoff.wait().await;
     }
 
-    fn end(&self, target: &TopicPartition) {
-        if self.pause.is_some() {
+    /// Ends the wait, because the topic took letters.
+    fn on_taken(&mut self, target: &TopicPartition) {
+        if self.is_reported {
             tracing::info!(%target, "the dead-letter topic takes letters again");
         }
+        *self = Self::new();
     }
 }
 
@@ -219,3 +233,6 @@ fn answer(batch: Vec<Letter>, outcome: Result<(), LetterError>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
