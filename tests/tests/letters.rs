@@ -26,7 +26,11 @@ async fn dead_letters_without_a_key_get_one_if_the_topic_demands_keys() -> Resul
     let keys: Vec<_> = letters.iter().map(|letter| letter.key.clone()).collect();
     assert_eq!(keys[1].as_deref(), Some(&b"key"[..]), "a key that is there is kept");
     assert!(keys[0].is_some() && keys[2].is_some() && keys[0] != keys[2], "{keys:?}");
-    processor.line("refuses a letter as it is").await?;
+    let batch = processor.line("refuses letters as they are").await?;
+    assert!(batch.contains("one by one"), "{batch}");
+    let single = processor.line("made-up key").await?;
+    assert!(single.contains(scenario.dead_letter_topic()), "{single}");
+    assert!(single.contains("InvalidRecord"), "{single}");
 
     // The generated keys are not those of the records.
     let exported = dlq(&scenario, &["export"]).await?;

@@ -21,23 +21,13 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest pause before letters are sent again.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
-/// Why the topic refuses records for good.
-enum Refusal {
-    TooLarge,
-    /// It may take the records in another form.
-    Other {
-        error: ResponseError,
-        message: String,
-    },
-}
-
 /// The writer of one partition of the dead-letter topic.
 struct Queue {
     context: DlqContext,
     target: TopicPartition,
     writer: ExactWriter,
-    /// Reports that letters are changed.
-    changes: ReportLimit,
+    /// Reports of refusals, by what follows.
+    refusals: ReportLimit<&'static str>,
     waiting: Waiting,
 }
 
@@ -61,7 +51,7 @@ pub(super) async fn run(
         context,
         target,
         writer,
-        changes: ReportLimit::every(REPORT_INTERVAL),
+        refusals: ReportLimit::every(REPORT_INTERVAL),
         waiting: Waiting::new(),
     };
     let mut batch = Vec::new();
@@ -99,7 +89,13 @@ impl Queue {
         let Err(refusal) = self.resend(&records).await else {
             return answer(batch, Ok(()));
         };
-        let mut refusal = (batch.len() == 1).then_some(refusal);
+        let mut refusal = match batch.len() {
+            1 => Some(refusal),
+            letters => {
+                self.report_refusal(letters, &refusal, "sends them one by one");
+                None
+            }
+        };
         for (letter, record) in batch.into_iter().zip(records) {
             let refused = match refusal.take() {
                 Some(refusal) => Err(refusal),
@@ -107,10 +103,7 @@ impl Queue {
             };
             let outcome = match refused {
                 Ok(()) => Ok(()),
-                Err(Refusal::TooLarge) => Err(LetterError::TooLarge),
-                Err(Refusal::Other { error, message }) => {
-                    self.write_changed(&letter, (error, message)).await
-                }
+                Err(refusal) => self.write_changed(&letter, refusal).await,
             };
             if outcome.is_err() {
                 self.waiting.pause = None;
@@ -123,32 +116,31 @@ impl Queue {
     async fn write_changed(
         &mut self,
         letter: &Letter,
-        (mut error, mut message): (ResponseError, String),
+        mut refusal: ProduceError,
     ) -> Result<(), LetterError> {
         loop {
             let mut refused = Refused::new(letter.record.clone());
-            while let Some(record) = refused.next(error) {
-                self.report_change(error, &message);
+            while !refusal.is_too_large()
+                && let Some((record, change)) = refused.next(&refusal)
+            {
+                self.report_refusal(1, &refusal, change);
                 match self.resend(std::slice::from_ref(&record)).await {
                     Ok(()) => return Ok(()),
-                    Err(Refusal::TooLarge) => return Err(LetterError::TooLarge),
-                    Err(Refusal::Other { error: next, message: more }) => {
-                        (error, message) = (next, more);
-                    }
+                    Err(again) => refusal = again,
                 }
+            }
+            if refusal.is_too_large() {
+                return Err(LetterError::TooLarge);
             }
             if letter.answer.is_closed() {
                 return Err(LetterError::Stopped);
             }
-            let (target, message) = (self.target.clone(), message.clone());
-            let refusal = ProduceError::Refused { target, error, message };
             self.waiting.wait(&self.context, &self.target, &refusal, 1).await;
         }
     }
 
     /// Sends records until the topic takes them, or refuses them for good.
-    async fn resend(&mut self, records: &[ExactRecord]) -> Result<(), Refusal> {
-        use ResponseError as E;
+    async fn resend(&mut self, records: &[ExactRecord]) -> Result<(), ProduceError> {
         let Self { context, target, writer, waiting, .. } = self;
         let first = Instant::now();
         loop {
@@ -165,26 +157,20 @@ impl Queue {
                     waiting.on_taken(target);
                     return Ok(());
                 }
-                Err(ProduceError::Refused {
-                    error: E::MessageTooLarge | E::RecordListTooLarge,
-                    ..
-                }) => return Err(Refusal::TooLarge),
-                Err(ProduceError::Refused {
-                    error: error @ (E::InvalidRecord | E::InvalidTimestamp | E::PolicyViolation),
-                    message,
-                    ..
-                }) => return Err(Refusal::Other { error, message }),
+                Err(error) if is_final(&error) => return Err(error),
                 Err(error) => error,
             };
             waiting.wait(context, target, &error, records.len()).await;
         }
     }
 
-    fn report_change(&mut self, error: ResponseError, message: &str) {
-        if self.changes.is_due() {
+    /// Reports a refusal, and what the writer does next.
+    fn report_refusal(&mut self, letters: usize, error: &ProduceError, next: &'static str) {
+        if self.refusals.report(next).is_some() {
+            let TopicPartition { topic, partition } = &self.target;
             tracing::warn!(
-                target = %self.target, ?error, words = message,
-                "the dead-letter topic refuses a letter as it is: sending it changed"
+                %topic, partition, letters, reason = %error, next,
+                "the dead-letter topic refuses letters as they are"
             );
         }
     }
@@ -224,6 +210,16 @@ impl Waiting {
         }
         *self = Self::new();
     }
+}
+
+/// Returns whether the topic refuses the records in this form for good.
+fn is_final(error: &ProduceError) -> bool {
+    use ResponseError::{InvalidRecord, InvalidTimestamp, PolicyViolation};
+    let is_about_contents = matches!(
+        error,
+        ProduceError::Refused { error: InvalidRecord | InvalidTimestamp | PolicyViolation, .. }
+    );
+    is_about_contents || error.is_too_large()
 }
 
 fn answer(batch: Vec<Letter>, outcome: Result<(), LetterError>) {

@@ -1,13 +1,15 @@
 //! Changes a letter that the dead-letter topic refuses, until the topic takes it.
 //!
-//! A compacted topic takes no record without a key, so the letter's identity becomes its key. A topic with
-//! `message.timestamp.before.max.ms` or `.after.max.ms` refuses letters that have waited for too long, or that were written
-//! by a wrong clock. They get the present time, and if the topic refuses that as well, no time at all. A header has the time
-//! of the failure anyway. A refusal may have other causes, so all changes are tried.
+//! A topic that became compacted after the start takes no record without a key, so the letter's identity becomes its key. The
+//! start refuses such a topic only if it may read the topic's configuration. A topic with `message.timestamp.before.max.ms`
+//! or `.after.max.ms` refuses letters that have waited for too long, or that were written by a wrong clock. They get the
+//! present time, and if the topic refuses that as well, no time at all. A header has the time of the failure anyway. A
+//! refusal may have other causes, so all changes are tried.
 
 use bytes::Bytes;
 use dead_letter::{Identity, NO_TIMESTAMP, RawHeader, names};
 use kafka_client::exact_writer::ExactRecord;
+use kafka_client::writer::ProduceError;
 use kafka_protocol::ResponseError;
 
 use service_runtime::now_ms;
@@ -35,18 +37,29 @@ impl Refused {
         Self { record, left }
     }
 
-    /// Returns the letter with one more change, chosen by the topic's last error; `None` when all have been tried.
-    pub(super) fn next(&mut self, error: ResponseError) -> Option<ExactRecord> {
-        let is_about_time = error == ResponseError::InvalidTimestamp;
+    /// Returns the letter with one more change, chosen by the topic's last refusal, and what that change is; `None` when all
+    /// have been tried.
+    pub(super) fn next(&mut self, refusal: &ProduceError) -> Option<(ExactRecord, &'static str)> {
+        let is_about_time =
+            matches!(refusal, ProduceError::Refused { error: ResponseError::InvalidTimestamp, .. });
         let helps = |change: &Change| !is_about_time || *change != Change::Key;
         let index = self.left.iter().position(helps).unwrap_or(0);
         let change = (!self.left.is_empty()).then(|| self.left.remove(index))?;
-        match change {
-            Change::Time => self.record.timestamp_ms = now_ms(),
-            Change::NoTime => self.record.timestamp_ms = NO_TIMESTAMP,
-            Change::Key => make_up_key(&mut self.record),
-        }
-        Some(self.record.clone())
+        let next = match change {
+            Change::Time => {
+                self.record.timestamp_ms = now_ms();
+                "sends it with a fresh timestamp"
+            }
+            Change::NoTime => {
+                self.record.timestamp_ms = NO_TIMESTAMP;
+                "sends it without a timestamp"
+            }
+            Change::Key => {
+                make_up_key(&mut self.record);
+                "sends it with its identity as a made-up key"
+            }
+        };
+        Some((self.record.clone(), next))
     }
 }
 
@@ -64,6 +77,7 @@ fn make_up_key(record: &mut ExactRecord) {
 #[cfg(test)]
 mod tests {
     use dead_letter::{DeadLetter, ErrorType, FailedRecord, Failure, has_generated_key};
+    use kafka_core::TopicPartition;
     use uuid::Uuid;
 
     use super::*;
@@ -91,12 +105,18 @@ mod tests {
         outgoing(&DeadLetter::build(&failed, &failure), 5)
     }
 
+    fn refusal(error: ResponseError) -> ProduceError {
+        let target = TopicPartition::new("orders-dlq", 0);
+        ProduceError::Refused { target, error, message: String::new() }
+    }
+
     /// Returns what is tried of a letter that is refused again and again: its key, and its time.
     fn forms(record: ExactRecord, error: ResponseError) -> Vec<(Option<String>, &'static str)> {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         let mut refused = Refused::new(record);
-        std::iter::from_fn(|| refused.next(error))
-            .map(|form| {
+        let refusal = refusal(error);
+        std::iter::from_fn(|| refused.next(&refusal))
+            .map(|(form, _)| {
                 let time = match form.timestamp_ms {
                     NO_TIMESTAMP => "none",
                     5 => "its own",
@@ -137,7 +157,8 @@ mod tests {
             has_generated_key(&headers)
         };
         assert!(!is_made_up(&letter(None, 1)) && !is_made_up(&letter(Some(b"k"), 1)));
-        let changed = Refused::new(letter(None, 1)).next(ResponseError::InvalidRecord).unwrap();
+        let refusal = refusal(ResponseError::InvalidRecord);
+        let (changed, _) = Refused::new(letter(None, 1)).next(&refusal).unwrap();
         assert!(is_made_up(&changed));
         assert!(changed.headers.is_sorted());
     }
