@@ -5,7 +5,7 @@
 
 makes FOLDER/generator.txt, processor.txt and dashboard.txt. BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL say where; topics
 and group have names of their own. Many series exist only after trouble, so there is trouble: bad records, failing
-orders, and a guard that soon stops partitions. It ends when everything is exposed that rules and dashboard ask for,
+orders, and a dead-letter limit that soon pauses partitions. It ends when everything is exposed that rules and dashboard ask for,
 or, if that does not come, after a deadline; `check.py` says then what is missing.
 """
 

@@ -29,10 +29,10 @@ async fn the_dead_letter_limit_pauses_a_partition_until_a_newer_release() -> Res
     processor.line("partitions assigned").await?;
     release(&scenario).await?;
     publish(&scenario).await?;
-    processor.line("stopped: too many dead letters").await?;
+    processor.line("paused: too many dead letters").await?;
     processor.line("waiting for a release").await?;
-    let stopped = |stats: &Stats| stats.dead_letters == DLQ_LIMIT;
-    let stats = scenario.stats_when("the dead letters up to the limit", stopped).await?;
+    let paused = |stats: &Stats| stats.dead_letters == DLQ_LIMIT;
+    let stats = scenario.stats_when("the dead letters up to the limit", paused).await?;
     assert_eq!(stats.orders, 0);
     let serving = processor.line("serving /healthz").await?;
     let address = field(&serving, "http_addr")?;
@@ -41,7 +41,7 @@ async fn the_dead_letter_limit_pauses_a_partition_until_a_newer_release() -> Res
         .env("HTTP_ADDR", address.as_str().context("read the address")?)
         .args(["healthcheck"]);
     let unready = format!("{:#}", healthcheck.output().await.expect_err("it is not ready"));
-    assert!(unready.contains("stopped after 20 dead letters: rejected"), "{unready}");
+    assert!(unready.contains("paused after 20 dead letters: rejected"), "{unready}");
 
     webhook.answer(|_| Answer::DONE);
     release(&scenario).await?;
@@ -69,9 +69,9 @@ async fn the_dead_letter_limit_counts_across_a_restart() -> Result<()> {
     let second = scenario.processor("processor-2")?.start()?;
     second.line("partitions assigned").await?;
     write_orders(&scenario, &orders[BEFORE..]).await?;
-    second.line("stopped: too many dead letters").await?;
-    let stopped = |stats: &Stats| stats.dead_letters == DLQ_LIMIT;
-    scenario.stats_when("the dead letters up to the limit", stopped).await?;
+    second.line("paused: too many dead letters").await?;
+    let paused = |stats: &Stats| stats.dead_letters == DLQ_LIMIT;
+    scenario.stats_when("the dead letters up to the limit", paused).await?;
     assert_eq!(webhook.calls().len(), usize::try_from(DLQ_LIMIT)?);
     second.drain().await
 }
@@ -85,15 +85,15 @@ async fn a_partition_at_its_dead_letter_limit_stays_paused_until_a_release() -> 
     let scenario = scenario.with("ORDER_COUNT", &ORDERS.to_string());
     publish(&scenario).await?;
     let mut first = scenario.processor("processor-1")?.start()?;
-    first.line("stopped: too many dead letters").await?;
+    first.line("paused: too many dead letters").await?;
     first.line("waiting for a release").await?;
-    let stopped = |stats: &Stats| stats.dead_letters == DLQ_LIMIT;
-    scenario.stats_when("the dead letters up to the limit", stopped).await?;
+    let paused = |stats: &Stats| stats.dead_letters == DLQ_LIMIT;
+    scenario.stats_when("the dead letters up to the limit", paused).await?;
     first.kill().await?;
 
     webhook.answer(|_| Answer::DONE);
     let second = scenario.processor("processor-2")?.start()?;
-    second.line("stopped: too many dead letters").await?;
+    second.line("paused: too many dead letters").await?;
     second.line("waiting for a release").await?;
     second.drain().await?;
     assert_eq!(webhook.calls().len(), usize::try_from(DLQ_LIMIT)?, "a restart is no release");

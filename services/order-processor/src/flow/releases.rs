@@ -97,13 +97,13 @@ impl Releases {
             let Err(error) = self.follow(&cluster, &topic).await else { continue };
             if failures.is_due() {
                 let error = format!("{error:#}");
-                tracing::warn!(topic, error, "cannot see whether stopped partitions are released");
+                tracing::warn!(topic, error, "cannot see whether paused partitions are released");
             }
             sleep(PAUSE).await;
         }
     }
 
-    /// Reads the topic until all are released, or another partition stops.
+    /// Reads the topic until all are released, or another partition is paused.
     async fn follow(&self, cluster: &Cluster, topic: &str) -> anyhow::Result<()> {
         let tp = TopicPartition::new(topic, PARTITION);
         let described = cluster.metadata(&[topic]).await.context("describe the actions topic")?;

@@ -34,9 +34,9 @@ impl<H> Worker<'_, H> {
         let Some(error_type) = dlq_limit.exceeded(limit).filter(|_| is_new) else { return };
         tracing::error!(
             topic = %self.tp.topic, partition = self.tp.partition, %error_type, limit,
-            "stopped: too many dead letters with no order processed between them; `order-console dlq release` lets it go on"
+            "paused: too many dead letters with no order processed between them; `order-console dlq release` lets it go on"
         );
-        let reason = format!("{} stopped after {limit} dead letters: {error_type}", self.tp);
+        let reason = format!("{} paused after {limit} dead letters: {error_type}", self.tp);
         self.attempts.permits.leave();
         self.dead_letters.limit_pause = Some(LimitPause {
             release: self.shared.releases.wait(dlq_limit.release_from()),

@@ -64,7 +64,7 @@ async fn what_was_done_before_a_schema_has_to_be_looked_up_is_committed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_done_before_dead_letters_stopped_the_partition_is_committed() {
+async fn what_was_done_before_dead_letters_paused_the_partition_is_committed() {
     let mut bench = start(script([]), Ordering::Key);
     bench.commits.send_replace(Commits::Asked);
     let junk: &[u8] = b"junk";

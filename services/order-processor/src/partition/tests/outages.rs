@@ -1,4 +1,4 @@
-//! What stops a partition for a while, and what lets it go on.
+//! What pauses a partition for a while, and what lets it go on.
 
 use super::*;
 
@@ -141,7 +141,7 @@ async fn no_attempt_is_made_after_the_longest_time_in_which_an_order_may_fail() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_dead_letters_stop_the_partition_until_it_is_released() {
+async fn too_many_dead_letters_pause_the_partition_until_it_is_released() {
     let poison: Option<&[u8]> = Some(b"\xff\xff\xff");
     let mut bench = Bench::fresh(script([]), Ordering::Key);
     bench.offer(&[("a", poison); 12]).await;
@@ -151,10 +151,10 @@ async fn too_many_dead_letters_stop_the_partition_until_it_is_released() {
         for _ in 0..limit {
             bench.letters.try_recv().unwrap().answer.send(Ok(())).unwrap();
         }
-        assert!(bench.letters.try_recv().is_err(), "it has stopped");
+        assert!(bench.letters.try_recv().is_err(), "it is paused");
         let state = bench.checkpoint().await;
         assert_eq!(state.committable(), i64::from(DLQ_GUARD) * round, "what is done is committed");
-        assert!(bench.pause().unwrap().starts_with("orders-0 stopped after 5 dead letters"));
+        assert!(bench.pause().unwrap().starts_with("orders-0 paused after 5 dead letters"));
         bench.release();
     }
     bench.caught_up().await;
@@ -180,7 +180,7 @@ async fn dead_letters_are_counted_on_by_the_next_owner() {
         bench.letter().await.answer.send(Ok(())).unwrap();
     }
     tokio::time::sleep(BACKOFF).await;
-    assert!(bench.letters.try_recv().is_err(), "it has stopped");
+    assert!(bench.letters.try_recv().is_err(), "it is paused");
 
     // An order begins a new count for every owner.
     bench.release();
@@ -196,7 +196,7 @@ async fn dead_letters_are_counted_on_by_the_next_owner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partition_stays_stopped_for_the_next_owner_until_a_release_after_the_stop() {
+async fn a_partition_stays_paused_for_the_next_owner_until_a_release_after_the_pause() {
     let poison: Option<&[u8]> = Some(b"\xff\xff\xff");
     let mut bench = Bench::fresh(script([]), Ordering::Key);
     bench.offer(&[("a", poison); 6]).await;
@@ -211,7 +211,7 @@ async fn a_partition_stays_stopped_for_the_next_owner_until_a_release_after_the_
     let mut bench = Bench::start(script([]), Ordering::Key, state);
     bench.offer(&[("a", poison)]).await;
     tokio::time::sleep(MOMENT).await;
-    assert!(bench.pause().unwrap().starts_with("orders-0 stopped after 5 dead letters"));
+    assert!(bench.pause().unwrap().starts_with("orders-0 paused after 5 dead letters"));
     bench.releases.ends_at(9);
     bench.releases.released(6, "early");
     tokio::time::sleep(MOMENT).await;
@@ -228,7 +228,7 @@ async fn a_partition_stays_stopped_for_the_next_owner_until_a_release_after_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_higher_limit_lets_a_stopped_partition_go_on() {
+async fn a_higher_limit_lets_a_paused_partition_go_on() {
     let poison: Option<&[u8]> = Some(b"\xff\xff\xff");
     let mut bench = Bench::fresh(script([]), Ordering::Key);
     bench.offer(&[("a", poison); 6]).await;
@@ -245,7 +245,7 @@ async fn a_higher_limit_lets_a_stopped_partition_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stopped_partition_makes_no_attempts_at_what_waits() {
+async fn a_partition_at_its_limit_makes_no_attempts_at_what_waits() {
     let poison: Option<&[u8]> = Some(b"\xff\xff\xff");
     let mut bench = Bench::fresh(script([(0, vec![Answer::Now(transient())])]), Ordering::Key);
     let mut records = vec![("a", None)];
