@@ -22,7 +22,7 @@ use service_runtime::settings::TopicSettings;
 use service_runtime::{Check, Context, Waiting, host_name};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::dlq_writer::{DlqContext, DlqWriter};
 use crate::flow::limiter::Limiter;
@@ -64,23 +64,34 @@ pub async fn run(settings: ProcessorSettings, context: Context) -> anyhow::Resul
         settings.retry.retries_max,
     );
     match &settings.handler.url {
-        None => run_with(Simulated::new(simulation, CountOnly), settings, context).await,
+        None => process(Simulated::new(simulation, CountOnly), settings, context).await,
         Some(url) => {
             let HandlerSettings { concurrency, timeout, .. } = settings.handler;
             let webhook = Webhook::new(url.reveal(), concurrency, timeout)?;
             if let Some(proxy) = webhook.proxy() {
                 info!(%url, proxy, "the environment names a proxy for the webhook");
             }
-            run_with(Simulated::new(simulation, webhook), settings, context).await
+            process(Simulated::new(simulation, webhook), settings, context).await
         }
     }
 }
 
-/// Runs the processor with a handler of your own.
+/// Runs the processor with a handler of your own. Settings of the processor's own handlers have no effect.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn run_with<H: Handler>(
+    handler: H,
+    settings: ProcessorSettings,
+    context: Context,
+) -> anyhow::Result<()> {
+    if let Some(url) = &settings.handler.url {
+        warn!(%url, "HANDLER_URL is not used: this program has a handler of its own");
+    }
+    process(handler, settings, context).await
+}
+
+async fn process<H: Handler>(
     handler: H,
     settings: ProcessorSettings,
     context: Context,
