@@ -12,6 +12,7 @@
 mod commands;
 mod compose;
 mod invariants;
+mod log_lines;
 mod names;
 mod pages;
 
