@@ -18,10 +18,12 @@ use tokio::sync::mpsc;
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
+use super::config::{OnFetch, ReaderConfig};
 use super::damage::Next;
-use super::request::{request, rotated};
+use super::fetched::Fetched;
+use super::request::{Wanted, request, rotated};
 use super::response::{self, Asked, ERROR_PAUSE, Outcome, Read};
-use super::{DENIAL_PAUSE_MAX, Fetched, OnFetch, REPORTS, ReaderConfig, Shared, Source, Wanted};
+use super::sources::{DENIAL_PAUSE_MAX, REPORTS, Shared, Source};
 use crate::cluster::Cluster;
 use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};

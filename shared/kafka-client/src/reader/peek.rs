@@ -7,9 +7,10 @@ use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 
-use super::request::request;
+use super::config::ReaderConfig;
+use super::fetched::FetchedBatches;
+use super::request::{Wanted, request};
 use super::response::{Asked, Outcome, read};
-use super::{FetchedBatches, ReaderConfig, Wanted};
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::error::ClientError;
 

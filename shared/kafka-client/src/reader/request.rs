@@ -10,13 +10,31 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
-use super::{ReaderConfig, Wanted};
+use super::config::ReaderConfig;
 use crate::cluster::topic_name;
 
 /// The first version of Fetch that names topics by id (KIP-516).
 const TOPIC_IDS_SINCE: i16 = 13;
 /// Isolation level that ends at the last stable offset.
 const READ_COMMITTED: i8 = 1;
+
+/// One partition of a request.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) topic_id: Uuid,
+    pub(super) position: i64,
+    /// The offset to fetch from: the position, or a lower one.
+    pub(super) asked: i64,
+    /// `partition_max_bytes` of the request.
+    pub(super) room: i32,
+    /// How long the broker may look for data, if the usual time was too short.
+    pub(super) wait: Option<Duration>,
+    /// Whether the broker can find the position in its log.
+    pub(super) is_findable: bool,
+    /// Whether it must be the first partition of the request.
+    pub(super) is_urgent: bool,
+    pub(super) addition: u64,
+}
 
 /// Returns the partitions in the order of the request. A broker fills its response in this order, and only the first
 /// partition with data gets a batch larger than the room left. So the order rotates from request to request.

@@ -10,8 +10,10 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{self, fetch_response::PartitionData};
 use uuid::Uuid;
 
+use super::config::ReaderConfig;
 use super::damage::AnswerContext;
-use super::{FetchedBatches, ReaderConfig, Wanted};
+use super::fetched::FetchedBatches;
+use super::request::Wanted;
 
 /// Pause after an error that only time or an operator can heal.
 pub(super) const ERROR_PAUSE: Duration = Duration::from_secs(1);

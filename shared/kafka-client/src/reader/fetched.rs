@@ -1,0 +1,41 @@
+//! What a reader delivers.
+
+use kafka_core::record_batch::{DamagedBatch, RawBatch};
+use uuid::Uuid;
+
+/// An event of one partition.
+#[derive(Debug)]
+pub enum Fetched {
+    /// The next batches of the log.
+    Batches(FetchedBatches),
+    /// The position is outside the log. The reader delivers nothing more until the partition is added again.
+    OutOfRange {
+        /// The requested offset.
+        position: i64,
+    },
+    /// The topic was deleted and created again. The reader delivers nothing more until the partition is added again.
+    Recreated {
+        /// The id of the topic that has the name at present.
+        topic_id: Uuid,
+    },
+}
+
+/// Batches of one partition in offset order, and where the log ended when they were read.
+#[derive(Debug)]
+pub struct FetchedBatches {
+    /// The batches as stored: compressed, with control batches and aborted ones. The first may begin below the requested
+    /// position. Empty if only the log's ends have changed.
+    pub batches: Vec<RawBatch>,
+    /// The damaged batch that follows them: two fetches returned the same bytes.
+    pub damaged: Option<DamagedBatch>,
+    /// Transactions aborted within these batches, as `(producer id, first offset)`.
+    pub aborted: Vec<(i64, i64)>,
+    /// The offset of the next fetch.
+    pub next_offset: i64,
+    /// The last stable offset: no transaction below it is open.
+    pub last_stable_offset: i64,
+    /// The end of the log; larger than `last_stable_offset` while a transaction is open.
+    pub high_watermark: i64,
+    /// The first offset that is still in the log.
+    pub log_start_offset: i64,
+}
