@@ -7,7 +7,8 @@ use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
-use super::{Durations, Metrics};
+use super::durations::Durations;
+use super::service_metrics::Metrics;
 
 /// What the clients of a service do; cheap to clone.
 #[derive(Clone, Debug, Default)]

@@ -5,8 +5,11 @@ use std::fs;
 
 use config::{Config, ConfigError, File, FileFormat, Source, Value, ValueKind};
 
-use super::secret_url::{HIDDEN, Shown};
-use super::{Declaration, Environment, Given, SecretUrl, Violation, is_host_and_port};
+use super::declaration::Declaration;
+use super::given::{Environment, Given};
+use super::names::is_host_and_port;
+use super::secret_url::{HIDDEN, SecretUrl, Shown};
+use super::violation::Violation;
 
 const CONFIG_FILE: &str = "CONFIG_FILE";
 

@@ -1,6 +1,8 @@
 //! The settings that several of the binaries have.
 
-use super::{FromSettings, SecretUrl, Settings, is_part_of_topic};
+use super::names::is_part_of_topic;
+use super::reading::{FromSettings, Settings};
+use super::secret_url::SecretUrl;
 use crate::telemetry::{LogFormat, targets};
 
 /// The most partitions that a topic is created with.

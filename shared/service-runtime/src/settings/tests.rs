@@ -1,13 +1,16 @@
 //! The settings as an operator meets them.
 
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, proptest};
 use proptest::sample::select;
 
+use super::secret_url::Shown;
 use super::*;
 use crate::telemetry::LogFormat;
 

@@ -22,7 +22,7 @@ use opentelemetry_sdk::trace::{
 use reqwest::{Client, Url};
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Span, SpanKind, SpanValue};
+use super::span::{Span, SpanKind, SpanValue};
 use crate::trace_context::TraceContext;
 
 /// Any of them turns the export on.
