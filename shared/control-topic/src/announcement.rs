@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
 use kafka_client::cluster::Cluster;
 use kafka_client::exact_writer::ExactWriter;
 use kafka_client::writer::ProduceError;
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::record::{Entry, InstanceReport, Role, RunState};
-use crate::writing::{now_ms, write};
+use crate::writing::write;
 
 /// Pause before the report is written again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -19,19 +20,20 @@ const ANNOUNCE_MAX: Duration = Duration::from_secs(10);
 /// The report with which an instance begins. An operator who commands after its acknowledgement finds the instance in the
 /// topic.
 pub(crate) struct Announcement {
-    pub(crate) cluster: Cluster,
+    /// Of the topic where it is to be created; −1 is the broker's default.
+    pub(crate) replication_factor: i16,
     pub(crate) role: Role,
     pub(crate) name: String,
     pub(crate) report: watch::Receiver<Option<InstanceReport>>,
 }
 
 impl Announcement {
-    pub(crate) async fn announce(&self, topic: &str, partition: i32) {
-        let mut writer = ExactWriter::new(self.cluster.clone());
+    pub(crate) async fn announce(&self, cluster: &Cluster, topic: &str, partition: i32) {
+        let mut writer = ExactWriter::new(cluster.clone());
         let begun = Instant::now();
         let paused = InstanceReport {
             state: RunState::Paused,
-            since_ms: Some(now_ms()),
+            since_ms: Some(Utc::now().timestamp_millis()),
             ..InstanceReport::default()
         };
         loop {

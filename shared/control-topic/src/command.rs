@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::Utc;
 use kafka_client::cluster::Cluster;
 use kafka_client::error::ClientError;
 use kafka_client::exact_writer::ExactWriter;
@@ -17,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::record::{Desired, Entry, Role, RunState};
 use crate::topic::{COMMANDS, new_topic, partitions};
 use crate::view::Instance;
-use crate::writing::{now_ms, write};
+use crate::writing::write;
 
 /// How long a command is tried.
 const TRIED_MAX: Duration = Duration::from_secs(15);
@@ -61,7 +62,7 @@ pub async fn command(
         }
         sleep(PAUSE).await;
     }
-    let at_ms = now_ms();
+    let at_ms = Utc::now().timestamp_millis();
     let digits = SysRng.try_next_u64().unwrap_or_else(|_no_source| at_ms.unsigned_abs());
     let id = Some(format!("{digits:016x}"));
     let desired = Desired { id, state, at_ms: Some(at_ms), by: Some(by) };

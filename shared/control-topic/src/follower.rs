@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use chrono::Utc;
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::{ClientError, chain};
 use kafka_client::offsets::{OffsetAt, list_offset};
@@ -31,7 +32,6 @@ use crate::announcement::Announcement;
 use crate::record::{Desired, Entry};
 use crate::topic::{COMMANDS, new_topic, partitions, reports};
 use crate::view::ControlView;
-use crate::writing::now_ms;
 
 /// How long the broker may delay an empty answer.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -56,31 +56,17 @@ pub struct Follower {
 impl Follower {
     /// Starts to follow a topic, and does not create it. Must be called within a tokio runtime.
     pub fn start(cluster: Cluster, topic: impl Into<Arc<str>>) -> Self {
-        Self::of(cluster, topic.into(), None, None)
+        Self::of(cluster, topic.into(), None)
     }
 
-    /// Starts to follow the commands of a topic, and creates it where it is missing.
-    pub(crate) fn of_commands(
-        cluster: Cluster,
-        topic: Arc<str>,
-        replication_factor: i16,
-        own: Announcement,
-    ) -> Self {
-        Self::of(cluster, topic, Some(replication_factor), Some(own))
-    }
-
-    fn of(
-        cluster: Cluster,
-        topic: Arc<str>,
-        to_create: Option<i16>,
-        own: Option<Announcement>,
-    ) -> Self {
+    /// Starts to follow a topic. A participant follows only its commands, and creates it where it is missing.
+    pub(crate) fn of(cluster: Cluster, topic: Arc<str>, own: Option<Announcement>) -> Self {
         let (publisher, view) = watch::channel(ControlView::default());
         let following = Following {
             cluster,
             topic,
-            to_create,
             own,
+            is_created: false,
             announced: None,
             missed: 0,
             view: publisher,
@@ -100,10 +86,10 @@ impl Follower {
 struct Following {
     cluster: Cluster,
     topic: Arc<str>,
-    /// The replication factor of the topic while it is to be created; −1 is the broker's default.
-    to_create: Option<i16>,
     /// The first report of a participant.
     own: Option<Announcement>,
+    /// Whether a participant has created the topic, or cannot.
+    is_created: bool,
     /// The topic's id and the partition to which it was written.
     announced: Option<(Uuid, i32)>,
     /// How often in a row the topic was missing.
@@ -172,10 +158,9 @@ impl Following {
     }
 
     async fn create(&mut self) -> Result<(), ClientError> {
-        let Some(replication_factor) = self.to_create else { return Ok(()) };
-        let created =
-            ensure_topics(&self.cluster, &[new_topic(&self.topic, replication_factor)]).await;
-        match created {
+        let Some(own) = self.own.as_ref().filter(|_| !self.is_created) else { return Ok(()) };
+        let topic = new_topic(&self.topic, own.replication_factor);
+        match ensure_topics(&self.cluster, &[topic]).await {
             Err(error) if error.is_retriable() => return Err(error),
             Err(error) => {
                 let error = chain(&error);
@@ -183,7 +168,7 @@ impl Following {
             }
             Ok(_described) => {}
         }
-        self.to_create = None;
+        self.is_created = true;
         Ok(())
     }
 
@@ -198,7 +183,7 @@ impl Following {
             tracing::warn!(topic = %self.topic, "the control topic has one partition: until it has a second one every service reads the reports of all others");
         }
         self.view.send_if_modified(|view| view.set_reports(reports));
-        own.announce(&self.topic, reports).await;
+        own.announce(&self.cluster, &self.topic, reports).await;
     }
 
     async fn begin(&self, found: &TopicMetadata) -> Result<ControlView, ClientError> {
@@ -294,7 +279,11 @@ impl Intake {
                 Ok(batch) if aborted.delivers(&batch) => {
                     for record in batch.records_from(view.next_offset(partition)).flatten() {
                         // The age of old records follows from this process's clock; that of new ones from the broker's.
-                        let age_ms = if is_backlog { now_ms() - record.timestamp_ms } else { 0 };
+                        let age_ms = if is_backlog {
+                            Utc::now().timestamp_millis() - record.timestamp_ms
+                        } else {
+                            0
+                        };
                         let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
                         let seen = now.checked_sub(age).unwrap_or(now);
                         self.apply_record(view, partition, &record, seen);

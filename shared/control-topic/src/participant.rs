@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use kafka_client::cluster::Cluster;
 use kafka_client::error::chain;
 use kafka_client::exact_writer::ExactWriter;
@@ -19,7 +20,7 @@ use crate::follower::Follower;
 use crate::record::{Desired, Entry, InstanceReport, Role, RunState};
 use crate::topic::REPORT_INTERVAL;
 use crate::view::ControlView;
-use crate::writing::{now_ms, write};
+use crate::writing::write;
 
 /// How long a start waits for a control topic that does not answer. A broker restarts in less time, and orders do not wait
 /// for ever for a broker that is lost.
@@ -94,14 +95,9 @@ impl Participant {
         let name = instance_name(host);
         let topic: Arc<str> = topic.into();
         let (report, report_rx) = watch::channel(None);
-        let own = Announcement {
-            cluster: cluster.clone(),
-            role,
-            name: name.clone(),
-            report: report_rx.clone(),
-        };
-        let follower =
-            Follower::of_commands(cluster.clone(), Arc::clone(&topic), replication_factor, own);
+        let (own_name, own_report) = (name.clone(), report_rx.clone());
+        let own = Announcement { replication_factor, role, name: own_name, report: own_report };
+        let follower = Follower::of(cluster.clone(), Arc::clone(&topic), Some(own));
         let (instruct_tx, instruction) = watch::channel(Instruction::Unknown);
         let mut instructing = JoinSet::new();
         instructing.spawn(instruct(follower.view(), role, instruct_tx));
@@ -147,7 +143,7 @@ impl Participant {
         self.report.send_if_modified(|present| {
             let since_ms = match present {
                 Some(last) if last.state == state => last.since_ms,
-                Some(_) | None => Some(now_ms()),
+                Some(_) | None => Some(Utc::now().timestamp_millis()),
             };
             let owned = |text: Option<&str>| text.map(str::to_owned);
             let (command, member_id) = (owned(command), owned(member_id));

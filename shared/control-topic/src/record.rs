@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -42,28 +41,33 @@ pub enum RunState {
 }
 
 /// The desired state of all services of a role. The default is to run, without a command.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
-    /// The id of the command; reports name it. Absent where there was no command.
-    pub id: Option<String>,
     /// The desired state.
     pub state: RunState,
+    /// The id of the command; reports name it. Absent where there was no command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// Since when, in milliseconds since 1970, by the operator's clock.
+    #[serde(rename = "at", with = "time_text", default)]
     pub at_ms: Option<i64>,
     /// The operator.
     pub by: Option<String>,
 }
 
 /// The state of one instance, as it reports it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceReport {
     /// Its state. An instance that is paused has no work in flight, and everything is committed.
     pub state: RunState,
     /// The id of the command that it follows; absent before it has read one, and where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// Since when, in milliseconds since 1970, by its own clock.
+    #[serde(rename = "since", with = "time_text", default)]
     pub since_ms: Option<i64>,
     /// Its id as a member of the consumer group.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub member_id: Option<String>,
 }
 
@@ -81,25 +85,6 @@ pub enum Entry {
         /// The state; `None` deletes the earlier report.
         report: Option<InstanceReport>,
     },
-}
-
-#[derive(Serialize, Deserialize)]
-struct DesiredValue {
-    state: RunState,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    at: Option<String>,
-    by: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct InstanceValue {
-    state: RunState,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    command: Option<String>,
-    since: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    member_id: Option<String>,
 }
 
 /// A field that every value may have.
@@ -160,15 +145,8 @@ impl Entry {
     /// Returns the record's value; `None` deletes the key.
     pub fn value(&self) -> Option<String> {
         match self {
-            Self::Desired(_, desired) => {
-                let Desired { id, state, at_ms, by } = desired.clone()?;
-                json(&DesiredValue { state, id, at: at_ms.and_then(time_text), by })
-            }
-            Self::Instance { report, .. } => {
-                let InstanceReport { state, command, since_ms, member_id } = report.clone()?;
-                let since = since_ms.and_then(time_text);
-                json(&InstanceValue { state, command, since, member_id })
-            }
+            Self::Desired(_, desired) => json(desired.as_ref()?),
+            Self::Instance { report, .. } => json(report.as_ref()?),
         }
     }
 
@@ -180,22 +158,13 @@ impl Entry {
         let key = Some(key).filter(|key| key.len() <= BYTES_MAX)?;
         let key = str::from_utf8(key).ok()?;
         match key.split_once('/') {
-            None => {
-                let role = Role::named(key)?;
-                let desired = value.and_then(from_json).map(|value| {
-                    let DesiredValue { state, id, at, by } = value;
-                    Desired { id, state, at_ms: at.and_then(|text| to_ms(&text)), by }
-                });
-                Some(Self::Desired(role, desired))
-            }
+            None => Some(Self::Desired(Role::named(key)?, value.and_then(from_json))),
             Some((role, name)) => {
                 let (role, name) = (Role::named(role)?, name.to_owned());
-                let Some(value) = value else {
-                    return Some(Self::Instance { role, name, report: None });
+                let report = match value {
+                    Some(value) => Some(from_json(value)?),
+                    None => None,
                 };
-                let InstanceValue { state, command, since, member_id } = from_json(value)?;
-                let since_ms = since.and_then(|text| to_ms(&text));
-                let report = Some(InstanceReport { state, command, since_ms, member_id });
                 Some(Self::Instance { role, name, report })
             }
         }
@@ -220,14 +189,22 @@ fn from_json<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
     serde_json::from_slice(value).ok()
 }
 
-/// Returns a time in RFC 3339, UTC, with milliseconds; `None` beyond the calendar.
-fn time_text(ms: i64) -> Option<String> {
-    let time = DateTime::from_timestamp_millis(ms)?;
-    Some(time.to_rfc3339_opts(SecondsFormat::Millis, true))
-}
+/// Times in RFC 3339, UTC, with milliseconds; null where there is none, or it is beyond the calendar.
+mod time_text {
+    use chrono::{DateTime, SecondsFormat};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-fn to_ms(text: &str) -> Option<i64> {
-    DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
+    #[expect(clippy::ref_option, reason = "serde's interface")]
+    pub(super) fn serialize<S: Serializer>(ms: &Option<i64>, to: S) -> Result<S::Ok, S::Error> {
+        let time = ms.and_then(DateTime::from_timestamp_millis);
+        time.map(|time| time.to_rfc3339_opts(SecondsFormat::Millis, true)).serialize(to)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Option<i64>, D::Error> {
+        let time = Option::<String>::deserialize(from)?;
+        let time = time.and_then(|text| DateTime::parse_from_rfc3339(&text).ok());
+        Ok(time.map(|time| time.timestamp_millis()))
+    }
 }
 
 #[cfg(test)]

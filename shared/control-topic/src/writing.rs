@@ -1,8 +1,9 @@
 //! Writes of records to the control topic.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::Utc;
 use kafka_client::exact_writer::{ExactRecord, ExactWriter};
 use kafka_client::writer::ProduceError;
 use kafka_core::TopicPartition;
@@ -24,14 +25,9 @@ pub(crate) async fn write(
     writer.produce(&target, &records, Instant::now() + REQUEST_MAX).await.map(drop)
 }
 
-pub(crate) fn now_ms() -> i64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
-}
-
 fn record(entry: &Entry) -> ExactRecord {
     ExactRecord {
-        timestamp_ms: now_ms(),
+        timestamp_ms: Utc::now().timestamp_millis(),
         key: Some(Bytes::from(entry.key())),
         value: entry.value().map(Bytes::from),
         headers: Vec::new(),
