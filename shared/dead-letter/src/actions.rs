@@ -13,7 +13,6 @@
 //!
 //! Unknown keys are skipped, so that later releases can add some.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -25,12 +24,14 @@ const LOCK: &str = "lock/";
 const REPLAYED: &str = "replayed/";
 const TO_SOURCE: &str = "to-source/";
 
-/// One record of the actions topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One record of the actions topic. Serialized, it is the value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum Action {
     /// An operator dismissed a dead letter.
     Dismissed {
         /// The identity of the letter.
+        #[serde(skip)]
         identity: Identity,
         /// Why, as the operator wrote it.
         reason: String,
@@ -42,6 +43,7 @@ pub enum Action {
     /// An operator revoked a dismissal.
     Reopened {
         /// The identity of the letter.
+        #[serde(skip)]
         identity: Identity,
     },
     /// An operator released the partitions that the dead-letter limit paused.
@@ -54,6 +56,7 @@ pub enum Action {
     /// A run claims the replay lock, or shows that it is alive.
     Lock {
         /// The id of the run, random for each.
+        #[serde(skip)]
         run: Uuid,
         /// The offset of the run's first such record; absent in that one.
         claim: Option<i64>,
@@ -65,11 +68,13 @@ pub enum Action {
     /// A run ended, or another run declared it dead.
     Unlocked {
         /// The id of the run, random for each.
+        #[serde(skip)]
         run: Uuid,
     },
     /// A dead letter was replayed to the topic that it came from, whose retention may be shorter than this topic's.
     ReplayedToSource {
         /// The identity of the letter.
+        #[serde(skip)]
         identity: Identity,
         /// When, in milliseconds since 1970, by the operator's clock.
         at_ms: i64,
@@ -77,42 +82,24 @@ pub enum Action {
     /// Dead letters are about to be replayed to the topic that they came from, or were.
     ToSource {
         /// The id of the topic that the letters came from.
+        #[serde(skip)]
         topic_id: Uuid,
         /// The partition that replays are written to.
+        #[serde(skip)]
         partition: i32,
         /// Every letter with a replay below this offset has a [`Self::ReplayedToSource`].
         from: i64,
     },
 }
 
-#[derive(Serialize, Deserialize)]
-struct Dismissal {
-    reason: String,
-    at_ms: i64,
-    by: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Release {
-    at_ms: i64,
-    by: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Lock {
+/// The fields of all values.
+#[derive(Deserialize)]
+struct Fields {
+    reason: Option<String>,
     claim: Option<i64>,
-    at_ms: i64,
-    by: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Replayed {
-    at_ms: i64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ToSource {
-    from: i64,
+    at_ms: Option<i64>,
+    by: Option<String>,
+    from: Option<i64>,
 }
 
 impl Action {
@@ -133,56 +120,44 @@ impl Action {
 
     /// Returns the record's value; `None` revokes the key's action.
     pub fn value(&self) -> Option<String> {
-        match self.clone() {
-            Self::Dismissed { reason, at_ms, by, .. } => json(&Dismissal { reason, at_ms, by }),
-            Self::Released { at_ms, by } => json(&Release { at_ms, by }),
-            Self::Lock { claim, at_ms, by, .. } => json(&Lock { claim, at_ms, by }),
-            Self::ReplayedToSource { at_ms, .. } => json(&Replayed { at_ms }),
-            Self::ToSource { from, .. } => json(&ToSource { from }),
+        match self {
             Self::Reopened { .. } | Self::Unlocked { .. } => None,
+            Self::Dismissed { .. }
+            | Self::Released { .. }
+            | Self::Lock { .. }
+            | Self::ReplayedToSource { .. }
+            | Self::ToSource { .. } => serde_json::to_string(self).ok(),
         }
     }
 
     /// Reads a record; `None` if it is not a known action.
     pub fn parse(key: &[u8], value: Option<&[u8]>) -> Option<Self> {
         let key = str::from_utf8(key).ok()?;
+        let fields = |value| serde_json::from_slice::<Fields>(value).ok();
         if let Some(identity) = key.strip_prefix(DISMISSED) {
             let identity = identity.parse().ok()?;
             let Some(value) = value else { return Some(Self::Reopened { identity }) };
-            let Dismissal { reason, at_ms, by } = from_json(value)?;
-            Some(Self::Dismissed { identity, reason, at_ms, by })
+            let Fields { reason, at_ms, by, .. } = fields(value)?;
+            Some(Self::Dismissed { identity, reason: reason?, at_ms: at_ms?, by: by? })
         } else if let Some(run) = key.strip_prefix(LOCK) {
             let run = run.parse().ok()?;
             let Some(value) = value else { return Some(Self::Unlocked { run }) };
-            let Lock { claim, at_ms, by } = from_json(value)?;
-            Some(Self::Lock { run, claim, at_ms, by })
+            let Fields { claim, at_ms, by, .. } = fields(value)?;
+            Some(Self::Lock { run, claim, at_ms: at_ms?, by: by? })
         } else if let Some(identity) = key.strip_prefix(REPLAYED) {
-            let Replayed { at_ms } = from_json(value?)?;
+            let at_ms = fields(value?)?.at_ms?;
             Some(Self::ReplayedToSource { identity: identity.parse().ok()?, at_ms })
         } else if let Some(source) = key.strip_prefix(TO_SOURCE) {
             let (topic_id, partition) = source.split_once('/')?;
-            let ToSource { from } = from_json(value?)?;
-            Some(Self::ToSource {
-                topic_id: topic_id.parse().ok()?,
-                partition: partition.parse().ok()?,
-                from,
-            })
+            let (topic_id, partition) = (topic_id.parse().ok()?, partition.parse().ok()?);
+            Some(Self::ToSource { topic_id, partition, from: fields(value?)?.from? })
         } else if key == RELEASE {
-            let Release { at_ms, by } = from_json(value?)?;
-            Some(Self::Released { at_ms, by })
+            let Fields { at_ms, by, .. } = fields(value?)?;
+            Some(Self::Released { at_ms: at_ms?, by: by? })
         } else {
             None
         }
     }
-}
-
-fn json(value: &impl Serialize) -> Option<String> {
-    // Serializing texts and numbers does not fail.
-    serde_json::to_string(value).ok()
-}
-
-fn from_json<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
-    serde_json::from_slice(value).ok()
 }
 
 #[cfg(test)]

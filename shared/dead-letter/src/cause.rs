@@ -16,13 +16,13 @@ use std::str::FromStr;
 
 use chrono::DateTime;
 
-use crate::{RawHeader, names};
+use crate::{RawHeader, names, text_of};
 
 /// The most bytes of an error type that is derived from a message.
 const TYPE_BYTES_MAX: usize = 60;
 
 /// The program that wrote a dead letter, by the names of the letter's headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Author {
     /// This product's order-processor.
     OrderProcessor,
@@ -39,11 +39,12 @@ pub enum Author {
     /// A program that writes `error_reason`, `original_topic` and the other plain headers.
     Plain,
     /// Its headers do not tell.
+    #[default]
     Unknown,
 }
 
 /// What a dead letter's headers say about its failure.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cause {
     /// The program that wrote the letter.
     pub author: Author,
@@ -147,7 +148,7 @@ impl Cause {
             Author::Connect => read.connect(),
             Author::Streams => read.streams(),
             Author::Plain => read.plain(),
-            Author::Unknown => Self::unknown(Author::Unknown),
+            Author::Unknown => Self::default(),
         }
     }
 
@@ -161,20 +162,7 @@ impl Cause {
     }
 
     fn unknown(author: Author) -> Self {
-        Self {
-            author,
-            error_type: None,
-            class: None,
-            stage: None,
-            message: None,
-            topic: None,
-            partition: None,
-            offset: None,
-            group: None,
-            attempts: None,
-            produced_at_ms: None,
-            failed_at_ms: None,
-        }
+        Self { author, ..Self::default() }
     }
 }
 
@@ -183,27 +171,24 @@ struct HeaderReader<'a> {
     headers: &'a [RawHeader<'a>],
 }
 
-impl<'a> HeaderReader<'a> {
-    fn bytes(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers.iter().rfind(|(other, _)| *other == name.as_bytes())?.1
-    }
-
+impl HeaderReader<'_> {
     fn text(&self, name: &str) -> Option<String> {
-        str::from_utf8(self.bytes(name)?).ok().map(str::to_owned)
+        text_of(self.headers, name).map(str::to_owned)
     }
 
     fn number<T: FromStr>(&self, name: &str) -> Option<T> {
-        str::from_utf8(self.bytes(name)?).ok()?.parse().ok()
+        text_of(self.headers, name)?.parse().ok()
     }
 
     fn time_ms(&self, name: &str) -> Option<i64> {
-        let text = str::from_utf8(self.bytes(name)?).ok()?;
+        let text = text_of(self.headers, name)?;
         let time = DateTime::parse_from_rfc3339(text).map(|time| time.timestamp_millis());
         time.ok().or_else(|| text.parse().ok())
     }
 
     fn spring_number<T: TryFrom<i64>>(&self, name: &str) -> Option<T> {
-        spring_number(self.bytes(name)?).and_then(|number| number.try_into().ok())
+        let (_, bytes) = self.headers.iter().rfind(|(other, _)| *other == name.as_bytes())?;
+        spring_number((*bytes)?)?.try_into().ok()
     }
 
     fn ours(&self) -> Cause {

@@ -179,18 +179,6 @@ impl fmt::Display for ErrorType {
     }
 }
 
-impl fmt::Display for ErrorClass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl From<PoisonKind> for ErrorType {
     fn from(kind: PoisonKind) -> Self {
         match kind {
@@ -212,8 +200,9 @@ mod tests {
 
     #[test]
     fn every_type_has_its_label_class_and_stage() {
-        let labels: Vec<_> =
-            ErrorType::ALL.map(|t| format!("{t} {} {}", t.class(), t.stage())).to_vec();
+        let labels: Vec<_> = ErrorType::ALL
+            .map(|t| format!("{t} {} {}", t.class().as_str(), t.stage().as_str()))
+            .to_vec();
         assert_eq!(
             labels,
             [

@@ -73,7 +73,7 @@ impl ReplayOf {
 }
 
 /// Returns the value of the last header called `name`; `None` if there is none or it is not UTF-8.
-pub(super) fn text_of<'a>(headers: &[RawHeader<'a>], name: &str) -> Option<&'a str> {
+pub fn text_of<'a>(headers: &[RawHeader<'a>], name: &str) -> Option<&'a str> {
     let (_, value) = headers.iter().rfind(|(header, _)| *header == name.as_bytes())?;
     str::from_utf8((*value)?).ok()
 }

@@ -34,7 +34,7 @@ pub mod stamp;
 
 pub use self::error_type::{ErrorClass, ErrorType, Stage};
 pub use self::group_topics::GroupTopics;
-pub use self::identity::{Identity, ParseIdentityError, ParseReplayOfError, ReplayOf};
+pub use self::identity::{Identity, ParseIdentityError, ParseReplayOfError, ReplayOf, text_of};
 pub use self::names::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
 pub use self::original_headers::{OwnedHeader, exact_header, original_headers};
 
@@ -110,12 +110,14 @@ impl DeadLetter {
         let mut write = |name: &str, value: String| {
             headers.insert(name.to_owned(), value.into_bytes());
         };
-        let replay = Replay::of(record.headers);
-        let of = replay.of.unwrap_or_else(|| ReplayOf {
-            topic: record.topic.to_owned(),
-            topic_id: record.topic_id,
-            partition: record.partition,
-            offset: record.offset,
+        let replay = replay_of(record.headers);
+        let replayed_timestamp = replay.as_ref().and_then(|_| {
+            let time = text_of(record.headers, names::ORIGINAL_TIMESTAMP)?;
+            DateTime::parse_from_rfc3339(time).is_ok().then(|| time.to_owned())
+        });
+        let (of, replay_count) = replay.unwrap_or_else(|| {
+            let FailedRecord { topic, topic_id, partition, offset, .. } = *record;
+            (ReplayOf { topic: topic.to_owned(), topic_id, partition, offset }, 0)
         });
         let message = truncate(failure.message);
         let failed_at = rfc3339(failure.failed_at_ms);
@@ -128,11 +130,11 @@ impl DeadLetter {
         write(names::DELIVERY_COUNT, deliveries.to_string());
         write(names::MESSAGE, message.clone());
         write(names::ERROR_TYPE, failure.error_type.to_string());
-        write(names::ERROR_CLASS, failure.error_type.class().to_string());
-        write(names::ERROR_STAGE, failure.error_type.stage().to_string());
+        write(names::ERROR_CLASS, failure.error_type.class().as_str().to_owned());
+        write(names::ERROR_STAGE, failure.error_type.stage().as_str().to_owned());
         write(names::TOPIC_ID, of.topic_id.to_string());
         let own_timestamp = (record.timestamp_ms != NO_TIMESTAMP).then_some(record.timestamp_ms);
-        if let Some(timestamp) = replay.original_timestamp.or(own_timestamp.map(rfc3339)) {
+        if let Some(timestamp) = replayed_timestamp.or(own_timestamp.map(rfc3339)) {
             write(names::ORIGINAL_TIMESTAMP, timestamp);
         }
         write(names::FAILED_AT, failed_at.clone());
@@ -140,7 +142,7 @@ impl DeadLetter {
         if let Some(schema_id) = failure.schema_id {
             write(names::SCHEMA_ID, schema_id.to_string());
         }
-        write(REPLAY_COUNT_HEADER, replay.count.to_string());
+        write(REPLAY_COUNT_HEADER, replay_count.to_string());
         write(names::PLAIN_REASON, message);
         write(names::PLAIN_TOPIC, of.topic);
         write(names::PLAIN_PARTITION, of.partition.to_string());
@@ -201,38 +203,14 @@ impl DeadLetter {
 /// Returns the coordinates of a replay's first failure, and how often the order was replayed; `None` if the record is
 /// not a replay.
 pub fn replay_of(headers: &[RawHeader<'_>]) -> Option<(ReplayOf, u32)> {
-    let Replay { of, count, .. } = Replay::of(headers);
-    Some((of?, count))
+    let of = ReplayOf::of(headers)?;
+    let count = text_of(headers, REPLAY_COUNT_HEADER).and_then(|text| text.parse().ok());
+    Some((of, count.unwrap_or(1)))
 }
 
 /// Returns whether a letter has a generated key because its record has none, by the letter's headers.
 pub fn has_generated_key(headers: &[RawHeader<'_>]) -> bool {
-    identity::text_of(headers, names::KEY) == Some(names::NO_KEY)
-}
-
-/// The replay headers of a record.
-#[derive(Debug)]
-struct Replay {
-    of: Option<ReplayOf>,
-    count: u32,
-    original_timestamp: Option<String>,
-}
-
-impl Replay {
-    fn of(headers: &[RawHeader<'_>]) -> Self {
-        let text = |name| identity::text_of(headers, name);
-        let of = ReplayOf::of(headers);
-        let is_replay = of.is_some();
-        let count = text(REPLAY_COUNT_HEADER).and_then(|count| count.parse().ok()).unwrap_or(1);
-        let original_timestamp = text(names::ORIGINAL_TIMESTAMP)
-            .filter(|time| DateTime::parse_from_rfc3339(time).is_ok())
-            .map(str::to_owned);
-        Self {
-            of,
-            count: if is_replay { count } else { 0 },
-            original_timestamp: original_timestamp.filter(|_| is_replay),
-        }
-    }
+    text_of(headers, names::KEY) == Some(names::NO_KEY)
 }
 
 /// Returns a time in milliseconds since 1970 as RFC 3339 in UTC with milliseconds, clamped to the years 0 to 9999.

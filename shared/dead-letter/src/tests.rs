@@ -149,7 +149,7 @@ fn a_letter_about_a_damaged_batch_names_its_offsets() {
     assert_eq!(value_of(&letter, "dlq.batch.base-offset"), Some("1234"));
     assert_eq!(value_of(&letter, "dlq.batch.last-offset"), Some("1240"));
     assert_eq!(value_of(&letter, "__dlq.errors.offset"), Some("1234"));
-    assert_eq!(value_of(&letter, "dlq.original.timestamp"), None, "nobody knows it");
+    assert_eq!(value_of(&letter, "dlq.original.timestamp"), None, "it is unknown");
     assert!(letter.headers.is_sorted(), "they are written as a map");
     assert_eq!(original_headers(&raw(&letter)), owned(&[]));
 }
