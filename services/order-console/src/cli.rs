@@ -2,7 +2,6 @@
 
 pub mod control;
 pub mod dlq;
-mod operator;
 mod output;
 pub mod stats;
 pub mod top;

@@ -36,6 +36,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use self::app::App;
+use self::dead_letters::Job;
 use crate::settings::ConsoleSettings;
 use crate::view::View;
 use crate::view::body::{ConnectionState, Snapshot};
@@ -62,8 +63,12 @@ pub async fn run(settings: ConsoleSettings, context: Context) -> anyhow::Result<
     let view = View::start(&settings, &mut tasks)?;
     tasks.spawn(report_health(view.changes(), context.health.check("kafka")));
     tasks.spawn(metrics::keep(settings.clone(), context.clone(), view.clone()));
-    let (jobs, waiting) = mpsc::channel(JOBS_MAX);
-    tasks.spawn(dead_letters::work(settings.clone(), context.clone(), waiting));
+    let (jobs, mut waiting) = mpsc::channel::<Job>(JOBS_MAX);
+    tasks.spawn(async move {
+        while let Some(job) = waiting.recv().await {
+            job.await;
+        }
+    });
     tracing::info!(
         url = %format!("http://{local}"),
         read_only = settings.dashboard.read_only,

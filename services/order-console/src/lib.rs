@@ -29,6 +29,7 @@ pub mod settings;
 mod control;
 mod dlq;
 mod group_snapshot;
+mod operator;
 mod replay;
 mod stats;
 mod text;

@@ -26,7 +26,7 @@ use service_runtime::{Progress, now_ms};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use self::choice::{Choice, Trace, Verdict, partition_for};
+use self::choice::{Choice, partition_for};
 use self::lock::{Notify, RunLock};
 use self::original::Found;
 use self::record::{Stamper, replay};
@@ -35,9 +35,9 @@ use crate::dlq::letter::Letter;
 use crate::dlq::queue::DeadLetterQueue;
 use crate::dlq::topic_log::TopicLog;
 
-pub(crate) use self::lock::{Busy, Notice, Others};
+pub(crate) use self::lock::{Busy, Notice};
 pub(crate) use self::plan::Plan;
-pub(crate) use self::request::{Destination, Mode, Request};
+pub(crate) use self::request::{REPLAYS_MAX, Request};
 pub(crate) use self::sending::Delivered;
 
 /// Records that may wait to be sent together, in bytes.
@@ -47,7 +47,8 @@ const SOURCES_MAX: usize = 1_000;
 
 /// The result of a replay.
 pub(crate) struct Report {
-    pub(crate) target: TopicLog,
+    /// The topic that the letters go to.
+    pub(crate) topic: String,
     pub(crate) plan: Plan,
     /// Absent after a dry run.
     pub(crate) delivered: Option<Delivered>,
@@ -91,15 +92,14 @@ pub(crate) async fn execute(
     request: &Request,
     notify: Notify<'_>,
 ) -> anyhow::Result<Report> {
-    if request.mode == Mode::DryRun {
+    if request.dry_run {
         queue.read_sent().await?;
         let mut run = Run::new(queue, request).await?;
         let plan = run.plan(queue, None).await?;
-        return Ok(Report { target: run.target, plan, delivered: None, outcome: Ok(()) });
+        return Ok(Report { topic: run.target.name, plan, delivered: None, outcome: Ok(()) });
     }
     queue.actions.create(&queue.settings).await?;
-    let acquired = RunLock::acquire(&mut queue.actions, &request.by, request.others, notify);
-    let mut lock = acquired.await?;
+    let mut lock = RunLock::acquire(&mut queue.actions, request, notify).await?;
     let report = locked(queue, request, &mut lock).await;
     lock.release(&mut queue.actions).await;
     report
@@ -114,7 +114,7 @@ async fn locked(
     record_found(queue).await?;
     let mut run = Run::new(queue, request).await?;
     let plan = run.plan(queue, Some(lock)).await?;
-    let is_to_source = request.destination == Destination::Source && plan.chosen > 0;
+    let is_to_source = request.to_source && plan.chosen > 0;
     if is_to_source {
         announce(queue, &run.target).await?;
     }
@@ -126,7 +126,7 @@ async fn locked(
         // The sent letters are recorded. Without this the next run reads more than it has to.
         tracing::warn!("the end of this replay could not be recorded: {error:#}");
     }
-    Ok(Report { target: run.target, plan, delivered: Some(delivered), outcome })
+    Ok(Report { topic: run.target.name, plan, delivered: Some(delivered), outcome })
 }
 
 /// Records the letters that a killed run has replayed to the orders' own topic.
@@ -180,14 +180,16 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     async fn new(queue: &DeadLetterQueue, request: &'a Request) -> anyhow::Result<Self> {
         let orders = &queue.settings.topics.orders_topic;
-        let (name, only_from) = match request.destination {
-            Destination::ReplayTopic => (queue.settings.group_topics.replay.clone(), None),
-            Destination::Source => (orders.clone(), Some(orders.clone())),
-        };
+        let only_from = request.to_source.then(|| orders.clone());
+        let name = only_from.as_ref().unwrap_or(&queue.settings.group_topics.replay);
         let hint = "order-processor creates it when it starts; is CONSUMER_GROUP_ID the group's?";
-        let target = TopicLog::expect(&queue.cluster, &name, hint).await?;
-        let choice =
-            Choice { filter: request.filter.clone(), replays_max: request.replays_max, only_from };
+        let target = TopicLog::expect(&queue.cluster, name, hint).await?;
+        let choice = Choice {
+            filter: request.selection.filter(),
+            replays_max: request.replays_max,
+            only_from,
+            lost_before_ms: queue.sent.lost_before_ms,
+        };
         Ok(Self { request, choice, target, sources: BTreeMap::new() })
     }
 
@@ -197,19 +199,18 @@ impl<'a> Run<'a> {
         mut lock: Option<&mut RunLock>,
     ) -> anyhow::Result<Plan> {
         let mut plan = Plan::default();
-        let mut walk = queue.walk(&self.request.filter);
+        let limit = self.request.selection.limit.unwrap_or(u64::MAX);
+        let mut walk = queue.walk(&self.choice.filter);
         while let Some(chunk) = walk.next().await? {
             if let Some(lock) = &mut lock {
                 lock.keep(&mut queue.actions).await?;
             }
             for letter in walk.letters(&chunk) {
-                match self.judge(queue, &letter) {
-                    Verdict::Send if plan.chosen < self.request.limit => {
-                        self.look_up_source(&queue.cluster, &letter).await?;
-                        plan.add(&letter, self.partition(&letter, letter.key));
-                    }
-                    Verdict::Send | Verdict::NotChosen => {}
-                    Verdict::LeftAlone(reason) => plan.leave(reason),
+                if let Some(reason) = self.choice.judge(&letter, queue.state(&letter)) {
+                    *plan.left.entry(reason).or_default() += 1;
+                } else if plan.chosen < limit {
+                    self.look_up_source(&queue.cluster, &letter).await?;
+                    plan.add(&letter, self.partition(&letter, letter.key));
                 }
             }
         }
@@ -224,44 +225,35 @@ impl<'a> Run<'a> {
         chosen: u64,
         lock: &mut RunLock,
     ) -> (Delivered, BTreeMap<i32, i64>, anyhow::Result<()>) {
-        let ends = match self.request.destination {
-            Destination::ReplayTopic => &queue.sent.replay_ends,
-            Destination::Source => &queue.sent.source_ends,
-        };
+        let sent = &queue.sent;
+        let ends = if self.request.to_source { &sent.source_ends } else { &sent.replay_ends };
         let mut sender = ReplaySender {
-            cluster: queue.cluster.clone(),
             writer: ExactWriter::new(queue.cluster.clone()),
-            topic: self.target.name.clone(),
-            group: queue.dlq.group.clone(),
-            destination: self.request.destination,
+            topic: &self.target.name,
+            to_source: self.request.to_source,
             ends: ends.clone(),
             pace: self.request.interval.map(Pace::new),
             progress: Progress::start(chosen, "dead letters", &queue.console),
-            interrupt: queue.interrupt.clone(),
             delivered: Delivered::default(),
+            queue,
+            lock,
         };
-        let outcome = self.send_by(&mut sender, queue, chosen, lock).await;
+        let outcome = self.send_by(&mut sender, chosen).await;
         sender.progress.finish();
         (sender.delivered, sender.ends, outcome)
     }
 
-    async fn send_by(
-        &self,
-        sender: &mut ReplaySender,
-        queue: &mut DeadLetterQueue,
-        chosen: u64,
-        lock: &mut RunLock,
-    ) -> anyhow::Result<()> {
+    async fn send_by(&self, sender: &mut ReplaySender<'_>, chosen: u64) -> anyhow::Result<()> {
         let run = Uuid::from_u128(rand::random());
         let mut stampers: BTreeMap<i32, Stamper> = BTreeMap::new();
         let mut left = chosen;
-        let mut walk = queue.walk(&self.request.filter);
+        let mut walk = sender.queue.walk(&self.choice.filter);
         while let Some(chunk) = walk.next().await? {
             let mut waiting: BTreeMap<i32, Vec<ReplayRecord>> = BTreeMap::new();
             let mut waiting_bytes = 0;
             for letter in walk.letters(&chunk) {
-                let verdict = self.judge(queue, &letter);
-                if left == 0 || verdict != Verdict::Send {
+                let queue = &sender.queue;
+                if left == 0 || self.choice.judge(&letter, queue.state(&letter)).is_some() {
                     continue;
                 }
                 left -= 1;
@@ -287,22 +279,16 @@ impl<'a> Run<'a> {
                     place,
                 });
                 if waiting_bytes > WAITING_BYTES_MAX {
-                    sender.send_all(&mut waiting, &mut queue.actions, lock).await?;
+                    sender.send_all(&mut waiting).await?;
                     waiting_bytes = 0;
                 }
             }
-            sender.send_all(&mut waiting, &mut queue.actions, lock).await?;
+            sender.send_all(&mut waiting).await?;
             if left == 0 {
                 return Ok(());
             }
         }
         Ok(())
-    }
-
-    fn judge(&self, queue: &DeadLetterQueue, letter: &Letter<'_>) -> Verdict {
-        let may_be_lost = queue.sent.may_have_lost(letter);
-        let trace = if may_be_lost { Trace::MayBeLost } else { Trace::Kept };
-        self.choice.judge(letter, queue.state(letter), trace)
     }
 
     fn partition(&self, letter: &Letter<'_>, key: Option<&[u8]>) -> i32 {

@@ -1,6 +1,5 @@
-//! Texts for people: times, bytes, tables, without control characters.
+//! Texts for people: bytes, tables, without control characters.
 
-use chrono::{DateTime, SecondsFormat};
 use dead_letter::cause::{is_spring_number, spring_number};
 use dead_letter::hex;
 use service_runtime::{grouped, printable};
@@ -13,12 +12,6 @@ const DUMP_BYTES: usize = 16;
 pub(crate) const TEXT_BYTES_MAX: usize = 1024;
 /// The most bytes that are dumped.
 const DUMP_BYTES_MAX: usize = 4 * 1024;
-
-/// Returns a time for people: UTC, to the second.
-pub(crate) fn time(ms: i64) -> String {
-    let time = DateTime::from_timestamp_millis(ms);
-    time.map_or_else(|| ms.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
-}
 
 /// Returns bytes for people: as a text if they are one, else in hexadecimal.
 pub(crate) fn bytes(bytes: &[u8]) -> String {

@@ -207,7 +207,7 @@ impl Observer {
         loop {
             let began = Instant::now();
             match timeout(READING_MAX, self.read()).await {
-                Ok(Ok(())) => self.broker_is(ConnectionState::Connected, None),
+                Ok(Ok(())) => self.broker.note(ConnectionState::Connected, None),
                 Ok(Err(error)) => {
                     let is_unreachable = error
                         .downcast_ref::<ClientError>()
@@ -217,11 +217,10 @@ impl Observer {
                     } else {
                         ConnectionState::Failing
                     };
-                    self.broker_is(state, Some(format!("{error:#}")));
+                    self.broker.note(state, Some(format!("{error:#}")));
                 }
                 Err(_elapsed) => {
-                    let detail = format!("no answer within {} s", READING_MAX.as_secs());
-                    self.broker_is(ConnectionState::Unreachable, Some(detail));
+                    self.broker.note(ConnectionState::Unreachable, Some(no_answer()));
                 }
             }
             self.publish(&control.borrow_and_update());
@@ -286,14 +285,6 @@ impl Observer {
         self.trends.track.add(now, stats);
     }
 
-    fn broker_is(&mut self, state: ConnectionState, detail: Option<String>) {
-        if self.broker.state != state {
-            self.broker.since = Some(Time::of(now_ms()));
-            self.broker.state = state;
-        }
-        self.broker.detail = detail;
-    }
-
     fn publish(&mut self, control: &ControlView) {
         let now = Instant::now();
         self.latest.control = build::control(control, now);
@@ -312,6 +303,19 @@ impl Observer {
     }
 }
 
+impl Connection {
+    fn note(&mut self, state: ConnectionState, detail: Option<String>) {
+        if self.state != state {
+            self.since = Some(Time::of(now_ms()));
+        }
+        (self.state, self.detail) = (state, detail);
+    }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", READING_MAX.as_secs())
+}
+
 async fn watch_registry(
     schemas: SchemaRegistry,
     subject: String,
@@ -321,18 +325,9 @@ async fn watch_registry(
         let (state, detail) = match timeout(READING_MAX, schemas.probe(&subject)).await {
             Ok(Ok(())) => (ConnectionState::Connected, None),
             Ok(Err(error)) => (ConnectionState::Unreachable, Some(chain(&error))),
-            Err(_elapsed) => {
-                let detail = format!("no answer within {} s", READING_MAX.as_secs());
-                (ConnectionState::Unreachable, Some(detail))
-            }
+            Err(_elapsed) => (ConnectionState::Unreachable, Some(no_answer())),
         };
-        connection_tx.send_modify(|connection| {
-            if connection.state != state {
-                connection.since = Some(Time::of(now_ms()));
-            }
-            connection.state = state;
-            connection.detail = detail;
-        });
+        connection_tx.send_modify(|connection| connection.note(state, detail));
         sleep(REGISTRY_PAUSE).await;
     }
 }

@@ -12,13 +12,12 @@ use kafka_client::retry::while_retriable;
 use service_runtime::{Context, printable};
 use tokio::time::{Instant, timeout};
 
-use super::operator::OperatorArguments;
 use super::output::{Closed, Output};
 use crate::control::following::{followed, forget_the_dead, laggards, members, read};
 use crate::control::{ControlReport, DesiredState, InstanceStatus, Target, command};
+use crate::operator::Operator;
 use crate::settings::ConsoleSettings;
 use crate::text::{Align, table};
-use crate::time::Time;
 
 /// The command; without one, the state is shown.
 #[derive(Clone, Debug, Subcommand)]
@@ -47,7 +46,7 @@ pub struct TargetArguments {
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     wait: u64,
     #[command(flatten)]
-    operator: OperatorArguments,
+    operator: Operator,
 }
 
 /// Runs the command.
@@ -85,7 +84,7 @@ async fn execute(
         Some(ControlCommand::Pause { arguments }) => (RunState::Paused, arguments),
         Some(ControlCommand::Resume { arguments }) => (RunState::Running, arguments),
     };
-    let (roles, by) = (arguments.target.roles(), arguments.operator.name());
+    let (roles, by) = (arguments.target.roles(), arguments.operator.by);
     command(settings, roles, state, by).await.with_context(|| format!("write to topic {topic}"))?;
     // Every instance that began without having read the command has reported below these ends.
     let ends =
@@ -127,13 +126,8 @@ fn tables(report: &ControlReport) -> String {
     let mut rows = vec![row(["ROLE", "IS TO BE", "BY", "SINCE"])];
     rows.extend(roles.iter().map(|(role, report)| {
         let DesiredState { desired, by, at } = &report.command;
-        let by = by.as_deref().map(printable);
-        row([
-            role.as_str(),
-            desired.as_str(),
-            text(by.as_deref()),
-            text(at.as_ref().map(Time::as_str)),
-        ])
+        let (by, at) = (by.as_deref().map(printable), at.map(|at| at.to_string()));
+        row([role.as_str(), desired.as_str(), text(by.as_deref()), text(at.as_deref())])
     }));
     let mut tables = table(&[Align::Left; 4], &rows);
     let mut rows = vec![row(["ROLE", "INSTANCE", "IS", "SINCE", "MEMBER"])];
@@ -147,8 +141,8 @@ fn tables(report: &ControlReport) -> String {
                 };
                 let (name, member) =
                     (printable(&instance.name), instance.member_id.as_deref().map(printable));
-                let since = text(instance.since.as_ref().map(Time::as_str));
-                row([role.as_str(), &name, &is, since, text(member.as_deref())])
+                let since = instance.since.map(|since| since.to_string());
+                row([role.as_str(), &name, &is, text(since.as_deref()), text(member.as_deref())])
             },
         ));
     }

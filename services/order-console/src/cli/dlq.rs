@@ -15,9 +15,9 @@ pub use self::arguments::DlqCommand;
 use super::output::{Closed, Output};
 use crate::dlq::action_log::ActionLog;
 use crate::dlq::decoded::Decoder;
-use crate::dlq::dismiss::{self, Changes, Mode};
+use crate::dlq::dismiss::{self, Changes};
 use crate::dlq::filter::Filter;
-use crate::dlq::letter_state::LetterState;
+use crate::dlq::follow::{Follow, From};
 use crate::dlq::queue::DeadLetterQueue;
 use crate::settings::ConsoleSettings;
 use crate::text::dead_letters;
@@ -42,50 +42,44 @@ async fn execute(
     context: Context,
     command: DlqCommand,
 ) -> anyhow::Result<()> {
-    let now_ms = now_ms();
     let mut decoder = Decoder::new(&settings);
     match command {
         DlqCommand::List { filter, state, json } => {
             let queue = DeadLetterQueue::read(settings, context).await?;
-            list::run(&queue, &filter.filter(now_ms), state.map(LetterState::from), json).await
+            list::run(&queue, &filter, state, json).await
         }
         DlqCommand::Show { place, topic, partition, offset, json } => {
-            let places = place.into_iter().collect();
-            let filter = Filter { partition, topic, offset, places, ..Filter::default() };
+            let filter = Filter { partition, topic, offset, ..Filter::default() };
+            let filter = filter.at(place.as_slice());
             let queue = DeadLetterQueue::read(settings, context).await?;
             show::run(&queue, &filter, &mut decoder, json).await
         }
         DlqCommand::Watch { filter, from_beginning, limit, json } => {
             let queue = DeadLetterQueue::open(settings, context).await?;
-            let options = watch::Options {
-                filter: filter.filter(now_ms),
-                from: arguments::watch_from(from_beginning),
-                limit: limit.unwrap_or(u64::MAX),
-                is_json: json,
-            };
-            watch::run(&queue, &mut decoder, &options).await
+            let from = if from_beginning { From::Beginning } else { From::End };
+            let mut follow = Follow::start(&queue, from);
+            let limit = limit.unwrap_or(u64::MAX);
+            watch::run(&mut follow, &filter, limit, &mut decoder, json).await
         }
-        DlqCommand::Replay(arguments) => {
+        DlqCommand::Replay { request, json } => {
             let queue = DeadLetterQueue::open(settings, context).await?;
-            replay::run(queue, &arguments.request(now_ms), arguments.is_json()).await
+            replay::run(queue, &request, json).await
         }
-        DlqCommand::Dismiss { chosen, reason, undo: _, operator } => {
+        DlqCommand::Dismiss(request) => {
             let queue = DeadLetterQueue::open(settings, context).await?;
-            dismiss(queue, &chosen.dismissal(reason, &operator, now_ms)).await
+            dismiss(queue, &request).await
         }
-        DlqCommand::Release { operator } => release(settings, context, operator.name()).await,
+        DlqCommand::Release { operator } => release(settings, context, operator.by).await,
         DlqCommand::Export { places, filter, state, limit } => {
             let queue = DeadLetterQueue::read(settings, context).await?;
-            let filter = Filter { places: places.into_iter().collect(), ..filter.filter(now_ms) };
-            let limit = limit.unwrap_or(u64::MAX);
-            export::run(&queue, &filter, state.map(LetterState::from), limit).await
+            export::run(&queue, &filter.at(&places), state, limit.unwrap_or(u64::MAX)).await
         }
     }
 }
 
 async fn dismiss(mut queue: DeadLetterQueue, request: &dismiss::Request) -> anyhow::Result<()> {
-    let Changes { changed, others } = dismiss::execute(&mut queue, request, Mode::Write).await?;
-    let verb = if request.reason.is_some() { "dismissed" } else { "reopened" };
+    let Changes { changed, others } = dismiss::execute(&mut queue, request).await?;
+    let verb = if request.undo { "reopened" } else { "dismissed" };
     let mut output = Output::new();
     output.line(&format!("{verb}: {}", dead_letters(changed)))?;
     if others > 0 {

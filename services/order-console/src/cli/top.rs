@@ -4,7 +4,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use service_runtime::Context;
 
-use super::operator::OperatorArguments;
+use crate::operator::Operator;
 use crate::settings::ConsoleSettings;
 use crate::top::{self, Look};
 
@@ -15,7 +15,7 @@ pub struct TopArguments {
     #[arg(long, env = "NO_COLOR", hide_env = true, value_parser = FalseyValueParser::new())]
     no_color: bool,
     #[command(flatten)]
-    operator: OperatorArguments,
+    operator: Operator,
 }
 
 impl TopArguments {
@@ -43,5 +43,5 @@ pub async fn run(
     arguments: TopArguments,
 ) -> anyhow::Result<()> {
     let look = if arguments.no_color { Look::Plain } else { Look::Colours };
-    top::run(settings, context, look, arguments.operator.name()).await
+    top::run(settings, context, look, arguments.operator.by).await
 }

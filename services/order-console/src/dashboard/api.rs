@@ -9,13 +9,12 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use control_topic::record::{Role, RunState};
 use serde::Deserialize;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::access::Visitor;
 use super::app::App;
-use super::dead_letters::{Dismissed, Job, Replayed, Selection, Work};
+use super::dead_letters::{Dismissed, Replayed, Selection};
 use super::problem::{Problem, ProblemBody};
 use super::responses::{ChangeRefusals, InvalidRefusals, Refusals};
 use crate::control::{self, ServiceState, Target};
@@ -211,11 +210,7 @@ pub(super) async fn replay(
     selection: Result<Json<Selection>, JsonRejection>,
 ) -> Answer<Replayed> {
     let Json(selection) = selection?;
-    if selection.is_dry_run() {
-        let _permit = app.reads.acquire().await.map_err(anyhow::Error::new)?;
-        return Ok(Json(selection.replay(&app.settings, &app.context, visitor.name()).await?));
-    }
-    app.job(selection, visitor, Work::Replay).await
+    app.change("replay", selection, visitor, Selection::replay).await
 }
 
 /// Dismisses dead letters that need no more work.
@@ -231,27 +226,5 @@ pub(super) async fn dismiss(
     selection: Result<Json<Selection>, JsonRejection>,
 ) -> Answer<Dismissed> {
     let Json(selection) = selection?;
-    if selection.is_dry_run() {
-        let _permit = app.reads.acquire().await.map_err(anyhow::Error::new)?;
-        return Ok(Json(selection.dismiss(&app.settings, &app.context, visitor.name()).await?));
-    }
-    app.job(selection, visitor, Work::Dismiss).await
-}
-
-impl App {
-    async fn job<T>(
-        &self,
-        selection: Selection,
-        visitor: Visitor,
-        work: impl FnOnce(oneshot::Sender<anyhow::Result<T>>) -> Work,
-    ) -> Answer<T> {
-        let (answer, answered) = oneshot::channel();
-        let job = Job { work: work(answer), selection, visitor };
-        self.jobs.try_send(job).map_err(|_full| {
-            let error = "other replays or dismissals are in progress: try again".to_owned();
-            Problem(StatusCode::SERVICE_UNAVAILABLE, error)
-        })?;
-        let answer = answered.await.map_err(anyhow::Error::new)?;
-        Ok(Json(answer?))
-    }
+    app.change("dismiss", selection, visitor, Selection::dismiss).await
 }

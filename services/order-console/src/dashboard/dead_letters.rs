@@ -1,26 +1,31 @@
 //! Replays and dismissals of dead letters for the API, one after the other.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr as _;
 
+use axum::Json;
+use axum::http::StatusCode;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use service_runtime::Context;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::access::Visitor;
-use crate::dlq::dismiss::{self, Mode};
-use crate::dlq::filter::Filter;
+use super::app::App;
+use super::problem::Problem;
+use crate::dlq::dismiss;
+use crate::dlq::filter::{self, Filter};
 use crate::dlq::letter::Place;
 use crate::dlq::letter_state::LetterState;
 use crate::dlq::query::{InvalidRequest, Query};
 use crate::dlq::queue::DeadLetterQueue;
-use crate::replay::{self, Destination, Others, Tally};
+use crate::operator::Operator;
+use crate::replay::{self, Tally};
 use crate::settings::ConsoleSettings;
 use crate::text::TEXT_BYTES_MAX;
-
-/// Letters that failed after as many replays are left alone.
-const REPLAYS_MAX: u32 = 3;
 
 /// The ends of partitions of the dead-letter topic. A dry run counts the letters below them; a request with them leaves
 /// later letters alone.
@@ -73,16 +78,12 @@ pub(super) struct Dismissed {
 }
 
 impl Selection {
-    pub(super) fn is_dry_run(&self) -> bool {
-        self.dry_run
+    fn selection(&self) -> Result<filter::Selection, InvalidRequest> {
+        let before = self.before.clone().map(|Ends(before)| before);
+        Ok(filter::Selection::of(Filter { before, ..self.filter()? }, self.limit))
     }
 
     fn filter(&self) -> Result<Filter, InvalidRequest> {
-        let before = self.before.clone().map(|Ends(before)| before);
-        Ok(Filter { before, ..self.selected()? })
-    }
-
-    fn selected(&self) -> Result<Filter, InvalidRequest> {
         let invalid = |text: &str| Err(InvalidRequest(text.to_owned()));
         match (&self.places, &self.filter) {
             (Some(places), None) if !places.is_empty() => {
@@ -119,23 +120,22 @@ impl Selection {
     /// # Errors
     /// [`InvalidRequest`], [`Busy`](replay::Busy), or when the cluster does not answer before anything was sent.
     pub(super) async fn replay(
-        &self,
-        settings: &ConsoleSettings,
-        context: &Context,
-        by: String,
+        self,
+        settings: ConsoleSettings,
+        context: Context,
+        operator: Operator,
     ) -> anyhow::Result<Replayed> {
         let request = replay::Request {
-            filter: self.filter()?,
-            limit: self.limit.unwrap_or(u64::MAX),
-            replays_max: REPLAYS_MAX,
-            destination: Destination::ReplayTopic,
-            dropped: Vec::new(),
+            selection: self.selection()?,
+            dry_run: self.dry_run,
             interval: None,
-            mode: if self.dry_run { replay::Mode::DryRun } else { replay::Mode::Send },
-            others: Others::Respect,
-            by,
+            replays_max: replay::REPLAYS_MAX,
+            dropped: Vec::new(),
+            to_source: false,
+            break_lock: false,
+            operator,
         };
-        let mut queue = DeadLetterQueue::open(settings.clone(), context.clone()).await?;
+        let mut queue = DeadLetterQueue::open(settings, context).await?;
         let notify = |notice: replay::Notice| tracing::info!("{notice}");
         let (tally, outcome) = replay::execute(&mut queue, &request, &notify).await?.tally();
         Ok(Replayed {
@@ -151,80 +151,69 @@ impl Selection {
     /// # Errors
     /// [`InvalidRequest`], or when the cluster does not answer.
     pub(super) async fn dismiss(
-        &self,
-        settings: &ConsoleSettings,
-        context: &Context,
-        by: String,
+        self,
+        settings: ConsoleSettings,
+        context: Context,
+        operator: Operator,
     ) -> anyhow::Result<Dismissed> {
         let request = dismiss::Request {
             reason: Some(self.reason()?),
-            filter: self.filter()?,
-            limit: self.limit.unwrap_or(u64::MAX),
-            by,
+            selection: self.selection()?,
+            undo: false,
+            dry_run: self.dry_run,
+            operator,
         };
-        let mode = if self.dry_run { Mode::DryRun } else { Mode::Write };
-        let mut queue = DeadLetterQueue::open(settings.clone(), context.clone()).await?;
-        let chosen = dismiss::execute(&mut queue, &request, mode).await?.changed;
+        let mut queue = DeadLetterQueue::open(settings, context).await?;
+        let chosen = dismiss::execute(&mut queue, &request).await?.changed;
         let dismissed = if self.dry_run { 0 } else { chosen };
         let before = Ends(queue.ends());
         Ok(Dismissed { dry_run: self.dry_run, chosen, dismissed, before })
     }
 }
 
-/// The answer to a job.
-type Answer<T> = oneshot::Sender<anyhow::Result<T>>;
+/// A replay or dismissal that waits for those before it.
+pub(super) type Job = BoxFuture<'static, ()>;
 
-/// A task that changes dead letters.
-#[derive(Debug)]
-pub(super) enum Work {
-    Replay(Answer<Replayed>),
-    Dismiss(Answer<Dismissed>),
-}
-
-/// A replay or dismissal that waits for those before it. Once begun it is completed, even if the client has gone.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) selection: Selection,
-    pub(super) visitor: Visitor,
-}
-
-/// Does jobs one after the other, until there can be no more.
-pub(super) async fn work(
-    settings: ConsoleSettings,
-    context: Context,
-    mut jobs: mpsc::Receiver<Job>,
-) {
-    while let Some(Job { work, selection, visitor }) = jobs.recv().await {
-        let by = visitor.name();
-        match work {
-            Work::Replay(answer) if !answer.is_closed() => {
-                let outcome = selection.replay(&settings, &context, by).await;
-                finish("replay", &visitor, answer, outcome);
-            }
-            Work::Dismiss(answer) if !answer.is_closed() => {
-                let outcome = selection.dismiss(&settings, &context, by).await;
-                finish("dismiss", &visitor, answer, outcome);
-            }
-            Work::Replay(_) | Work::Dismiss(_) => {
-                tracing::info!(by, peer = %visitor.origin.peer, "not begun: the client has gone");
-            }
+impl App {
+    /// Changes the selected letters after the jobs that wait, or counts them at once. Once begun a change is completed, even
+    /// if the client has gone.
+    pub(super) async fn change<T, F>(
+        &self,
+        work: &'static str,
+        selection: Selection,
+        visitor: Visitor,
+        execute: impl FnOnce(Selection, ConsoleSettings, Context, Operator) -> F + Send + 'static,
+    ) -> Result<Json<T>, Problem>
+    where
+        T: fmt::Debug + Send + 'static,
+        F: Future<Output = anyhow::Result<T>> + Send,
+    {
+        let (settings, context) = (self.settings.clone(), self.context.clone());
+        let (by, peer) = (visitor.name(), visitor.origin.peer);
+        let operator = Operator { by: by.clone() };
+        if selection.dry_run {
+            let _permit = self.reads.acquire().await.map_err(anyhow::Error::new)?;
+            return Ok(Json(execute(selection, settings, context, operator).await?));
         }
-    }
-}
-
-fn finish<T: std::fmt::Debug>(
-    work: &str,
-    visitor: &Visitor,
-    answer: Answer<T>,
-    outcome: anyhow::Result<T>,
-) {
-    let (by, peer) = (visitor.name(), visitor.origin.peer);
-    match &outcome {
-        Ok(result) => tracing::info!(work, by, %peer, ?result, "done"),
-        Err(error) => tracing::warn!(work, by, %peer, "not done: {error:#}"),
-    }
-    if answer.send(outcome).is_err() {
-        tracing::debug!("the client does not wait for the answer");
+        let (answer, answered) = oneshot::channel();
+        let job = async move {
+            if answer.is_closed() {
+                tracing::info!(by, %peer, "not begun: the client has gone");
+                return;
+            }
+            let outcome = execute(selection, settings, context, operator).await;
+            match &outcome {
+                Ok(result) => tracing::info!(work, by, %peer, ?result, "done"),
+                Err(error) => tracing::warn!(work, by, %peer, "not done: {error:#}"),
+            }
+            if answer.send(outcome).is_err() {
+                tracing::debug!("the client does not wait for the answer");
+            }
+        };
+        self.jobs.try_send(job.boxed()).map_err(|_full| {
+            let error = "other replays or dismissals are in progress: try again".to_owned();
+            Problem(StatusCode::SERVICE_UNAVAILABLE, error)
+        })?;
+        Ok(Json(answered.await.map_err(anyhow::Error::new)??))
     }
 }

@@ -84,7 +84,7 @@ pub(super) async fn stream(
     let mut snapshots = app.view.changes();
     snapshots.mark_changed();
     // The client reads the points so far from `/api/history`.
-    let point = latest.history.points.last().map(|point| point.at.clone());
+    let point = latest.history.points.last().map(|point| point.at);
     let sent = Sent { point, ..Sent::default() };
     let ends = Instant::now() + STREAM_TIME_MAX;
     let ready = VecDeque::new();
@@ -138,9 +138,9 @@ impl Tab {
             }
         }
         if let Some(latest) = snapshot.history.points.last()
-            && point.as_ref() != Some(&latest.at)
+            && *point != Some(latest.at)
         {
-            *point = Some(latest.at.clone());
+            *point = Some(latest.at);
             self.ready.push_back(event("point", json(latest)));
         }
     }

@@ -9,8 +9,12 @@ use prometheus_client::encoding::DescriptorEncoder;
 use service_runtime::{Context, Families, Metrics};
 use tokio::time::{Instant, sleep};
 
-use crate::dlq::query::{self, Unresolved};
+use crate::dlq::causes;
+use crate::dlq::filter::Filter;
+use crate::dlq::letter_state::LetterState;
+use crate::dlq::queue::DeadLetterQueue;
 use crate::settings::ConsoleSettings;
+use crate::time::Time;
 use crate::view::View;
 use crate::view::body::Group;
 
@@ -22,8 +26,8 @@ const PAUSES_MAX: u32 = 10;
 /// Walks take at most one part in so many of the time.
 const WALKS_SHARE: u32 = 20;
 
-/// The result of the last walk.
-type Found = Arc<Mutex<Option<Unresolved>>>;
+/// The result of the last walk: how many letters are unresolved, and when the first of them failed.
+type Found = Arc<Mutex<Option<(u64, Option<Time>)>>>;
 
 /// Adds the group to the process's metrics, and counts the unresolved dead letters at intervals, for as long as it runs.
 pub(super) async fn keep(settings: ConsoleSettings, context: Context, view: View) {
@@ -36,7 +40,7 @@ pub(super) async fn keep(settings: ConsoleSettings, context: Context, view: View
         let numbers = view.latest().stats.numbers.clone();
         let counts = Some((numbers.dead_letters, numbers.replayed));
         if counts != counted || pauses >= PAUSES_MAX {
-            match query::unresolved(&settings, &context).await {
+            match unresolved(&settings, &context).await {
                 Ok(unresolved) => {
                     *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(unresolved);
                     (counted, pauses) = (counts, 0);
@@ -47,6 +51,16 @@ pub(super) async fn keep(settings: ConsoleSettings, context: Context, view: View
         sleep(PAUSE.max(began.elapsed() * WALKS_SHARE)).await;
         pauses += 1;
     }
+}
+
+async fn unresolved(
+    settings: &ConsoleSettings,
+    context: &Context,
+) -> anyhow::Result<(u64, Option<Time>)> {
+    let queue = DeadLetterQueue::read(settings.clone(), context.clone()).await?;
+    let only = Some(LetterState::Unresolved);
+    let report = causes::count(&queue, &Filter::default(), only).await?;
+    Ok((report.total.letters, report.causes.iter().map(|cause| cause.first).min()))
 }
 
 fn register(metrics: &Metrics, group: String, view: View, found: Found) {
@@ -75,12 +89,12 @@ impl Collector for Scrape {
         let help = "Records of all partitions that the group has not committed, while that is known of each";
         families.gauges("kafka_consumergroup_lag_sum", help, lag)?;
         let found = *self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Unresolved { letters, oldest_ms }) = found else { return Ok(()) };
+        let Some((letters, oldest)) = found else { return Ok(()) };
         let letters = i64::try_from(letters).unwrap_or(i64::MAX);
         let help = "Dead letters of the group that were neither replayed nor dismissed";
         families.gauge("orders_dlq_unresolved", help, &letters)?;
         let help = "When the oldest of them failed, in seconds since 1970; 0 where there is none";
-        let oldest = oldest_ms.unwrap_or(0) / 1_000;
+        let oldest = oldest.map_or(0, Time::seconds);
         families.gauge("orders_dlq_oldest_unresolved_timestamp_seconds", help, &oldest)
     }
 }

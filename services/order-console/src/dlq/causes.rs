@@ -67,17 +67,10 @@ pub(crate) struct Cause {
 /// What letters of one cause have in common: type, topic and author.
 type Key = (String, Option<String>, &'static str);
 
-#[derive(Debug, Default)]
-struct Row {
-    cause: Cause,
-    first_ms: i64,
-    last_ms: i64,
-}
-
 /// Letters while they are counted.
 #[derive(Debug, Default)]
 pub(crate) struct Causes {
-    rows: BTreeMap<Key, Row>,
+    rows: BTreeMap<Key, Cause>,
     total: LetterCounts,
 }
 
@@ -101,36 +94,29 @@ impl Causes {
         if self.rows.len() >= CAUSES_MAX && !self.rows.contains_key(&key) {
             key = (OTHER_CAUSES.to_owned(), None, "");
         }
-        let failed_at_ms = letter.failed_at_ms();
-        let row = self.rows.entry(key).or_insert_with_key(|(error_type, topic, author)| Row {
-            cause: Cause {
-                error_type: error_type.clone(),
-                topic: topic.clone(),
-                author,
-                ..Cause::default()
-            },
-            first_ms: i64::MAX,
-            last_ms: i64::MIN,
+        let failed_at = Time::of(letter.failed_at_ms());
+        let row = self.rows.entry(key).or_insert_with_key(|(error_type, topic, author)| Cause {
+            error_type: error_type.clone(),
+            topic: topic.clone(),
+            author,
+            first: failed_at,
+            last: failed_at,
+            ..Cause::default()
         });
-        row.cause.counts.add(state);
-        row.first_ms = row.first_ms.min(failed_at_ms);
-        if row.last_ms <= failed_at_ms {
-            row.last_ms = failed_at_ms;
-            row.cause.class = kept(cause.class.as_deref());
-            row.cause.message = kept(cause.message.as_deref());
-            row.cause.example = Some(letter.place);
+        row.counts.add(state);
+        row.first = row.first.min(failed_at);
+        if row.last <= failed_at {
+            row.last = failed_at;
+            row.class = kept(cause.class.as_deref());
+            row.message = kept(cause.message.as_deref());
+            row.example = Some(letter.place);
         }
         self.total.add(state);
     }
 
     /// Returns what was counted of the letters of `dlq`.
     pub(crate) fn report(self, dlq: &DlqContext, skipped: Skipped) -> CauseReport {
-        let row = |Row { cause, first_ms, last_ms }| Cause {
-            first: Time::of(first_ms),
-            last: Time::of(last_ms),
-            ..cause
-        };
-        let mut causes: Vec<Cause> = self.rows.into_values().map(row).collect();
+        let mut causes: Vec<Cause> = self.rows.into_values().collect();
         causes.sort_by_key(|cause| Reverse((cause.counts.unresolved, cause.counts.letters)));
         let (topic, group) = (dlq.topic.clone(), dlq.group.clone());
         CauseReport { topic, group, total: self.total, skipped, causes }
@@ -148,7 +134,7 @@ pub(crate) async fn count(
     while let Some(chunk) = walk.next().await? {
         for letter in walk.letters(&chunk) {
             let found = queue.state(&letter);
-            if filter.takes(&letter) && state.is_none_or(|wanted| wanted == found) {
+            if state.is_none_or(|wanted| wanted == found) {
                 causes.add(&letter, found);
             }
         }

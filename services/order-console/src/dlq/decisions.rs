@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 
 use dead_letter::Identity;
 use dead_letter::actions::Action;
+use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::identities::IdentityMap;
 use super::lock_table::LockTable;
 use crate::text::{TEXT_BYTES_MAX, cut};
+use crate::time::Time;
 
-/// Why a letter was dismissed, by whom and when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why, when and by whom a letter was dismissed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Dismissal {
     pub(crate) reason: String,
-    pub(crate) at_ms: i64,
+    pub(crate) at: Time,
     pub(crate) by: String,
 }
 
@@ -39,7 +42,7 @@ impl OperatorDecisions {
         match action {
             Action::Dismissed { identity, reason, at_ms, by } => {
                 let [reason, by] = [reason, by].map(|text| cut(&text, TEXT_BYTES_MAX));
-                let dismissal = Dismissal { reason, at_ms, by };
+                let dismissal = Dismissal { reason, at: Time::of(at_ms), by };
                 if self.dismissals.last() != Some(&dismissal) {
                     self.dismissals.push(dismissal);
                 }

@@ -28,6 +28,13 @@ pub(crate) enum Decoded {
     Omitted,
 }
 
+/// A value that is decoded later, and the header that may name its schema.
+#[derive(Debug)]
+pub(crate) struct Undecoded {
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) schema_header: Option<Vec<u8>>,
+}
+
 /// Decodes values in any of the wire formats.
 #[derive(Clone)]
 pub(crate) struct Decoder {
@@ -58,15 +65,18 @@ impl Decoder {
         self.decode_value(value, letter.schema_header().as_deref()).await
     }
 
-    /// Decodes a value, whose schema may be named by a header.
+    /// Decodes a value that was kept.
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(crate) async fn decode_value(
-        &mut self,
-        value: &[u8],
-        schema_header: Option<&[u8]>,
-    ) -> Decoded {
+    pub(crate) async fn decode_kept(&mut self, kept: &Undecoded) -> Decoded {
+        match &kept.value {
+            Some(value) => self.decode_value(value, kept.schema_header.as_deref()).await,
+            None => Decoded::Nothing,
+        }
+    }
+
+    async fn decode_value(&mut self, value: &[u8], schema_header: Option<&[u8]>) -> Decoded {
         let payload = match order_avro::recognise(value, schema_header, PayloadFormat::Auto) {
             Ok(payload) => payload,
             Err(error) => return Decoded::NotAnOrder(error.to_string()),

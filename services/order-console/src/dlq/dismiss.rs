@@ -1,20 +1,30 @@
 //! Letters are dismissed, or reopened.
 
+use clap::Args;
 use dead_letter::actions::Action;
 use service_runtime::now_ms;
 
-use super::filter::Filter;
+use super::filter::Selection;
 use super::letter_state::LetterState;
 use super::queue::DeadLetterQueue;
+use crate::operator::Operator;
 
 /// What an operator asks for.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) filter: Filter,
-    pub(crate) limit: u64,
-    /// Why the letters are dismissed; `None` reopens them.
+#[derive(Clone, Debug, Args)]
+pub struct Request {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Why; operators who show the letters read it.
+    #[arg(long, required_unless_present = "undo", conflicts_with = "undo")]
     pub(crate) reason: Option<String>,
-    pub(crate) by: String,
+    /// Reopen letters that were dismissed.
+    #[arg(long)]
+    pub(crate) undo: bool,
+    /// Whether the letters are only counted.
+    #[arg(skip)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) operator: Operator,
 }
 
 /// How many letters were changed.
@@ -25,16 +35,9 @@ pub(crate) struct Changes {
     pub(crate) others: u64,
 }
 
-/// Whether letters are changed or only counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Write,
-    DryRun,
-}
-
 impl Request {
     pub(crate) fn wanted(&self) -> LetterState {
-        if self.reason.is_some() { LetterState::Unresolved } else { LetterState::Dismissed }
+        if self.undo { LetterState::Dismissed } else { LetterState::Unresolved }
     }
 }
 
@@ -42,20 +45,20 @@ impl Request {
 pub(crate) async fn execute(
     queue: &mut DeadLetterQueue,
     request: &Request,
-    mode: Mode,
 ) -> anyhow::Result<Changes> {
-    if mode == Mode::Write {
+    if !request.dry_run {
         queue.actions.create(&queue.settings).await?;
     }
     queue.read_sent().await?;
-    let wanted = request.wanted();
+    let (wanted, filter) = (request.wanted(), request.selection.filter());
+    let limit = request.selection.limit.unwrap_or(u64::MAX);
     let at_ms = now_ms();
     let mut changes = Changes::default();
-    let mut walk = queue.walk(&request.filter);
+    let mut walk = queue.walk(&filter);
     while let Some(chunk) = walk.next().await? {
         let mut actions = Vec::new();
         for letter in walk.letters(&chunk) {
-            if changes.changed == request.limit || !request.filter.takes(&letter) {
+            if changes.changed == limit {
                 continue;
             }
             if queue.state(&letter) != wanted {
@@ -66,12 +69,12 @@ pub(crate) async fn execute(
             let identity = letter.identity.clone();
             actions.push(match request.reason.clone() {
                 Some(reason) => {
-                    Action::Dismissed { identity, reason, at_ms, by: request.by.clone() }
+                    Action::Dismissed { identity, reason, at_ms, by: request.operator.by.clone() }
                 }
                 None => Action::Reopened { identity },
             });
         }
-        if mode == Mode::Write {
+        if !request.dry_run {
             queue.actions.write_all(&actions).await?;
         }
     }

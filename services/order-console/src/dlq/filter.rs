@@ -3,21 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::str::FromStr;
-use std::time::Duration;
 
 use chrono::DateTime;
+use clap::Args;
+use service_runtime::now_ms;
 
 use super::letter::{Letter, Place};
 
-/// A moment, as an operator names it: RFC 3339, or how long ago (`90s`, `30m`, `2h`, `7d`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
-    At(i64),
-    /// So long before the command began.
-    Ago(Duration),
-}
-
-/// The text is not a [`Moment`].
+/// The text is not a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a time is RFC 3339 (2026-11-21T08:00:00Z) or how long ago (90s, 30m, 2h, 7d)")]
 pub(crate) struct ParseMomentError;
@@ -27,26 +20,73 @@ pub(crate) struct ParseMomentError;
 pub(crate) struct Key(Vec<u8>);
 
 /// Conditions that letters have to fulfil. Fields that are unset match every letter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Filter {
-    /// One of these kinds of failure; a class may be named without its package.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct Filter {
+    /// Only failures of this type; may be repeated. Classes may be named without their package.
+    #[arg(long = "type", value_name = "TYPE")]
     pub(crate) types: Vec<String>,
+    /// Only records with this key: a text, or 0x and hexadecimal digits.
+    #[arg(long)]
     pub(crate) key: Option<Key>,
-    /// The record failed at that time or later, in milliseconds since 1970.
+    /// Only failures at this time or later: RFC 3339, or how long ago (90s, 30m, 2h, 7d).
+    #[arg(long = "since", value_name = "TIME", value_parser = parse_moment)]
     pub(crate) since_ms: Option<i64>,
-    /// The record failed before that time, in milliseconds since 1970.
+    /// Only failures before this time.
+    #[arg(long = "until", value_name = "TIME", value_parser = parse_moment)]
     pub(crate) until_ms: Option<i64>,
-    /// The partition the record failed in.
+    /// Only records that failed in this partition.
+    #[arg(long)]
     pub(crate) partition: Option<i32>,
-    /// The topic the record failed in.
+    /// Only records that failed in this topic.
+    #[arg(long)]
     pub(crate) topic: Option<String>,
+    #[arg(skip)]
     pub(crate) offset: Option<i64>,
+    #[arg(skip)]
     pub(crate) places: BTreeSet<Place>,
     /// Only letters below these offsets, by partition of the dead-letter topic; no other partition matches.
+    #[arg(skip)]
     pub(crate) before: Option<BTreeMap<i32, i64>>,
 }
 
+/// The letters that a command changes.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Selection {
+    /// Places in the dead-letter topic: PARTITION:OFFSET.
+    places: Vec<Place>,
+    #[command(flatten)]
+    filter: Filter,
+    /// All letters: needed where neither a place nor a filter is given.
+    #[arg(long)]
+    all: bool,
+    /// At most so many, in the order of the dead-letter topic.
+    #[arg(long)]
+    pub(crate) limit: Option<u64>,
+}
+
+impl Selection {
+    /// Selects the letters that a filter takes, at most `limit` of them.
+    pub(crate) fn of(filter: Filter, limit: Option<u64>) -> Self {
+        Self { filter, limit, ..Self::default() }
+    }
+
+    pub(crate) fn filter(&self) -> Filter {
+        self.filter.clone().at(&self.places)
+    }
+
+    /// Returns whether an operator has not said which letters.
+    pub(crate) fn is_missing(&self) -> bool {
+        !self.all && self.filter().takes_everything()
+    }
+}
+
 impl Filter {
+    /// Returns a filter that takes only letters at these places, if there are any.
+    pub(crate) fn at(mut self, places: &[Place]) -> Self {
+        self.places.extend(places);
+        self
+    }
+
     pub(crate) fn takes_everything(&self) -> bool {
         *self == Self::default()
     }
@@ -93,36 +133,25 @@ fn is_type(wanted: &str, letter: &Letter<'_>) -> bool {
     wanted == found || wanted == without_package
 }
 
-impl Moment {
-    pub(crate) fn ms(self, now_ms: i64) -> i64 {
-        match self {
-            Self::At(ms) => ms,
-            Self::Ago(ago) => {
-                now_ms.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX))
-            }
-        }
-    }
+fn parse_moment(text: &str) -> Result<i64, ParseMomentError> {
+    moment_ms(text, now_ms()).ok_or(ParseMomentError)
 }
 
-impl FromStr for Moment {
-    type Err = ParseMomentError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-            return Ok(Self::At(time.timestamp_millis()));
-        }
-        let unit = text.chars().last().ok_or(ParseMomentError)?;
-        let seconds: u64 = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3_600,
-            'd' => 86_400,
-            _ => return Err(ParseMomentError),
-        };
-        let count: u64 = text[..text.len() - 1].parse().map_err(|_no_number| ParseMomentError)?;
-        let seconds = count.checked_mul(seconds).ok_or(ParseMomentError)?;
-        Ok(Self::Ago(Duration::from_secs(seconds)))
+/// Returns a moment as an operator names it, in milliseconds since 1970: RFC 3339, or how long ago (`90s`, `30m`, `2h`, `7d`).
+fn moment_ms(text: &str, now_ms: i64) -> Option<i64> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.timestamp_millis());
     }
+    let seconds: u64 = match text.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let count: u64 = text[..text.len() - 1].parse().ok()?;
+    let ago_ms = count.checked_mul(seconds)?.saturating_mul(1_000);
+    Some(now_ms.saturating_sub_unsigned(ago_ms))
 }
 
 impl FromStr for Key {
@@ -241,11 +270,11 @@ mod tests {
             ("0h", 1_000_000),
             ("1d", -85_400_000),
         ] {
-            assert_eq!(text.parse::<Moment>().unwrap().ms(1_000_000), ms, "{text}");
+            assert_eq!(moment_ms(text, 1_000_000), Some(ms), "{text}");
         }
         for text in ["", "h", "2", "-2h", "2w", "1.5h", "2é", "2026-11-21", "999999999999999999d"]
         {
-            assert_eq!(text.parse::<Moment>(), Err(ParseMomentError), "{text}");
+            assert_eq!(moment_ms(text, 1_000_000), None, "{text}");
         }
     }
 

@@ -52,6 +52,10 @@ impl<'a> Follow<'a> {
         Self { queue, fetches, remembered, order, _reader: reader }
     }
 
+    pub(crate) fn topic(&self) -> &str {
+        &self.queue.dlq.topic
+    }
+
     /// Returns the records that arrive next; `None` at an interrupt.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
         let name = &self.queue.log.name;

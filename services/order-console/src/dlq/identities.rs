@@ -14,13 +14,8 @@ pub(crate) struct IdentityMap<V> {
     entries: BTreeMap<Compact, V>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Compact {
-    space: u32,
-    partition: i32,
-    offset: i64,
-    replay_count: u32,
-}
+/// The number of a letter's topic and group, and its partition, offset and replay count.
+type Compact = (u32, i32, i64, u32);
 
 impl<V> Default for IdentityMap<V> {
     fn default() -> Self {
@@ -34,7 +29,7 @@ impl<V> IdentityMap<V> {
         let space = (identity.topic_id, identity.group.clone());
         let next = u32::try_from(self.spaces.len()).unwrap_or(u32::MAX);
         let space = *self.spaces.entry(space).or_insert(next);
-        self.entries.insert(Compact::of(space, identity), value)
+        self.entries.insert(compact(space, identity), value)
     }
 
     pub(crate) fn get(&self, identity: &Identity) -> Option<&V> {
@@ -53,19 +48,12 @@ impl<V> IdentityMap<V> {
 
     fn compact(&self, identity: &Identity) -> Option<Compact> {
         let space = self.spaces.get(&(identity.topic_id, identity.group.clone()))?;
-        Some(Compact::of(*space, identity))
+        Some(compact(*space, identity))
     }
 }
 
-impl Compact {
-    fn of(space: u32, identity: &Identity) -> Self {
-        Self {
-            space,
-            partition: identity.partition,
-            offset: identity.offset,
-            replay_count: identity.replay_count,
-        }
-    }
+fn compact(space: u32, identity: &Identity) -> Compact {
+    (space, identity.partition, identity.offset, identity.replay_count)
 }
 
 #[cfg(test)]

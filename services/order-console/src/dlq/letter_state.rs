@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use dead_letter::{Identity, RawHeader, replay_of};
 use kafka_client::cluster::Cluster;
 use kafka_core::record_batch::Record;
@@ -26,20 +27,21 @@ use super::topic_log::TopicLog;
 use crate::settings::ConsoleSettings;
 
 /// What has become of a dead letter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema, ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum LetterState {
+pub enum LetterState {
+    /// Nothing yet.
     #[default]
     Unresolved,
     /// It was sent again.
     Replayed,
-    /// An operator decided that it needs no more work.
+    /// An operator dismissed it.
     Dismissed,
 }
 
 impl LetterState {
-    pub(crate) const ALL: [Self; 3] = [Self::Unresolved, Self::Replayed, Self::Dismissed];
-
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Unresolved => "unresolved",
@@ -156,11 +158,6 @@ impl SentLetters {
         } else {
             LetterState::Unresolved
         }
-    }
-
-    /// Returns whether the record of a replay of this letter may have been deleted.
-    pub(crate) fn may_have_lost(&self, letter: &Letter<'_>) -> bool {
-        self.lost_before_ms.is_some_and(|lost| letter.failed_at_ms() < lost)
     }
 }
 

@@ -1,10 +1,10 @@
-//! Queries of the dead-letter queue: the newest letters, one letter, the number of unresolved ones.
+//! Queries of the dead-letter queue: the newest letters, one letter.
 //!
 //! Each query reads the dead-letter topic to the end that it has.
 
 use std::collections::BTreeMap;
-use std::str::FromStr as _;
 
+use clap::ValueEnum as _;
 use order_avro::Order;
 use serde::{Deserialize, Serialize};
 use service_runtime::Context;
@@ -12,8 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::causes::{CauseReport, Causes};
 use super::decisions::Dismissal;
-use super::decoded::{Decoded, Decoder};
-use super::filter::{Filter, Key};
+use super::decoded::{Decoded, Decoder, Undecoded};
+use super::filter::Filter;
 use super::letter::{Letter, Place};
 use super::letter_state::LetterState;
 use super::queue::DeadLetterQueue;
@@ -73,15 +73,13 @@ impl Query {
     pub(crate) fn filter(&self) -> Result<(Filter, Option<LetterState>), InvalidRequest> {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let state = given(&self.state).map(|name| {
-            let mut known = LetterState::ALL.into_iter();
-            let found = known.find(|state| state.as_str() == name);
-            found.ok_or_else(|| {
+            LetterState::from_str(&name, false).map_err(|_unknown| {
                 InvalidRequest("state is unresolved, replayed or dismissed".to_owned())
             })
         });
         let filter = Filter {
             types: given(&self.error_type).into_iter().collect(),
-            key: given(&self.key).and_then(|key| Key::from_str(&key).ok()),
+            key: given(&self.key).and_then(|key| key.parse().ok()),
             partition: self.partition,
             ..Filter::default()
         };
@@ -147,7 +145,7 @@ pub(crate) struct LetterDetails {
     group: Option<String>,
     produced_at: Option<Time>,
     written_at: Time,
-    dismissal: Option<DismissalBody>,
+    dismissal: Option<Dismissal>,
     key: Option<Bytes>,
     value: Option<Bytes>,
     /// The wire format of the order.
@@ -158,15 +156,6 @@ pub(crate) struct LetterDetails {
     headers: Vec<Header>,
     /// How many more there are.
     headers_left_out: usize,
-}
-
-/// Why, when and by whom a letter was dismissed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = Dismissal)]
-struct DismissalBody {
-    reason: String,
-    at: Time,
-    by: String,
 }
 
 /// A header of a record.
@@ -188,13 +177,6 @@ struct Bytes {
     bytes: usize,
 }
 
-/// A letter of a list, with what its order is decoded from.
-struct Undecoded {
-    line: LetterLine,
-    value: Option<Vec<u8>>,
-    schema_header: Option<Vec<u8>>,
-}
-
 /// Returns the letters by cause, and the newest of those that match.
 ///
 /// # Errors
@@ -208,7 +190,7 @@ pub(crate) async fn list(
     let limit = query.limit.unwrap_or(LETTERS_DEFAULT).min(LETTERS_MAX);
     let queue = DeadLetterQueue::read(settings.clone(), context.clone()).await?;
     let mut causes = Causes::default();
-    let mut newest: BTreeMap<(i64, Place), Undecoded> = BTreeMap::new();
+    let mut newest: BTreeMap<(i64, Place), (LetterLine, Undecoded)> = BTreeMap::new();
     let mut walk = queue.walk(&Filter::default());
     while let Some(chunk) = walk.next().await? {
         for letter in walk.letters(&chunk) {
@@ -229,11 +211,8 @@ pub(crate) async fn list(
     }
     let mut decoder = Decoder::new(settings);
     let mut lines = Vec::new();
-    for Undecoded { mut line, value, schema_header } in newest.into_values().rev() {
-        if let Some(value) = &value
-            && let Decoded::Order(order, _) =
-                decoder.decode_value(value, schema_header.as_deref()).await
-        {
+    for (mut line, value) in newest.into_values().rev() {
+        if let Decoded::Order(order, _) = decoder.decode_kept(&value).await {
             line.order = OrderFields::of(&order, TEXT_BYTES_MAX);
         }
         lines.push(line);
@@ -251,7 +230,7 @@ impl OrderFields {
     }
 }
 
-fn undecoded(letter: &Letter<'_>, state: LetterState) -> Undecoded {
+fn undecoded(letter: &Letter<'_>, state: LetterState) -> (LetterLine, Undecoded) {
     let cause = &letter.cause;
     let line = LetterLine {
         place: letter.place,
@@ -270,37 +249,8 @@ fn undecoded(letter: &Letter<'_>, state: LetterState) -> Undecoded {
         order: OrderFields::default(),
     };
     let value = letter.value.filter(|value| value.len() <= VALUE_BYTES_MAX);
-    let schema_header = letter.schema_header();
-    Undecoded { line, value: value.map(<[u8]>::to_vec), schema_header }
-}
-
-/// The unresolved letters of a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Unresolved {
-    pub(crate) letters: u64,
-    /// When the first of them failed, in milliseconds since 1970.
-    pub(crate) oldest_ms: Option<i64>,
-}
-
-/// Counts the letters that were neither replayed nor dismissed.
-pub(crate) async fn unresolved(
-    settings: &ConsoleSettings,
-    context: &Context,
-) -> anyhow::Result<Unresolved> {
-    let queue = DeadLetterQueue::read(settings.clone(), context.clone()).await?;
-    let mut unresolved = Unresolved::default();
-    let mut walk = queue.walk(&Filter::default());
-    while let Some(chunk) = walk.next().await? {
-        for letter in walk.letters(&chunk) {
-            if queue.state(&letter) == LetterState::Unresolved {
-                let failed_at_ms = letter.failed_at_ms();
-                let oldest_ms = unresolved.oldest_ms.unwrap_or(i64::MAX);
-                unresolved.letters += 1;
-                unresolved.oldest_ms = Some(oldest_ms.min(failed_at_ms));
-            }
-        }
-    }
-    Ok(unresolved)
+    let value = value.map(<[u8]>::to_vec);
+    (line, Undecoded { value, schema_header: letter.schema_header() })
 }
 
 /// Returns everything about one letter; `None` if there is none at that place.
@@ -314,12 +264,10 @@ pub(crate) async fn letter(
     let mut decoder = Decoder::new(settings);
     let mut walk = queue.walk(&filter);
     while let Some(chunk) = walk.next().await? {
-        for letter in walk.letters(&chunk) {
-            if filter.takes(&letter) {
-                let value = decoder.decode(&letter).await;
-                let dismissal = queue.actions.decisions().dismissal(&letter.identity);
-                return Ok(Some(details(&letter, queue.state(&letter), dismissal, value)));
-            }
+        if let Some(letter) = walk.letters(&chunk).first() {
+            let value = decoder.decode(letter).await;
+            let dismissal = queue.actions.decisions().dismissal(&letter.identity);
+            return Ok(Some(details(letter, queue.state(letter), dismissal, value)));
         }
     }
     Ok(None)
@@ -332,7 +280,7 @@ fn details(
     decoded: Decoded,
 ) -> LetterDetails {
     let cause = &letter.cause;
-    let mut line = undecoded(letter, state).line;
+    let (mut line, _) = undecoded(letter, state);
     line.error_type = whole_text(cause.type_or_label());
     line.message = cause.message.as_deref().map(whole_text);
     let (value_format, decode_error) = match decoded {
@@ -355,11 +303,7 @@ fn details(
         group: cause.group.as_deref().map(listed_text),
         produced_at: cause.produced_at_ms.map(Time::of),
         written_at: Time::of(letter.timestamp_ms),
-        dismissal: dismissal.map(|Dismissal { reason, at_ms, by }| DismissalBody {
-            reason: reason.clone(),
-            at: Time::of(*at_ms),
-            by: by.clone(),
-        }),
+        dismissal: dismissal.cloned(),
         key: letter.key.map(Bytes::of),
         value: letter.value.map(Bytes::of),
         value_format,
@@ -423,7 +367,7 @@ mod tests {
             DlqContext { topic: "orders-dlq".into(), topic_id: Uuid::nil(), group: "night".into() };
         let letter = dlq.read(0, &record);
 
-        let line = undecoded(&letter, LetterState::Unresolved).line;
+        let (line, _) = undecoded(&letter, LetterState::Unresolved);
         let listed = serde_json::to_string(&line).unwrap();
         assert!(listed.len() < 64 * 1024, "{} bytes in a list", listed.len());
         let decoded = Decoded::NotAnOrder(long.clone());

@@ -60,14 +60,14 @@ impl DeadLetterQueue {
         Ok(())
     }
 
-    /// Reads the letters that a filter may take: all, or those between the places that it names.
+    /// Reads the letters that a filter takes.
     pub(crate) fn walk(&self, filter: &Filter) -> Walk {
         let mut topic = self.log.clone();
         topic.ranges.retain(|partition, range| {
             *range = filter.narrow(*partition, range.clone());
             !range.is_empty()
         });
-        Walk::new(&self.cluster, topic, &self.dlq, &self.interrupt)
+        Walk::new(&self.cluster, topic, &self.dlq, filter, &self.interrupt)
     }
 
     /// Returns where each partition of the dead-letter topic ends.

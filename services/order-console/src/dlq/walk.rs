@@ -5,6 +5,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use super::filter::Filter;
 use super::identities::IdentityMap;
 use super::letter::{DlqContext, Letter};
 use super::reading::{Chunk, TopicScan};
@@ -15,6 +16,7 @@ use super::topic_log::TopicLog;
 pub(crate) struct Walk {
     dlq: DlqContext,
     scan: TopicScan,
+    filter: Filter,
     seen: IdentityMap<()>,
     pub(crate) skipped: Skipped,
 }
@@ -35,10 +37,12 @@ impl Walk {
         cluster: &Cluster,
         topic: TopicLog,
         dlq: &DlqContext,
+        filter: &Filter,
         interrupt: &CancellationToken,
     ) -> Self {
         Self {
             dlq: dlq.clone(),
+            filter: filter.clone(),
             scan: TopicScan::new(cluster, topic, interrupt),
             seen: IdentityMap::default(),
             skipped: Skipped::default(),
@@ -63,8 +67,8 @@ impl Walk {
         Ok(Some(chunk))
     }
 
-    /// Returns the letters of a chunk that were not passed before, and that this group's order-processors or another kind
-    /// of program wrote.
+    /// Returns the letters of a chunk that the filter takes, that were not passed before, and that this group's
+    /// order-processors or another kind of program wrote.
     pub(crate) fn letters<'a>(&mut self, chunk: &'a Chunk) -> Vec<Letter<'a>> {
         let mut letters = Vec::new();
         for record in chunk.records() {
@@ -73,7 +77,7 @@ impl Walk {
                 self.skipped.other_groups += 1;
             } else if self.seen.insert(&letter.identity, ()).is_some() {
                 self.skipped.repeats += 1;
-            } else {
+            } else if self.filter.takes(&letter) {
                 letters.push(letter);
             }
         }

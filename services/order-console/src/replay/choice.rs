@@ -18,16 +18,8 @@ pub(super) struct Choice {
     pub(super) replays_max: u32,
     /// Only letters of this topic can be sent, where they go back to the topic that they came from.
     pub(super) only_from: Option<String>,
-}
-
-/// What a replay does about one letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Send,
-    /// The filter does not take it.
-    NotChosen,
-    /// It is left alone, for this reason.
-    LeftAlone(Reason),
+    /// Replays of records that failed before this time may have been deleted, in milliseconds since 1970.
+    pub(super) lost_before_ms: Option<i64>,
 }
 
 /// Why a letter that the filter takes is not sent.
@@ -48,14 +40,6 @@ pub(crate) enum Reason {
     PerhapsSent,
 }
 
-/// Whether the record of a replay would still exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trace {
-    Kept,
-    /// It may have been deleted.
-    MayBeLost,
-}
-
 impl Reason {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -71,26 +55,20 @@ impl Reason {
 }
 
 impl Choice {
-    pub(super) fn judge(&self, letter: &Letter<'_>, state: LetterState, trace: Trace) -> Verdict {
-        let is_named = self.filter.names(letter);
-        if !self.filter.takes(letter) {
-            Verdict::NotChosen
-        } else if trace == Trace::MayBeLost && state == LetterState::Unresolved && !is_named {
-            Verdict::LeftAlone(Reason::PerhapsSent)
-        } else {
-            self.reason(letter, state).map_or(Verdict::Send, Verdict::LeftAlone)
-        }
-    }
-
-    fn reason(&self, letter: &Letter<'_>, state: LetterState) -> Option<Reason> {
+    /// Returns why a letter that the filter takes is left alone; `None` where it is sent.
+    pub(super) fn judge(&self, letter: &Letter<'_>, state: LetterState) -> Option<Reason> {
         let cause = &letter.cause;
+        let is_named = self.filter.names(letter);
+        let may_be_lost = self.lost_before_ms.is_some_and(|lost| letter.failed_at_ms() < lost);
         let is_a_type = |kind: ErrorType| cause.error_type.as_deref() == Some(kind.as_str());
         let is_no_record =
             is_a_type(ErrorType::CorruptBatch) || is_a_type(ErrorType::UndecodableRecord);
         let is_from_elsewhere = |topic: &String| cause.topic.as_ref() != Some(topic);
         if state == LetterState::Replayed {
             Some(Reason::AlreadySent)
-        } else if state == LetterState::Dismissed && !self.filter.names(letter) {
+        } else if state == LetterState::Unresolved && may_be_lost && !is_named {
+            Some(Reason::PerhapsSent)
+        } else if state == LetterState::Dismissed && !is_named {
             Some(Reason::Dismissed)
         } else if letter.identity.replay_count >= self.replays_max {
             Some(Reason::LimitReached)
@@ -154,7 +132,7 @@ mod tests {
     }
 
     fn everything() -> Choice {
-        Choice { filter: Filter::default(), replays_max: 3, only_from: None }
+        Choice { filter: Filter::default(), replays_max: 3, only_from: None, lost_before_ms: None }
     }
 
     const SIMULATED: &[RawHeader<'_>] =
@@ -163,12 +141,12 @@ mod tests {
     #[test]
     fn a_letter_is_sent_unless_there_is_a_reason_not_to() {
         let choice = everything();
-        let judge = |count, state| choice.judge(&letter(SIMULATED, count), state, Trace::Kept);
-        assert_eq!(judge(0, LetterState::Unresolved), Verdict::Send);
-        assert_eq!(judge(2, LetterState::Unresolved), Verdict::Send);
-        assert_eq!(judge(3, LetterState::Unresolved), Verdict::LeftAlone(Reason::LimitReached));
-        assert_eq!(judge(0, LetterState::Replayed), Verdict::LeftAlone(Reason::AlreadySent));
-        assert_eq!(judge(0, LetterState::Dismissed), Verdict::LeftAlone(Reason::Dismissed));
+        let judge = |count, state| choice.judge(&letter(SIMULATED, count), state);
+        assert_eq!(judge(0, LetterState::Unresolved), None);
+        assert_eq!(judge(2, LetterState::Unresolved), None);
+        assert_eq!(judge(3, LetterState::Unresolved), Some(Reason::LimitReached));
+        assert_eq!(judge(0, LetterState::Replayed), Some(Reason::AlreadySent));
+        assert_eq!(judge(0, LetterState::Dismissed), Some(Reason::Dismissed));
     }
 
     #[test]
@@ -176,55 +154,43 @@ mod tests {
         let mut choice = everything();
         choice.filter.places = BTreeSet::from([PLACE]);
         let letter = letter(SIMULATED, 0);
-        assert_eq!(choice.judge(&letter, LetterState::Dismissed, Trace::Kept), Verdict::Send);
-        assert_eq!(
-            choice.judge(&letter, LetterState::Replayed, Trace::Kept),
-            Verdict::LeftAlone(Reason::AlreadySent)
-        );
+        assert_eq!(choice.judge(&letter, LetterState::Dismissed), None);
+        assert_eq!(choice.judge(&letter, LetterState::Replayed), Some(Reason::AlreadySent));
         choice.filter.places = BTreeSet::from([Place { offset: 6, ..PLACE }]);
-        assert_eq!(choice.judge(&letter, LetterState::Unresolved, Trace::Kept), Verdict::NotChosen);
+        assert!(!choice.filter.takes(&letter));
     }
 
     #[test]
     fn a_letter_whose_replay_may_have_been_deleted_has_to_be_named() {
-        let mut choice = everything();
+        let mut choice = Choice { lost_before_ms: Some(1), ..everything() };
         let letter = letter(SIMULATED, 0);
-        let judge = |choice: &Choice, state| choice.judge(&letter, state, Trace::MayBeLost);
-        let perhaps_sent = Verdict::LeftAlone(Reason::PerhapsSent);
+        let judge = |choice: &Choice, state| choice.judge(&letter, state);
+        let perhaps_sent = Some(Reason::PerhapsSent);
         assert_eq!(judge(&choice, LetterState::Unresolved), perhaps_sent);
-        assert_eq!(judge(&choice, LetterState::Replayed), Verdict::LeftAlone(Reason::AlreadySent));
+        assert_eq!(judge(&choice, LetterState::Replayed), Some(Reason::AlreadySent));
         choice.filter.places = BTreeSet::from([PLACE]);
-        assert_eq!(judge(&choice, LetterState::Unresolved), Verdict::Send);
+        assert_eq!(judge(&choice, LetterState::Unresolved), None);
     }
 
     #[test]
     fn a_letter_without_a_record_is_not_sent() {
         for kind in ["corrupt-batch", "undecodable-record"] {
             let headers: [RawHeader<'_>; 1] = [(b"dlq.error.type", Some(kind.as_bytes()))];
-            let verdict =
-                everything().judge(&letter(&headers, 0), LetterState::Unresolved, Trace::Kept);
-            assert_eq!(verdict, Verdict::LeftAlone(Reason::NoRecord));
+            let verdict = everything().judge(&letter(&headers, 0), LetterState::Unresolved);
+            assert_eq!(verdict, Some(Reason::NoRecord));
         }
         let headers: [RawHeader<'_>; 1] = [(b"__dlq.errors.topic", Some(b"orders"))];
-        let verdict =
-            everything().judge(&letter(&headers, 0), LetterState::Unresolved, Trace::Kept);
-        assert_eq!(
-            verdict,
-            Verdict::LeftAlone(Reason::NoValue),
-            "a share group's letter without a copy"
-        );
+        let verdict = everything().judge(&letter(&headers, 0), LetterState::Unresolved);
+        assert_eq!(verdict, Some(Reason::NoValue), "a share group's letter without a copy");
     }
 
     #[test]
     fn only_letters_of_the_orders_go_back_to_the_orders() {
         let judge = |topic: &str| {
             let choice = Choice { only_from: Some(topic.into()), ..everything() };
-            choice.judge(&letter(SIMULATED, 0), LetterState::Unresolved, Trace::Kept)
+            choice.judge(&letter(SIMULATED, 0), LetterState::Unresolved)
         };
-        assert_eq!(
-            (judge("orders"), judge("parcels")),
-            (Verdict::Send, Verdict::LeftAlone(Reason::OtherTopic))
-        );
+        assert_eq!((judge("orders"), judge("parcels")), (None, Some(Reason::OtherTopic)));
     }
 
     #[test]

@@ -30,10 +30,11 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use self::heartbeat::{Heartbeat, Moment, SILENCE, VALID};
+use super::request::Request;
 use crate::dlq::action_log::ActionLog;
 use crate::dlq::lock_table::Ended;
 use crate::dlq::reading::Interrupted;
-use crate::text::time;
+use crate::time::Time;
 
 /// Pause between two looks at a run that may be dead.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -45,14 +46,6 @@ const SLOW_HEARTBEATS_MAX: usize = 5;
 #[error("{by} is replaying: wait for the end of that run")]
 pub(crate) struct Busy {
     by: String,
-}
-
-/// What to do about a lock that another run has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Others {
-    /// Wait for a heartbeat of that run.
-    Respect,
-    Break,
 }
 
 /// Why a run has to wait for the lock.
@@ -82,7 +75,7 @@ impl fmt::Display for Notice {
                 f,
                 "{by} began to replay (last heartbeat {}); waiting {SILENCE:?} for another one \
                  (--break-lock ends that run)",
-                time(*heartbeat_ms)
+                Time::of(*heartbeat_ms).to_the_second()
             ),
         }
     }
@@ -98,20 +91,21 @@ pub(crate) struct RunLock {
 }
 
 impl RunLock {
+    /// Waits until no other run is ahead, or ends the others if the request says so.
     pub(crate) async fn acquire(
         actions: &mut ActionLog,
-        by: &str,
-        others: Others,
+        request: &Request,
         notify: Notify<'_>,
     ) -> anyhow::Result<Self> {
+        let by = request.operator.by.clone();
         let run = Uuid::from_u128(rand::random());
         let heartbeat = Heartbeat::sent_at(Moment::now());
-        let first = Action::Lock { run, claim: None, at_ms: now_ms(), by: by.to_owned() };
+        let first = Action::Lock { run, claim: None, at_ms: now_ms(), by: by.clone() };
         let claim = actions.write(&[first]).await.context("claim the lock")?;
-        let mut lock = Self { run, claim, by: by.to_owned(), heartbeat };
+        let mut lock = Self { run, claim, by, heartbeat };
         let waited = async {
             actions.catch_up().await?;
-            if others == Others::Break {
+            if request.break_lock {
                 lock.break_others(actions, notify).await?;
             }
             lock.wait(actions, notify).await

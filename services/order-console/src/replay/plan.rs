@@ -31,8 +31,4 @@ impl Plan {
         *self.by_cause.entry(cause).or_default() += 1;
         *self.by_partition.entry(partition).or_default() += 1;
     }
-
-    pub(crate) fn leave(&mut self, reason: Reason) {
-        *self.left.entry(reason).or_default() += 1;
-    }
 }

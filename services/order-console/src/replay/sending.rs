@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use dead_letter::Identity;
-use kafka_client::cluster::Cluster;
 use kafka_client::exact_writer::{ExactRecord, ExactWriter};
 use kafka_client::writer::{BATCH_BYTES_MAX, ProduceError};
 use kafka_core::TopicPartition;
@@ -25,11 +24,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::lock::RunLock;
-use super::request::Destination;
-use crate::dlq::action_log::ActionLog;
 use crate::dlq::letter::Place;
 use crate::dlq::letter_state::replayed_letter;
 use crate::dlq::lock_table::Ended;
+use crate::dlq::queue::DeadLetterQueue;
 use crate::dlq::reading::{Interrupted, Scan};
 use crate::dlq::topic_log::TopicLog;
 use crate::text::dead_letters;
@@ -78,19 +76,18 @@ impl Delivered {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct ReplaySender {
-    pub(super) cluster: Cluster,
+pub(super) struct ReplaySender<'a> {
+    pub(super) queue: &'a mut DeadLetterQueue,
+    pub(super) lock: &'a mut RunLock,
     pub(super) writer: ExactWriter,
     /// The topic to send to.
-    pub(super) topic: String,
-    pub(super) group: String,
-    pub(super) destination: Destination,
+    pub(super) topic: &'a str,
+    /// Whether that is the orders' own topic.
+    pub(super) to_source: bool,
     /// The offsets up to which the topic is known.
     pub(super) ends: BTreeMap<i32, i64>,
     pub(super) pace: Option<Pace>,
     pub(super) progress: Progress,
-    pub(super) interrupt: CancellationToken,
     pub(super) delivered: Delivered,
 }
 
@@ -119,7 +116,7 @@ impl Pace {
     }
 }
 
-impl ReplaySender {
+impl ReplaySender<'_> {
     /// Sends all that waits, by partition, in order within each.
     ///
     /// # Errors
@@ -127,58 +124,45 @@ impl ReplaySender {
     pub(super) async fn send_all(
         &mut self,
         waiting: &mut BTreeMap<i32, Vec<ReplayRecord>>,
-        actions: &mut ActionLog,
-        lock: &mut RunLock,
     ) -> anyhow::Result<()> {
         let records_max = self.pace.as_ref().map_or(BATCH_RECORDS_MAX, Pace::batch_records);
         while let Some((partition, records)) = waiting.pop_first() {
             for batch in batches(records, records_max) {
-                self.wait(batch.len(), actions, lock).await?;
-                self.deliver(partition, batch, actions, lock).await?;
+                self.wait(batch.len()).await?;
+                self.deliver(partition, batch).await?;
             }
         }
         Ok(())
     }
 
     /// Waits until a batch is due, and keeps the lock.
-    async fn wait(
-        &mut self,
-        records: usize,
-        actions: &mut ActionLog,
-        lock: &mut RunLock,
-    ) -> anyhow::Result<()> {
+    async fn wait(&mut self, records: usize) -> anyhow::Result<()> {
         let now = Instant::now();
         let due = self.pace.as_mut().map_or(now, |pace| pace.next(records, now));
         loop {
-            if self.interrupt.is_cancelled() {
+            if self.queue.interrupt.is_cancelled() {
                 return Err(Interrupted.into());
             }
-            lock.keep(actions).await?;
+            self.lock.keep(&mut self.queue.actions).await?;
             if due <= Instant::now() {
                 return Ok(());
             }
             tokio::select! {
-                () = self.interrupt.cancelled() => {}
-                () = sleep_until(due.min(lock.due())) => {}
+                () = self.queue.interrupt.cancelled() => {}
+                () = sleep_until(due.min(self.lock.due())) => {}
             }
         }
     }
 
-    async fn deliver(
-        &mut self,
-        partition: i32,
-        records: Vec<ReplayRecord>,
-        actions: &mut ActionLog,
-        lock: &mut RunLock,
-    ) -> anyhow::Result<()> {
-        let target = TopicPartition::new(self.topic.as_str(), partition);
+    async fn deliver(&mut self, partition: i32, records: Vec<ReplayRecord>) -> anyhow::Result<()> {
+        let target = TopicPartition::new(self.topic, partition);
         let give_up = Instant::now() + DELIVERY_MAX;
         let mut batch = Batch { records, is_unknown: false, is_alone: false };
         while !batch.records.is_empty() {
-            let Err(error) = self.attempt(&target, &mut batch, actions, lock).await else {
+            let Err(error) = self.attempt(&target, &mut batch).await else {
                 continue;
             };
-            let is_over = self.interrupt.is_cancelled() || give_up < Instant::now();
+            let is_over = self.queue.interrupt.is_cancelled() || give_up < Instant::now();
             if is_over && batch.is_unknown {
                 bail!(
                     "{} may have been sent to {target} or not ({error:#}): \
@@ -191,7 +175,7 @@ impl ReplaySender {
             }
             tracing::warn!("trying again: {error:#}");
             tokio::select! {
-                () = self.interrupt.cancelled() => {}
+                () = self.queue.interrupt.cancelled() => {}
                 () = sleep(PAUSE) => {}
             }
         }
@@ -199,31 +183,25 @@ impl ReplaySender {
     }
 
     /// Tries once to send a batch, or its first record where they go alone. Records with a known outcome are taken out.
-    async fn attempt(
-        &mut self,
-        target: &TopicPartition,
-        batch: &mut Batch,
-        actions: &mut ActionLog,
-        lock: &mut RunLock,
-    ) -> anyhow::Result<()> {
+    async fn attempt(&mut self, target: &TopicPartition, batch: &mut Batch) -> anyhow::Result<()> {
         if batch.is_unknown {
             let found = self.search(target, &mut batch.records).await;
             let found = found.context("search for letters that were sent")?;
             batch.is_unknown = false;
-            self.note_sent(target.partition, &found, actions).await?;
+            self.note_sent(target.partition, &found).await?;
         }
         let size = if batch.is_alone { 1 } else { batch.records.len() };
         let records: Vec<ExactRecord> =
             batch.records.iter().take(size).map(|record| record.record.clone()).collect();
         let Some(first) = batch.records.first().map(|record| record.place) else { return Ok(()) };
-        let deadline = lock.keep(actions).await?;
+        let deadline = self.lock.keep(&mut self.queue.actions).await?;
         match self.writer.produce(target, &records, deadline).await {
             Ok(offset) => {
                 let next = offset + i64::try_from(size).unwrap_or(i64::MAX);
                 self.ends.insert(target.partition, next);
                 let sent: Vec<Identity> =
                     batch.records.drain(..size).map(|record| record.identity).collect();
-                self.note_sent(target.partition, &sent, actions).await
+                self.note_sent(target.partition, &sent).await
             }
             // One of them is not acceptable: which one shows when they go alone.
             Err(ProduceError::Refused { .. }) if size > 1 => {
@@ -252,7 +230,7 @@ impl ReplaySender {
         target: &TopicPartition,
         records: &mut Vec<ReplayRecord>,
     ) -> anyhow::Result<Vec<Identity>> {
-        let Some(topic) = TopicLog::of(&self.cluster, &self.topic).await? else {
+        let Some(topic) = TopicLog::of(&self.queue.cluster, self.topic).await? else {
             bail!("topic {} is gone", self.topic);
         };
         let Some(range) = topic.ranges.get(&target.partition) else {
@@ -261,11 +239,12 @@ impl ReplaySender {
         let from = self.ends.get(&target.partition).copied().unwrap_or(0).max(range.start);
         let never = CancellationToken::new();
         let mut scan =
-            Scan::start(&self.cluster, target.clone(), topic.id, from..range.end, &never);
+            Scan::start(&self.queue.cluster, target.clone(), topic.id, from..range.end, &never);
         let mut found = BTreeSet::new();
         while let Some(chunk) = scan.next().await? {
-            let replays =
-                chunk.records().filter_map(|record| replayed_letter(&record, &self.group));
+            let replays = chunk
+                .records()
+                .filter_map(|record| replayed_letter(&record, &self.queue.dlq.group));
             found.extend(replays);
         }
         let sent = records.extract_if(.., |record| found.contains(&record.identity));
@@ -273,20 +252,15 @@ impl ReplaySender {
     }
 
     /// Counts letters that are in the topic. The orders' own topic deletes old records, so the actions topic records them.
-    async fn note_sent(
-        &mut self,
-        partition: i32,
-        sent: &[Identity],
-        actions: &mut ActionLog,
-    ) -> anyhow::Result<()> {
+    async fn note_sent(&mut self, partition: i32, sent: &[Identity]) -> anyhow::Result<()> {
         let records = u64::try_from(sent.len()).unwrap_or(u64::MAX);
         self.delivered.sent += records;
         *self.delivered.by_partition.entry(partition).or_default() += records;
         self.progress.add(records);
-        match self.destination {
-            Destination::ReplayTopic => Ok(()),
-            Destination::Source => actions.record_replayed(sent).await,
+        if self.to_source {
+            self.queue.actions.record_replayed(sent).await?;
         }
+        Ok(())
     }
 }
 

@@ -20,20 +20,28 @@ mod dead_letters;
 mod help;
 mod look;
 mod numbers;
-mod scene;
 mod status;
 mod tables;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::text::Span;
 
-use self::canvas::{Align, Label, put, take_bottom, take_top};
+use self::canvas::{put, take_bottom, take_top};
 use self::look::{LABEL, MARKED, VALUE};
-use super::state::{Message, Pane};
+use super::state::{Message, Pane, State};
+use crate::text::Align;
 use crate::view::body::Snapshot;
 
 pub(crate) use self::look::Look;
-pub(super) use self::scene::Scene;
+
+/// What a picture shows.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) state: &'a State,
+    pub(super) look: Look,
+}
 
 const KEYS: [(Pane, &str); 3] = [
     (Pane::Overview, "q quit  p pause  r resume  s sort  d dead letters  ? help"),
@@ -47,15 +55,15 @@ pub(super) fn draw(scene: Scene<'_>, buffer: &mut Buffer) {
     let last = take_bottom(&mut area);
     match (&state.question, KEYS.iter().find(|(pane, _)| *pane == state.pane)) {
         (Some(command), _) => {
-            put(buffer, last, Align::Left, &Label::new(command.question(), MARKED));
+            put(buffer, last, Align::Left, &Span::styled(command.question(), MARKED));
         }
-        (None, Some((_, keys))) => put(buffer, last, Align::Left, &Label::new(*keys, LABEL)),
+        (None, Some((_, keys))) => put(buffer, last, Align::Left, &Span::styled(*keys, LABEL)),
         (None, None) => {}
     }
     if let Some(message) = &state.message {
         let label = match message {
-            Message::Done(text) => Label::new(text.as_str(), VALUE),
-            Message::Problem(text) => Label::new(text.as_str(), look.odd()),
+            Message::Done(text) => Span::styled(text.as_str(), VALUE),
+            Message::Problem(text) => Span::styled(text.as_str(), look.odd()),
         };
         put(buffer, take_bottom(&mut area), Align::Left, &label);
     }

@@ -64,13 +64,6 @@ pub(crate) struct Source {
     pub(crate) replay_topic: String,
 }
 
-impl Stats {
-    /// Returns when the cluster was read; an empty text before the first time.
-    pub(crate) fn at(&self) -> &str {
-        self.at.as_ref().map(Time::as_str).unwrap_or_default()
-    }
-}
-
 /// The connections of the dashboard.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Connections {

@@ -141,7 +141,7 @@ pub(super) fn group(
                 Some(instance) if instance.state == ServiceState::Paused => MemberState::Paused,
                 Some(_) => MemberState::Running,
             },
-            since: reported.and_then(|instance| instance.since.clone()),
+            since: reported.and_then(|instance| instance.since),
         }
     });
     Group {

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_client::cluster::{Cluster, TopicMetadata};
-use kafka_client::reader::{FetchedBatches, peek};
+use kafka_client::reader::peek;
 use kafka_core::TopicPartition;
-use kafka_core::record_batch::AbortedTransactions;
 use tokio::time::Instant;
 
-use super::tail::UNPACKED_BYTES_MAX;
+use crate::dlq::reading::Chunk;
 use crate::group_snapshot::GroupSnapshot;
 
 /// The least time between two reads of a partition's next record: each reads a whole batch.
@@ -76,24 +75,13 @@ async fn timestamp(
     offset: i64,
 ) -> Option<i64> {
     match peek(cluster, tp, topic, offset, LOOK_BYTES_MAX).await {
-        Ok(fetched) => first_timestamp(fetched, offset),
+        Ok(fetched) => {
+            let chunk = Chunk::open(tp.partition, fetched, offset..i64::MAX);
+            chunk.records().next().map(|record| record.timestamp_ms)
+        }
         Err(error) => {
             tracing::debug!(partition = %tp, offset, %error, "cannot read the next record");
             None
         }
     }
-}
-
-fn first_timestamp(fetched: FetchedBatches, offset: i64) -> Option<i64> {
-    let mut aborted = AbortedTransactions::new(fetched.aborted);
-    for raw in &fetched.batches {
-        let Ok(batch) = raw.open(UNPACKED_BYTES_MAX) else { continue };
-        if batch.header().is_control() || !aborted.delivers(&batch) {
-            continue;
-        }
-        if let Some(record) = batch.records_from(offset).flatten().next() {
-            return Some(record.timestamp_ms);
-        }
-    }
-    None
 }

@@ -61,7 +61,7 @@ impl Track {
             self.points.pop_front();
         }
         self.points.push_back(Point {
-            at: stats.at.clone().unwrap_or_default(),
+            at: stats.at.unwrap_or_default(),
             average: stats.numbers.average,
             recent_average: stats.numbers.recent_average,
             orders: stats.numbers.orders,

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::body::{Orders, RecentOrder, Status};
 use super::tail::Tail;
-use crate::dlq::decoded::{Decoded, Decoder};
+use crate::dlq::decoded::{Decoded, Decoder, Undecoded};
 use crate::dlq::letter::DlqContext;
 use crate::group_snapshot::GroupSnapshot;
 use crate::settings::ConsoleSettings;
@@ -48,33 +48,14 @@ pub(super) struct Recent {
 /// An order as it was read.
 #[derive(Debug)]
 struct Seen {
-    tp: TopicPartition,
-    offset: i64,
-    timestamp_ms: i64,
-    key: Option<String>,
+    /// As far as it was decoded; its status is not known yet.
+    order: RecentOrder,
     /// The identity that its dead letter would have.
     identity: Identity,
     /// The dead letter that it replays.
     letter: Option<Identity>,
-    content: Content,
-}
-
-#[derive(Debug)]
-enum Content {
-    /// Not decoded yet; a header may name the schema.
-    Raw {
-        value: Option<Vec<u8>>,
-        schema_header: Option<Vec<u8>>,
-    },
-    TooLong,
-    Order {
-        order_id: String,
-        product: String,
-        price: f32,
-    },
-    None {
-        why: String,
-    },
+    /// The value while it is not decoded.
+    undecoded: Option<Undecoded>,
 }
 
 impl Recent {
@@ -147,10 +128,12 @@ impl Recent {
         let resent: BTreeSet<&Identity> =
             self.replays.iter().filter_map(|seen| seen.letter.as_ref()).collect();
         let mut latest: Vec<&Seen> = self.orders.iter().chain(self.replays.iter()).collect();
-        latest.sort_by_key(|seen| std::cmp::Reverse((seen.timestamp_ms, seen.offset)));
+        latest.sort_by_key(|seen| std::cmp::Reverse((seen.order.produced_at, seen.order.offset)));
         latest.truncate(ORDERS_MAX);
         let orders = latest.into_iter().map(|seen| {
-            let state = states.get(&seen.tp).map(|state| state.record_state(seen.offset));
+            let RecentOrder { topic, partition, offset, .. } = &seen.order;
+            let state = states.get(&TopicPartition::new(topic.as_str(), *partition));
+            let state = state.map(|state| state.record_state(*offset));
             let error_type = failed.get(&seen.identity).copied();
             seen.order(state, error_type, resent.contains(&seen.identity))
         });
@@ -176,42 +159,46 @@ fn seen(tp: &TopicPartition, topic_id: Uuid, group: &str, record: &Record<'_>) -
         None => (identity(topic_id, tp.partition, record.offset, 0), None),
     };
     let is_short = record.value.is_none_or(|value| value.len() <= VALUE_BYTES_MAX);
-    Seen {
-        tp: tp.clone(),
+    let undecoded = is_short.then(|| {
+        let header = record.headers.last(SCHEMA_ID_HEADER.as_bytes());
+        let schema_header = header.and_then(|header| header.value).map(<[u8]>::to_vec);
+        Undecoded { value: record.value.map(<[u8]>::to_vec), schema_header }
+    });
+    let note =
+        if is_short { "the schema registry does not answer" } else { "too long to be shown" };
+    let order = RecentOrder {
+        topic: tp.topic.to_string(),
+        partition: tp.partition,
         offset: record.offset,
-        timestamp_ms: record.timestamp_ms,
+        produced_at: Time::of(record.timestamp_ms),
+        order_id: None,
+        product: None,
+        price: None,
         key: record.key.map(|key| shown(&bytes(&key[..key.len().min(TEXT_CHARS_MAX)]))),
-        identity: own,
-        letter,
-        content: if is_short {
-            let header = record.headers.last(SCHEMA_ID_HEADER.as_bytes());
-            let schema_header = header.and_then(|header| header.value).map(<[u8]>::to_vec);
-            Content::Raw { value: record.value.map(<[u8]>::to_vec), schema_header }
-        } else {
-            Content::TooLong
-        },
-    }
+        status: Status::Waiting,
+        attempts: None,
+        error_type: None,
+        note: Some(note.to_owned()),
+    };
+    Seen { order, identity: own, letter, undecoded }
 }
 
 impl Seen {
     async fn decode(&mut self, decoder: &mut Decoder) {
-        let Content::Raw { value, schema_header } = &self.content else { return };
-        let content = match value {
-            Some(value) => decoder.decode_value(value, schema_header.as_deref()).await,
-            None => Decoded::Nothing,
-        };
-        let why = match content {
+        let Some(undecoded) = &self.undecoded else { return };
+        self.order.note = match decoder.decode_kept(undecoded).await {
             Decoded::Order(order, _) => {
-                let (order_id, product) = (shown(&order.order_id), shown(&order.product));
-                self.content = Content::Order { order_id, product, price: order.price };
-                return;
+                self.order.order_id = Some(shown(&order.order_id));
+                self.order.product = Some(shown(&order.product));
+                self.order.price = Some(order.price).filter(|price| price.is_finite());
+                None
             }
             // The registry may answer later.
             Decoded::NoRegistry(_) => return,
-            Decoded::NotAnOrder(why) => shown(&why),
-            Decoded::Nothing | Decoded::Omitted => "no value".to_owned(),
+            Decoded::NotAnOrder(why) => Some(shown(&why)),
+            Decoded::Nothing | Decoded::Omitted => Some("no value".to_owned()),
         };
-        self.content = Content::None { why };
+        self.undecoded = None;
     }
 
     fn order(
@@ -235,33 +222,10 @@ impl Seen {
             )
             | None => (Status::Waiting, None),
         };
-        let (order_id, product, price, note) = match &self.content {
-            Content::Order { order_id, product, price } => {
-                (Some(order_id.clone()), Some(product.clone()), Some(*price), None)
-            }
-            Content::None { why } => (None, None, None, Some(why.clone())),
-            Content::Raw { .. } => {
-                let why = "the schema registry does not answer".to_owned();
-                (None, None, None, Some(why))
-            }
-            Content::TooLong => (None, None, None, Some("too long to be shown".to_owned())),
-        };
         let error_type =
             error_type.filter(|_| matches!(status, Status::DeadLettered | Status::Replayed));
-        RecentOrder {
-            topic: self.tp.topic.to_string(),
-            partition: self.tp.partition,
-            offset: self.offset,
-            produced_at: Time::of(self.timestamp_ms),
-            order_id,
-            product,
-            price: price.filter(|price| price.is_finite()),
-            key: self.key.clone(),
-            status,
-            attempts,
-            error_type: error_type.map(str::to_owned),
-            note,
-        }
+        let error_type = error_type.map(str::to_owned);
+        RecentOrder { status, attempts, error_type, ..self.order.clone() }
     }
 }
 

@@ -6,16 +6,16 @@ use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::ClientError;
 use kafka_client::reader::{FetchedBatches, peek};
 use kafka_core::TopicPartition;
-use kafka_core::record_batch::{AbortedTransactions, Record};
+use kafka_core::record_batch::Record;
 use kafka_protocol::ResponseError;
 use uuid::Uuid;
+
+use crate::dlq::reading::Chunk;
 
 /// Most bytes of one read, unless the first batch alone is larger.
 const READ_BYTES_MAX: i32 = 256 * 1024;
 /// Most reads of one partition at a time. Records beyond them are skipped.
 const READS_MAX: usize = 4;
-/// Most bytes that one batch may unpack to.
-pub(super) const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The last `T`s of each partition of a topic, made from its records.
 #[derive(Debug)]
@@ -106,16 +106,11 @@ impl<T> Part<T> {
         fetched: FetchedBatches,
         make: &mut impl FnMut(&TopicPartition, &Record<'_>) -> T,
     ) {
-        let mut aborted = AbortedTransactions::new(fetched.aborted);
-        for raw in &fetched.batches {
-            // The processors report unreadable batches.
-            let Ok(batch) = raw.open(UNPACKED_BYTES_MAX) else { continue };
-            if !batch.header().is_control() && aborted.delivers(&batch) {
-                let records = batch.records_from(self.next_offset).flatten();
-                self.kept.extend(records.map(|record| make(tp, &record)));
-            }
-        }
         // A broker that returns nothing, or only damage, must not keep this from ending.
-        self.next_offset = fetched.next_offset.max(self.next_offset + 1);
+        let next_offset = fetched.next_offset.max(self.next_offset + 1);
+        // The processors report unreadable batches.
+        let chunk = Chunk::open(tp.partition, fetched, self.next_offset..i64::MAX);
+        self.kept.extend(chunk.records().map(|record| make(tp, &record)));
+        self.next_offset = next_offset;
     }
 }

@@ -1,16 +1,13 @@
 //! The command line of `order-console dlq`.
 
-use std::time::Duration;
+use clap::Subcommand;
 
-use clap::{Args, Subcommand};
-
-use crate::cli::operator::OperatorArguments;
 use crate::dlq::dismiss;
-use crate::dlq::filter::{Filter, Key, Moment};
-use crate::dlq::follow::From;
+use crate::dlq::filter::Filter;
 use crate::dlq::letter::Place;
 use crate::dlq::letter_state::LetterState;
-use crate::replay::{self, Destination, Mode, Others};
+use crate::operator::Operator;
+use crate::replay;
 
 /// Works on the dead letters of the group.
 #[derive(Clone, Debug, Subcommand)]
@@ -19,10 +16,10 @@ pub enum DlqCommand {
     List {
         /// The letters.
         #[command(flatten)]
-        filter: FilterArguments,
+        filter: Filter,
         /// Only letters in this state.
         #[arg(long, value_enum)]
-        state: Option<StateArgument>,
+        state: Option<LetterState>,
         /// One JSON object instead of a table.
         #[arg(long)]
         json: bool,
@@ -50,7 +47,7 @@ pub enum DlqCommand {
     Watch {
         /// The letters.
         #[command(flatten)]
-        filter: FilterArguments,
+        filter: Filter,
         /// Begin with the oldest.
         #[arg(long)]
         from_beginning: bool,
@@ -62,27 +59,21 @@ pub enum DlqCommand {
         json: bool,
     },
     /// Sends dead letters again, to the group's own replay topic, each once.
-    Replay(Box<ReplayArguments>),
-    /// Dismisses dead letters that need no more work.
-    Dismiss {
-        /// The letters.
+    Replay {
+        /// The replay.
         #[command(flatten)]
-        chosen: ChosenArguments,
-        /// Why; operators who show the letters read it.
-        #[arg(long, required_unless_present = "undo", conflicts_with = "undo")]
-        reason: Option<String>,
-        /// Reopen letters that were dismissed.
+        request: Box<replay::Request>,
+        /// One JSON object instead of text.
         #[arg(long)]
-        undo: bool,
-        /// The operator.
-        #[command(flatten)]
-        operator: OperatorArguments,
+        json: bool,
     },
+    /// Dismisses dead letters that need no more work.
+    Dismiss(dismiss::Request),
     /// Releases partitions that the dead-letter limit has paused.
     Release {
         /// The operator.
         #[command(flatten)]
-        operator: OperatorArguments,
+        operator: Operator,
     },
     /// Prints dead letters as JSON lines, without loss.
     Export {
@@ -90,94 +81,14 @@ pub enum DlqCommand {
         places: Vec<Place>,
         /// The letters.
         #[command(flatten)]
-        filter: FilterArguments,
+        filter: Filter,
         /// Only letters in this state.
         #[arg(long, value_enum)]
-        state: Option<StateArgument>,
+        state: Option<LetterState>,
         /// At most so many.
         #[arg(long)]
         limit: Option<u64>,
     },
-}
-
-/// A selection of letters.
-#[derive(Clone, Debug, Default, Args)]
-pub struct FilterArguments {
-    /// Only failures of this type; may be repeated. Classes may be named without their package.
-    #[arg(long = "type", value_name = "TYPE")]
-    types: Vec<String>,
-    /// Only records with this key: a text, or 0x and hexadecimal digits.
-    #[arg(long)]
-    key: Option<Key>,
-    /// Only failures at this time or later: RFC 3339, or how long ago (90s, 30m, 2h, 7d).
-    #[arg(long, value_name = "TIME")]
-    since: Option<Moment>,
-    /// Only failures before this time.
-    #[arg(long, value_name = "TIME")]
-    until: Option<Moment>,
-    /// Only records that failed in this partition.
-    #[arg(long)]
-    partition: Option<i32>,
-    /// Only records that failed in this topic.
-    #[arg(long)]
-    topic: Option<String>,
-}
-
-/// The letters that a command changes.
-#[derive(Clone, Debug, Default, Args)]
-pub struct ChosenArguments {
-    /// Places in the dead-letter topic: PARTITION:OFFSET.
-    places: Vec<Place>,
-    #[command(flatten)]
-    filter: FilterArguments,
-    /// All letters: needed where neither a place nor a filter is given.
-    #[arg(long)]
-    all: bool,
-    /// At most so many, in the order of the dead-letter topic.
-    #[arg(long)]
-    limit: Option<u64>,
-}
-
-/// Options of `dlq replay`.
-#[derive(Clone, Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
-pub struct ReplayArguments {
-    #[command(flatten)]
-    chosen: ChosenArguments,
-    /// Print what would be sent where, and send nothing.
-    #[arg(long)]
-    dry_run: bool,
-    /// At most so many a second (20, 20/s) or a minute (30/m).
-    #[arg(long, value_parser = parse_rate)]
-    rate: Option<Duration>,
-    /// Skip letters that failed after so many replays.
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    limit_replays: u32,
-    /// Leave out headers of this name; may be repeated.
-    #[arg(long = "drop-header", value_name = "NAME")]
-    dropped: Vec<String>,
-    /// Send to the orders' own topic, where every group that reads it sees the orders again.
-    #[arg(long)]
-    to_source: bool,
-    /// End another replay that seems to run, without waiting for a heartbeat of it.
-    #[arg(long)]
-    break_lock: bool,
-    /// One JSON object instead of text.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    operator: OperatorArguments,
-}
-
-/// What has become of a letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum StateArgument {
-    /// Nothing yet.
-    Unresolved,
-    /// It was sent again.
-    Replayed,
-    /// An operator dismissed it.
-    Dismissed,
 }
 
 impl DlqCommand {
@@ -186,110 +97,22 @@ impl DlqCommand {
     /// # Errors
     /// With what the operator has to add.
     pub fn check(&self) -> Result<(), &'static str> {
-        let chosen = match self {
-            Self::Replay(arguments) => &arguments.chosen,
-            Self::Dismiss { chosen, .. } => chosen,
+        let selection = match self {
+            Self::Replay { request, .. } => &request.selection,
+            Self::Dismiss(request) => &request.selection,
             Self::List { .. }
             | Self::Show { .. }
             | Self::Watch { .. }
             | Self::Release { .. }
             | Self::Export { .. } => return Ok(()),
         };
-        if !chosen.all && chosen.filter(0).takes_everything() {
+        if selection.is_missing() {
             return Err(
                 "say which dead letters: places (0:17), a filter (--type, --key, --since, …), or --all",
             );
         }
         Ok(())
     }
-}
-
-impl FilterArguments {
-    /// Returns the filter, with relative times counted back from `now_ms`.
-    pub(super) fn filter(&self, now_ms: i64) -> Filter {
-        Filter {
-            types: self.types.clone(),
-            key: self.key.clone(),
-            since_ms: self.since.map(|moment| moment.ms(now_ms)),
-            until_ms: self.until.map(|moment| moment.ms(now_ms)),
-            partition: self.partition,
-            topic: self.topic.clone(),
-            ..Filter::default()
-        }
-    }
-}
-
-impl ChosenArguments {
-    fn filter(&self, now_ms: i64) -> Filter {
-        Filter { places: self.places.iter().copied().collect(), ..self.filter.filter(now_ms) }
-    }
-
-    /// Returns the letters to dismiss; without a reason, those to reopen.
-    pub(super) fn dismissal(
-        &self,
-        reason: Option<String>,
-        operator: &OperatorArguments,
-        now_ms: i64,
-    ) -> dismiss::Request {
-        dismiss::Request {
-            filter: self.filter(now_ms),
-            limit: self.limit.unwrap_or(u64::MAX),
-            reason,
-            by: operator.name(),
-        }
-    }
-}
-
-impl ReplayArguments {
-    pub(super) fn is_json(&self) -> bool {
-        self.json
-    }
-
-    pub(super) fn request(&self, now_ms: i64) -> replay::Request {
-        replay::Request {
-            filter: self.chosen.filter(now_ms),
-            limit: self.chosen.limit.unwrap_or(u64::MAX),
-            replays_max: self.limit_replays,
-            destination: if self.to_source {
-                Destination::Source
-            } else {
-                Destination::ReplayTopic
-            },
-            dropped: self.dropped.clone(),
-            interval: self.rate,
-            mode: if self.dry_run { Mode::DryRun } else { Mode::Send },
-            others: if self.break_lock { Others::Break } else { Others::Respect },
-            by: self.operator.name(),
-        }
-    }
-}
-
-impl std::convert::From<StateArgument> for LetterState {
-    fn from(state: StateArgument) -> Self {
-        match state {
-            StateArgument::Unresolved => Self::Unresolved,
-            StateArgument::Replayed => Self::Replayed,
-            StateArgument::Dismissed => Self::Dismissed,
-        }
-    }
-}
-
-/// Reads the time between two letters from a rate.
-fn parse_rate(text: &str) -> Result<Duration, String> {
-    let (count, unit) = text.split_once('/').unwrap_or((text, "s"));
-    let unit = match unit {
-        "s" => Duration::from_secs(1),
-        "m" => Duration::from_mins(1),
-        _ => return Err("a rate is so many a second (20, 20/s) or a minute (30/m)".to_owned()),
-    };
-    match count.parse::<u32>() {
-        Ok(count) if count > 0 => Ok(unit / count),
-        Ok(_) | Err(_) => Err("a rate is a whole number from 1 up".to_owned()),
-    }
-}
-
-pub(super) fn watch_from(from_beginning: bool) -> From {
-    if from_beginning { From::Beginning } else { From::End }
 }
 
 #[cfg(test)]
@@ -344,13 +167,6 @@ mod tests {
             "resend",
         ] {
             assert!(parse(line).is_err(), "{line}");
-        }
-    }
-
-    #[test]
-    fn a_rate_is_an_interval() {
-        for (text, milliseconds) in [("20", 50), ("20/s", 50), ("30/m", 2_000), ("1", 1_000)] {
-            assert_eq!(parse_rate(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) async fn run(
                 return output.flush();
             }
             let found = queue.state(&letter);
-            if filter.takes(&letter) && state.is_none_or(|wanted| wanted == found) {
+            if state.is_none_or(|wanted| wanted == found) {
                 left -= 1;
                 let object = json_letter(&queue.dlq.topic, &letter, Some(found));
                 output.line(&object.to_string())?;

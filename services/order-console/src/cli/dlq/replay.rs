@@ -11,8 +11,7 @@ use service_runtime::grouped;
 use crate::cli::output::Output;
 use crate::dlq::queue::DeadLetterQueue;
 use crate::dlq::reading::Interrupted;
-use crate::dlq::topic_log::TopicLog;
-use crate::replay::{self, Delivered, Destination, Plan, Report, Request};
+use crate::replay::{self, Delivered, Plan, Report, Request};
 use crate::text::{Align, dead_letters, short, table};
 
 /// Sends letters again, or counts those that would be, and prints the result.
@@ -22,12 +21,15 @@ pub(super) async fn run(
     is_json: bool,
 ) -> anyhow::Result<()> {
     let report = replay::execute(&mut queue, request, &|notice| talk(&notice.to_string())).await?;
-    let Report { target, plan, delivered, outcome } = report;
-    let failed = delivered.as_ref().map_or(0, Delivered::failed);
-    let summary = Summary { request, target: &target, plan, delivered };
     let mut output = Output::new();
-    output.text(&if is_json { summary.json().to_string() + "\n" } else { summary.text() })?;
+    output.text(&if is_json {
+        json(&report).to_string() + "\n"
+    } else {
+        text(&report, request)
+    })?;
     output.flush()?;
+    let failed = report.delivered.as_ref().map_or(0, Delivered::failed);
+    let outcome = report.outcome;
     if outcome.as_ref().is_err_and(anyhow::Error::is::<Interrupted>) {
         talk("interrupted; what was not sent is still a dead letter");
         return Ok(());
@@ -43,101 +45,87 @@ fn talk(line: &str) {
     writeln!(std::io::stderr(), "{line}").unwrap_or_default();
 }
 
-/// What a replay would do, or has done.
-struct Summary<'a> {
-    request: &'a Request,
-    target: &'a TopicLog,
-    plan: Plan,
-    /// Absent where nothing was to be sent.
-    delivered: Option<Delivered>,
+fn json(report: &Report) -> Value {
+    let Plan { chosen, by_cause, by_partition, left, skipped } = &report.plan;
+    let causes: Vec<Value> = by_cause
+        .iter()
+        .map(|((error_type, topic), letters)| {
+            json!({ "type": error_type, "topic": topic, "letters": letters })
+        })
+        .collect();
+    let left: BTreeMap<&str, u64> =
+        left.iter().map(|(reason, letters)| (reason.as_str(), *letters)).collect();
+    let mut object = json!({
+        "topic": report.topic,
+        "chosen": chosen,
+        "causes": causes,
+        "partitions": by_partition,
+        "left_alone": left,
+        "repeats": skipped.repeats,
+        "other_groups": skipped.other_groups,
+    });
+    if let Some(Delivered { sent, by_partition, refused, gone }) = &report.delivered {
+        object["sent"] = json!(sent);
+        object["partitions"] = json!(by_partition);
+        object["refused"] = json!(refused);
+        object["gone"] = json!(gone);
+    }
+    object
 }
 
-impl Summary<'_> {
-    fn json(&self) -> Value {
-        let Plan { chosen, by_cause, by_partition, left, skipped } = &self.plan;
-        let causes: Vec<Value> = by_cause
-            .iter()
-            .map(|((error_type, topic), letters)| {
-                json!({ "type": error_type, "topic": topic, "letters": letters })
-            })
-            .collect();
-        let left: BTreeMap<&str, u64> =
-            left.iter().map(|(reason, letters)| (reason.as_str(), *letters)).collect();
-        let mut object = json!({
-            "topic": self.target.name,
-            "chosen": chosen,
-            "causes": causes,
-            "partitions": by_partition,
-            "left_alone": left,
-            "repeats": skipped.repeats,
-            "other_groups": skipped.other_groups,
-        });
-        if let Some(Delivered { sent, by_partition, refused, gone }) = &self.delivered {
-            object["sent"] = json!(sent);
-            object["partitions"] = json!(by_partition);
-            object["refused"] = json!(refused);
-            object["gone"] = json!(gone);
-        }
-        object
-    }
-
-    fn text(&self) -> String {
-        let mut text = String::new();
-        let topic = &self.target.name;
-        // Writing to a string cannot fail.
-        let mut line = |line: &str| writeln!(text, "{line}").unwrap_or_default();
-        match &self.delivered {
-            None => {
-                let chosen = dead_letters(self.plan.chosen);
-                line(&format!("{chosen} would be sent to {topic}"));
-                self.partitions(&self.plan.by_partition, &mut line);
+/// Says what a replay would do, or has done.
+fn text(report: &Report, request: &Request) -> String {
+    let Report { topic, plan, delivered, .. } = report;
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let mut line = |line: &str| writeln!(text, "{line}").unwrap_or_default();
+    match delivered {
+        None => {
+            let chosen = dead_letters(plan.chosen);
+            line(&format!("{chosen} would be sent to {topic}"));
+            partitions(&plan.by_partition, &mut line);
+            if request.to_source {
+                line("every group that reads this topic will see them");
             }
-            Some(delivered) => {
-                let (sent, chosen) = (grouped(delivered.sent), dead_letters(self.plan.chosen));
-                line(&format!("sent {sent} of {chosen} to {topic}"));
-                self.partitions(&delivered.by_partition, &mut line);
-                for (count, reason) in [
-                    (delivered.refused, "refused by the broker"),
-                    (delivered.gone, "incomplete, and the record no longer exists"),
-                ] {
-                    if count > 0 {
-                        line(&format!("not sent: {} {reason}", grouped(count)));
-                    }
+        }
+        Some(delivered) => {
+            let (sent, chosen) = (grouped(delivered.sent), dead_letters(plan.chosen));
+            line(&format!("sent {sent} of {chosen} to {topic}"));
+            partitions(&delivered.by_partition, &mut line);
+            for (count, reason) in [
+                (delivered.refused, "refused by the broker"),
+                (delivered.gone, "incomplete, and the record no longer exists"),
+            ] {
+                if count > 0 {
+                    line(&format!("not sent: {} {reason}", grouped(count)));
                 }
             }
         }
-        for (reason, letters) in &self.plan.left {
-            line(&format!("left alone: {} {}", grouped(*letters), reason.as_str()));
-        }
-        if self.plan.skipped.other_groups > 0 {
-            let letters = grouped(self.plan.skipped.other_groups);
-            line(&format!("left alone: {letters} of other groups"));
-        }
-        if self.delivered.is_none() && !self.plan.by_cause.is_empty() {
-            text.push('\n');
-            text.push_str(&self.causes());
-        }
-        text
     }
-
-    fn partitions(&self, by_partition: &BTreeMap<i32, u64>, line: &mut impl FnMut(&str)) {
-        let partitions: Vec<String> = by_partition
-            .iter()
-            .map(|(partition, letters)| format!("{partition}: {}", grouped(*letters)))
-            .collect();
-        if !partitions.is_empty() {
-            line(&format!("by partition: {}", partitions.join("  ")));
-        }
-        if self.request.destination == Destination::Source && self.delivered.is_none() {
-            line("every group that reads this topic will see them");
-        }
+    for (reason, letters) in &plan.left {
+        line(&format!("left alone: {} {}", grouped(*letters), reason.as_str()));
     }
-
-    fn causes(&self) -> String {
+    if plan.skipped.other_groups > 0 {
+        let letters = grouped(plan.skipped.other_groups);
+        line(&format!("left alone: {letters} of other groups"));
+    }
+    if delivered.is_none() && !plan.by_cause.is_empty() {
         let mut rows = vec![["TYPE", "TOPIC", "LETTERS"].map(str::to_owned).to_vec()];
-        rows.extend(self.plan.by_cause.iter().map(|((error_type, topic), letters)| {
+        rows.extend(plan.by_cause.iter().map(|((error_type, topic), letters)| {
             vec![short(error_type), short(topic), grouped(*letters)]
         }));
-        table(&[Align::Left, Align::Left, Align::Right], &rows)
+        text.push('\n');
+        text.push_str(&table(&[Align::Left, Align::Left, Align::Right], &rows));
+    }
+    text
+}
+
+fn partitions(by_partition: &BTreeMap<i32, u64>, line: &mut impl FnMut(&str)) {
+    let partitions: Vec<String> = by_partition
+        .iter()
+        .map(|(partition, letters)| format!("{partition}: {}", grouped(*letters)))
+        .collect();
+    if !partitions.is_empty() {
+        line(&format!("by partition: {}", partitions.join("  ")));
     }
 }

@@ -13,7 +13,8 @@ use crate::dlq::filter::Filter;
 use crate::dlq::letter::Letter;
 use crate::dlq::letter_state::LetterState;
 use crate::dlq::queue::DeadLetterQueue;
-use crate::text::{bytes, dump, header_value, nullable, time};
+use crate::text::{bytes, dump, header_value, nullable};
+use crate::time::Time;
 
 /// The width of the labels.
 const LABEL_CHARS: usize = 12;
@@ -29,9 +30,6 @@ pub(super) async fn run(
     let mut walk = queue.walk(filter);
     while let Some(chunk) = walk.next().await? {
         for letter in walk.letters(&chunk) {
-            if !filter.takes(&letter) {
-                continue;
-            }
             let state = queue.state(&letter);
             let value = decoder.decode(&letter).await;
             if is_json {
@@ -103,11 +101,12 @@ fn text(
     page.some("for", cause.group.as_ref());
     page.some("attempts", cause.attempts.map(|attempts| attempts.to_string()));
     page.line("replays", &letter.identity.replay_count.to_string());
+    let time = |ms| Time::of(ms).to_the_second();
     page.some("produced", cause.produced_at_ms.map(time));
     page.line("failed", &time(letter.failed_at_ms()));
     page.line("written", &time(letter.timestamp_ms));
-    if let Some(Dismissal { reason, at_ms, by }) = dismissal {
-        page.line("dismissed", &printable(&format!("{reason} ({by}, {})", time(*at_ms))));
+    if let Some(Dismissal { reason, at, by }) = dismissal {
+        page.line("dismissed", &printable(&format!("{reason} ({by}, {})", at.to_the_second())));
     }
     match letter.text(names::KEY) {
         Some(names::OMITTED) => {
@@ -195,8 +194,11 @@ mod tests {
             },
             origin: ReplayOf { topic: "orders-dlq".into(), topic_id, partition: 0, offset: 17 },
         };
-        let dismissal =
-            Dismissal { reason: "a test".into(), at_ms: 1_700_000_060_000, by: "kim".into() };
+        let dismissal = Dismissal {
+            reason: "a test".into(),
+            at: Time::of(1_700_000_060_000),
+            by: "kim".into(),
+        };
         let decoded = Decoded::NotAnOrder("no format".into());
         let text = text("orders-dlq", &letter, LetterState::Dismissed, Some(&dismissal), &decoded);
         assert_eq!(

@@ -6,36 +6,27 @@ use super::json::json_letter;
 use crate::cli::output::Output;
 use crate::dlq::decoded::{Decoded, Decoder};
 use crate::dlq::filter::Filter;
-use crate::dlq::follow::{Follow, From};
+use crate::dlq::follow::Follow;
 use crate::dlq::letter::Letter;
-use crate::dlq::queue::DeadLetterQueue;
-use crate::text::{nullable, short, time};
+use crate::text::{nullable, short};
+use crate::time::Time;
 
-/// What is printed, how, and how much of it.
-#[derive(Clone, Debug)]
-pub(super) struct Options {
-    pub(super) filter: Filter,
-    pub(super) from: From,
-    /// How many letters are printed before it ends.
-    pub(super) limit: u64,
-    pub(super) is_json: bool,
-}
-
-/// Prints letters until an interrupt, or until the limit is reached.
+/// Prints letters until an interrupt, or until there were `limit`.
 pub(super) async fn run(
-    queue: &DeadLetterQueue,
+    follow: &mut Follow<'_>,
+    filter: &Filter,
+    limit: u64,
     decoder: &mut Decoder,
-    options: &Options,
+    is_json: bool,
 ) -> anyhow::Result<()> {
-    let mut follow = Follow::start(queue, options.from);
     let mut output = Output::new();
-    let mut left = options.limit;
+    let mut left = limit;
     while left > 0 {
         let Some(chunk) = follow.next().await? else { break };
-        for letter in follow.letters(&chunk, &options.filter) {
+        for letter in follow.letters(&chunk, filter) {
             if left > 0 {
                 left -= 1;
-                output.line(&line(&queue.dlq.topic, &letter, decoder, options.is_json).await)?;
+                output.line(&line(follow.topic(), &letter, decoder, is_json).await)?;
             }
         }
         output.flush()?;
@@ -65,7 +56,7 @@ async fn line(topic: &str, letter: &Letter<'_>, decoder: &mut Decoder, is_json: 
     };
     format!(
         "{} {} {} from {} {key}{} ({})",
-        time(letter.failed_at_ms()),
+        Time::of(letter.failed_at_ms()).to_the_second(),
         letter.place,
         printable(cause.type_or_label()),
         printable(&place),

@@ -7,39 +7,10 @@ use ratatui::style::Style;
 use ratatui::text::Span;
 use service_runtime::printable;
 
+use super::look::Look;
+use crate::text::Align;
+
 const GAP: u16 = 1;
-
-/// How a text stands in its room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Align {
-    Left,
-    Right,
-}
-
-/// A text and how it looks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Label {
-    pub(super) text: String,
-    pub(super) style: Style,
-}
-
-impl Label {
-    pub(super) fn new(text: impl Into<String>, style: Style) -> Self {
-        Self { text: text.into(), style }
-    }
-}
-
-impl From<String> for Label {
-    fn from(text: String) -> Self {
-        Self::new(text, Style::new())
-    }
-}
-
-impl From<&str> for Label {
-    fn from(text: &str) -> Self {
-        Self::new(text, Style::new())
-    }
-}
 
 /// Cuts `height` rows off the top of `area`, or what there is of them.
 pub(super) fn take_top(area: &mut Rect, height: u16) -> Rect {
@@ -90,24 +61,24 @@ fn cut(text: &str, room: u16) -> String {
 }
 
 /// Writes a text into the first row of `area`.
-pub(super) fn put(buffer: &mut Buffer, area: Rect, align: Align, label: &Label) {
+pub(super) fn put(buffer: &mut Buffer, area: Rect, align: Align, text: &Span<'_>) {
     let area = area.intersection(buffer.area);
     if area.is_empty() {
         return;
     }
-    let text = cut(&printable(&label.text), area.width);
+    let (style, text) = (text.style, cut(&printable(&text.content), area.width));
     let x = match align {
         Align::Left => area.x,
         Align::Right => area.x + area.width.saturating_sub(width(&text)),
     };
-    buffer.set_stringn(x, area.y, text, usize::from(area.width), label.style);
+    buffer.set_stringn(x, area.y, text, usize::from(area.width), style);
 }
 
 /// Writes texts one after the other into the first row of `area`.
-pub(super) fn put_all(buffer: &mut Buffer, mut area: Rect, all: &[Label]) {
-    for label in all {
-        put(buffer, area, Align::Left, label);
-        take_left(&mut area, width(&printable(&label.text)));
+pub(super) fn put_all(buffer: &mut Buffer, mut area: Rect, all: &[Span<'_>]) {
+    for text in all {
+        put(buffer, area, Align::Left, text);
+        take_left(&mut area, width(&printable(&text.content)));
     }
 }
 
@@ -141,10 +112,17 @@ pub(super) struct Table<'a> {
     pub(super) heading: Style,
     /// The row that is marked.
     pub(super) cursor: Option<(usize, Style)>,
-    pub(super) rows: Vec<Vec<Label>>,
+    pub(super) rows: Vec<Vec<Span<'a>>>,
 }
 
-impl Table<'_> {
+impl<'a> Table<'a> {
+    /// Returns a table without rows, whose first column is the wide one.
+    pub(super) fn new(columns: &'a [Column], look: Look) -> Self {
+        let name = columns.first().map_or("", |column| column.title).to_owned();
+        let heading = look.heading();
+        Self { columns, wide: 0, name, heading, cursor: None, rows: Vec::new() }
+    }
+
     pub(super) fn draw(&self, buffer: &mut Buffer, mut area: Rect) {
         let widths = self.widths(area.width);
         let mut heading = take_top(&mut area, 1);
@@ -152,14 +130,14 @@ impl Table<'_> {
         for (index, (column, width)) in self.columns.iter().zip(&widths).enumerate() {
             let title = if index == 0 { self.name.as_str() } else { column.title };
             let room = take_left(&mut heading, *width);
-            put(buffer, room, column.align, &Label::new(title, self.heading));
+            put(buffer, room, column.align, &Span::styled(title, self.heading));
             take_left(&mut heading, if *width > 0 { GAP } else { 0 });
         }
         for (index, row) in self.rows.iter().enumerate() {
             let mut line = take_top(&mut area, 1);
             let whole = line;
-            for ((label, column), width) in row.iter().zip(self.columns).zip(&widths) {
-                put(buffer, take_left(&mut line, *width), column.align, label);
+            for ((text, column), width) in row.iter().zip(self.columns).zip(&widths) {
+                put(buffer, take_left(&mut line, *width), column.align, text);
                 take_left(&mut line, if *width > 0 { GAP } else { 0 });
             }
             if let Some((at, style)) = self.cursor
@@ -201,15 +179,8 @@ mod tests {
     const COLUMNS: &[Column] =
         &[Column::left("NAME", 6, 0), Column::right("COUNT", 5, 1), Column::left("NOTE", 8, 2)];
 
-    fn drawn(width: u16, rows: Vec<Vec<Label>>) -> Vec<String> {
-        let table = Table {
-            columns: COLUMNS,
-            wide: 0,
-            name: "NAME".to_owned(),
-            heading: Style::new(),
-            cursor: None,
-            rows,
-        };
+    fn drawn(width: u16, rows: Vec<Vec<Span<'_>>>) -> Vec<String> {
+        let table = Table { rows, ..Table::new(COLUMNS, Look::Plain) };
         let area = Rect::new(0, 0, width, 3);
         let mut buffer = Buffer::empty(area);
         table.draw(&mut buffer, area);
@@ -228,7 +199,7 @@ mod tests {
 
     #[test]
     fn control_characters_are_replaced_and_wide_characters_are_cut_whole() {
-        let rows = |text: &str| vec![vec![text.into()]];
+        let rows = |text: &'static str| vec![vec![text.into()]];
         assert_eq!(drawn(12, rows("\x1b[2J\n\u{9b}"))[1], "\u{fffd}[2J\u{fffd}\u{fffd}");
         assert_eq!(drawn(12, rows("a\u{202e}b"))[1], "a\u{fffd}b");
         assert_eq!(cut("日本語日本語", 6), "日本…");

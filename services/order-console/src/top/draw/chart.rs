@@ -3,11 +3,13 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::symbols::Marker;
+use ratatui::text::Span;
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget as _};
 
-use super::canvas::{Align, Label, put, put_all, take_bottom, take_left, take_top, width};
+use super::Scene;
+use super::canvas::{put, put_all, take_bottom, take_left, take_top, width};
 use super::look::LABEL;
-use super::scene::Scene;
+use crate::text::Align;
 use crate::top::format::{NONE, money, whole_seconds};
 use crate::view::body::{History, Point};
 
@@ -26,19 +28,19 @@ pub(super) fn draw(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     let all = line(history, |point| point.average);
     let recent = line(history, |point| point.recent_average);
     let Some((low, high)) = span(all.iter().chain(&recent)) else {
-        return put_all(buffer, heading, &[Label::new(format!("average {NONE}"), LABEL)]);
+        return put_all(buffer, heading, &[Span::styled(format!("average {NONE}"), LABEL)]);
     };
-    let legend = [Label::new("━all", all_style), Label::new(" ∙last 100", recent_style)];
+    let legend = [Span::styled("━all", all_style), Span::styled(" ∙last 100", recent_style)];
     put_all(buffer, heading, &legend);
     if LEGEND_WIDTH <= heading.width {
-        put(buffer, heading, Align::Right, &Label::new(seen_for(history), LABEL));
+        put(buffer, heading, Align::Right, &Span::styled(seen_for(history), LABEL));
     }
     let points = u32::try_from(history.points.len()).unwrap_or(u32::MAX).max(POINTS_MIN);
     let [low_label, high_label] = [low, high].map(|bound| money(Some(bound)));
     let mut labels = take_left(&mut area, width(&low_label).max(width(&high_label)));
     take_left(&mut area, 1);
-    put(buffer, take_bottom(&mut labels), Align::Right, &Label::new(low_label, LABEL));
-    put(buffer, labels, Align::Right, &Label::new(high_label, LABEL));
+    put(buffer, take_bottom(&mut labels), Align::Right, &Span::styled(low_label, LABEL));
+    put(buffer, labels, Align::Right, &Span::styled(high_label, LABEL));
     // The latest are drawn first, so that the line that moves less is not hidden.
     let chart = Chart::new(vec![
         Dataset::default()

@@ -2,14 +2,15 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::Style;
+use ratatui::text::Span;
 use service_runtime::grouped;
 
-use super::canvas::{Align, Column, Label, Table, put, take_top};
+use super::Scene;
+use super::canvas::{Column, Table, put, take_top};
 use super::look::{LABEL, MARKED, VALUE};
-use super::scene::Scene;
-use crate::dlq::causes::{Cause, CauseReport, LetterCounts};
-use crate::dlq::query::{LetterLine, LetterList};
+use crate::dlq::causes::{CauseReport, LetterCounts};
+use crate::dlq::query::LetterList;
+use crate::text::Align;
 use crate::top::format::{NONE, moment, money};
 use crate::top::state::List;
 
@@ -39,42 +40,49 @@ const LETTERS: &[Column] = &[
 pub(super) fn causes(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     let list = &scene.state.causes;
     let Some(found) = heading(scene, buffer, take_top(&mut area, 1), list, "") else { return };
-    let row = |cause: &Cause| {
-        vec![
-            cause.error_type.as_str().into(),
-            grouped(cause.counts.letters).into(),
-            grouped(cause.counts.unresolved).into(),
-            grouped(cause.counts.replayed).into(),
-            grouped(cause.counts.dismissed).into(),
-            moment(cause.last.as_str(), scene.snapshot.stats.at()).into(),
-            cause.topic.as_deref().unwrap_or(NONE).into(),
-            cause.message.as_deref().unwrap_or(NONE).into(),
-        ]
-    };
-    let rows = found.report.causes.iter().map(row).collect();
+    let rows = found
+        .report
+        .causes
+        .iter()
+        .map(|cause| {
+            vec![
+                cause.error_type.as_str().into(),
+                grouped(cause.counts.letters).into(),
+                grouped(cause.counts.unresolved).into(),
+                grouped(cause.counts.replayed).into(),
+                grouped(cause.counts.dismissed).into(),
+                moment(cause.last, scene.snapshot.stats.at).into(),
+                cause.topic.as_deref().unwrap_or(NONE).into(),
+                cause.message.as_deref().unwrap_or(NONE).into(),
+            ]
+        })
+        .collect();
     let wide = if area.width >= 120 { 7 } else { 0 };
-    table(scene, buffer, area, list, Table { wide, ..empty(CAUSES) }, rows);
+    draw(buffer, area, list, Table { wide, rows, ..Table::new(CAUSES, scene.look) });
 }
 
 pub(super) fn letters(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     let list = &scene.state.letters;
     let of = format!(" of {}", scene.state.error_type);
     let Some(found) = heading(scene, buffer, take_top(&mut area, 1), list, &of) else { return };
-    let row = |letter: &LetterLine| {
-        vec![
-            letter.place.to_string().into(),
-            letter.state.as_str().into(),
-            moment(letter.failed_at.as_str(), scene.snapshot.stats.at()).into(),
-            letter.attempts.map_or_else(|| NONE.to_owned(), grouped).into(),
-            grouped(letter.replay_count).into(),
-            letter.order.product.as_deref().unwrap_or(NONE).into(),
-            money(letter.order.price).into(),
-            letter.message.as_deref().unwrap_or(NONE).into(),
-            letter.order.order_id.as_deref().unwrap_or(NONE).into(),
-        ]
-    };
-    let rows = found.newest.iter().map(row).collect();
-    table(scene, buffer, area, list, Table { wide: 7, ..empty(LETTERS) }, rows);
+    let rows = found
+        .newest
+        .iter()
+        .map(|letter| {
+            vec![
+                letter.place.to_string().into(),
+                letter.state.as_str().into(),
+                moment(letter.failed_at, scene.snapshot.stats.at).into(),
+                letter.attempts.map_or_else(|| NONE.to_owned(), grouped).into(),
+                grouped(letter.replay_count).into(),
+                letter.order.product.as_deref().unwrap_or(NONE).into(),
+                money(letter.order.price).into(),
+                letter.message.as_deref().unwrap_or(NONE).into(),
+                letter.order.order_id.as_deref().unwrap_or(NONE).into(),
+            ]
+        })
+        .collect();
+    draw(buffer, area, list, Table { wide: 7, rows, ..Table::new(LETTERS, scene.look) });
 }
 
 /// Draws the heading of a list, and returns its contents once they were read.
@@ -103,41 +111,22 @@ fn heading<'a>(
             } else {
                 format!("the newest{of}{reading} in {topic}")
             };
-            (Label::new(text, VALUE), Some(found))
+            (Span::styled(text, VALUE), Some(found))
         }
-        Some(Err(why)) => (Label::new(format!("cannot be read: {why}{reading}"), look.bad()), None),
-        None => (Label::new(format!("dead letters{of}{reading}"), LABEL), None),
+        Some(Err(why)) => {
+            (Span::styled(format!("cannot be read: {why}{reading}"), look.bad()), None)
+        }
+        None => (Span::styled(format!("dead letters{of}{reading}"), LABEL), None),
     };
     put(buffer, area, Align::Left, &heading);
     found
 }
 
-fn empty(columns: &[Column]) -> Table<'_> {
-    Table {
-        columns,
-        wide: 0,
-        name: columns.first().map_or("", |column| column.title).to_owned(),
-        heading: Style::new(),
-        cursor: None,
-        rows: Vec::new(),
-    }
-}
-
-fn table(
-    scene: Scene<'_>,
-    buffer: &mut Buffer,
-    area: Rect,
-    list: &List,
-    table: Table<'_>,
-    rows: Vec<Vec<Label>>,
-) {
+/// Draws the rows around the cursor.
+fn draw(buffer: &mut Buffer, area: Rect, list: &List, mut table: Table<'_>) {
     let room = usize::from(area.height.saturating_sub(1));
     let above = (list.cursor + 1).saturating_sub(room.max(1));
-    let table = Table {
-        heading: scene.look.heading(),
-        cursor: Some((list.cursor - above, MARKED)),
-        rows: rows.into_iter().skip(above).take(room).collect(),
-        ..table
-    };
+    table.cursor = Some((list.cursor - above, MARKED));
+    table.rows = table.rows.into_iter().skip(above).take(room).collect();
     table.draw(buffer, area);
 }

@@ -2,9 +2,11 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::text::Span;
 
-use super::canvas::{Align, Label, put, take_left, take_top};
+use super::canvas::{put, take_left, take_top};
 use super::look::VALUE;
+use crate::text::Align;
 
 /// Room for the names of keys.
 const KEY: u16 = 14;
@@ -31,7 +33,7 @@ const KEYS: &[(&str, &str)] = &[
 pub(super) fn draw(buffer: &mut Buffer, mut area: Rect) {
     for (key, meaning) in KEYS {
         let mut row = take_top(&mut area, 1);
-        put(buffer, take_left(&mut row, KEY), Align::Left, &Label::new(*key, VALUE));
+        put(buffer, take_left(&mut row, KEY), Align::Left, &Span::styled(*key, VALUE));
         put(buffer, row, Align::Left, &(*meaning).into());
     }
 }

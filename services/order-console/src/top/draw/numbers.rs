@@ -2,12 +2,14 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::text::Span;
 use service_runtime::grouped;
 
-use super::canvas::{Align, Label, put, take_left, take_top};
+use super::Scene;
+use super::canvas::{put, take_left, take_top};
 use super::chart;
 use super::look::{LABEL, VALUE};
-use super::scene::Scene;
+use crate::text::Align;
 use crate::top::format::{count, decimal, duration, money, rate};
 use crate::view::body::Stats;
 
@@ -46,7 +48,7 @@ pub(super) fn draw(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     const SECOND: u16 = SUM_LABEL + SUM;
     let stats = &scene.snapshot.stats;
     if stats.at.is_none() {
-        return put(buffer, area, Align::Left, &Label::new("reading the cluster …", LABEL));
+        return put(buffer, area, Align::Left, &Span::styled("reading the cluster …", LABEL));
     }
     if area.width <= FIRST + SECOND || area.height < HEIGHT {
         return column(buffer, area, (COUNT_LABEL, COUNT), &most_important(stats));
@@ -119,10 +121,10 @@ fn column(
 ) {
     for Number { label, value, aside } in numbers {
         let mut row = take_top(&mut area, 1);
-        let label = Label::new(*label, LABEL);
+        let label = Span::styled(*label, LABEL);
         put(buffer, take_left(&mut row, label_width), Align::Left, &label);
         let room = take_left(&mut row, value_width);
-        put(buffer, room, Align::Right, &Label::new(value.as_str(), VALUE));
+        put(buffer, room, Align::Right, &Span::styled(value.as_str(), VALUE));
         take_left(&mut row, 1);
         put(buffer, row, Align::Left, &aside.as_str().into());
     }

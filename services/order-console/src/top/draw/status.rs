@@ -2,11 +2,13 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::text::Span;
 
-use super::canvas::{Align, Label, put, put_all, take_top};
+use super::Scene;
+use super::canvas::{put, put_all, take_top};
 use super::look::{LABEL, VALUE};
-use super::scene::Scene;
 use crate::control::{DesiredState, ServiceState};
+use crate::text::Align;
 use crate::top::format::{NONE, clock, moment, whole_seconds};
 use crate::view::body::{Connection, ConnectionState, Role, Source, Stats};
 
@@ -16,12 +18,12 @@ pub(super) fn title(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
         &scene.snapshot.stats;
     let style = VALUE;
     let names = format!("group {group}  topic {topic}");
-    let time = at.as_ref().map_or(NONE, |at| clock(at.as_str()));
+    let time = at.map_or_else(|| NONE.to_owned(), clock);
     let times = format!("  up {}  {time} UTC", whole_seconds(*uptime_seconds));
     let mut left = area;
     left.width = left.width.saturating_sub(super::canvas::width(&times));
-    put(buffer, left, Align::Left, &Label::new(names, style));
-    put(buffer, area, Align::Right, &Label::new(times, style));
+    put(buffer, left, Align::Left, &Span::styled(names, style));
+    put(buffer, area, Align::Right, &Span::styled(times, style));
 }
 
 /// Draws the connections, and the state of the services.
@@ -39,7 +41,7 @@ pub(super) fn connections(scene: Scene<'_>, buffer: &mut Buffer, area: &mut Rect
     put_all(buffer, take_top(area, 1), &labels);
 }
 
-fn connection(scene: Scene<'_>, name: &str, connection: &Connection) -> Vec<Label> {
+fn connection<'a>(scene: Scene<'_>, name: &'a str, connection: &Connection) -> Vec<Span<'a>> {
     let look = scene.look;
     let Connection { state, since, detail, address } = connection;
     let state_label = match state {
@@ -48,38 +50,35 @@ fn connection(scene: Scene<'_>, name: &str, connection: &Connection) -> Vec<Labe
         ConnectionState::Unreachable => "unreachable",
         ConnectionState::Unknown => "connecting",
     };
-    let since = since.as_ref().map(|since| format!(" since {}", time(scene, since.as_str())));
+    let since = since.map(|since| format!(" since {}", moment(since, scene.snapshot.stats.at)));
     let mut labels = vec![
-        Label::new(name, LABEL),
-        Label::new(state_label, look.connection(*state)),
+        Span::styled(name, LABEL),
+        Span::styled(state_label, look.connection(*state)),
         since.unwrap_or_default().into(),
-        Label::new(format!("  {address}"), LABEL),
+        Span::styled(format!("  {address}"), LABEL),
     ];
     if let Some(detail) = detail {
-        labels.push(Label::new(format!("  {detail}"), look.odd()));
+        labels.push(Span::styled(format!("  {detail}"), look.odd()));
     }
     labels
 }
 
 /// Returns the desired state of a role, the operator, and how many instances have followed.
-fn role(scene: Scene<'_>, name: &str, role: &Role) -> Vec<Label> {
+fn role<'a>(scene: Scene<'_>, name: &'a str, role: &Role) -> Vec<Span<'a>> {
     let look = scene.look;
     let Role { command: DesiredState { desired, by, at }, instances } = role;
-    let mut labels = vec![Label::new(name, LABEL)];
+    let mut labels = vec![Span::styled(name, LABEL)];
     let is_paused = *desired == ServiceState::Paused;
-    labels.push(Label::new(desired.as_str(), if is_paused { look.odd() } else { look.good() }));
+    labels.push(Span::styled(desired.as_str(), if is_paused { look.odd() } else { look.good() }));
     if !instances.is_empty() {
         let following = instances.iter().filter(|instance| instance.state == *desired).count();
         labels.push(format!(" {following}/{}", instances.len()).into());
     }
     if is_paused {
         let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-        let at = at.as_ref().map(|at| format!(" {}", time(scene, at.as_str()))).unwrap_or_default();
-        labels.push(Label::new(format!("{by}{at}"), LABEL));
+        let at =
+            at.map(|at| format!(" {}", moment(at, scene.snapshot.stats.at))).unwrap_or_default();
+        labels.push(Span::styled(format!("{by}{at}"), LABEL));
     }
     labels
-}
-
-fn time(scene: Scene<'_>, time: &str) -> String {
-    moment(time, scene.snapshot.stats.at())
 }

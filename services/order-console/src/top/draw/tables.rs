@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::text::Span;
 use service_runtime::grouped;
 
-use super::canvas::{Align, Column, Label, Table, put, take_top};
+use super::Scene;
+use super::canvas::{Column, Table, put, take_top};
 use super::look::LABEL;
-use super::scene::Scene;
+use crate::text::Align;
 use crate::top::format::{NONE, count, duration, member, member_short, moment, money};
 use crate::top::state::Sort;
-use crate::view::body::{Member, MemberState, Partition, RecentOrder, Snapshot};
+use crate::view::body::{Member, MemberState, Partition, Snapshot};
 
 const PARTITIONS: &[Column] = &[
     Column::left("PARTITION", 16, 0),
@@ -35,7 +37,7 @@ const MEMBERS: &[Column] = &[
     Column::left("SINCE", 11, 5),
 ];
 const ORDERS: &[Column] = &[
-    Column::left("ORDERS", 15, 0),
+    Column::left("RECENT ORDERS", 15, 0),
     Column::left("TIME", 11, 2),
     Column::left("PRODUCT", 16, 1),
     Column::right("PRICE", 9, 3),
@@ -52,7 +54,7 @@ pub(super) fn partitions(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let above = scene.state.scroll.min(all.saturating_sub(room));
     let row = |partition: &&Partition| {
         let holder = partition.member.as_deref().map(|id| member_short(id, group));
-        let no_member = || Label::new("nobody", scene.look.bad());
+        let no_member = || Span::styled("nobody", scene.look.bad());
         let mark = if partition.complete { "" } else { "*" };
         vec![
             name(scene.snapshot, &partition.topic, partition.partition).into(),
@@ -62,7 +64,7 @@ pub(super) fn partitions(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
             format!("{}{mark}", grouped(partition.orders)).into(),
             money(partition.average).into(),
             grouped(partition.dead_letters).into(),
-            holder.map_or_else(no_member, Label::from),
+            holder.map_or_else(no_member, Span::from),
             grouped(partition.retries).into(),
             count(partition.committed_offset).into(),
             count(partition.log_end).into(),
@@ -76,15 +78,9 @@ pub(super) fn partitions(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
         format!("{}–{}/{all}", above + 1, above + shown.len())
     };
     let columns: Vec<Column> = PARTITIONS.iter().map(|column| marked(*column, sort)).collect();
-    let table = Table {
-        columns: &columns,
-        wide: 0,
-        name: format!("PARTITIONS{} {part}", if sort == Sort::Partition { "▾" } else { "" }),
-        heading: scene.look.heading(),
-        cursor: None,
-        rows: shown.iter().map(row).collect(),
-    };
-    table.draw(buffer, area);
+    let name = format!("PARTITIONS{} {part}", if sort == Sort::Partition { "▾" } else { "" });
+    let rows = shown.iter().map(row).collect();
+    Table { name, rows, ..Table::new(&columns, scene.look) }.draw(buffer, area);
 }
 
 fn marked(column: Column, sort: Sort) -> Column {
@@ -101,44 +97,42 @@ fn marked(column: Column, sort: Sort) -> Column {
 
 /// Names a partition: the orders' topic is in the title, and any other is the group's replay topic.
 fn name(snapshot: &Snapshot, topic: &str, partition: i32) -> String {
-    let is_orders = topic == snapshot.stats.source.topic;
-    format!("{} {partition}", if is_orders { "orders" } else { "replay" })
+    format!("{} {partition}", topic_name(snapshot, topic))
+}
+
+fn topic_name(snapshot: &Snapshot, topic: &str) -> &'static str {
+    if topic == snapshot.stats.source.topic { "orders" } else { "replay" }
 }
 
 pub(super) fn members(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     let Snapshot { stats, group, .. } = scene.snapshot;
-    let at = stats.at();
+    let at = stats.at;
     let room = usize::from(area.height.saturating_sub(1));
-    let row = |held: &Member| {
-        let state = match held.state {
-            MemberState::Running => "running",
-            MemberState::Paused => "paused",
-            MemberState::Unknown => NONE,
-        };
-        vec![
-            member(held).into(),
-            Label::new(state, scene.look.member(held.state)),
-            count(held.lag).into(),
-            held_by(scene.snapshot, held).into(),
-            held.host.as_str().into(),
-            held.since
-                .as_ref()
-                .map_or_else(|| NONE.to_owned(), |since| moment(since.as_str(), at))
-                .into(),
-        ]
-    };
-    let table = Table {
-        columns: MEMBERS,
-        wide: 0,
-        name: format!("MEMBERS {} {}", group.members.len(), group.state),
-        heading: scene.look.heading(),
-        cursor: None,
-        rows: group.members.iter().take(room).map(row).collect(),
-    };
-    table.draw(buffer, area);
-    if group.members.is_empty() && !at.is_empty() {
+    let name = format!("MEMBERS {} {}", group.members.len(), group.state);
+    let rows = group
+        .members
+        .iter()
+        .take(room)
+        .map(|held| {
+            let state = match held.state {
+                MemberState::Running => "running",
+                MemberState::Paused => "paused",
+                MemberState::Unknown => NONE,
+            };
+            vec![
+                member(held).into(),
+                Span::styled(state, scene.look.member(held.state)),
+                count(held.lag).into(),
+                held_by(scene.snapshot, held).into(),
+                held.host.as_str().into(),
+                held.since.map_or_else(|| NONE.to_owned(), |since| moment(since, at)).into(),
+            ]
+        })
+        .collect();
+    Table { name, rows, ..Table::new(MEMBERS, scene.look) }.draw(buffer, area);
+    if group.members.is_empty() && at.is_some() {
         take_top(&mut area, 1);
-        let label = Label::new("nobody: no orders are processed", scene.look.bad());
+        let label = Span::styled("nobody: no orders are processed", scene.look.bad());
         put(buffer, area, Align::Left, &label);
     }
 }
@@ -146,8 +140,7 @@ pub(super) fn members(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
 fn held_by(snapshot: &Snapshot, member: &Member) -> String {
     let mut topics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for tp in &member.partitions {
-        let is_orders = tp.topic == snapshot.stats.source.topic;
-        let topic = if is_orders { "orders" } else { "replay" };
+        let topic = topic_name(snapshot, &tp.topic);
         topics.entry(topic).or_default().push(tp.partition.to_string());
     }
     let topics = topics.iter().map(|(topic, numbers)| format!("{topic} {}", numbers.join(" ")));
@@ -157,31 +150,30 @@ fn held_by(snapshot: &Snapshot, member: &Member) -> String {
 /// Draws the latest orders, and what has become of them.
 pub(super) fn orders(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let room = usize::from(area.height.saturating_sub(1));
-    let at = scene.snapshot.stats.at();
-    let row = |order: &RecentOrder| {
-        let status = match order.attempts {
-            Some(attempts) => format!("{} {attempts}", order.status.as_str()),
-            None => order.status.as_str().to_owned(),
-        };
-        let note = || Label::new(order.note.as_deref().unwrap_or(NONE), LABEL);
-        let place = name(scene.snapshot, &order.topic, order.partition);
-        vec![
-            Label::new(status, scene.look.status(order.status)),
-            moment(order.produced_at.as_str(), at).into(),
-            order.product.as_deref().map_or_else(note, Label::from),
-            money(order.price).into(),
-            order.error_type.as_deref().unwrap_or_default().into(),
-            format!("{place} @{}", order.offset).into(),
-            order.order_id.as_deref().unwrap_or(NONE).into(),
-        ]
-    };
-    let table = Table {
-        columns: ORDERS,
-        wide: 2,
-        name: "RECENT ORDERS".to_owned(),
-        heading: scene.look.heading(),
-        cursor: None,
-        rows: scene.snapshot.orders.orders.iter().take(room).map(row).collect(),
-    };
-    table.draw(buffer, area);
+    let at = scene.snapshot.stats.at;
+    let rows = scene
+        .snapshot
+        .orders
+        .orders
+        .iter()
+        .take(room)
+        .map(|order| {
+            let status = match order.attempts {
+                Some(attempts) => format!("{} {attempts}", order.status.as_str()),
+                None => order.status.as_str().to_owned(),
+            };
+            let note = || Span::styled(order.note.as_deref().unwrap_or(NONE), LABEL);
+            let place = name(scene.snapshot, &order.topic, order.partition);
+            vec![
+                Span::styled(status, scene.look.status(order.status)),
+                moment(order.produced_at, at).into(),
+                order.product.as_deref().map_or_else(note, Span::from),
+                money(order.price).into(),
+                order.error_type.as_deref().unwrap_or_default().into(),
+                format!("{place} @{}", order.offset).into(),
+                order.order_id.as_deref().unwrap_or(NONE).into(),
+            ]
+        })
+        .collect();
+    Table { wide: 2, rows, ..Table::new(ORDERS, scene.look) }.draw(buffer, area);
 }

@@ -7,6 +7,7 @@ use crate::dlq::causes::{Cause, CauseReport, LetterCounts};
 use crate::dlq::letter::Place;
 use crate::dlq::query::{LetterLine, LetterList, OrderFields};
 use crate::stats::Numbers;
+use crate::time::Time;
 use crate::top::state::{Command, List, Sort, State};
 use crate::view::body::{
     Connection, ConnectionState, Flow, Group, History, Member, MemberState, Orders, Partition,
@@ -349,12 +350,11 @@ fn no_size_and_no_number_makes_it_panic() {
     odd.stats.uptime_seconds = u64::MAX;
     odd.stats.numbers.average = Some(f64::NAN);
     odd.stats.revenue = "9".repeat(40);
-    odd.stats.at = Some("é".repeat(20).as_str().into());
+    odd.stats.at = Some(Time::of(i64::MAX));
     odd.history.points[0].average = Some(f64::NAN);
     odd.history.points[1].recent_average = Some(1e300);
     for order in &mut odd.orders.orders {
-        (order.produced_at, order.product) =
-            ("é".repeat(20).as_str().into(), Some("日本語".repeat(9)));
+        (order.produced_at, order.product) = (Time::of(i64::MIN), Some("日本語".repeat(9)));
     }
     let mut states = [Pane::Overview, Pane::Causes, Pane::Letters].map(with_letters).to_vec();
     states.extend(states.clone().into_iter().map(|mut state| {
