@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use order_console::cli::control::{self, ControlCommand};
 use order_console::cli::dlq::{self, DlqCommand};
-use order_console::cli::stats::{self, Format, Times};
+use order_console::cli::stats::{self, StatsArguments};
 use order_console::cli::top::{self, TopArguments};
 use order_console::dashboard;
 use order_console::settings::ConsoleSettings;
@@ -27,14 +27,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Prints the group's numbers, also while no replica runs.
-    Stats {
-        /// One JSON object instead of a table.
-        #[arg(long)]
-        json: bool,
-        /// Print again every second until interrupted.
-        #[arg(long)]
-        watch: bool,
-    },
+    Stats(StatsArguments),
     /// Works on the group's dead letters.
     Dlq {
         #[command(subcommand)]
@@ -64,13 +57,9 @@ fn main() -> ExitCode {
         Err(error) => return service_runtime::explain(&error),
     };
     match arguments.command {
-        Command::Stats { json, watch } => {
-            let format = if json { Format::Json } else { Format::Text };
-            let times = if watch { Times::Watch } else { Times::Once };
-            service_runtime::run_tool(NAME, move |settings, context| {
-                stats::run(settings, context, format, times)
-            })
-        }
+        Command::Stats(arguments) => service_runtime::run_tool(NAME, move |settings, context| {
+            stats::run(settings, context, arguments)
+        }),
         Command::Dlq { command } => service_runtime::run_tool(NAME, move |settings, context| {
             dlq::run(settings, context, *command)
         }),
@@ -95,10 +84,8 @@ fn arguments() -> Result<Arguments, clap::Error> {
             command.check().map_err(refuse(ErrorKind::MissingRequiredArgument))?;
         }
         Command::Top(arguments) => arguments.check().map_err(refuse(ErrorKind::Io))?,
-        Command::Stats { .. }
-        | Command::Dashboard
-        | Command::Control { .. }
-        | Command::Healthcheck => {}
+        Command::Stats(_) | Command::Dashboard | Command::Control { .. } | Command::Healthcheck => {
+        }
     }
     Ok(arguments)
 }

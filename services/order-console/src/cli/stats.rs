@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::Args;
 use kafka_client::error::chain;
 use kafka_client::offsets::GroupOffsets;
 use kafka_client::retry::while_retriable;
@@ -18,22 +19,15 @@ use crate::stats::GroupStats;
 /// Pause between two readings with `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How the numbers are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// A table, as people read it.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// How often the numbers are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Times {
-    /// One time, at once.
-    Once,
-    /// Every second, until an interrupt.
-    Watch,
+/// Options of `stats`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct StatsArguments {
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Print again every second until interrupted.
+    #[arg(long)]
+    watch: bool,
 }
 
 /// Prints the group's numbers.
@@ -43,8 +37,7 @@ pub enum Times {
 pub async fn run(
     settings: ConsoleSettings,
     context: Context,
-    format: Format,
-    times: Times,
+    arguments: StatsArguments,
 ) -> anyhow::Result<()> {
     let cluster = settings.cluster();
     refuse_earlier_topics(&cluster, &settings).await?;
@@ -54,13 +47,13 @@ pub async fn run(
     };
     loop {
         match while_retriable(&read).await {
-            Ok(snapshot) => print(&GroupStats::of(&snapshot), &snapshot.unavailable, format)?,
-            Err(error) if times == Times::Watch && error.is_retriable() => {
+            Ok(snapshot) => print(&snapshot, arguments)?,
+            Err(error) if arguments.watch && error.is_retriable() => {
                 tracing::warn!("the group's committed offsets cannot be read: {}", chain(&error));
             }
             Err(error) => return Err(error).context("read the group's committed offsets"),
         }
-        if times == Times::Once {
+        if !arguments.watch {
             return Ok(());
         }
         tokio::select! {
@@ -78,12 +71,12 @@ struct Body<'a> {
     unavailable: &'a [Unavailable],
 }
 
-fn print(stats: &GroupStats, unavailable: &[Unavailable], format: Format) -> anyhow::Result<()> {
-    let text = match format {
-        Format::Json => {
-            serde_json::to_string(&Body { stats, unavailable }).context("write JSON")? + "\n"
-        }
-        Format::Text => table(stats, unavailable),
+fn print(snapshot: &GroupSnapshot, arguments: StatsArguments) -> anyhow::Result<()> {
+    let (stats, unavailable) = (&GroupStats::of(snapshot), snapshot.unavailable.as_slice());
+    let text = if arguments.json {
+        serde_json::to_string(&Body { stats, unavailable }).context("write JSON")? + "\n"
+    } else {
+        table(stats, unavailable)
     };
     let mut output = Output::new();
     output.text(&text)?;

@@ -141,7 +141,7 @@ impl Selection {
         Ok(Replayed {
             dry_run: self.dry_run,
             tally,
-            before: Ends(queue.ends()),
+            before: Ends(queue.log.ends()),
             error: outcome.err().map(|error| format!("{error:#}")),
         })
     }
@@ -166,7 +166,7 @@ impl Selection {
         let mut queue = DeadLetterQueue::open(settings, context).await?;
         let chosen = dismiss::execute(&mut queue, &request).await?.changed;
         let dismissed = if self.dry_run { 0 } else { chosen };
-        let before = Ends(queue.ends());
+        let before = Ends(queue.log.ends());
         Ok(Dismissed { dry_run: self.dry_run, chosen, dismissed, before })
     }
 }

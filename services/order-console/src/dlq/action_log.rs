@@ -92,8 +92,8 @@ impl ActionLog {
         let Some(log) = found else { return Ok(()) };
         let Some(part) = log.ranges.get(&PARTITION) else { return Ok(()) };
         let part = self.position.max(part.start)..part.end;
-        let tp = TopicPartition::new(self.topic.as_str(), PARTITION);
-        let mut scan = Scan::start(&self.cluster, tp, log.id, part.clone(), &self.interrupt);
+        let end = part.end;
+        let mut scan = Scan::new(&self.cluster, log.only(PARTITION, part), &self.interrupt);
         while let Some(chunk) = scan.next().await.context("read the actions topic")? {
             for record in chunk.records() {
                 let action = record.key.and_then(|key| Action::parse(key, record.value));
@@ -102,7 +102,7 @@ impl ActionLog {
                 }
             }
         }
-        self.position = self.position.max(part.end);
+        self.position = self.position.max(end);
         Ok(())
     }
 

@@ -75,9 +75,7 @@ impl<'a> Follow<'a> {
             }
             None => bail!("the reader of {name} has ended"),
         };
-        for reason in chunk.unreadable.iter().cloned().chain(chunk.undecodable()) {
-            tracing::warn!(partition = chunk.partition, reason, "skipped an unreadable range");
-        }
+        chunk.warn_unreadable(name);
         Ok(Some(chunk))
     }
 

@@ -12,19 +12,17 @@ use std::ops::Range;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use dead_letter::{Identity, RawHeader, replay_of};
-use kafka_client::cluster::Cluster;
 use kafka_core::record_batch::Record;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::decisions::OperatorDecisions;
 use super::identities::IdentityMap;
 use super::letter::Letter;
-use super::reading::TopicScan;
+use super::queue::DeadLetterQueue;
+use super::reading::Scan;
 use super::topic_log::TopicLog;
-use crate::settings::ConsoleSettings;
 
 /// What has become of a dead letter.
 #[derive(
@@ -68,20 +66,14 @@ pub(crate) struct SentLetters {
 }
 
 impl SentLetters {
-    pub(crate) async fn read(
-        cluster: &Cluster,
-        settings: &ConsoleSettings,
-        decisions: &OperatorDecisions,
-        interrupt: &CancellationToken,
-    ) -> anyhow::Result<Self> {
+    pub(crate) async fn read(queue: &DeadLetterQueue) -> anyhow::Result<Self> {
         let mut sent = Self::default();
-        let group = &settings.group.group_id;
+        let (cluster, settings) = (&queue.cluster, &queue.settings);
         if let Some(replay) = TopicLog::of(cluster, &settings.group_topics.replay).await? {
-            let read = sent.read_replays(cluster, replay, group, interrupt).await;
-            read.context("read the replay topic")?;
+            sent.read_replays(queue, replay).await.context("read the replay topic")?;
         }
         if let Some(orders) = TopicLog::of(cluster, &settings.topics.orders_topic).await? {
-            let read = sent.read_source(cluster, orders, group, decisions, interrupt).await;
+            let read = sent.read_source(queue, orders).await;
             read.context("search for replays among the orders")?;
         }
         Ok(sent)
@@ -89,25 +81,23 @@ impl SentLetters {
 
     async fn read_replays(
         &mut self,
-        cluster: &Cluster,
+        queue: &DeadLetterQueue,
         topic: TopicLog,
-        group: &str,
-        interrupt: &CancellationToken,
     ) -> anyhow::Result<()> {
-        self.replay_ends = ends(&topic);
+        self.replay_ends = topic.ends();
         // The topic is created to keep everything. Where it did not, nothing is missing since its oldest record.
         let mut cut: BTreeSet<i32> = topic
             .ranges
             .iter()
             .filter_map(|(partition, range)| (range.start > 0).then_some(*partition))
             .collect();
-        let mut scan = TopicScan::new(cluster, topic, interrupt);
+        let mut scan = Scan::new(&queue.cluster, topic, &queue.interrupt);
         while let Some(chunk) = scan.next().await? {
             for record in chunk.records() {
                 if cut.remove(&chunk.partition) {
                     self.lost_before_ms = self.lost_before_ms.max(Some(record.timestamp_ms));
                 }
-                if let Some(identity) = replayed_letter(&record, group) {
+                if let Some(identity) = replayed_letter(&record, &queue.dlq.group) {
                     self.letters.insert(&identity, ());
                 }
             }
@@ -120,13 +110,11 @@ impl SentLetters {
 
     async fn read_source(
         &mut self,
-        cluster: &Cluster,
+        queue: &DeadLetterQueue,
         mut topic: TopicLog,
-        group: &str,
-        decisions: &OperatorDecisions,
-        interrupt: &CancellationToken,
     ) -> anyhow::Result<()> {
-        self.source_ends = ends(&topic);
+        let decisions = queue.actions.decisions();
+        self.source_ends = topic.ends();
         let topic_id = topic.id;
         self.source_id = Some(topic_id);
         topic.ranges = topic
@@ -137,9 +125,10 @@ impl SentLetters {
                 Some((partition, start.max(from)..end))
             })
             .collect();
-        let mut scan = TopicScan::new(cluster, topic, interrupt);
+        let mut scan = Scan::new(&queue.cluster, topic, &queue.interrupt);
         while let Some(chunk) = scan.next().await? {
-            for identity in chunk.records().filter_map(|record| replayed_letter(&record, group)) {
+            let replayed = |record| replayed_letter(&record, &queue.dlq.group);
+            for identity in chunk.records().filter_map(replayed) {
                 if !decisions.is_replayed_to_source(&identity) {
                     self.letters.insert(&identity, ());
                     self.unrecorded.push(identity);
@@ -173,8 +162,4 @@ pub(crate) fn replayed_letter(record: &Record<'_>, group: &str) -> Option<Identi
         group: group.to_owned(),
         replay_count: count.checked_sub(1)?,
     })
-}
-
-fn ends(topic: &TopicLog) -> BTreeMap<i32, i64> {
-    topic.ranges.iter().map(|(partition, range)| (*partition, range.end)).collect()
 }

@@ -1,17 +1,13 @@
 //! The dead-letter topic of a group, with what is known about its letters.
 
-use std::collections::BTreeMap;
-
 use kafka_client::cluster::Cluster;
 use service_runtime::{Console, Context};
 use tokio_util::sync::CancellationToken;
 
 use super::action_log::ActionLog;
-use super::filter::Filter;
 use super::letter::{DlqContext, Letter};
 use super::letter_state::{LetterState, SentLetters};
 use super::topic_log::TopicLog;
-use super::walk::Walk;
 use crate::settings::ConsoleSettings;
 
 /// The dead-letter topic of a group, what operators decided, and which letters were sent again.
@@ -48,9 +44,7 @@ impl DeadLetterQueue {
     }
 
     pub(crate) async fn read_sent(&mut self) -> anyhow::Result<()> {
-        let decisions = self.actions.decisions();
-        self.sent =
-            SentLetters::read(&self.cluster, &self.settings, decisions, &self.interrupt).await?;
+        self.sent = SentLetters::read(self).await?;
         if self.sent.lost_before_ms.is_some() {
             tracing::warn!(
                 topic = self.settings.group_topics.replay,
@@ -58,21 +52,6 @@ impl DeadLetterQueue {
             );
         }
         Ok(())
-    }
-
-    /// Reads the letters that a filter takes.
-    pub(crate) fn walk(&self, filter: &Filter) -> Walk {
-        let mut topic = self.log.clone();
-        topic.ranges.retain(|partition, range| {
-            *range = filter.narrow(*partition, range.clone());
-            !range.is_empty()
-        });
-        Walk::new(&self.cluster, topic, &self.dlq, filter, &self.interrupt)
-    }
-
-    /// Returns where each partition of the dead-letter topic ends.
-    pub(crate) fn ends(&self) -> BTreeMap<i32, i64> {
-        self.log.ranges.iter().map(|(partition, range)| (*partition, range.end)).collect()
     }
 
     pub(crate) fn state(&self, letter: &Letter<'_>) -> LetterState {

@@ -14,7 +14,6 @@ use kafka_core::record_batch::{AbortedTransactions, Record, RecordBatch, Undecod
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::topic_log::TopicLog;
 
@@ -36,7 +35,7 @@ pub(crate) struct Chunk {
     batches: Vec<RecordBatch>,
     part: Range<i64>,
     /// Why batches could not be read.
-    pub(crate) unreadable: Vec<String>,
+    unreadable: Vec<String>,
 }
 
 impl Chunk {
@@ -64,57 +63,54 @@ impl Chunk {
             .filter(move |record| part.contains(&record.offset))
     }
 
-    pub(crate) fn undecodable(&self) -> impl Iterator<Item = String> {
-        let reason = |range: UndecodableRecord<'_>| {
+    /// Logs what cannot be read, and returns how many ranges that are.
+    pub(crate) fn warn_unreadable(&self, topic: &str) -> u64 {
+        let undecodable = |range: UndecodableRecord<'_>| {
             format!("offset {}: {}", range.first_offset, range.fault.as_str())
         };
-        self.batches
-            .iter()
-            .flat_map(RecordBatch::records)
-            .filter_map(move |item| item.err().map(reason))
+        let records = self.batches.iter().flat_map(RecordBatch::records);
+        let records = records.filter_map(|record| record.err().map(undecodable));
+        let mut count = 0;
+        for reason in self.unreadable.iter().cloned().chain(records) {
+            count += 1;
+            tracing::warn!(
+                topic,
+                partition = self.partition,
+                reason,
+                "skipped an unreadable range"
+            );
+        }
+        count
     }
 }
 
-/// Reads one partition from an offset to an end.
+/// Reads the partitions of a topic one after the other, each from an offset to an end.
 #[derive(Debug)]
 pub(crate) struct Scan {
-    tp: TopicPartition,
-    position: i64,
-    end: i64,
-    start: i64,
-    fetches: mpsc::Receiver<Fetched>,
+    cluster: Cluster,
+    /// The ranges that are not begun yet.
+    topic: TopicLog,
     interrupt: CancellationToken,
-    /// Owns the connections; absent where there is nothing to read.
-    _reader: Option<Reader>,
+    current: Option<Part>,
+}
+
+/// The partition that is being read.
+#[derive(Debug)]
+struct Part {
+    tp: TopicPartition,
+    range: Range<i64>,
+    position: i64,
+    fetches: mpsc::Receiver<Fetched>,
+    /// Owns the connections.
+    _reader: Reader,
 }
 
 impl Scan {
-    pub(crate) fn start(
-        cluster: &Cluster,
-        tp: TopicPartition,
-        topic_id: Uuid,
-        part: Range<i64>,
-        interrupt: &CancellationToken,
-    ) -> Self {
-        let (sender, fetches) = mpsc::channel(QUEUE_MAX);
-        let reader = (!part.is_empty()).then(|| {
-            let mut reader = Reader::start(cluster.clone(), ReaderConfig::default());
-            reader.add(tp.clone(), topic_id, part.start, sender);
-            reader
-        });
-        let Range { start, end } = part;
-        Self {
-            tp,
-            position: start,
-            end,
-            start,
-            fetches,
-            interrupt: interrupt.clone(),
-            _reader: reader,
-        }
+    pub(crate) fn new(cluster: &Cluster, topic: TopicLog, interrupt: &CancellationToken) -> Self {
+        Self { cluster: cluster.clone(), topic, interrupt: interrupt.clone(), current: None }
     }
 
-    /// Returns the next records, or `None` at the end.
+    /// Returns the next records, or `None` at the end of the last partition.
     ///
     /// # Errors
     /// [`Interrupted`]; or when the log cannot be read on.
@@ -122,65 +118,46 @@ impl Scan {
     /// # Cancel safety
     /// Cancel safe.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
-        while self.position < self.end {
+        loop {
+            let Some(part) = self.current.as_mut().filter(|part| part.position < part.range.end)
+            else {
+                let Some((partition, range)) = self.topic.ranges.pop_first() else {
+                    self.current = None;
+                    return Ok(None);
+                };
+                self.current = (!range.is_empty()).then(|| self.start(partition, range));
+                continue;
+            };
+            let tp = &part.tp;
             let fetched = tokio::select! {
                 () = self.interrupt.cancelled() => return Err(Interrupted.into()),
-                fetched = timeout(STALL_MAX, self.fetches.recv()) => fetched,
+                fetched = timeout(STALL_MAX, part.fetches.recv()) => fetched,
             };
-            let fetched = fetched.with_context(|| {
-                format!("read {}: nothing arrived within {STALL_MAX:?}", self.tp)
-            })?;
+            let fetched = fetched
+                .with_context(|| format!("read {tp}: nothing arrived within {STALL_MAX:?}"))?;
             match fetched {
                 Some(Fetched::Batches(fetched)) => {
-                    self.position = fetched.next_offset;
+                    part.position = fetched.next_offset;
                     if !fetched.batches.is_empty() {
-                        let part = self.start..self.end;
-                        return Ok(Some(Chunk::open(self.tp.partition, fetched, part)));
+                        return Ok(Some(Chunk::open(tp.partition, fetched, part.range.clone())));
                     }
                 }
                 Some(Fetched::OutOfRange { position }) => {
-                    bail!("{} has nothing at offset {position} any more: run this again", self.tp)
+                    bail!("{tp} has nothing at offset {position} any more: run this again")
                 }
                 Some(Fetched::Recreated { .. }) => {
-                    bail!("topic {} was deleted and created again", self.tp.topic)
+                    bail!("topic {} was deleted and created again", tp.topic)
                 }
-                None => bail!("the reader of {} has ended", self.tp),
+                None => bail!("the reader of {tp} has ended"),
             }
         }
-        Ok(None)
-    }
-}
-
-/// Reads all partitions of a topic, one after the other.
-#[derive(Debug)]
-pub(crate) struct TopicScan {
-    cluster: Cluster,
-    topic: TopicLog,
-    interrupt: CancellationToken,
-    current: Option<Scan>,
-}
-
-impl TopicScan {
-    pub(crate) fn new(cluster: &Cluster, topic: TopicLog, interrupt: &CancellationToken) -> Self {
-        Self { cluster: cluster.clone(), topic, interrupt: interrupt.clone(), current: None }
     }
 
-    /// Returns the next records, or `None` at the end of the last partition.
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
-        loop {
-            if let Some(scan) = &mut self.current {
-                if let Some(chunk) = scan.next().await? {
-                    return Ok(Some(chunk));
-                }
-                self.current = None;
-            }
-            let Some((partition, part)) = self.topic.ranges.pop_first() else { return Ok(None) };
-            let tp = TopicPartition::new(self.topic.name.as_str(), partition);
-            self.current =
-                Some(Scan::start(&self.cluster, tp, self.topic.id, part, &self.interrupt));
-        }
+    fn start(&self, partition: i32, range: Range<i64>) -> Part {
+        let (sender, fetches) = mpsc::channel(QUEUE_MAX);
+        let tp = TopicPartition::new(self.topic.name.as_str(), partition);
+        let mut reader = Reader::start(self.cluster.clone(), ReaderConfig::default());
+        reader.add(tp.clone(), self.topic.id, range.start, sender);
+        Part { tp, position: range.start, range, fetches, _reader: reader }
     }
 }

@@ -52,6 +52,16 @@ impl TopicLog {
         log.with_context(|| format!("there is no topic {name}: {hint}"))
     }
 
+    /// Returns where each partition ends.
+    pub(crate) fn ends(&self) -> BTreeMap<i32, i64> {
+        self.ranges.iter().map(|(partition, range)| (*partition, range.end)).collect()
+    }
+
+    /// Returns the topic with this range of a partition alone.
+    pub(crate) fn only(self, partition: i32, range: Range<i64>) -> Self {
+        Self { ranges: BTreeMap::from([(partition, range)]), ..self }
+    }
+
     pub(crate) fn partition_count(&self) -> i32 {
         i32::try_from(self.ranges.len()).unwrap_or(i32::MAX)
     }

@@ -1,21 +1,19 @@
 //! A walk over the letters of one group, which passes each letter once.
 
-use kafka_client::cluster::Cluster;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::filter::Filter;
 use super::identities::IdentityMap;
 use super::letter::{DlqContext, Letter};
-use super::reading::{Chunk, TopicScan};
-use super::topic_log::TopicLog;
+use super::queue::DeadLetterQueue;
+use super::reading::{Chunk, Scan};
 
 /// Reads the dead-letter topic to the end it had at the start. It keeps the identities of the letters that it has passed.
 #[derive(Debug)]
 pub(crate) struct Walk {
     dlq: DlqContext,
-    scan: TopicScan,
+    scan: Scan,
     filter: Filter,
     seen: IdentityMap<()>,
     pub(crate) skipped: Skipped,
@@ -32,38 +30,32 @@ pub(crate) struct Skipped {
     pub(crate) unreadable: u64,
 }
 
-impl Walk {
-    pub(crate) fn new(
-        cluster: &Cluster,
-        topic: TopicLog,
-        dlq: &DlqContext,
-        filter: &Filter,
-        interrupt: &CancellationToken,
-    ) -> Self {
-        Self {
-            dlq: dlq.clone(),
+impl DeadLetterQueue {
+    /// Reads the letters that a filter takes.
+    pub(crate) fn walk(&self, filter: &Filter) -> Walk {
+        let mut topic = self.log.clone();
+        topic.ranges.retain(|partition, range| {
+            *range = filter.narrow(*partition, range.clone());
+            !range.is_empty()
+        });
+        Walk {
+            dlq: self.dlq.clone(),
+            scan: Scan::new(&self.cluster, topic, &self.interrupt),
             filter: filter.clone(),
-            scan: TopicScan::new(cluster, topic, interrupt),
             seen: IdentityMap::default(),
             skipped: Skipped::default(),
         }
     }
+}
 
+impl Walk {
     /// Returns the next records, whose letters are [`Self::letters`], or `None` at the end.
     ///
     /// # Cancel safety
     /// Cancel safe.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
         let Some(chunk) = self.scan.next().await? else { return Ok(None) };
-        for reason in chunk.unreadable.iter().cloned().chain(chunk.undecodable()) {
-            self.skipped.unreadable += 1;
-            tracing::warn!(
-                topic = self.dlq.topic,
-                partition = chunk.partition,
-                reason,
-                "skipped an unreadable range"
-            );
-        }
+        self.skipped.unreadable += chunk.warn_unreadable(&self.dlq.topic);
         Ok(Some(chunk))
     }
 

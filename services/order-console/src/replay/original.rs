@@ -4,7 +4,6 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use dead_letter::{OwnedHeader, RawHeader, hex, names, original_headers};
 use kafka_client::cluster::Cluster;
-use kafka_core::TopicPartition;
 use kafka_core::record_batch::Record;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -87,9 +86,8 @@ pub(super) async fn of(
     if topic.ranges.get(&origin.partition).is_none_or(|range| !range.contains(&origin.offset)) {
         return gone("is no longer in the log");
     }
-    let tp = TopicPartition::new(origin.topic.as_str(), origin.partition);
-    let part = origin.offset..origin.offset + 1;
-    let mut scan = Scan::start(cluster, tp, topic.id, part, interrupt);
+    let part = topic.only(origin.partition, origin.offset..origin.offset + 1);
+    let mut scan = Scan::new(cluster, part, interrupt);
     while let Some(chunk) = scan.next().await.context("fetch what was left out")? {
         if let Some(record) = chunk.records().next() {
             return match Original::completed(letter, &record) {

@@ -237,9 +237,9 @@ impl ReplaySender<'_> {
             bail!("{target} is gone");
         };
         let from = self.ends.get(&target.partition).copied().unwrap_or(0).max(range.start);
-        let never = CancellationToken::new();
-        let mut scan =
-            Scan::start(&self.queue.cluster, target.clone(), topic.id, from..range.end, &never);
+        let part = from..range.end;
+        let topic = topic.only(target.partition, part);
+        let mut scan = Scan::new(&self.queue.cluster, topic, &CancellationToken::new());
         let mut found = BTreeSet::new();
         while let Some(chunk) = scan.next().await? {
             let replays = chunk
