@@ -56,8 +56,10 @@ async fn the_screen_shows_the_statistics_in_every_size() -> Result<()> {
         .await?;
     }
     processor.drain().await?;
-    top.shows("that nobody is left", |text| text.contains("nobody: no orders are processed"))
-        .await?;
+    top.shows("that no member is left", |text| {
+        text.contains("no members: no orders are processed")
+    })
+    .await?;
     quit(top).await
 }
 
@@ -164,7 +166,7 @@ async fn the_terminal_is_restored_in_every_case() -> Result<()> {
     top.shows("a group", |text| text.contains("group ")).await?;
     ensure!(top.is_taken() == (true, true) && !top.is_in_line_mode()?, "the terminal is not taken");
     ensure!(top.tells_pastes(), "what is pasted looks as if it were typed");
-    ensure!(!top.is_coloured(), "there are colours that nobody wants");
+    ensure!(!top.is_coloured(), "there are colours in spite of --no-color");
     top.signal(Signal::TERM)?;
     ensure!(top.wait().await?.success());
     ensure!(given_back(top).await?.is_empty(), "something is left on the screen");

@@ -3,7 +3,6 @@
 //! A processor is alive while it is a member of the group, even if it does not report. A generator is alive while it
 //! reports, and so is a processor while the members of the group are unknown.
 
-mod alive;
 pub(crate) mod following;
 
 use std::collections::BTreeSet;
@@ -15,19 +14,10 @@ use control_topic::record::{Desired, Role, RunState};
 use control_topic::view::{self, ControlView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::{Object, ObjectBuilder, Type};
 
-use self::alive::is_alive;
 use crate::settings::ConsoleSettings;
 use crate::time::Time;
-
-/// Whether a service works.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ServiceState {
-    #[default]
-    Running,
-    Paused,
-}
 
 /// The services that a command is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, ToSchema)]
@@ -44,8 +34,8 @@ pub(crate) enum Target {
 /// The last command to a role.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct DesiredState {
-    #[schema(inline)]
-    pub(crate) desired: ServiceState,
+    #[schema(schema_with = run_state)]
+    pub(crate) desired: RunState,
     /// The operator; null while there was no command.
     pub(crate) by: Option<String>,
     /// Since when it is in effect.
@@ -56,8 +46,8 @@ pub(crate) struct DesiredState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Instance {
     pub(crate) name: String,
-    #[schema(inline)]
-    pub(crate) state: ServiceState,
+    #[schema(schema_with = run_state)]
+    pub(crate) state: RunState,
     pub(crate) since: Option<Time>,
     /// The id of a processor as a member of the group.
     pub(crate) member_id: Option<String>,
@@ -115,28 +105,32 @@ pub(crate) async fn command(
     control_topic::command(&cluster, topic, replication_factor, roles, state, by).await.map(drop)
 }
 
-impl From<RunState> for ServiceState {
-    fn from(state: RunState) -> Self {
-        match state {
-            RunState::Running => Self::Running,
-            RunState::Paused => Self::Paused,
-        }
+/// Returns whether an instance is alive: a processor while it is a member of the group, any other while it reports.
+fn is_alive(
+    view: &ControlView,
+    role: Role,
+    instance: &view::Instance,
+    members: Option<&BTreeSet<String>>,
+    now: Instant,
+) -> bool {
+    match (role, members, &instance.report.member_id) {
+        (Role::Processor, Some(members), Some(member_id)) => members.contains(member_id),
+        // The members are unknown, or it has not joined yet.
+        (Role::Processor | Role::Generator, _, _) => view.is_alive(instance, now),
     }
 }
 
-impl ServiceState {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Paused => "paused",
-        }
-    }
+/// Describes a [`RunState`].
+fn run_state() -> Object {
+    let states = [RunState::Running, RunState::Paused].map(RunState::as_str);
+    let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(states));
+    schema.description(Some("Whether a service works.")).build()
 }
 
 impl DesiredState {
     pub(crate) fn of(desired: &Desired) -> Self {
         let Desired { state, by, at_ms, .. } = desired;
-        Self { desired: (*state).into(), by: by.clone(), at: at_ms.map(Time::of) }
+        Self { desired: *state, by: by.clone(), at: at_ms.map(Time::of) }
     }
 }
 
@@ -144,7 +138,7 @@ impl Instance {
     pub(crate) fn of(instance: &view::Instance) -> Self {
         Self {
             name: instance.name.clone(),
-            state: instance.report.state.into(),
+            state: instance.report.state,
             since: instance.report.since_ms.map(Time::of),
             member_id: instance.report.member_id.clone(),
         }

@@ -247,14 +247,14 @@ impl Observer {
         let described = describe_group(&self.cluster, group_id).await;
         let described = described.map(|group| self.group = Some(group));
         let reading = GroupSnapshot::read(&self.cluster, &self.settings, &mut self.offsets).await?;
-        let is_looked_at = self.attention.is_given();
-        if is_looked_at {
+        let has_viewer = self.attention.is_given();
+        if has_viewer {
             // Partitions that this does not reach in time come first in the next reading.
             drop(timeout(LOOKS_MAX, self.delays.look(&self.cluster, &reading)).await);
         }
         self.count(&reading);
         described?;
-        if is_looked_at {
+        if has_viewer {
             let catch_up = self.recent.catch_up(&self.cluster, &self.settings, &reading);
             let caught_up = timeout(LOOKS_MAX, catch_up).await.unwrap_or(Ok(()));
             self.latest.orders = self.recent.orders(&reading.states);

@@ -17,7 +17,7 @@ use kafka_client::groups::describe_group;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::alive::is_alive;
+use super::is_alive;
 use crate::settings::ConsoleSettings;
 
 /// How long a read of the topic may take.

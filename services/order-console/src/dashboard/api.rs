@@ -17,7 +17,7 @@ use super::app::App;
 use super::dead_letters::{Dismissed, Replayed, Selection};
 use super::problem::{Problem, ProblemBody};
 use super::responses::{ChangeRefusals, InvalidRefusals, Refusals};
-use crate::control::{self, ServiceState, Target};
+use crate::control::{self, Target};
 use crate::dlq::letter::Place;
 use crate::dlq::query::{self, LetterDetails, LetterList};
 use crate::view::body::{Control, Group, History, Orders, Snapshot, Stats};
@@ -137,7 +137,7 @@ pub(super) async fn command(
                 Role::Generator => &snapshot.control.generator,
                 Role::Processor => &snapshot.control.processor,
             };
-            role.command.desired == ServiceState::from(state)
+            role.command.desired == state
         })
     };
     // After a timeout the answer has the latest known state.

@@ -44,7 +44,7 @@ pub(super) struct Scene<'a> {
 }
 
 const KEYS: [(Pane, &str); 3] = [
-    (Pane::Overview, "q quit  p pause  r resume  s sort  d dead letters  ? help"),
+    (Pane::Group, "q quit  p pause  r resume  s sort  d dead letters  ? help"),
     (Pane::Causes, "q quit  Esc back  Enter its letters  u read again  ? help"),
     (Pane::Letters, "q quit  Esc back  u read again  ? help"),
 ];
@@ -76,13 +76,13 @@ pub(super) fn draw(scene: Scene<'_>, buffer: &mut Buffer) {
         status::connections(scene, buffer, &mut area);
     }
     match state.pane {
-        Pane::Overview => overview(scene, buffer, area),
+        Pane::Group => group(scene, buffer, area),
         Pane::Causes => dead_letters::causes(scene, buffer, area),
         Pane::Letters => dead_letters::letters(scene, buffer, area),
     }
 }
 
-fn overview(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
+fn group(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     numbers::draw(scene, buffer, take_top(&mut area, numbers::HEIGHT));
     let Snapshot { stats, group, orders, .. } = scene.snapshot;
     let wanted = [stats.partitions.len(), group.members.len().max(1), orders.orders.len()];

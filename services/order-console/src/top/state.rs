@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            d            Enter
-//!  overview ───► causes ─────────► letters of one cause        ? shows the keys, over each of them
+//!  group    ───► causes ─────────► letters of one cause        ? shows the keys, over each of them
 //!           ◄───        ◄─────────                             p r P R ask, over each of them
 //!            Esc           Esc
 //! ```
@@ -25,7 +25,7 @@ const READING_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Pane {
     #[default]
-    Overview,
+    Group,
     Causes,
     Letters,
 }
@@ -196,15 +196,15 @@ impl State {
 
     fn move_about(&mut self, code: KeyCode) -> Option<Action> {
         match (self.pane, code) {
-            (Pane::Overview, KeyCode::Char('s')) => {
+            (Pane::Group, KeyCode::Char('s')) => {
                 self.sort = self.sort.next();
                 self.scroll = 0;
             }
-            (Pane::Overview, KeyCode::Char('d')) => {
+            (Pane::Group, KeyCode::Char('d')) => {
                 self.pane = Pane::Causes;
                 return self.read();
             }
-            (Pane::Overview, code) => self.scroll = moved(self.scroll, self.partitions, code),
+            (Pane::Group, code) => self.scroll = moved(self.scroll, self.partitions, code),
             (Pane::Causes, KeyCode::Enter) => {
                 let cause = self.causes.found()?.report.causes.get(self.causes.cursor)?;
                 self.error_type.clone_from(&cause.error_type);
@@ -214,7 +214,7 @@ impl State {
             }
             (Pane::Letters, KeyCode::Esc) => self.pane = Pane::Causes,
             (Pane::Causes, KeyCode::Esc) | (Pane::Causes | Pane::Letters, KeyCode::Char('d')) => {
-                self.pane = Pane::Overview;
+                self.pane = Pane::Group;
             }
             (Pane::Causes | Pane::Letters, KeyCode::Char('u')) => return self.read(),
             (Pane::Causes, code) => {
@@ -232,7 +232,7 @@ impl State {
     /// Reads the list of the pane. The last answer stays until the next comes.
     fn read(&mut self) -> Option<Action> {
         let query = match self.pane {
-            Pane::Overview => return None,
+            Pane::Group => return None,
             Pane::Causes => ListQuery::Causes,
             Pane::Letters => ListQuery::Newest(self.error_type.clone()),
         };
@@ -278,7 +278,7 @@ impl State {
         self.scroll = self.scroll.min(self.partitions.saturating_sub(1));
         let numbers = &snapshot.stats.numbers;
         self.counts = (numbers.dead_letters, numbers.replayed);
-        if self.pane == Pane::Overview || self.causes.is_awaited || self.letters.is_awaited {
+        if self.pane == Pane::Group || self.causes.is_awaited || self.letters.is_awaited {
             return None;
         }
         let since = *self.since.get_or_insert(now);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use control_topic::record::Role as ControlRole;
+use control_topic::record::{Role as ControlRole, RunState};
 use control_topic::view::ControlView;
 use kafka_client::groups::GroupDescription;
 use kafka_core::TopicPartition;
@@ -13,7 +13,7 @@ use super::body::{
     Control, Group, Member, MemberState, Partition, Role, Snapshot, Source, Stats,
     TopicPartitionBody,
 };
-use crate::control::{DesiredState, Instance, ServiceState};
+use crate::control::{DesiredState, Instance};
 use crate::group_snapshot::{GroupSnapshot, Unavailable};
 use crate::settings::ConsoleSettings;
 use crate::stats::{GroupStats, PartitionStats};
@@ -138,7 +138,7 @@ pub(super) fn group(
             lag,
             state: match reported {
                 None => MemberState::Unknown,
-                Some(instance) if instance.state == ServiceState::Paused => MemberState::Paused,
+                Some(instance) if instance.state == RunState::Paused => MemberState::Paused,
                 Some(_) => MemberState::Running,
             },
             since: reported.and_then(|instance| instance.since),

@@ -19,7 +19,7 @@ export function concerns({ stats, group, control, letters, stream, now }) {
         connections(stats, add, now);
     }
     if (group !== null && group.state !== "Unknown" && group.members.length === 0) {
-        add("nobody", "bad", `No processor runs: the group ${group.group} has no members (${group.state}).`);
+        add("no-members", "bad", `No processor runs: the group ${group.group} has no members (${group.state}).`);
     }
     if (control !== null) {
         paused("generator", control.generator, "The generator", add, now);

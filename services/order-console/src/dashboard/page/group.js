@@ -41,7 +41,7 @@ export class Partitions {
         const lagMax = Math.max(1, ...shown.map(({ lag }) => lag));
         const topics = new Map();
         for (const partition of shown) {
-            const name = partition.member === null ? "nobody" : (names.get(partition.member) ?? partition.member);
+            const name = partition.member === null ? "none" : (names.get(partition.member) ?? partition.member);
             const rows = topics.get(partition.topic) ?? [];
             rows.push({ ...partition, lagMax, name });
             topics.set(partition.topic, rows);
@@ -91,7 +91,7 @@ function partitionRow() {
             setText(cells.committed, format.count(item.committed_offset));
             setText(cells.log_end, format.count(item.log_end));
             setText(member, item.name);
-            setAttribute(element, "data-member", item.member === null ? "nobody" : null);
+            setAttribute(element, "data-member", item.member === null ? "none" : null);
             const next = (item.lag / item.lagMax).toFixed(3);
             if (next !== share) {
                 share = next;
@@ -108,7 +108,7 @@ export class Members {
         this.rows = new Rows(body, memberRow);
         this.state = el("p", { class: "told", "data-field": "group-state" });
         this.table = table("Members", MEMBER_COLUMNS, body);
-        this.empty = el("p", { class: "empty" }, "The group has no members: nobody processes orders.");
+        this.empty = el("p", { class: "empty" }, "The group has no members: no orders are processed.");
         this.element = el("div", null, this.state, this.table, this.empty);
     }
 

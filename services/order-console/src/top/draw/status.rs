@@ -1,5 +1,6 @@
 //! The first rows: the group, the connections, the services.
 
+use control_topic::record::RunState;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::Span;
@@ -7,7 +8,7 @@ use ratatui::text::Span;
 use super::Scene;
 use super::canvas::{put, put_all, take_top};
 use super::look::{LABEL, VALUE};
-use crate::control::{DesiredState, ServiceState};
+use crate::control::DesiredState;
 use crate::text::Align;
 use crate::top::format::{NONE, clock, moment, whole_seconds};
 use crate::view::body::{Connection, ConnectionState, Role, Source, Stats};
@@ -68,7 +69,7 @@ fn role<'a>(scene: Scene<'_>, name: &'a str, role: &Role) -> Vec<Span<'a>> {
     let look = scene.look;
     let Role { command: DesiredState { desired, by, at }, instances } = role;
     let mut labels = vec![Span::styled(name, LABEL)];
-    let is_paused = *desired == ServiceState::Paused;
+    let is_paused = *desired == RunState::Paused;
     labels.push(Span::styled(desired.as_str(), if is_paused { look.odd() } else { look.good() }));
     if !instances.is_empty() {
         let following = instances.iter().filter(|instance| instance.state == *desired).count();

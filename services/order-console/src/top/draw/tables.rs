@@ -54,7 +54,7 @@ pub(super) fn partitions(scene: Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let above = scene.state.scroll.min(all.saturating_sub(room));
     let row = |partition: &&Partition| {
         let holder = partition.member.as_deref().map(|id| member_short(id, group));
-        let no_member = || Span::styled("nobody", scene.look.bad());
+        let no_member = || Span::styled("none", scene.look.bad());
         let mark = if partition.complete { "" } else { "*" };
         vec![
             name(scene.snapshot, &partition.topic, partition.partition).into(),
@@ -132,7 +132,7 @@ pub(super) fn members(scene: Scene<'_>, buffer: &mut Buffer, mut area: Rect) {
     Table { name, rows, ..Table::new(MEMBERS, scene.look) }.draw(buffer, area);
     if group.members.is_empty() && at.is_some() {
         take_top(&mut area, 1);
-        let label = Span::styled("nobody: no orders are processed", scene.look.bad());
+        let label = Span::styled("no members: no orders are processed", scene.look.bad());
         put(buffer, area, Align::Left, &label);
     }
 }

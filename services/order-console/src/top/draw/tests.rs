@@ -2,7 +2,7 @@ use control_topic::record::{Role as ControlRole, RunState};
 use ratatui::style::{Color, Modifier};
 
 use super::*;
-use crate::control::{DesiredState, Instance, ServiceState};
+use crate::control::{DesiredState, Instance};
 use crate::dlq::causes::{Cause, CauseReport, LetterCounts};
 use crate::dlq::letter::Place;
 use crate::dlq::query::{LetterLine, LetterList, OrderFields};
@@ -33,7 +33,7 @@ fn text(snapshot: &Snapshot, state: &State, size: (u16, u16)) -> String {
 }
 
 fn busy() -> Snapshot {
-    use ServiceState::{Paused, Running};
+    use RunState::{Paused, Running};
 
     let mut snapshot = Snapshot::default();
     let stats = &mut snapshot.stats;
@@ -206,7 +206,7 @@ duplicates            560            replayed               12 498.65  •••
 PARTITIONS 1–3/4         LAG▾     BEHIND  WAITING      ORDERS   AVERAGE MEMBER
 orders 2                   10          —        2     400,002    505.70 …6789ab
 orders 1                    5      0.4 s        1    400,001*    505.70 …6789ab
-orders 0                    0      0.4 s        0     400,000    505.70 nobody
+orders 0                    0      0.4 s        0     400,000    505.70 none
 MEMBERS 2 Stable         STATE          LAG PARTITIONS           HOST
 order-processor …6789ab  paused          15 orders 1 2           172.18.0.4
 day-1                    running         15 orders 1 2           172.18.0.4
@@ -260,11 +260,11 @@ fn a_question_takes_the_last_row_and_a_message_the_one_above() {
 fn before_anything_was_read_nothing_is_claimed() {
     let shown = text(&Snapshot::default(), &State::default(), (80, 24));
     assert!(shown.contains("— UTC") && shown.contains("\nreading the cluster …\n"), "{shown}");
-    assert!(!shown.contains("nobody"), "{shown}");
+    assert!(!shown.contains("no members"), "{shown}");
     let mut snapshot = busy();
     snapshot.group.members.clear();
     let shown = text(&snapshot, &State::default(), (80, 24));
-    assert!(shown.contains("\nnobody: no orders are processed\n"), "{shown}");
+    assert!(shown.contains("\nno members: no orders are processed\n"), "{shown}");
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn the_partition_table_can_be_scrolled_to_its_end_and_names_its_order() {
 #[test]
 fn without_colours_there_is_none_and_with_them_only_the_terminals_own() {
     let is_own = |colour: Color| !matches!(colour, Color::Rgb(..) | Color::Indexed(_));
-    for pane in [Pane::Overview, Pane::Causes, Pane::Letters] {
+    for pane in [Pane::Group, Pane::Causes, Pane::Letters] {
         let mut state = with_letters(pane);
         state.message = Some(Message::Problem("the log says so".to_owned()));
         let plain = drawn(&busy(), &state, Look::Plain, (160, 40));
@@ -316,8 +316,8 @@ fn control_sequences_do_not_reach_the_terminal() {
     snapshot.orders.orders[1].note = Some(bad());
     snapshot.group.members[0].host = bad();
     snapshot.group.members[1].instance_id = Some(bad());
-    let mut overview = State::default();
-    overview.message = Some(Message::Problem(bad()));
+    let mut group = State::default();
+    group.message = Some(Message::Problem(bad()));
     let mut causes = with_letters(Pane::Causes);
     let mut letters = with_letters(Pane::Letters);
     letters.error_type = bad();
@@ -331,7 +331,7 @@ fn control_sequences_do_not_reach_the_terminal() {
                 (Some(bad()), Some(bad()), Some(bad()));
         }
     }
-    for (state, least) in [(&overview, 20), (&causes, 6), (&letters, 90)] {
+    for (state, least) in [(&group, 20), (&causes, 6), (&letters, 90)] {
         let shown = text(&snapshot, state, (220, 40));
         let is_bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         assert!(!shown.contains(is_bad), "{shown:?}");
@@ -356,7 +356,7 @@ fn no_size_and_no_number_makes_it_panic() {
     for order in &mut odd.orders.orders {
         (order.produced_at, order.product) = (Time::of(i64::MIN), Some("日本語".repeat(9)));
     }
-    let mut states = [Pane::Overview, Pane::Causes, Pane::Letters].map(with_letters).to_vec();
+    let mut states = [Pane::Group, Pane::Causes, Pane::Letters].map(with_letters).to_vec();
     states.extend(states.clone().into_iter().map(|mut state| {
         state.message = Some(Message::Done("done".to_owned()));
         (state.scroll, state.causes.cursor, state.letters.cursor) = (99, 1, 99);

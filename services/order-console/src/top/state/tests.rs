@@ -102,11 +102,11 @@ fn dead_letters_are_read_by_cause_and_then_those_of_one() {
         "what was read is still there"
     );
     assert_eq!(hit(&mut state, KeyCode::Esc), None);
-    assert_eq!(state.pane, Pane::Overview);
+    assert_eq!(state.pane, Pane::Group);
 }
 
 #[test]
-fn an_answer_that_nobody_waits_for_any_more_is_not_taken() {
+fn an_answer_to_an_earlier_query_is_not_taken() {
     let mut state = State::default();
     press(&mut state, "d");
     state.answer(&ListQuery::Causes, Ok(list(&["simulated"], 0)));
