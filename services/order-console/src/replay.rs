@@ -35,7 +35,7 @@ use crate::dlq::letter::Letter;
 use crate::dlq::queue::DeadLetterQueue;
 use crate::dlq::topic_log::TopicLog;
 
-pub(crate) use self::lock::{Busy, Notice};
+pub(crate) use self::lock::Busy;
 pub(crate) use self::plan::Plan;
 pub(crate) use self::request::{REPLAYS_MAX, Request};
 pub(crate) use self::sending::Delivered;

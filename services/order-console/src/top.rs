@@ -56,9 +56,9 @@ pub(crate) async fn run(
     let mut tasks = JoinSet::new();
     let view = View::start(&settings, &mut tasks)?;
     // In this order: lines of the log are written after the terminal was given back.
-    let lines = context.console.hold_lines();
-    let screen = Screen::take()?;
-    let top = Top {
+    let mut lines = context.console.hold_lines();
+    let mut screen = Screen::take()?;
+    let mut top = Top {
         look,
         snapshots: view.changes(),
         view,
@@ -71,7 +71,15 @@ pub(crate) async fn run(
         settings,
         context,
     };
-    top.run(screen, lines, tasks).await
+    top.show(&mut screen, &mut lines, &mut tasks).await?;
+    drop((screen, lines));
+    let stop = top.context.stop.clone();
+    // The operator learns whether confirmed commands were written.
+    while let Some(Some(written)) = stop.run_until_cancelled(top.commands.written()).await {
+        let (_command, outcome) = written.context("write to the control topic")?;
+        outcome.map_err(anyhow::Error::msg)?;
+    }
+    Ok(())
 }
 
 /// The screen, and the work in progress.
@@ -88,23 +96,6 @@ struct Top {
 }
 
 impl Top {
-    async fn run(
-        mut self,
-        mut screen: Screen,
-        mut lines: HeldLines,
-        mut tasks: JoinSet<()>,
-    ) -> anyhow::Result<()> {
-        self.show(&mut screen, &mut lines, &mut tasks).await?;
-        drop((screen, lines));
-        let stop = self.context.stop.clone();
-        // The operator learns whether confirmed commands were written.
-        while let Some(Some(written)) = stop.run_until_cancelled(self.commands.written()).await {
-            let (_command, outcome) = written.context("write to the control topic")?;
-            outcome.map_err(anyhow::Error::msg)?;
-        }
-        Ok(())
-    }
-
     async fn show(
         &mut self,
         screen: &mut Screen,

@@ -146,13 +146,6 @@ impl Attention {
     }
 }
 
-/// The rates of the counts, and the history of the numbers.
-#[derive(Debug, Default)]
-struct Trends {
-    rates: Rates,
-    track: Track,
-}
-
 /// Reads the cluster for all viewers.
 struct Observer {
     settings: ConsoleSettings,
@@ -160,7 +153,8 @@ struct Observer {
     offsets: GroupOffsets,
     recent: Recent,
     delays: Delays,
-    trends: Trends,
+    rates: Rates,
+    track: Track,
     /// The log ends of the orders' partitions.
     orders_ends: BTreeMap<TopicPartition, i64>,
     control: Follower,
@@ -187,7 +181,8 @@ impl Observer {
             offsets: GroupOffsets::new(cluster.clone(), settings.group.group_id.clone()),
             recent: Recent::new(settings),
             delays: Delays::default(),
-            trends: Trends::default(),
+            rates: Rates::default(),
+            track: Track::default(),
             orders_ends: BTreeMap::new(),
             control: Follower::start(cluster.clone(), control),
             registry,
@@ -279,10 +274,9 @@ impl Observer {
         self.orders_ends = build::ends(orders, reading, &self.orders_ends);
         let produced = u64::try_from(self.orders_ends.values().sum::<i64>()).unwrap_or(0);
         let now = Instant::now();
-        (stats.produced, stats.consumed) =
-            self.trends.rates.add(now, produced, stats.consumed.total);
+        (stats.produced, stats.consumed) = self.rates.add(now, produced, stats.consumed.total);
         stats.at = Some(Time::of(now_ms));
-        self.trends.track.add(now, stats);
+        self.track.add(now, stats);
     }
 
     fn publish(&mut self, control: &ControlView) {
@@ -298,7 +292,7 @@ impl Observer {
         stats.uptime_seconds = now.duration_since(self.started).as_secs();
         stats.connections.broker = self.broker.clone();
         stats.connections.registry = self.registry.borrow().clone();
-        self.latest.history = self.trends.track.history();
+        self.latest.history = self.track.history();
         self.snapshot_tx.send_replace(Arc::new(self.latest.clone()));
     }
 }

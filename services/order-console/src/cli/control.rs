@@ -12,7 +12,7 @@ use kafka_client::retry::while_retriable;
 use service_runtime::{Context, printable};
 use tokio::time::{Instant, timeout};
 
-use super::output::{Closed, Output};
+use super::output::{self, Closed, print_json};
 use crate::control::following::{followed, forget_the_dead, laggards, members, read};
 use crate::control::{ControlReport, DesiredState, InstanceStatus, Target, command};
 use crate::operator::Operator;
@@ -23,17 +23,9 @@ use crate::text::{Align, table};
 #[derive(Clone, Debug, Subcommand)]
 pub enum ControlCommand {
     /// Pauses services: they begin nothing, finish the work in flight and commit it.
-    Pause {
-        /// Which services, and the operator.
-        #[command(flatten)]
-        arguments: TargetArguments,
-    },
+    Pause(TargetArguments),
     /// Resumes services where they were.
-    Resume {
-        /// Which services, and the operator.
-        #[command(flatten)]
-        arguments: TargetArguments,
-    },
+    Resume(TargetArguments),
 }
 
 /// Which services, and the operator.
@@ -81,8 +73,8 @@ async fn execute(
             let members = members(&cluster, settings).await;
             return print(&view.borrow(), members.as_ref(), is_json);
         }
-        Some(ControlCommand::Pause { arguments }) => (RunState::Paused, arguments),
-        Some(ControlCommand::Resume { arguments }) => (RunState::Running, arguments),
+        Some(ControlCommand::Pause(arguments)) => (RunState::Paused, arguments),
+        Some(ControlCommand::Resume(arguments)) => (RunState::Running, arguments),
     };
     let (roles, by) = (arguments.target.roles(), arguments.operator.by);
     command(settings, roles, state, by).await.with_context(|| format!("write to topic {topic}"))?;
@@ -111,13 +103,7 @@ fn print(
     is_json: bool,
 ) -> anyhow::Result<()> {
     let report = ControlReport::of(view, members, Instant::now().into_std());
-    let mut output = Output::new();
-    if is_json {
-        output.line(&serde_json::to_string(&report).context("write JSON")?)?;
-    } else {
-        output.text(&tables(&report))?;
-    }
-    output.flush()
+    if is_json { print_json(&report) } else { output::print(&tables(&report)) }
 }
 
 /// Returns a table of the roles, and one of the instances if there are any.

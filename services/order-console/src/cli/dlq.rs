@@ -12,7 +12,7 @@ use dead_letter::actions::Action;
 use service_runtime::{Context, grouped, now_ms};
 
 pub use self::arguments::DlqCommand;
-use super::output::{Closed, Output};
+use super::output::{Closed, print};
 use crate::dlq::action_log::ActionLog;
 use crate::dlq::decoded::Decoder;
 use crate::dlq::dismiss::{self, Changes};
@@ -69,7 +69,7 @@ async fn execute(
             let queue = DeadLetterQueue::open(settings, context).await?;
             dismiss(queue, &request).await
         }
-        DlqCommand::Release { operator } => release(settings, context, operator.by).await,
+        DlqCommand::Release(operator) => release(settings, context, operator.by).await,
         DlqCommand::Export { places, filter, state, limit } => {
             let queue = DeadLetterQueue::read(settings, context).await?;
             export::run(&queue, &filter.at(&places), state, limit.unwrap_or(u64::MAX)).await
@@ -80,20 +80,17 @@ async fn execute(
 async fn dismiss(mut queue: DeadLetterQueue, request: &dismiss::Request) -> anyhow::Result<()> {
     let Changes { changed, others } = dismiss::execute(&mut queue, request).await?;
     let verb = if request.undo { "reopened" } else { "dismissed" };
-    let mut output = Output::new();
-    output.line(&format!("{verb}: {}", dead_letters(changed)))?;
+    let mut text = format!("{verb}: {}\n", dead_letters(changed));
     if others > 0 {
         let wanted = request.wanted().as_str();
-        output.line(&format!("left alone: {} that are not {wanted}", grouped(others)))?;
+        text.extend(["left alone: ", &grouped(others), " that are not ", wanted, "\n"]);
     }
-    output.flush()
+    print(&text)
 }
 
 async fn release(settings: ConsoleSettings, context: Context, by: String) -> anyhow::Result<()> {
     let mut actions = ActionLog::open(&settings.cluster(), &settings, &context.stop).await?;
     actions.create(&settings).await?;
     actions.write(&[Action::Released { at_ms: now_ms(), by }]).await?;
-    let mut output = Output::new();
-    output.line(&format!("released: group {}", settings.group.group_id))?;
-    output.flush()
+    print(&format!("released: group {}\n", settings.group.group_id))
 }

@@ -2,6 +2,9 @@
 
 use std::io::{self, BufWriter, Stdout, Write as _};
 
+use anyhow::Context as _;
+use serde::Serialize;
+
 #[derive(Debug)]
 pub(crate) struct Output {
     stdout: BufWriter<Stdout>,
@@ -32,6 +35,18 @@ impl Output {
     pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
         self.stdout.flush().map_err(failed)
     }
+}
+
+/// Prints a text that is all the output.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut output = Output::new();
+    output.text(text)?;
+    output.flush()
+}
+
+/// Prints one JSON object that is all the output.
+pub(crate) fn print_json(object: &impl Serialize) -> anyhow::Result<()> {
+    print(&(serde_json::to_string(object).context("write JSON")? + "\n"))
 }
 
 fn failed(error: io::Error) -> anyhow::Error {

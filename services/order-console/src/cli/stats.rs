@@ -11,7 +11,7 @@ use serde::Serialize;
 use service_runtime::Context;
 use tokio::time::sleep;
 
-use super::output::Output;
+use super::output::{self, print_json};
 use crate::group_snapshot::{GroupSnapshot, Unavailable, refuse_earlier_topics};
 use crate::settings::ConsoleSettings;
 use crate::stats::GroupStats;
@@ -73,38 +73,30 @@ struct Body<'a> {
 
 fn print(snapshot: &GroupSnapshot, arguments: StatsArguments) -> anyhow::Result<()> {
     let (stats, unavailable) = (&GroupStats::of(snapshot), snapshot.unavailable.as_slice());
-    let text = if arguments.json {
-        serde_json::to_string(&Body { stats, unavailable }).context("write JSON")? + "\n"
+    if arguments.json {
+        print_json(&Body { stats, unavailable })
     } else {
-        table(stats, unavailable)
-    };
-    let mut output = Output::new();
-    output.text(&text)?;
-    output.flush()
+        output::print(&table(stats, unavailable))
+    }
 }
 
 fn table(stats: &GroupStats, unavailable: &[Unavailable]) -> String {
-    use std::fmt::Write as _;
     let money =
         |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
     let count =
         |count: Option<i64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
     let numbers = &stats.numbers;
-    let mut text = String::new();
-    let mut line = |text_line: std::fmt::Arguments<'_>| {
-        // Writing to a string cannot fail.
-        writeln!(text, "{text_line}").unwrap_or_default();
-    };
-    line(format_args!("orders          {}", numbers.orders));
-    line(format_args!("revenue         {}", stats.sum));
-    line(format_args!("average         {}", money(numbers.average)));
-    line(format_args!("last 100        {}", money(numbers.recent_average)));
-    line(format_args!(
+    let mut lines = Vec::new();
+    lines.push(format!("orders          {}", numbers.orders));
+    lines.push(format!("revenue         {}", stats.sum));
+    lines.push(format!("average         {}", money(numbers.average)));
+    lines.push(format!("last 100        {}", money(numbers.recent_average)));
+    lines.push(format!(
         "cheapest        {}   dearest {}",
         money(numbers.min.map(f64::from)),
         money(numbers.max.map(f64::from))
     ));
-    line(format_args!(
+    lines.push(format!(
         "retries {}   dead letters {}   duplicates {}   replayed {}   lag {}",
         numbers.retries,
         numbers.dead_letters,
@@ -113,20 +105,18 @@ fn table(stats: &GroupStats, unavailable: &[Unavailable]) -> String {
         stats.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string())
     ));
     for missing in unavailable {
-        line(format_args!("unavailable: {missing}"));
+        lines.push(format!("unavailable: {missing}"));
     }
     if !stats.complete {
-        line(format_args!(
-            "incomplete: some partitions' numbers do not reach back to the beginning of their log (see since)"
-        ));
+        lines.push("incomplete: some partitions' numbers do not reach back to the beginning of their log (see since)".to_owned());
     }
-    line(format_args!(""));
-    line(format_args!(
+    lines.push(String::new());
+    lines.push(format!(
         "{:<40} {:>10} {:>10} {:>10} {:>8} {:>10} {:>10}",
         "partition", "since", "committed", "log end", "lag", "orders", "average"
     ));
     for partition in &stats.partitions {
-        line(format_args!(
+        lines.push(format!(
             "{:<40} {:>10} {:>10} {:>10} {:>8} {:>10} {:>10}",
             format!("{}-{}", partition.topic, partition.partition),
             count(partition.since),
@@ -137,5 +127,9 @@ fn table(stats: &GroupStats, unavailable: &[Unavailable]) -> String {
             money(partition.numbers.average)
         ));
     }
-    text
+    lines.join(
+        "
+",
+    ) + "
+"
 }

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use self::origin::{Origin, Proxies, is_of_this_page, text};
 use self::sessions::Sessions;
 use self::throttle::Throttle;
-use self::tokens::{Rights, Token, Tokens, hash};
+use self::tokens::{Token, Tokens, hash};
 use super::problem::Problem;
 use crate::settings::DashboardSettings;
 
@@ -60,14 +60,11 @@ pub(super) struct Visitor {
     /// The session that the request belongs to.
     pub(super) session: Option<SessionKey>,
     pub(super) token: Option<Token>,
-    pub(super) rights: Option<Rights>,
+    pub(super) may_read: bool,
+    pub(super) may_change: bool,
 }
 
 impl Visitor {
-    pub(super) fn may_change(&self) -> bool {
-        self.rights == Some(Rights::Change)
-    }
-
     /// Returns the visitor's name, for the record of what was done.
     pub(super) fn name(&self) -> String {
         let name = self.origin.user.as_deref().or(self.token.map(Token::name));
@@ -114,12 +111,12 @@ impl Access {
         }
         let visitor = self.identify(self.proxies.origin(connection, headers), headers, now)?;
         let is_open = !is_api || is_session(uri.path());
-        if !is_open && visitor.rights.is_none() {
+        if !is_open && !visitor.may_read {
             let words = "a token is needed".to_owned();
             return Err(Problem(StatusCode::UNAUTHORIZED, words));
         }
         let is_change = !matches!(*method, Method::GET | Method::HEAD);
-        if !is_open && is_change && !visitor.may_change() {
+        if !is_open && is_change && !visitor.may_change {
             let words = if self.read_only {
                 "this dashboard is read-only: DASHBOARD_READ_ONLY is set"
             } else {
@@ -136,10 +133,10 @@ impl Access {
         headers: &HeaderMap,
         now: Instant,
     ) -> Result<Visitor, Problem> {
-        let mut visitor = Visitor { origin, session: None, token: None, rights: None };
-        let rights_max = if self.read_only { Rights::See } else { Rights::Change };
+        let may_change = !self.read_only;
+        let (session, token) = (None, None);
+        let mut visitor = Visitor { origin, session, token, may_read: true, may_change };
         if !self.tokens.are_set() {
-            visitor.rights = Some(rights_max);
             return Ok(visitor);
         }
         let bearer = text(headers, &AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
@@ -148,7 +145,8 @@ impl Access {
         } else if let Some((key, token)) = self.session(headers, now) {
             (visitor.session, visitor.token) = (Some(key), Some(token));
         }
-        visitor.rights = visitor.token.map(|token| token.rights().min(rights_max));
+        visitor.may_read = visitor.token.is_some();
+        visitor.may_change = may_change && visitor.token == Some(Token::Full);
         Ok(visitor)
     }
 

@@ -87,7 +87,7 @@ pub(super) async fn control(
 }
 
 fn shown(visitor: &Visitor, snapshot: &Snapshot) -> Control {
-    snapshot.control.clone().read_only(!visitor.may_change())
+    snapshot.control.clone().read_only(!visitor.may_change)
 }
 
 /// A command to services.

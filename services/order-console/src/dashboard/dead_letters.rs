@@ -136,7 +136,7 @@ impl Selection {
             operator,
         };
         let mut queue = DeadLetterQueue::open(settings, context).await?;
-        let notify = |notice: replay::Notice| tracing::info!("{notice}");
+        let notify = |notice: &str| tracing::info!("{notice}");
         let (tally, outcome) = replay::execute(&mut queue, &request, &notify).await?.tally();
         Ok(Replayed {
             dry_run: self.dry_run,

@@ -2,7 +2,7 @@
 //!
 //! <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,18 +41,11 @@ struct Tab {
     /// Whether the page was asked to open the next one.
     is_over: bool,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    /// The last event of each kind.
-    sent: Sent,
+    /// The last event of each kind, and the time of the last point.
+    sent: BTreeMap<&'static str, String>,
+    point: Option<Time>,
     ready: VecDeque<Event>,
     _place: Place<StreamOwner>,
-}
-
-#[derive(Default)]
-struct Sent {
-    orders: String,
-    group: String,
-    control: String,
-    point: Option<Time>,
 }
 
 /// What changes, as server-sent events.
@@ -85,10 +78,11 @@ pub(super) async fn stream(
     snapshots.mark_changed();
     // The client reads the points so far from `/api/history`.
     let point = latest.history.points.last().map(|point| point.at);
-    let sent = Sent { point, ..Sent::default() };
+    let sent = BTreeMap::new();
     let ends = Instant::now() + STREAM_TIME_MAX;
     let ready = VecDeque::new();
-    let tab = Tab { app, visitor, ends, is_over: false, snapshots, sent, ready, _place: place };
+    let tab =
+        Tab { app, visitor, ends, is_over: false, snapshots, sent, point, ready, _place: place };
     let events = unfold(tab, async |mut tab| {
         let event = tab.next().await?;
         Some((Ok::<_, Infallible>(event), tab))
@@ -125,22 +119,21 @@ impl Tab {
 
     fn take(&mut self, snapshot: &Snapshot) {
         self.ready.push_back(event("stats", json(&snapshot.stats)));
-        let control = snapshot.control.clone().read_only(!self.visitor.may_change());
-        let Sent { orders, group, control: last_control, point } = &mut self.sent;
-        for (name, text, sent) in [
-            ("orders", json(&snapshot.orders), orders),
-            ("group", json(&snapshot.group), group),
-            ("control", json(&control), last_control),
+        let control = snapshot.control.clone().read_only(!self.visitor.may_change);
+        for (name, text) in [
+            ("orders", json(&snapshot.orders)),
+            ("group", json(&snapshot.group)),
+            ("control", json(&control)),
         ] {
-            if text != *sent {
-                sent.clone_from(&text);
+            if self.sent.get(name) != Some(&text) {
+                self.sent.insert(name, text.clone());
                 self.ready.push_back(event(name, text));
             }
         }
         if let Some(latest) = snapshot.history.points.last()
-            && *point != Some(latest.at)
+            && self.point != Some(latest.at)
         {
-            *point = Some(latest.at);
+            self.point = Some(latest.at);
             self.ready.push_back(event("point", json(latest)));
         }
     }

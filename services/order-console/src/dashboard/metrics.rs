@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
-use service_runtime::{Context, Families, Metrics};
+use service_runtime::{Context, Families};
 use tokio::time::{Instant, sleep};
 
 use crate::dlq::causes;
@@ -32,7 +32,9 @@ type Found = Arc<Mutex<Option<(u64, Option<Time>)>>>;
 /// Adds the group to the process's metrics, and counts the unresolved dead letters at intervals, for as long as it runs.
 pub(super) async fn keep(settings: ConsoleSettings, context: Context, view: View) {
     let found = Found::default();
-    register(&context.metrics, settings.group.group_id.clone(), view.clone(), Arc::clone(&found));
+    let group = settings.group.group_id.clone();
+    let scrape = Scrape { group, view: view.clone(), found: Arc::clone(&found) };
+    context.metrics.register(|registry| registry.register_collector(Box::new(scrape)));
     let mut counted = None;
     let mut pauses = 0;
     loop {
@@ -61,11 +63,6 @@ async fn unresolved(
     let only = Some(LetterState::Unresolved);
     let report = causes::count(&queue, &Filter::default(), only).await?;
     Ok((report.total.letters, report.causes.iter().map(|cause| cause.first).min()))
-}
-
-fn register(metrics: &Metrics, group: String, view: View, found: Found) {
-    let scrape = Scrape { group, view, found };
-    metrics.register(|registry| registry.register_collector(Box::new(scrape)));
 }
 
 #[derive(Debug)]

@@ -27,8 +27,8 @@ const PAGE: [(&str, &str, &str, &str); 4] = [
     ("/icon.svg", "icon", "image/svg+xml", "Its icon."),
 ];
 
-/// The description as it is served.
-static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
+/// The description as it is served: each text in one line.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string().replace(r"\n", " "));
 
 #[derive(OpenApi)]
 #[openapi(
@@ -117,31 +117,12 @@ fn document() -> Value {
             answer["description"] = json!("What was asked for.");
         }
     }
-    unwrap_lines(&mut document);
     let text = document.to_string();
     if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
         // Those that were flattened into others.
         schemas.retain(|name, _| text.contains(&format!("#/components/schemas/{name}\"")));
     }
     document
-}
-
-fn unwrap_lines(value: &mut Value) {
-    match value {
-        Value::Object(object) => {
-            for (name, value) in object {
-                if name == "description"
-                    && let Some(text) = value.as_str()
-                {
-                    *value = json!(text.replace('\n', " "));
-                } else {
-                    unwrap_lines(value);
-                }
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(unwrap_lines),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
 }
 
 /// Returns a schema of an object with all of its fields, flattened ones included, and no others.

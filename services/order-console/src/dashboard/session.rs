@@ -102,9 +102,9 @@ pub(super) async fn session(
 ) -> Json<Session> {
     Json(Session {
         token_required: app.access.tokens.are_set(),
-        authorized: visitor.rights.is_some(),
+        authorized: visitor.may_read,
         signed_in: visitor.session.is_some(),
-        read_only: !visitor.may_change(),
+        read_only: !visitor.may_change,
         version: env!("CARGO_PKG_VERSION"),
     })
 }

@@ -64,10 +64,7 @@ impl ActionLog {
 
     /// Creates the actions topic if it does not exist.
     pub(crate) async fn create(&self, settings: &ConsoleSettings) -> anyhow::Result<()> {
-        let topics = [NewTopic::compacted(
-            &settings.group_topics.actions.clone(),
-            settings.topics.replication_factor,
-        )];
+        let topics = [NewTopic::compacted(&self.topic, settings.topics.replication_factor)];
         while_retriable(|| ensure_topics(&self.cluster, &topics))
             .await
             .with_context(|| format!("create topic {}", self.topic))?;

@@ -20,7 +20,6 @@
 
 mod heartbeat;
 
-use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -48,38 +47,8 @@ pub(crate) struct Busy {
     by: String,
 }
 
-/// Why a run has to wait for the lock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
-    /// It has ended the other runs.
-    Broken,
-    /// Another run is ahead of it.
-    Waiting {
-        by: String,
-        /// When that run sent its last heartbeat, in milliseconds since 1970.
-        heartbeat_ms: i64,
-    },
-}
-
-/// Receives notices while a run waits for the lock.
-pub(crate) type Notify<'a> = &'a (dyn Fn(Notice) + Send + Sync);
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken => write!(
-                f,
-                "broke the lock; waiting {VALID:?}, as long as a run that is alive may send"
-            ),
-            Self::Waiting { by, heartbeat_ms } => write!(
-                f,
-                "{by} began to replay (last heartbeat {}); waiting {SILENCE:?} for another one \
-                 (--break-lock ends that run)",
-                Time::of(*heartbeat_ms).to_the_second()
-            ),
-        }
-    }
-}
+/// Receives, as a sentence, why a run has to wait for the lock.
+pub(crate) type Notify<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 #[derive(Debug)]
 pub(crate) struct RunLock {
@@ -184,7 +153,9 @@ impl RunLock {
             return Ok(());
         }
         actions.write(&others).await.context("break the lock")?;
-        notify(Notice::Broken);
+        notify(&format!(
+            "broke the lock; waiting {VALID:?}, as long as a run that is alive may send"
+        ));
         sleep(VALID).await;
         actions.catch_up().await
     }
@@ -192,7 +163,11 @@ impl RunLock {
     async fn wait(&mut self, actions: &mut ActionLog, notify: Notify<'_>) -> anyhow::Result<()> {
         while let Some((rival, found)) = actions.locks().ahead_of(self.run)? {
             let (by, last) = (found.by.clone(), found.heartbeat);
-            notify(Notice::Waiting { by: by.clone(), heartbeat_ms: found.at_ms });
+            notify(&format!(
+                "{by} began to replay (last heartbeat {}); waiting {SILENCE:?} for another one \
+                 (--break-lock ends that run)",
+                Time::of(found.at_ms).to_the_second()
+            ));
             if !self.is_silent(actions, rival, last).await? {
                 return Err(Busy { by }.into());
             }

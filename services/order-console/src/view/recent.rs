@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dead_letter::{Identity, RawHeader, replay_of};
-use kafka_client::cluster::{Cluster, TopicMetadata, partitions};
+use kafka_client::cluster::{Cluster, partitions};
 use kafka_client::offsets::{OffsetAt, list_offsets};
 use kafka_core::TopicPartition;
 use kafka_core::record_batch::Record;
@@ -102,24 +102,15 @@ impl Recent {
             self.dlq.topic_id = topic.topic_id;
             let ends = list_offsets(cluster, &partitions(&described), OffsetAt::LastStable).await?;
             let known = ends.into_iter().filter_map(|(tp, end)| Some((tp, end.ok()?))).collect();
-            self.read_letters(cluster, topic, &known).await?;
+            let dlq = &self.dlq;
+            let make = |tp: &TopicPartition, record: &Record<'_>| {
+                let letter = dlq.read(tp.partition, record);
+                let error_type = shown(letter.cause.type_or_label());
+                (letter.identity, error_type)
+            };
+            self.letters.catch_up(cluster, topic, &known, LETTERS_OF_PARTITION, make).await?;
         }
         Ok(outcome?)
-    }
-
-    async fn read_letters(
-        &mut self,
-        cluster: &Cluster,
-        topic: &TopicMetadata,
-        ends: &BTreeMap<TopicPartition, i64>,
-    ) -> anyhow::Result<()> {
-        let dlq = &self.dlq;
-        let make = |tp: &TopicPartition, record: &Record<'_>| {
-            let letter = dlq.read(tp.partition, record);
-            let error_type = shown(letter.cause.type_or_label());
-            (letter.identity, error_type)
-        };
-        Ok(self.letters.catch_up(cluster, topic, ends, LETTERS_OF_PARTITION, make).await?)
     }
 
     pub(super) fn orders(&self, states: &BTreeMap<TopicPartition, PartitionState>) -> Orders {

@@ -70,11 +70,7 @@ pub enum DlqCommand {
     /// Dismisses dead letters that need no more work.
     Dismiss(dismiss::Request),
     /// Releases partitions that the dead-letter limit has paused.
-    Release {
-        /// The operator.
-        #[command(flatten)]
-        operator: Operator,
-    },
+    Release(Operator),
     /// Prints dead letters as JSON lines, without loss.
     Export {
         /// Places in the dead-letter topic: PARTITION:OFFSET.
@@ -103,7 +99,7 @@ impl DlqCommand {
             Self::List { .. }
             | Self::Show { .. }
             | Self::Watch { .. }
-            | Self::Release { .. }
+            | Self::Release(_)
             | Self::Export { .. } => return Ok(()),
         };
         if selection.is_missing() {

@@ -1,9 +1,8 @@
 //! `dlq list`: the letters by cause.
 
-use anyhow::Context as _;
 use service_runtime::grouped;
 
-use crate::cli::output::Output;
+use crate::cli::output::{print, print_json};
 use crate::dlq::causes::{self, CauseReport, LetterCounts};
 use crate::dlq::filter::Filter;
 use crate::dlq::letter_state::LetterState;
@@ -35,13 +34,7 @@ pub(super) async fn run(
     is_json: bool,
 ) -> anyhow::Result<()> {
     let report = causes::count(queue, filter, state).await?;
-    let mut output = Output::new();
-    if is_json {
-        output.line(&serde_json::to_string(&report).context("write JSON")?)?;
-    } else {
-        output.text(&text(&report))?;
-    }
-    output.flush()
+    if is_json { print_json(&report) } else { print(&text(&report)) }
 }
 
 fn text(report: &CauseReport) -> String {

@@ -8,7 +8,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use service_runtime::grouped;
 
-use crate::cli::output::Output;
+use crate::cli::output::{print, print_json};
 use crate::dlq::queue::DeadLetterQueue;
 use crate::dlq::reading::Interrupted;
 use crate::replay::{self, Delivered, Plan, Report, Request};
@@ -20,14 +20,12 @@ pub(super) async fn run(
     request: &Request,
     is_json: bool,
 ) -> anyhow::Result<()> {
-    let report = replay::execute(&mut queue, request, &|notice| talk(&notice.to_string())).await?;
-    let mut output = Output::new();
-    output.text(&if is_json {
-        json(&report).to_string() + "\n"
+    let report = replay::execute(&mut queue, request, &talk).await?;
+    if is_json {
+        print_json(&json(&report))?;
     } else {
-        text(&report, request)
-    })?;
-    output.flush()?;
+        print(&text(&report, request))?;
+    }
     let failed = report.delivered.as_ref().map_or(0, Delivered::failed);
     let outcome = report.outcome;
     if outcome.as_ref().is_err_and(anyhow::Error::is::<Interrupted>) {

@@ -1,4 +1,4 @@
-//! The tokens and their rights.
+//! The tokens.
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -10,14 +10,10 @@ pub(crate) type Hash = [u8; 32];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
+    /// It allows to read and to change.
     Full,
+    /// It allows to read.
     Read,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rights {
-    See,
-    Change,
 }
 
 /// The tokens that are set, hashed.
@@ -32,13 +28,6 @@ impl Token {
         match self {
             Self::Full => "full-token",
             Self::Read => "read-token",
-        }
-    }
-
-    pub(crate) const fn rights(self) -> Rights {
-        match self {
-            Self::Full => Rights::Change,
-            Self::Read => Rights::See,
         }
     }
 }
