@@ -11,7 +11,6 @@
 
 mod access;
 mod api;
-mod app;
 mod dead_letters;
 mod events;
 mod metrics;
@@ -21,6 +20,7 @@ mod problem;
 mod responses;
 mod session;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,14 +28,14 @@ use anyhow::{Context as _, bail};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use http_server::Limits;
+use http_server::{Limits, Places};
 use service_runtime::{Check, Context};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use self::app::App;
+use self::access::{Access, SessionKey};
 use self::dead_letters::Job;
 use crate::settings::ConsoleSettings;
 use crate::view::View;
@@ -45,8 +45,52 @@ use crate::view::body::{ConnectionState, Snapshot};
 const LIMITS: Limits = Limits::of_connections(256);
 /// Replays and dismissals that may wait for the one in progress.
 const JOBS_MAX: usize = 4;
+/// Streams of events at once: browser tabs.
+const STREAMS_MAX: usize = 64;
+/// Streams of one session, or of one client without a session.
+const OWN_STREAMS_MAX: usize = 16;
+/// Requests at once that read the dead-letter topic.
+const READS_MAX: usize = 2;
 /// How long connections may stay open at the end.
 const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// What all requests share.
+struct App {
+    settings: ConsoleSettings,
+    context: Context,
+    view: View,
+    access: Access,
+    jobs: mpsc::Sender<Job>,
+    streams: Places<StreamOwner>,
+    /// Limits requests that read the dead-letter topic.
+    reads: Semaphore,
+}
+
+/// The owner whose streams are limited together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum StreamOwner {
+    Session(SessionKey),
+    Client(IpAddr),
+}
+
+impl App {
+    fn new(
+        settings: ConsoleSettings,
+        context: Context,
+        view: View,
+        jobs: mpsc::Sender<Job>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            access: Access::of(&settings.dashboard)?,
+            settings,
+            context,
+            view,
+            jobs,
+            streams: Places::new(STREAMS_MAX, OWN_STREAMS_MAX),
+            reads: Semaphore::new(READS_MAX),
+        })
+    }
+}
 
 /// Serves the dashboard until a signal.
 ///

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
+use super::App;
 use super::access::Visitor;
-use super::app::App;
 use super::dead_letters::{Dismissed, Replayed, Selection};
 use super::problem::{Problem, ProblemBody};
 use super::responses::{ChangeRefusals, InvalidRefusals, Refusals};

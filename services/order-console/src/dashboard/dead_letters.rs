@@ -13,8 +13,8 @@ use service_runtime::Context;
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
+use super::App;
 use super::access::Visitor;
-use super::app::App;
 use super::problem::Problem;
 use crate::dlq::dismiss;
 use crate::dlq::filter::{self, Filter};

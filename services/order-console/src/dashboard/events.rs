@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::access::Visitor;
-use super::app::{App, StreamOwner};
 use super::problem::Problem;
 use super::responses::Refusals;
+use super::{App, StreamOwner};
 use crate::time::Time;
 use crate::view::body::Snapshot;
 

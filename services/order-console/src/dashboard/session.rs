@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use super::App;
 use super::access::{FORGOTTEN_AFTER, SESSION_TIME_MAX, Visitor, is_api, is_session};
-use super::app::App;
 use super::problem::{Problem, ProblemBody};
 use super::responses::{ChangeRefusals, InvalidRefusals};
 

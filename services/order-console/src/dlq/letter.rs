@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use dead_letter::cause::{Author, Cause};
 use dead_letter::{
-    Identity, OwnedHeader, RawHeader, ReplayOf, has_generated_key, original_headers,
+    Identity, OwnedHeader, RawHeader, ReplayOf, has_generated_key, original_headers, text_of,
 };
 use kafka_core::record_batch::Record;
 use order_avro::SCHEMA_ID_HEADER;
@@ -114,8 +114,7 @@ impl Letter<'_> {
 
     /// Returns the last header of that name, where it is a text.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.headers.iter().rfind(|(other, _)| *other == name.as_bytes())?;
-        str::from_utf8((*value)?).ok()
+        text_of(&self.headers, name)
     }
 }
 
