@@ -5,6 +5,8 @@
 //!   start ─────────▶ watching ───────────────────────▶ draining the generator ──▶ draining the processors ──▶ end
 //!                                                              └── second signal, or deadline: kill ─────────┘
 //! ```
+//!
+//! A supervisor that is killed (SIGKILL) leaves its children running: only unsafe code could tie their lives to its own.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
