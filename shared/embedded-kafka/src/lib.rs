@@ -12,7 +12,6 @@ mod broker;
 pub mod registry;
 
 mod api;
-mod frame;
 mod groups;
 mod log;
 mod refusal;

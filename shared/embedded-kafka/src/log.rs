@@ -1,54 +1,61 @@
 //! The log of one partition: record batches in memory, in offset order.
 //!
-//! The log keeps the bytes of the produce request. [`Batch::rewritten`] puts the broker's own fields, base offset and
-//! partition leader epoch, in front of them, so that no batch is copied between a producer's and a consumer's socket.
+//! The log keeps the bytes of the produce request. [`Batch::write_to`] replaces the broker's own fields in them: base
+//! offset and partition leader epoch.
 
-pub(crate) mod header;
 pub(crate) mod limits;
 mod producers;
-mod records;
 mod validation;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_core::record_batch::RawBatch;
 use kafka_protocol::error::ResponseError;
 
-use crate::log::header::{BatchHeader, REWRITTEN_BYTES};
 use crate::log::limits::LogLimits;
 use crate::log::producers::Producers;
-use crate::log::records::RecordWalker;
+use crate::log::validation::is_compressed;
 use crate::refusal::Refusal;
 
 /// The leader epoch of every partition: a single broker never loses leadership.
 pub(crate) const LEADER_EPOCH: i32 = 0;
 
+/// Where the length of a batch is in its header.
+const LENGTH: Range<usize> = 8..12;
+/// The size of the fields that the broker rewrites: base offset, length and leader epoch.
+const REWRITTEN_BYTES: usize = 16;
+
 /// A record batch in the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
     base_offset: i64,
-    header: BatchHeader,
-    bytes: Bytes,
+    /// As the producer sent it, with base offset 0.
+    sent: RawBatch,
 }
 
 impl Batch {
     fn last_offset(&self) -> i64 {
-        self.base_offset + i64::from(self.header.last_offset_delta)
+        self.base_offset + self.sent.header().last_offset
+    }
+
+    fn max_timestamp(&self) -> i64 {
+        self.sent.header().max_timestamp_ms
     }
 
     /// Returns the size on the wire in bytes.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        self.sent.bytes().len()
     }
 
-    /// Returns the rewritten fields and the shared bytes after them.
-    pub(crate) fn rewritten(&self) -> ([u8; REWRITTEN_BYTES], Bytes) {
-        let mut front = [0; REWRITTEN_BYTES];
-        let mut fields = &mut front[..];
-        fields.put_i64(self.base_offset);
-        fields.put_slice(self.bytes.get(8..12).unwrap_or_default());
-        fields.put_i32(LEADER_EPOCH);
-        (front, self.bytes.slice(REWRITTEN_BYTES..))
+    /// Appends the batch as a consumer gets it.
+    pub(crate) fn write_to(&self, buffer: &mut BytesMut) {
+        let sent = self.sent.bytes();
+        buffer.put_i64(self.base_offset);
+        buffer.put_slice(&sent[LENGTH]);
+        buffer.put_i32(LEADER_EPOCH);
+        buffer.put_slice(&sent[REWRITTEN_BYTES..]);
     }
 }
 
@@ -86,21 +93,22 @@ impl PartitionLog {
     /// A batch that its idempotent producer repeats is not appended again; the result is its first offset.
     ///
     /// # Errors
-    /// As [`validation::validate`], [`validation::validate_records`] and [`Producers::check`].
+    /// As [`validation::validate`] and [`Producers::check`].
     pub(crate) fn append(&mut self, bytes: Bytes, limits: &LogLimits) -> Result<i64, Refusal> {
-        let header = validation::validate(&bytes, limits.batch_bytes_max)?;
-        validation::validate_records(&bytes, &header, limits)?;
+        let sent = validation::validate(bytes, limits)?;
+        let header = sent.header();
         let is_idempotent = 0 <= header.producer_id;
-        if is_idempotent && let Some(offset) = self.producers.check(&header)? {
+        if is_idempotent && let Some(offset) = self.producers.check(header)? {
             return Ok(offset);
         }
         let base_offset = self.log_end_offset;
         self.log_end_offset += i64::from(header.record_count);
-        self.bytes += bytes.len();
         if is_idempotent {
-            self.producers.record(&header, base_offset);
+            self.producers.record(header, base_offset);
         }
-        self.batches.push_back(Batch { base_offset, header, bytes });
+        let batch = Batch { base_offset, sent };
+        self.bytes += batch.len();
+        self.batches.push_back(batch);
         if let Some(retention_bytes) = limits.retention_bytes {
             self.retain(retention_bytes);
         }
@@ -158,40 +166,39 @@ impl PartitionLog {
     pub(crate) fn first_at_or_after(&self, timestamp: i64) -> Option<TimestampedOffset> {
         self.batches
             .iter()
-            .filter(|batch| timestamp <= batch.header.max_timestamp)
+            .filter(|batch| timestamp <= batch.max_timestamp())
             .find_map(|batch| self.first_in(batch, |found| timestamp <= found))
     }
 
     /// Finds the first record with the largest timestamp of the log.
     pub(crate) fn largest_timestamp(&self) -> Option<TimestampedOffset> {
-        let largest = self.batches.iter().map(|batch| batch.header.max_timestamp).max()?;
+        let largest = self.batches.iter().map(Batch::max_timestamp).max()?;
         self.batches
             .iter()
-            .filter(|batch| batch.header.max_timestamp == largest)
+            .filter(|batch| batch.max_timestamp() == largest)
             .find_map(|batch| self.first_in(batch, |found| found == largest))
     }
 
     /// Finds the first record of a batch with a matching timestamp.
     ///
-    /// The broker has no codecs: a compressed batch matches with its first offset, so that a search skips no record.
+    /// The broker unpacks nothing: a compressed batch matches with its first offset, so that a search skips no record.
     fn first_in(
         &self,
         batch: &Batch,
         is_wanted: impl Fn(i64) -> bool,
     ) -> Option<TimestampedOffset> {
-        if batch.header.is_compressed() {
+        if is_compressed(batch.sent.header()) {
             return Some(TimestampedOffset {
                 offset: batch.base_offset.max(self.log_start_offset),
-                timestamp: batch.header.max_timestamp,
+                timestamp: batch.max_timestamp(),
             });
         }
-        RecordWalker::new(&batch.bytes, &batch.header)
-            .map_while(Result::ok)
-            .map(|record| TimestampedOffset {
-                offset: batch.base_offset + record.offset_delta,
-                timestamp: record.timestamp,
-            })
-            .find(|found| (self.log_start_offset <= found.offset) && is_wanted(found.timestamp))
+        let records = batch.sent.open(batch.len()).ok()?;
+        let mut found = records.records().map_while(Result::ok).map(|record| TimestampedOffset {
+            offset: batch.base_offset + record.offset,
+            timestamp: record.timestamp_ms,
+        });
+        found.find(|found| (self.log_start_offset <= found.offset) && is_wanted(found.timestamp))
     }
 
     fn retain(&mut self, retention_bytes: usize) {

@@ -95,7 +95,7 @@ impl Topic {
         Ok(())
     }
 
-    /// Returns the number of partitions after growth.
+    /// Returns the new number of partitions.
     ///
     /// # Errors
     /// `INVALID_PARTITIONS` when `count` is no increase, `POLICY_VIOLATION` above the maximum.

@@ -41,8 +41,8 @@ pub(crate) async fn serve(
             Some(idle_max) => timeout(idle_max, request).await.unwrap_or(Ok(None))?,
         };
         let Some(request) = request else { return Ok(()) };
-        if let Some(mut response) = dispatch(owner, client_host, request).await? {
-            stream.write_all_buf(&mut response).await?;
+        if let Some(response) = dispatch(owner, client_host, request).await? {
+            stream.write_all(&response).await?;
         }
     }
 }

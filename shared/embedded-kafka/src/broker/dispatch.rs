@@ -1,12 +1,12 @@
 //! Decodes requests, calls the API that each names, and encodes the responses.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
     DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest,
-    FetchResponse, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest,
-    JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
     OffsetFetchRequest, ProduceRequest, ResponseHeader, SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
@@ -18,13 +18,14 @@ use crate::api::{
     group_offsets, list_offsets, metadata, produce, versions,
 };
 use crate::broker::owner::Owner;
-use crate::frame::{Frame, FrameWriter, Lengths};
 use crate::groups::member::{Reply, SyncAnswer};
 use crate::refusal::Refusal;
 use crate::state::State;
 
 /// The shortest header: API key, version, correlation id.
 const HEADER_BYTES_MIN: usize = 8;
+/// The size in front of a response, in bytes.
+const SIZE_BYTES: usize = 4;
 
 /// Why the broker closes a connection instead of answering a request.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +69,7 @@ pub(crate) async fn dispatch(
     owner: &Owner,
     client_host: &str,
     request: Bytes,
-) -> Result<Option<Frame>, CallError> {
+) -> Result<Option<Bytes>, CallError> {
     if request.len() < HEADER_BYTES_MIN {
         return Err(CallError::TooShort { bytes: request.len() });
     }
@@ -103,7 +104,7 @@ pub(crate) async fn dispatch(
 }
 
 /// Handles the requests that never wait.
-fn answer_at_once(owner: &Owner, key: i16, call: Call) -> Result<Frame, CallError> {
+fn answer_at_once(owner: &Owner, key: i16, call: Call) -> Result<Bytes, CallError> {
     match key {
         ApiVersionsRequest::KEY => answer(owner, call, versions::api_versions),
         MetadataRequest::KEY => answer(owner, call, metadata::metadata),
@@ -128,7 +129,7 @@ fn answer<R: Request>(
     owner: &Owner,
     mut call: Call,
     handle: fn(&mut State, &RequestContext, &R) -> R::Response,
-) -> Result<Frame, CallError> {
+) -> Result<Bytes, CallError> {
     let request = call.decode::<R>()?;
     let context = &mut call.context;
     let response = owner.with_state(|state, now| {
@@ -138,7 +139,7 @@ fn answer<R: Request>(
     encode(call.correlation_id, call.context.api_version, &response)
 }
 
-fn produce(owner: &Owner, mut call: Call) -> Result<Option<Frame>, CallError> {
+fn produce(owner: &Owner, mut call: Call) -> Result<Option<Bytes>, CallError> {
     let request = call.decode::<ProduceRequest>()?;
     let produced = owner.with_state(|state, _| produce::produce(state, &call.context, request));
     match produced {
@@ -151,7 +152,7 @@ fn produce(owner: &Owner, mut call: Call) -> Result<Option<Frame>, CallError> {
 }
 
 /// Answers a fetch once it has `min_bytes`, at the latest after `max_wait_ms`.
-async fn fetch(owner: &Owner, mut call: Call) -> Result<Frame, CallError> {
+async fn fetch(owner: &Owner, mut call: Call) -> Result<Bytes, CallError> {
     let version = call.context.api_version;
     let request = call.decode::<FetchRequest>()?;
     let max_wait = u64::try_from(request.max_wait_ms).unwrap_or(0);
@@ -162,10 +163,7 @@ async fn fetch(owner: &Owner, mut call: Call) -> Result<Frame, CallError> {
         log_changes.borrow_and_update();
         let fetched = owner.with_state(|state, _| fetch::fetch(state, version, &request));
         if fetched.is_enough(request.min_bytes) || (deadline <= Instant::now()) {
-            let mut frame = FrameWriter::new(fetch::lengths(version));
-            encode_header::<FetchResponse>(call.correlation_id, version, &mut frame)?;
-            fetch::write(fetched, version, &mut frame);
-            return Ok(frame.finish());
+            return encode(call.correlation_id, version, &fetched.response);
         }
         tokio::select! {
             () = sleep_until(deadline) => {}
@@ -178,7 +176,7 @@ async fn fetch(owner: &Owner, mut call: Call) -> Result<Frame, CallError> {
     }
 }
 
-async fn join_group(owner: &Owner, mut call: Call) -> Result<Frame, CallError> {
+async fn join_group(owner: &Owner, mut call: Call) -> Result<Bytes, CallError> {
     let request = call.decode::<JoinGroupRequest>()?;
     let request = group_membership::join_request(&call.context, &request);
     let (reply, answer) = Reply::channel();
@@ -188,7 +186,7 @@ async fn join_group(owner: &Owner, mut call: Call) -> Result<Frame, CallError> {
     encode(call.correlation_id, call.context.api_version, &response)
 }
 
-async fn sync_group(owner: &Owner, mut call: Call) -> Result<Frame, CallError> {
+async fn sync_group(owner: &Owner, mut call: Call) -> Result<Bytes, CallError> {
     let request = call.decode::<SyncGroupRequest>()?;
     let answer = match group_membership::sync_request(&call.context, &request) {
         Ok(request) => {
@@ -209,26 +207,22 @@ impl Call {
     }
 }
 
+/// Returns a response with its size and its header in front.
 fn encode<R: Encodable + HeaderVersion>(
     correlation_id: i32,
     version: i16,
     response: &R,
-) -> Result<Frame, CallError> {
-    let mut frame = FrameWriter::new(Lengths::Fixed);
-    encode_header::<R>(correlation_id, version, &mut frame)?;
-    response.encode(frame.meta(), version).map_err(|error| malformed("response", error))?;
-    Ok(frame.finish())
-}
-
-fn encode_header<R: HeaderVersion>(
-    correlation_id: i32,
-    version: i16,
-    frame: &mut FrameWriter,
-) -> Result<(), CallError> {
+) -> Result<Bytes, CallError> {
+    let mut body = BytesMut::new();
     ResponseHeader::default()
         .with_correlation_id(correlation_id)
-        .encode(frame.meta(), R::header_version(version))
-        .map_err(|error| malformed("response header", error))
+        .encode(&mut body, R::header_version(version))
+        .map_err(|error| malformed("response header", error))?;
+    response.encode(&mut body, version).map_err(|error| malformed("response", error))?;
+    let mut frame = BytesMut::with_capacity(SIZE_BYTES + body.len());
+    frame.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
+    frame.put(body);
+    Ok(frame.freeze())
 }
 
 fn malformed(

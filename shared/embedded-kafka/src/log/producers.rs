@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use kafka_core::record_batch::BatchHeader;
 use kafka_protocol::error::ResponseError;
 
-use crate::log::header::BatchHeader;
 use crate::refusal::Refusal;
 
 /// How many batches of a producer the broker keeps to recognise repeats.
@@ -83,7 +83,7 @@ impl Producers {
         }
         producer.batches.push_back(Written {
             first_sequence: header.base_sequence,
-            last_sequence: header.last_sequence(),
+            last_sequence: last_sequence(header),
             base_offset,
         });
         if PRODUCERS_MAX < self.entries.len() {
@@ -108,7 +108,7 @@ impl Producers {
 impl Written {
     fn is_repeated_by(&self, header: &BatchHeader) -> bool {
         (self.first_sequence == header.base_sequence)
-            && (self.last_sequence == header.last_sequence())
+            && (self.last_sequence == last_sequence(header))
     }
 }
 
@@ -120,4 +120,15 @@ fn out_of_order(header: &BatchHeader, last: i32) -> Refusal {
             header.producer_id, header.base_sequence
         ),
     )
+}
+
+/// Returns the sequence number of a batch's last record; sequence numbers wrap to 0 after `i32::MAX`.
+fn last_sequence(header: &BatchHeader) -> i32 {
+    let after_first = header.record_count - 1;
+    let to_wrap = i32::MAX - header.base_sequence;
+    if after_first <= to_wrap {
+        header.base_sequence + after_first
+    } else {
+        after_first - to_wrap - 1
+    }
 }

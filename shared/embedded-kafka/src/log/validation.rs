@@ -1,80 +1,85 @@
 //! The checks of a record batch before the broker appends it.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
+use kafka_core::compression::Compression;
+use kafka_core::record_batch::{BatchErrorKind, BatchHeader, RawBatch, batches};
 use kafka_protocol::error::ResponseError;
 
-use crate::log::header::{BatchHeader, HEADER_BYTES};
 use crate::log::limits::LogLimits;
-use crate::log::records::RecordWalker;
 use crate::refusal::Refusal;
 
-/// Base offset and batch length, which the length field does not count.
-const LENGTH_EXCLUDED_BYTES: usize = 12;
+/// The only format of batches that the broker accepts.
+const MAGIC: i8 = 2;
 
 /// Reads and validates the single record batch of a produce request for a partition.
 ///
 /// # Errors
-/// `CORRUPT_MESSAGE` for a wrong checksum, `MESSAGE_TOO_LARGE` above `max_bytes`, `INVALID_RECORD` for a batch that
+/// `CORRUPT_MESSAGE` for a wrong checksum, `MESSAGE_TOO_LARGE` above the limit, `INVALID_RECORD` for a batch that
 /// producers must not send, `TRANSACTIONAL_ID_AUTHORIZATION_FAILED` for a transactional batch.
-pub(crate) fn validate(bytes: &Bytes, max_bytes: usize) -> Result<BatchHeader, Refusal> {
-    let length = batch_bytes(bytes)?;
-    if length > max_bytes {
-        return Err(Refusal::new(
-            ResponseError::MessageTooLarge,
-            format!("the record batch has {length} bytes, the topic allows {max_bytes}"),
-        ));
-    }
-    if length != bytes.len() {
-        return Err(Refusal::new(
-            ResponseError::InvalidRecord,
+pub(crate) fn validate(bytes: Bytes, limits: &LogLimits) -> Result<RawBatch, Refusal> {
+    let mut found = batches(bytes);
+    let (Some(batch), 0) = (found.next(), found.unread_bytes()) else {
+        return Err(invalid(
             "a produce request must contain exactly one record batch per partition",
         ));
+    };
+    let (length, length_max) = (batch.bytes().len(), limits.batch_bytes_max);
+    if length > length_max {
+        return Err(Refusal::new(
+            ResponseError::MessageTooLarge,
+            format!("the record batch has {length} bytes, the topic allows {length_max}"),
+        ));
     }
-    let header = BatchHeader::read(bytes)?;
-    check_producer_rules(&header)?;
-    Ok(header)
+    let magic = batch.header().magic;
+    if magic != MAGIC {
+        return Err(invalid(format!(
+            "record batches of magic {magic} are not accepted, only {MAGIC}"
+        )));
+    }
+    let batch = batch.verified().map_err(|kind| {
+        let is_corrupt = matches!(kind, BatchErrorKind::Crc);
+        let error =
+            if is_corrupt { ResponseError::CorruptMessage } else { ResponseError::InvalidRecord };
+        Refusal::new(error, kind.to_string())
+    })?;
+    check_producer_rules(batch.header())?;
+    check_records(&batch, limits)?;
+    Ok(batch)
+}
+
+/// Returns whether a compression codec is set.
+pub(crate) fn is_compressed(header: &BatchHeader) -> bool {
+    header.compression() != Ok(Compression::None)
 }
 
 /// Checks that an uncompressed batch has as many records as its header says, each with a key if the topic is compacted.
 ///
-/// The broker has no codecs and accepts compressed batches unchecked.
-///
-/// # Errors
-/// `INVALID_RECORD`.
-pub(crate) fn validate_records(
-    bytes: &Bytes,
-    header: &BatchHeader,
-    limits: &LogLimits,
-) -> Result<(), Refusal> {
-    if header.is_compressed() {
+/// The broker accepts compressed batches unchecked.
+fn check_records(batch: &RawBatch, limits: &LogLimits) -> Result<(), Refusal> {
+    if is_compressed(batch.header()) {
         return Ok(());
     }
-    let mut records = RecordWalker::new(bytes, header);
-    for (index, record) in records.by_ref().enumerate() {
-        if !record?.has_key && limits.compacted {
-            return Err(invalid(format!(
-                "record {index} of the batch has no key, which a compacted topic requires"
-            )));
+    let opened = batch.open(batch.bytes().len());
+    let opened = opened.map_err(|error| invalid(error.kind.to_string()))?;
+    let mut records = opened.records();
+    for index in 0..batch.header().record_count {
+        match records.next() {
+            Some(Ok(record)) if record.key.is_none() && limits.compacted => {
+                return Err(invalid(format!(
+                    "record {index} of the batch has no key, which a compacted topic requires"
+                )));
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => {
+                return Err(invalid("the records of the batch cannot be read"));
+            }
         }
     }
-    if records.is_at_end() {
+    if records.unread_bytes() == 0 {
         Ok(())
     } else {
         Err(invalid("bytes follow the last record of the batch"))
     }
-}
-
-/// Returns the length of the first batch from its length field.
-fn batch_bytes(bytes: &Bytes) -> Result<usize, Refusal> {
-    if bytes.len() < HEADER_BYTES {
-        return Err(invalid(format!("{} bytes are too few for a record batch", bytes.len())));
-    }
-    let mut field = bytes.slice(8..LENGTH_EXCLUDED_BYTES);
-    let length = usize::try_from(field.get_i32())
-        .ok()
-        .and_then(|length| length.checked_add(LENGTH_EXCLUDED_BYTES))
-        .filter(|length| (HEADER_BYTES..=bytes.len()).contains(length));
-    length.ok_or_else(|| invalid("the batch length does not fit the records of the request"))
 }
 
 fn check_producer_rules(header: &BatchHeader) -> Result<(), Refusal> {
@@ -87,10 +92,10 @@ fn check_producer_rules(header: &BatchHeader) -> Result<(), Refusal> {
     if header.record_count < 1 {
         return Err(invalid(format!("a record batch cannot hold {} records", header.record_count)));
     }
-    if header.last_offset_delta != header.record_count - 1 {
+    if header.last_offset != i64::from(header.record_count) - 1 {
         return Err(invalid(format!(
             "{} records do not fit a last offset delta of {}",
-            header.record_count, header.last_offset_delta
+            header.record_count, header.last_offset
         )));
     }
     if header.is_control() {

@@ -135,7 +135,10 @@ impl RawBatch {
     }
 
     /// Verifies the batch's checksum; formats 0 and 1 have another than format 2.
-    pub(super) fn verified(self) -> Result<Self, BatchErrorKind> {
+    ///
+    /// # Errors
+    /// When the checksum is wrong, the header contradicts itself, or the format is unknown.
+    pub fn verified(self) -> Result<Self, BatchErrorKind> {
         let is_right = match (self.readability, self.header.magic) {
             (Readability::Readable, _) => self.has_right_checksum(),
             (Readability::OtherMagic, 0 | 1) => self.has_right_legacy_checksum(),

@@ -223,11 +223,16 @@ impl<'a> Records<'a> {
     #[inline]
     pub fn position(&self) -> RecordPosition {
         RecordPosition {
-            unread_bytes: self.cursor.rest().len(),
+            unread_bytes: self.unread_bytes(),
             left: self.left,
             lowest_offset: self.lowest_offset,
             highest_offset: self.highest_offset,
         }
+    }
+
+    /// Returns how many bytes follow the records that were returned.
+    pub fn unread_bytes(&self) -> usize {
+        self.cursor.rest().len()
     }
 
     #[inline]
