@@ -212,11 +212,11 @@ mod tests {
             Self { pause_control, instruct, health, report }
         }
 
-        async fn is_due(&mut self, pace: &mut Pace, patience: Duration) -> bool {
+        async fn is_due(&mut self, pace: &mut Pace, wait_max: Duration) -> bool {
             // The dropped future has seen the instruction.
             self.pause_control.instruction.mark_changed();
             let due = pace.next(Instant::now());
-            timeout(patience, self.pause_control.until_due(due, pace, &self.report)).await.is_ok()
+            timeout(wait_max, self.pause_control.until_due(due, pace, &self.report)).await.is_ok()
         }
 
         fn state(&self) -> Option<RunState> {

@@ -12,7 +12,7 @@
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use control_topic::Participant;
@@ -21,7 +21,7 @@ use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::writer::Writer;
 use schema_registry::{RegistryConfig, SchemaRegistry};
-use service_runtime::{Context, Progress, host_name};
+use service_runtime::{Context, Progress, host_name, now_ms};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, consume_budget};
@@ -131,14 +131,19 @@ impl Publisher {
         let progress = Progress::start(self.settings.order_count, "orders", &self.context.console);
         let abandon = CancellationToken::new();
         let mut senders = self.start_senders(&report, &abandon)?;
-        let (grown, growth) = watch::channel(self.partitions);
+        let (watched, partitions) = watch::channel(self.partitions);
         let mut beside = JoinSet::new();
         beside.spawn(show(progress.clone(), Arc::clone(&report)));
         let GeneratorSettings { ref topics, metadata_age_max, .. } = self.settings;
         let topic = topics.orders_topic.clone();
-        beside.spawn(partition_watch::watch(self.cluster.clone(), topic, metadata_age_max, grown));
+        beside.spawn(partition_watch::watch(
+            self.cluster.clone(),
+            topic,
+            metadata_age_max,
+            watched,
+        ));
 
-        let made = self.make_orders(&mut senders, growth, &report, &enough).await;
+        let made = self.make_orders(&mut senders, partitions, &report, &enough).await;
         let drained = self.drain(senders.close(), &abandon).await;
         beside.shutdown().await;
         self.pause_control.end().await;
@@ -180,7 +185,7 @@ impl Publisher {
     async fn make_orders(
         &mut self,
         senders: &mut Senders<Measured<Writer>>,
-        mut growth: watch::Receiver<NonZeroU32>,
+        mut partitions: watch::Receiver<NonZeroU32>,
         report: &Report,
         enough: &CancellationToken,
     ) -> anyhow::Result<()> {
@@ -198,13 +203,14 @@ impl Publisher {
                     return Ok(());
                 }
             }
-            if growth.has_changed().unwrap_or(false) {
+            if partitions.has_changed().unwrap_or(false) {
                 self.transport.refresh();
-                senders.grow(*growth.borrow_and_update())?;
+                senders.grow(*partitions.borrow_and_update())?;
             }
             let order = orders.draw();
             let queue = senders.queue_of(&order);
-            let is_queued = match queue.try_send(PendingOrder::new(order, SystemTime::now())) {
+            let pending = PendingOrder { order, timestamp_ms: now_ms() };
+            let is_queued = match queue.try_send(pending) {
                 Ok(()) => true,
                 Err(TrySendError::Full(order)) => {
                     let sent = enough.run_until_cancelled(queue.send(order)).await;

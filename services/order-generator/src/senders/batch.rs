@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use kafka_client::writer::OutgoingRecord;
@@ -45,12 +44,6 @@ impl PendingOrder {
     /// Returns whether its record ends a batch: two oversize records exceed the largest batch.
     pub(crate) fn fills_a_batch(&self) -> bool {
         self.order.fault == Some(Fault::Oversize)
-    }
-
-    pub(crate) fn new(order: DrawnOrder, now: SystemTime) -> Self {
-        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let timestamp_ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
-        Self { order, timestamp_ms }
     }
 }
 
