@@ -98,31 +98,42 @@ impl Compression {
     /// # Errors
     /// When the codec fails; no input is known to cause that.
     pub fn compress(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut packed = Vec::new();
+        self.compress_into(bytes, &mut packed)?;
+        Ok(packed)
+    }
+
+    /// Compresses `bytes` and appends the result to `packed`.
+    ///
+    /// # Errors
+    /// When the codec fails; no input is known to cause that.
+    pub fn compress_into(self, bytes: &[u8], packed: &mut Vec<u8>) -> io::Result<()> {
         match self {
-            Self::None => Ok(bytes.to_vec()),
+            Self::None => packed.extend_from_slice(bytes),
             Self::Gzip => {
-                let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+                let mut encoder = GzEncoder::new(packed, flate2::Compression::default());
                 encoder.write_all(bytes)?;
-                encoder.finish()
+                encoder.finish()?;
             }
             Self::Snappy => {
-                let mut stream = [XERIAL_MAGIC, &XERIAL_VERSIONS].concat();
+                packed.extend_from_slice(XERIAL_MAGIC);
+                packed.extend_from_slice(&XERIAL_VERSIONS);
                 let mut encoder = snap::raw::Encoder::new();
                 for block in bytes.chunks(XERIAL_BLOCK_BYTES) {
-                    let packed = encoder.compress_vec(block)?;
-                    let length = u32::try_from(packed.len()).map_err(io::Error::other)?;
-                    stream.extend_from_slice(&length.to_be_bytes());
-                    stream.extend_from_slice(&packed);
+                    let packed_block = encoder.compress_vec(block)?;
+                    let length = u32::try_from(packed_block.len()).map_err(io::Error::other)?;
+                    packed.extend_from_slice(&length.to_be_bytes());
+                    packed.extend_from_slice(&packed_block);
                 }
-                Ok(stream)
             }
             Self::Lz4 => {
-                let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+                let mut encoder = lz4_flex::frame::FrameEncoder::new(packed);
                 encoder.write_all(bytes)?;
-                encoder.finish().map_err(io::Error::from)
+                encoder.finish().map_err(io::Error::from)?;
             }
-            Self::Zstd => Ok(ruzstd::encoding::compress_to_vec(bytes, CompressionLevel::Fastest)),
+            Self::Zstd => ruzstd::encoding::compress(bytes, packed, CompressionLevel::Fastest),
         }
+        Ok(())
     }
 }
 

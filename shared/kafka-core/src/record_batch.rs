@@ -1,4 +1,4 @@
-//! Record batches (format 2), read in place as a fetch response brings them.
+//! Record batches (format 2): read in place as a fetch response brings them, and encoded for a producer.
 //!
 //! [`batches`] splits the bytes into [`RawBatch`]es. [`RawBatch::open`] verifies one and decompresses it.
 //! [`RecordBatch::records`] iterates over its records, which are slices of the response: nothing is allocated or copied
@@ -6,6 +6,8 @@
 //! stop a partition. A consumer advances to [`RawBatch::next_offset`], never to its last record + 1: compaction removes
 //! records, and control batches have none to deliver. A consumer that has to survive a damaged log reads with
 //! [`FetchedPartition`].
+//!
+//! A producer encodes with [`BatchEncoder`]. [`BatchBuilder`] builds the batches of tests, also damaged ones.
 //!
 //! ```
 //! # use kafka_core::record_batch::{batches, AbortedTransactions, BatchBuilder};
@@ -32,6 +34,7 @@
 
 mod aborted;
 mod builder;
+mod encoder;
 mod error;
 mod fetched_partition;
 mod header;
@@ -42,6 +45,7 @@ mod varint;
 
 pub use self::aborted::AbortedTransactions;
 pub use self::builder::BatchBuilder;
+pub use self::encoder::{BatchEncoder, EncodedBatch, Fit, NewRecord};
 pub use self::error::{BatchError, BatchErrorKind, DamagedBatch};
 pub use self::fetched_partition::{FetchedPartition, VerifiedBatches};
 pub use self::header::BatchHeader;

@@ -111,6 +111,25 @@ pub(super) fn write_varlong(value: i64, into: &mut Vec<u8>) {
     into.push(raw.to_le_bytes()[0]);
 }
 
+/// Returns how many bytes [`write_varlong`] appends for `value`.
+#[inline]
+pub(super) fn varlong_bytes(value: i64) -> usize {
+    let raw = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    // Seven bits a byte, at least one byte.
+    match raw.leading_zeros() {
+        57.. => 1,
+        50.. => 2,
+        43.. => 3,
+        36.. => 4,
+        29.. => 5,
+        22.. => 6,
+        15.. => 7,
+        8.. => 8,
+        1.. => 9,
+        0 => 10,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -122,11 +141,23 @@ mod tests {
         fn written_integers_are_read_back(long: i64, int: i32) {
             let mut bytes = Vec::new();
             write_varlong(long, &mut bytes);
+            prop_assert_eq!(bytes.len(), varlong_bytes(long));
             write_varlong(i64::from(int), &mut bytes);
             let mut cursor = Cursor::new(&bytes);
             prop_assert_eq!(cursor.varlong(), Some(long));
             prop_assert_eq!(cursor.varint(), Some(int));
             prop_assert!(cursor.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_length_is_known_at_every_power_of_two() {
+        for bits in 0..63 {
+            for value in [1 << bits, (1 << bits) - 1, -(1 << bits), i64::MIN, i64::MAX] {
+                let mut bytes = Vec::new();
+                write_varlong(value, &mut bytes);
+                assert_eq!(bytes.len(), varlong_bytes(value), "{value}");
+            }
         }
     }
 
