@@ -1,4 +1,4 @@
-//! The sans-IO core of the Kafka client: group membership, assignors, record batches.
+//! The sans-IO core of the Kafka client: group membership, assignors, record batches, idempotent producer.
 //!
 //! Nothing here reads a clock, opens a connection or knows a runtime. Time and bytes come in as arguments; requests
 //! and events go out. `kafka-client` does the IO.
@@ -6,7 +6,7 @@
 //! Reading order: [`member`] is the membership state machine. It encodes subscriptions and assignments with
 //! [`consumer_protocol`], assigns partitions with an [`assignor`] and looks up errors in [`error_code`].
 //! [`record_batch`] reads the record batches of a fetch response and [`compression`] decompresses them. [`murmur2`]
-//! chooses the partition of a key.
+//! chooses the partition of a key. [`producer`] numbers the batches of a partition and decides what is sent again.
 //!
 //! # Invariants
 //!
@@ -22,6 +22,8 @@
 //! - Whatever is damaged in a log, every whole batch is read once and all other offsets are accounted for.
 //! - A truncated batch is never damage, whichever limit truncated it.
 //! - No byte sequence makes the batch reader panic or over-allocate.
+//! - A producer's batch is in the log at most once, and its outcome is reported once, in order.
+//! - A batch that may be in the log is never sent with another sequence number.
 
 pub mod assignor;
 pub mod compression;
@@ -29,6 +31,7 @@ pub mod consumer_protocol;
 pub mod error_code;
 pub mod member;
 pub mod murmur2;
+pub mod producer;
 pub mod record_batch;
 
 mod topic_partition;
