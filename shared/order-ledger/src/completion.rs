@@ -272,8 +272,7 @@ impl CompletionTracker {
     ///
     /// The log has to be read from `committed` on.
     pub(crate) fn read_map(committed: i64, from: &mut Unpacker<'_>) -> Option<Self> {
-        let map::CompletionMap { frontier, incomplete, marked } = map::read(committed, from)?;
-        Some(Self { restored: incomplete, marked, ..Self::new(frontier) })
+        map::read(committed, from)
     }
 
     #[inline]

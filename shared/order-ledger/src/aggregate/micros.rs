@@ -4,10 +4,6 @@ use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 
 const PER_UNIT: u128 = 1_000_000;
-/// 1,000,000 = 15,625 × 2<sup>6</sup>: the price's significand is multiplied by the one, its exponent raised by the
-/// other.
-const ODD_FACTOR: i64 = 15_625;
-const EVEN_FACTOR_BITS: i32 = 6;
 
 /// An amount of money in millionths of a unit.
 ///
@@ -18,29 +14,14 @@ pub struct Micros(i128);
 impl Micros {
     /// Returns a price in millionths, rounded half to even. The price must be finite and at most 10<sup>12</sup>.
     ///
-    /// The product of the price's significand (24 bits) and 15,625 (14 bits) is exact in an integer. The rest of the
-    /// exponent shifts it. The result is below 2<sup>60</sup>.
+    /// The product is exact in an `f64`, which has 53 bits: the price has 24, and 1,000,000 = 15,625 × 2<sup>6</sup> has 14
+    /// that count.
     #[inline]
+    #[expect(clippy::as_conversions, reason = "a float becomes an integer in no other way")]
+    #[expect(clippy::cast_possible_truncation, reason = "the result is below 2^60")]
     pub fn of_price(price: f32) -> Self {
-        const FRACTION_BITS: u32 = f32::MANTISSA_DIGITS - 1;
-        const FRACTION_MASK: u32 = (1 << FRACTION_BITS) - 1;
-        // The exponent field of a float whose significand counts whole units.
-        const UNIT_EXPONENT: i32 = 150;
-
-        let bits = price.to_bits();
-        let exponent_field = (bits >> FRACTION_BITS) & 0xff;
-        let (significand, exponent) = match exponent_field {
-            0 => (bits & FRACTION_MASK, 1),
-            _ => ((bits & FRACTION_MASK) | (1 << FRACTION_BITS), exponent_field.cast_signed()),
-        };
-        let product = i64::from(significand) * ODD_FACTOR;
-        let shift = exponent - UNIT_EXPONENT + EVEN_FACTOR_BITS;
-        let magnitude = if shift >= 0 {
-            product << shift.min(22)
-        } else {
-            round_half_even(product, shift.unsigned_abs())
-        };
-        Self(i128::from(if price.is_sign_negative() { -magnitude } else { magnitude }))
+        let millionths = f64::from(price) * 1_000_000.0;
+        Self(i128::from(millionths.round_ties_even() as i64))
     }
 
     /// Returns the amount in millionths.
@@ -76,18 +57,6 @@ impl Micros {
     pub(crate) fn from_zigzag(zigzag: u128) -> Self {
         Self((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
     }
-}
-
-/// Returns `value` / 2<sup>`shift`</sup>, rounded half to even; `value` is at least 0 and below 2<sup>62</sup>.
-#[inline]
-fn round_half_even(value: i64, shift: u32) -> i64 {
-    if shift > 62 {
-        return 0;
-    }
-    let half = (1_i64 << shift) >> 1;
-    let quotient = value >> shift;
-    let remainder = value - (quotient << shift);
-    quotient + i64::from(remainder > half || (remainder == half && quotient & 1 == 1))
 }
 
 impl Sub for Micros {

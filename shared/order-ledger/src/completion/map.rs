@@ -16,14 +16,8 @@
 
 use std::collections::BTreeSet;
 
+use super::CompletionTracker;
 use crate::packing::{Unpacker, write_rice, write_varint};
-
-#[derive(Debug)]
-pub(super) struct CompletionMap {
-    pub(super) frontier: i64,
-    pub(super) incomplete: BTreeSet<i64>,
-    pub(super) marked: BTreeSet<i64>,
-}
 
 /// Appends the map of the `incomplete` offsets, which are ascending and less than `span` above the first one, and of
 /// the `marked` ones among them.
@@ -55,24 +49,23 @@ fn write_length(length: usize, into: &mut Vec<u8>) {
 }
 
 /// Reads the map that was written with `committed` as the lowest incomplete offset.
-pub(super) fn read(committed: i64, from: &mut Unpacker<'_>) -> Option<CompletionMap> {
+pub(super) fn read(committed: i64, from: &mut Unpacker<'_>) -> Option<CompletionTracker> {
     let span: u64 = from.varint()?;
-    let frontier = committed.checked_add_unsigned(span)?;
-    let (mut incomplete, mut marked) = (BTreeSet::new(), BTreeSet::new());
+    let mut tracker = CompletionTracker::new(committed.checked_add_unsigned(span)?);
     if span == 0 {
-        return Some(CompletionMap { frontier, incomplete, marked });
+        return Some(tracker);
     }
     let count: usize = from.varint()?;
     let mut last = committed;
-    incomplete.insert(last);
+    tracker.restored.insert(last);
     for gap in from.rice(count.checked_sub(1)?)? {
         last = last.checked_add_unsigned(gap)?.checked_add(1)?;
-        incomplete.insert(last);
+        tracker.restored.insert(last);
     }
-    let mut unread = incomplete.iter();
+    let mut unread = tracker.restored.iter();
     let marks = from.varint()?;
     for place in from.rice(marks)? {
-        marked.insert(*unread.nth(usize::try_from(place).ok()?)?);
+        tracker.marked.insert(*unread.nth(usize::try_from(place).ok()?)?);
     }
-    (last < frontier).then_some(CompletionMap { frontier, incomplete, marked })
+    (last < tracker.frontier).then_some(tracker)
 }
