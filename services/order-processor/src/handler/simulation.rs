@@ -5,8 +5,7 @@ use std::ops::Range;
 use kafka_core::murmur2::positive_murmur2;
 use order_avro::Order;
 
-use super::contract::{Attempt, Handler};
-use super::outcome::{Outcome, SimulatedFailure};
+use super::{Attempt, Handler, Outcome, SimulatedFailure};
 
 /// Fails some orders on purpose, and passes the others to a handler.
 #[derive(Clone, Debug)]

@@ -42,8 +42,7 @@ use serde::Serialize;
 use service_runtime::trace_context::{TRACEPARENT, TRACESTATE};
 use tokio::time::{Instant, timeout};
 
-use super::contract::{Attempt, Handler};
-use super::outcome::Outcome;
+use super::{Attempt, Handler, Outcome};
 
 /// The header that identifies an order for all its attempts.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
