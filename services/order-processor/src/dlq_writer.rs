@@ -8,19 +8,22 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dead_letter::DeadLetter;
+use kafka_client::cluster::Cluster;
 use kafka_client::exact_writer::ExactRecord;
 use kafka_core::TopicPartition;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-mod letter;
+use crate::flow::pause_reasons::PauseReasons;
+use crate::flow::watchdog::Watchdog;
+use crate::telemetry::REPORT_INTERVAL;
+use crate::telemetry::metrics::Instruments;
+
 mod queue;
 mod refused;
-
-pub(crate) use self::letter::{DlqContext, Letter, LetterError};
-use self::letter::{REPORT_INTERVAL, outgoing};
 
 /// The most letters in a queue; a worker with one more waits.
 const QUEUE_MAX: usize = 1_000;
@@ -29,6 +32,30 @@ const QUEUE_MAX: usize = 1_000;
 #[derive(Clone, Debug)]
 pub(crate) struct DlqWriter {
     queues: Arc<[mpsc::Sender<Letter>]>,
+}
+
+/// Why a letter was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LetterError {
+    /// The topic takes no record of this size.
+    TooLarge,
+    /// The queue has ended: the process is stopping.
+    Stopped,
+}
+
+/// A letter in a queue.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) record: ExactRecord,
+    pub(crate) answer: oneshot::Sender<Result<(), LetterError>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct DlqContext {
+    pub(crate) cluster: Cluster,
+    pub(crate) watchdog: Arc<Watchdog>,
+    pub(crate) pause_reasons: PauseReasons,
+    pub(crate) instruments: Arc<Instruments>,
 }
 
 impl DlqWriter {
@@ -102,5 +129,19 @@ impl DlqWriter {
         let queue = self.queues.get(index).ok_or(LetterError::Stopped)?;
         queue.send(Letter { record, answer }).await.map_err(|_closed| LetterError::Stopped)?;
         written.await.unwrap_or(Err(LetterError::Stopped))
+    }
+}
+
+/// Returns a dead letter as a record of its topic.
+fn outgoing(letter: &DeadLetter, timestamp_ms: i64) -> ExactRecord {
+    let bytes = |bytes: &Vec<u8>| Bytes::copy_from_slice(bytes);
+    let header = |(name, value): &(String, Vec<u8>)| {
+        (Bytes::copy_from_slice(name.as_bytes()), Some(bytes(value)))
+    };
+    ExactRecord {
+        key: letter.key.as_ref().map(bytes),
+        value: letter.value.as_ref().map(bytes),
+        headers: letter.headers.iter().map(header).collect(),
+        timestamp_ms,
     }
 }

@@ -10,9 +10,10 @@ use pacing::{Backoff, ReportLimit};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::letter::{DlqContext, Letter, LetterError, REPORT_INTERVAL};
 use super::refused::Refused;
+use super::{DlqContext, Letter, LetterError};
 use crate::flow::pause_reasons::Pause;
+use crate::telemetry::REPORT_INTERVAL;
 
 /// How long the broker may take to acknowledge letters.
 const PRODUCE_DEADLINE: Duration = Duration::from_secs(10);

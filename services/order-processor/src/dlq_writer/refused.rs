@@ -81,7 +81,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::dlq_writer::letter::outgoing;
+    use crate::dlq_writer::outgoing;
 
     fn letter(key: Option<&[u8]>, offset: i64) -> ExactRecord {
         let failed = FailedRecord {
