@@ -60,12 +60,6 @@ pub(crate) enum Fault {
     Dependency,
 }
 
-/// A time during which the dependency was down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Outage {
-    pub(crate) since: Instant,
-}
-
 /// The circuit breaker of one process.
 #[derive(Debug)]
 pub(crate) struct Circuit {
@@ -81,7 +75,7 @@ pub(crate) struct Circuit {
 
 #[derive(Clone, Copy, Debug)]
 struct Open {
-    outage: Outage,
+    since: Instant,
     pause: Duration,
     /// There is no probe before.
     not_before: Instant,
@@ -103,8 +97,9 @@ impl Circuit {
         }
     }
 
-    pub(crate) fn outage(&self) -> Option<Outage> {
-        self.open.map(|open| open.outage)
+    /// Returns since when the dependency is down, if it is.
+    pub(crate) fn down_since(&self) -> Option<Instant> {
+        self.open.map(|open| open.since)
     }
 
     /// Returns whether an answer would change the circuit.
@@ -112,18 +107,18 @@ impl Circuit {
         self.open.is_some() || !self.failed.is_empty()
     }
 
-    /// Counts an answer, and returns the outage that it ends.
-    pub(crate) fn answered(&mut self) -> Option<Outage> {
+    /// Counts an answer, and returns since when the outage lasted that it ends.
+    pub(crate) fn answered(&mut self) -> Option<Instant> {
         if !self.failed.is_empty() {
             self.failed.clear();
             self.streak.0 += 1;
         }
-        self.open.take().map(|open| open.outage)
+        self.leave()
     }
 
-    /// Ends the outage because no worker has an order to probe with, and returns it.
-    pub(crate) fn leave(&mut self) -> Option<Outage> {
-        self.open.take().map(|open| open.outage)
+    /// Ends the outage because no worker has an order to probe with, and returns since when it lasted.
+    pub(crate) fn leave(&mut self) -> Option<Instant> {
+        self.open.take().map(|open| open.since)
     }
 
     /// Counts a failure, and returns whose fault it is.
@@ -147,7 +142,7 @@ impl Circuit {
     /// Opens the circuit because the handler says that the dependency is down.
     pub(crate) fn down(&mut self, retry_after: Duration, now: Instant) {
         let open = self.open.get_or_insert(Open {
-            outage: Outage { since: now },
+            since: now,
             pause: PROBE_PAUSE.0,
             not_before: now + PROBE_PAUSE.0,
             probing: None,
@@ -238,7 +233,7 @@ mod tests {
             streak(bench.fail(offset, None));
         }
         assert_eq!(bench.fail(4, None), Fault::Dependency);
-        assert!(bench.circuit.outage().is_some());
+        assert!(bench.circuit.down_since().is_some());
         assert_eq!(
             bench.fail(0, None),
             Fault::Dependency,
@@ -301,7 +296,7 @@ mod tests {
             streak(bench.exhaust(offset, Some(first)));
         }
         bench.circuit.down(Duration::ZERO, bench.now);
-        assert!(bench.circuit.outage().is_some());
+        assert!(bench.circuit.down_since().is_some());
     }
 
     #[test]
@@ -320,9 +315,9 @@ mod tests {
         }
         assert_eq!(pause_reasons, [1, 2, 4, 5, 5]);
         bench.circuit.begin_probe();
-        let outage = bench.circuit.answered().unwrap();
-        assert!(outage.since < bench.now);
-        assert_eq!((bench.circuit.outage(), bench.circuit.probe_at()), (None, None));
+        let since = bench.circuit.answered().unwrap();
+        assert!(since < bench.now);
+        assert_eq!((bench.circuit.down_since(), bench.circuit.probe_at()), (None, None));
     }
 
     #[test]
@@ -352,7 +347,7 @@ mod tests {
             bench.fail(offset, None);
         }
         assert!(bench.circuit.leave().is_some());
-        assert_eq!((bench.circuit.outage(), bench.circuit.probe_at()), (None, None));
+        assert_eq!((bench.circuit.down_since(), bench.circuit.probe_at()), (None, None));
         assert!(bench.circuit.is_suspect());
         assert_eq!(bench.fail(7, None), Fault::Dependency);
     }
@@ -366,7 +361,7 @@ mod tests {
         ) {
             let mut bench = Bench::new();
             for (kind, offset, is_last) in events {
-                let was_open = bench.circuit.outage().is_some();
+                let was_open = bench.circuit.down_since().is_some();
                 match kind {
                     0 => {
                         prop_assert_eq!(bench.circuit.answered().is_some(), was_open);
@@ -374,7 +369,7 @@ mod tests {
                     }
                     1 | 2 => {
                         let fault = bench.end(offset, Some(bench.circuit.streak), is_last);
-                        let is_open = bench.circuit.outage().is_some();
+                        let is_open = bench.circuit.down_since().is_some();
                         prop_assert_eq!(fault == Fault::Dependency, is_open);
                         prop_assert!(is_open >= was_open);
                     }
@@ -382,7 +377,7 @@ mod tests {
                     4 => {
                         let was_suspect = !bench.circuit.failed.is_empty();
                         prop_assert_eq!(bench.circuit.leave().is_some(), was_open);
-                        prop_assert_eq!(bench.circuit.outage(), None);
+                        prop_assert_eq!(bench.circuit.down_since(), None);
                         prop_assert_eq!(bench.circuit.is_suspect(), was_suspect);
                     }
                     _ => bench.end_probe(),

@@ -5,7 +5,7 @@
 //! due. An answer gives all of them back. So does the last worker with an order to probe with, when it has none left or is
 //! paused: without a probe, the outage would last forever.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::PollSemaphore;
 
-use crate::flow::circuit_breaker::{Circuit, Fault, Outage, Probe, TransientFailure};
+use crate::flow::circuit_breaker::{Circuit, Fault, Probe, TransientFailure};
 use crate::flow::pause_reasons::{Pause, PauseReasons};
 use crate::flow::retry::RETRY_AFTER_MAX;
 
@@ -23,22 +23,14 @@ const LINES: usize = 2;
 /// How often an outage that lasts is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The circuit's state, as workers read it at every record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CircuitState {
-    /// The last attempt was answered.
-    Closed,
-    /// Attempts have failed since the last answer.
-    Suspect,
-    Open,
-}
-
 /// Bounds the attempts of a process.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     permits: Arc<Semaphore>,
-    /// A copy of the circuit's state, which costs one load a record.
-    circuit_state: AtomicU8,
+    /// Whether the circuit is open: a copy for workers, which read it at every record.
+    is_down: AtomicBool,
+    /// Whether attempts have failed since the last answer: another copy.
+    is_suspect: AtomicBool,
     /// The number of workers with an order to probe with.
     probers: AtomicUsize,
     state: Mutex<State>,
@@ -85,7 +77,8 @@ impl Limiter {
         };
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(attempts_max)),
-            circuit_state: AtomicU8::new(CircuitState::Closed.as_u8()),
+            is_down: AtomicBool::new(false),
+            is_suspect: AtomicBool::new(false),
             probers: AtomicUsize::new(0),
             state: Mutex::new(state),
             changed: Notify::new(),
@@ -142,29 +135,24 @@ impl Limiter {
         Permit { limiter: Arc::clone(self), inner: Some(permit), probe }
     }
 
-    #[inline]
-    fn is_in(&self, state: CircuitState) -> bool {
-        self.circuit_state.load(Ordering::Relaxed) == state.as_u8()
-    }
-
     /// Returns whether the dependency is down.
     #[inline]
     pub(crate) fn is_down(&self) -> bool {
-        self.is_in(CircuitState::Open)
+        self.is_down.load(Ordering::Relaxed)
     }
 
     /// Counts an answer: an attempt that is done or rejected for good.
     #[inline]
     pub(crate) fn answered(&self) {
-        if !self.is_in(CircuitState::Closed) {
+        if self.is_suspect.load(Ordering::Relaxed) {
             self.end_streak();
         }
     }
 
     fn end_streak(&self) {
         let mut state = self.state();
-        if let Some(outage) = state.circuit.answered() {
-            self.open(&mut state, outage, "resumed: the handler's dependency answers again");
+        if let Some(since) = state.circuit.answered() {
+            self.open(&mut state, since, "resumed: the handler's dependency answers again");
         }
         self.note(&state);
     }
@@ -182,10 +170,10 @@ impl Limiter {
         let mut state = self.state();
         // A worker that has one since then may come too late: it then finds the outage again.
         let is_left = self.probers.load(Ordering::Relaxed) == 0;
-        if let Some(outage) = is_left.then(|| state.circuit.leave()).flatten() {
+        if let Some(since) = is_left.then(|| state.circuit.leave()).flatten() {
             self.open(
                 &mut state,
-                outage,
+                since,
                 "left: no order here waits for the handler's dependency, which is down",
             );
         }
@@ -193,8 +181,7 @@ impl Limiter {
     }
 
     /// Lets attempts begin again after an outage.
-    fn open(&self, state: &mut State, outage: Outage, why: &str) {
-        let Outage { since } = outage;
+    fn open(&self, state: &mut State, since: Instant, why: &str) {
         self.permits.add_permits(std::mem::take(&mut state.withheld));
         state.down += since.elapsed();
         state.pause = None;
@@ -244,11 +231,11 @@ impl Limiter {
     }
 
     fn give_back(&self, permit: OwnedSemaphorePermit, probe: Option<Probe>) {
-        if self.is_in(CircuitState::Closed) {
+        if !self.is_suspect.load(Ordering::Relaxed) {
             return;
         }
         let mut state = self.state();
-        if state.circuit.outage().is_some() {
+        if state.circuit.down_since().is_some() {
             permit.forget();
             state.withheld += 1;
             if let Some(probe) = probe {
@@ -259,35 +246,20 @@ impl Limiter {
     }
 
     fn note(&self, state: &State) {
-        let circuit_state = match (state.circuit.outage(), state.circuit.is_suspect()) {
-            (Some(_), _) => CircuitState::Open,
-            (None, true) => CircuitState::Suspect,
-            (None, false) => CircuitState::Closed,
-        };
-        self.circuit_state.store(circuit_state.as_u8(), Ordering::Relaxed);
+        self.is_down.store(state.circuit.down_since().is_some(), Ordering::Relaxed);
+        self.is_suspect.store(state.circuit.is_suspect(), Ordering::Relaxed);
         self.changed.notify_one();
     }
 
     /// Returns the age of this limiter without the time of outages.
     pub(crate) fn uptime(&self) -> Duration {
         let state = self.state();
-        let outage = state.circuit.outage().map(|outage| outage.since.elapsed());
+        let outage = state.circuit.down_since().map(|since| since.elapsed());
         self.started.elapsed().saturating_sub(state.down + outage.unwrap_or_default())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl CircuitState {
-    #[inline]
-    const fn as_u8(self) -> u8 {
-        match self {
-            Self::Closed => 0,
-            Self::Suspect => 1,
-            Self::Open => 2,
-        }
     }
 }
 

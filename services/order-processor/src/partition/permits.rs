@@ -17,27 +17,20 @@ pub(super) struct Permits<'a> {
     queue: Option<PollSemaphore>,
     /// Whether the next record of the cursor waits for a permit.
     pub(super) newcomer_waits: bool,
-    next_probe: Candidate,
+    /// Whether the next probe is for that record, if incomplete ones wait too.
+    is_newcomers_turn: bool,
     /// Whether the limiter counts this worker as one with an order to probe with.
     is_prober: bool,
 }
 
-/// The order of the next probe, if both wait.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Candidate {
-    Newcomer,
-    Incomplete,
-}
-
 impl<'a> Permits<'a> {
     pub(super) fn of(limiter: &'a Arc<Limiter>) -> Self {
-        let next_probe = Candidate::Newcomer;
         Self {
             limiter,
             at_hand: None,
             queue: None,
             newcomer_waits: false,
-            next_probe,
+            is_newcomers_turn: true,
             is_prober: false,
         }
     }
@@ -134,9 +127,9 @@ impl<'a> Permits<'a> {
         if !self.newcomer_waits || !self.has_probe() {
             return false;
         }
-        let leave = self.next_probe == Candidate::Newcomer;
-        self.next_probe = if leave { Candidate::Incomplete } else { Candidate::Newcomer };
-        leave
+        let is_newcomers_turn = self.is_newcomers_turn;
+        self.is_newcomers_turn = !is_newcomers_turn;
+        is_newcomers_turn
     }
 }
 
