@@ -8,13 +8,8 @@ use service_runtime::Check;
 /// The reasons of the present pauses. Cloning shares them.
 #[derive(Clone, Debug)]
 pub(crate) struct PauseReasons {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
     check: Check,
-    lasting: Mutex<Lasting>,
+    lasting: Arc<Mutex<Lasting>>,
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +29,7 @@ impl PauseReasons {
     /// Returns an empty list, which `check` shows.
     pub(crate) fn new(check: Check) -> Self {
         check.ready();
-        Self { shared: Arc::new(Shared { check, lasting: Mutex::default() }) }
+        Self { check, lasting: Arc::default() }
     }
 
     pub(crate) fn begin(&self, reason: impl Into<String>) -> Pause {
@@ -47,13 +42,13 @@ impl PauseReasons {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Lasting) -> T) -> T {
-        let mut lasting = self.shared.lasting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lasting = self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
         let output = change(&mut lasting);
         let reasons: Vec<&str> = lasting.reasons.values().map(String::as_str).collect();
         if reasons.is_empty() {
-            self.shared.check.ready();
+            self.check.ready();
         } else {
-            self.shared.check.not_ready(reasons.join("; "));
+            self.check.not_ready(reasons.join("; "));
         }
         output
     }

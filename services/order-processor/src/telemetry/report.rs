@@ -41,17 +41,9 @@ pub(crate) struct About<'a> {
 /// The group's numbers as this process knows them: its own partitions' from memory, the others' as last committed.
 #[derive(Debug, Default)]
 struct View {
-    own: BTreeMap<TopicPartition, Own>,
+    own: BTreeMap<TopicPartition, Aggregate>,
     others: BTreeMap<TopicPartition, Aggregate>,
-    /// The share of given-up partitions in this process's totals.
-    given_up: Totals,
-}
-
-#[derive(Debug)]
-struct Own {
-    /// The partition's numbers when this process took it over.
-    at_start: Totals,
-    now: Aggregate,
+    totals: Totals,
 }
 
 /// What this process has done since it started.
@@ -184,22 +176,22 @@ impl Reporter {
     pub(crate) fn take_over(&self, tp: &TopicPartition, aggregate: &Aggregate) {
         let mut view = self.view();
         view.others.remove(tp);
-        let own = Own { at_start: Totals::of(aggregate), now: aggregate.clone() };
-        view.own.insert(tp.clone(), own);
+        view.own.insert(tp.clone(), aggregate.clone());
     }
 
     /// Sets the numbers of an own partition.
     pub(crate) fn update(&self, tp: &TopicPartition, aggregate: &Aggregate) {
-        if let Some(own) = self.view().own.get_mut(tp) {
-            own.now.clone_from(aggregate);
+        let View { own, totals, .. } = &mut *self.view();
+        if let Some(own) = own.get_mut(tp) {
+            totals.add(Totals::of(aggregate).since(Totals::of(own)));
+            own.clone_from(aggregate);
         }
     }
 
     pub(crate) fn give_up(&self, tp: &TopicPartition) {
         let mut view = self.view();
         if let Some(own) = view.own.remove(tp) {
-            view.given_up.add(Totals::of(&own.now).since(own.at_start));
-            view.others.insert(tp.clone(), own.now);
+            view.others.insert(tp.clone(), own);
         }
     }
 
@@ -219,7 +211,7 @@ impl Reporter {
     pub(crate) fn group(&self) -> Aggregate {
         let view = self.view();
         let mut group = Aggregate::default();
-        for aggregate in view.own.values().map(|own| &own.now).chain(view.others.values()) {
+        for aggregate in view.own.values().chain(view.others.values()) {
             group.merge(aggregate);
         }
         group
@@ -227,12 +219,7 @@ impl Reporter {
 
     /// Returns what this process has done since it started.
     pub(crate) fn totals(&self) -> Totals {
-        let view = self.view();
-        let mut totals = view.given_up;
-        for own in view.own.values() {
-            totals.add(Totals::of(&own.now).since(own.at_start));
-        }
-        totals
+        self.view().totals
     }
 
     /// Writes the counts of withheld lines; the session calls it once a second.
