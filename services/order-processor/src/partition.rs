@@ -8,49 +8,72 @@
 //! ```text
 //!  fetched ─► cursor ─► dispatch ─┬─► done in place ────────────────────────────► state ─► checkpoint ─► session
 //!                                 ├─► attempt pending ─► in flight ──┬─► done ──────▲
-//!                                 ├─► poison ─► doomed ─► letter in flight ─► written┤
+//!                                 ├─► no order ─► doomed ─► letter in flight ─► written
 //!                                 ├─► waits for its schema           └─► transient ─► waiting ─► attempt
 //!                                 └─► queued behind its key
 //! ```
+//!
+//! The path of one record:
+//!
+//! 1. [`steps`] receives its fetch, and [`cursor`] opens its batch.
+//! 2. [`dispatch`] asks the state whether it is new, and [`decoding`] reads its order.
+//! 3. [`attempt`] calls the handler; most orders are done in that call, and the record is never copied.
+//! 4. Any other record becomes one of the [`incomplete`] ones, and [`outcome`] decides what follows each attempt.
+//! 5. The state counts it as an order or, after [`giving_up`], as a dead letter; [`reporting`] answers with the checkpoint.
 //!
 //! An attempt needs a permit of the limiter, which bounds the attempts of a process and withholds permits while the
 //! handler's dependency is down. Many dead letters with no order processed between them pause the partition until an
 //! operator releases it.
 //!
-//! The worker's data are in five parts: [`intake`] (fetches, cursor, schemas), [`attempts`] (incomplete records, permits,
-//! work in flight), [`dead_letters`], [`session_link`] (requests and answers) and [`reporting`] (log lines, timing,
-//! status). The other modules add what the worker does with them.
+//! | question | module |
+//! |---|---|
+//! | What does a worker have, and what do all workers share? | [`worker`] |
+//! | What do session and worker tell one another? | [`messages`] |
+//! | What is the next event? | [`steps`] |
+//! | Which record is next, and what does it wait for? | [`cursor`], [`intake`] |
+//! | What becomes of a record that was read? | [`dispatch`], [`unreadable_range`] |
+//! | Which order is in its value, and which schema does it need? | [`decoding`], [`schemas`] |
+//! | How is the handler called, and when may it be? | [`attempt`], [`permits`] |
+//! | Which records are not complete, and what is in flight for them? | [`pending`], [`incomplete`] |
+//! | What follows an attempt? | [`outcome`] |
+//! | When is a dead letter written, and when do they pause the partition? | [`giving_up`], [`dead_letters`] |
+//! | What do others see? | [`reporting`], [`timing`], [`spans`] |
 
-mod arrival;
-mod attempt;
-mod attempts;
-mod blocking;
-mod cursor;
-mod dead_letters;
-mod decoding;
-mod dispatch;
-mod dlq_limit;
-mod incomplete;
-mod intake;
-mod letters;
-mod lookups;
-mod messages;
-mod outcome;
-mod permits;
-mod poison;
-mod publishing;
-mod reporting;
-mod schemas;
-mod session_link;
-mod shared;
-mod spans;
-mod steps;
-#[cfg(test)]
-mod tests;
-mod timing;
-mod unreadable_range;
 mod worker;
 
-pub(crate) use self::messages::{Assignment, Durability, Notice, ReadError, Request, Snapshot};
-pub(crate) use self::shared::Shared;
+mod messages;
+
+mod steps;
+
+mod cursor;
+mod intake;
+
+mod dispatch;
+mod unreadable_range;
+
+mod decoding;
+mod schemas;
+
+mod attempt;
+mod permits;
+
+mod incomplete;
+mod pending;
+
+mod outcome;
+
+mod dead_letters;
+mod giving_up;
+
+mod reporting;
+mod spans;
+mod timing;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::messages::{
+    Assignment, Drain, Durability, Notice, ReadError, Request, Snapshot,
+};
 pub(crate) use self::steps::run;
+pub(crate) use self::worker::Shared;

@@ -123,12 +123,9 @@ async fn process<H: Handler>(
     };
     let dlq_topic = &settings.group.dlq_topic;
     let dlq_writer = DlqWriter::start(&dlq_context, dlq_topic, dlq_partitions, &mut tasks);
-    let releases = Releases::default();
-    tasks.spawn(
-        releases
-            .clone()
-            .follow_while_paused(cluster.clone(), settings.group_topics.actions.clone()),
-    );
+    let releases = Arc::new(Releases::default());
+    let actions = settings.group_topics.actions.clone();
+    tasks.spawn(Arc::clone(&releases).follow_while_paused(cluster.clone(), actions));
     let limiter = Limiter::new(
         settings.handler.concurrency,
         settings.handler.down_after,

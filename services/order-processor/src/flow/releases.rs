@@ -4,7 +4,6 @@
 //! offset is at or above the end that the topic had when the partition was paused, so no clocks are compared. That end is
 //! part of the partition's checkpoint: a release also counts that comes while the partition has no owner.
 
-use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,22 +29,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How often a topic that cannot be read is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The process's partitions that wait for a release. Cloning shares them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Releases {
-    shared: Arc<Shared>,
-}
-
+/// The process's partitions that wait for a release.
 #[derive(Debug, Default)]
-struct Shared {
-    stops: Mutex<Vec<Stop>>,
+pub(crate) struct Releases {
+    /// What each paused partition knows about its release.
+    paused: Mutex<Vec<watch::Sender<Release>>>,
     /// Notified when another partition is paused.
     changed: Notify,
-}
-
-#[derive(Debug)]
-struct Stop {
-    release: watch::Sender<Release>,
 }
 
 /// What is known about the release of a partition.
@@ -57,41 +47,22 @@ pub(crate) struct Release {
     pub(crate) by: Option<String>,
 }
 
-/// A partition's wait for its release. Dropping it ends the wait.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    release: watch::Receiver<Release>,
-}
-
-impl Waiting {
-    /// Waits until more is known.
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub(crate) async fn next(&mut self) -> Release {
-        match self.release.changed().await {
-            Ok(()) => self.release.borrow_and_update().clone(),
-            // The process is stopping.
-            Err(_closed) => pending().await,
-        }
-    }
-}
-
 impl Releases {
     /// Waits for a release at the offset `counts_from` or above; if that is unknown, for one that is written from here on.
-    pub(crate) fn wait(&self, counts_from: Option<i64>) -> Waiting {
+    /// Dropping the receiver ends the wait.
+    pub(crate) fn wait(&self, counts_from: Option<i64>) -> watch::Receiver<Release> {
         let (sender, release) = watch::channel(Release { counts_from, by: None });
-        self.stops().push(Stop { release: sender });
-        self.shared.changed.notify_one();
-        Waiting { release }
+        self.paused().push(sender);
+        self.changed.notify_one();
+        release
     }
 
     /// Follows the actions topic while partitions are paused.
-    pub(crate) async fn follow_while_paused(self, cluster: Cluster, topic: String) {
+    pub(crate) async fn follow_while_paused(self: Arc<Self>, cluster: Cluster, topic: String) {
         let mut failures = ReportLimit::every(REPORT_INTERVAL);
         loop {
             if self.is_idle() {
-                self.shared.changed.notified().await;
+                self.changed.notified().await;
                 continue;
             }
             let Err(error) = self.follow(&cluster, &topic).await else { continue };
@@ -119,7 +90,7 @@ impl Releases {
         reader.add(tp, topic_id, from, sender);
         while !self.is_idle() {
             tokio::select! {
-                () = self.shared.changed.notified() => return Ok(()),
+                () = self.changed.notified() => return Ok(()),
                 () = sleep(LOOK_AGAIN) => {}
                 next = fetched.recv() => match next {
                     Some(Fetched::Batches(fetched)) => self.apply(&fetched, from)?,
@@ -150,10 +121,10 @@ impl Releases {
 
     /// Notes the topic's end, and returns the offset to read it from if a partition waits.
     pub(crate) fn ends_at(&self, end: i64) -> Option<i64> {
-        let stops = self.stops();
-        for stop in stops.iter() {
+        let paused = self.paused();
+        for release in paused.iter() {
             // A topic that ends below the known end was created again.
-            stop.release.send_if_modified(|release| {
+            release.send_if_modified(|release| {
                 let is_unknown = release.counts_from.is_none_or(|from| end < from);
                 if is_unknown {
                     release.counts_from = Some(end);
@@ -161,34 +132,28 @@ impl Releases {
                 is_unknown
             });
         }
-        stops.iter().filter_map(Stop::counts_from).min()
+        paused.iter().filter_map(|release| release.borrow().counts_from).min()
     }
 
     /// Releases the partitions that a release at `offset` counts for.
     pub(crate) fn released(&self, offset: i64, by: &str) {
-        self.stops().retain(|stop| {
-            let is_meant = stop.counts_from().is_some_and(|from| from <= offset);
+        self.paused().retain(|release| {
+            let is_meant = release.borrow().counts_from.is_some_and(|from| from <= offset);
             if is_meant {
-                stop.release.send_modify(|release| release.by = Some(by.to_owned()));
+                release.send_modify(|release| release.by = Some(by.to_owned()));
             }
             !is_meant
         });
     }
 
     fn is_idle(&self) -> bool {
-        let mut stops = self.stops();
-        stops.retain(|stop| !stop.release.is_closed());
-        stops.is_empty()
+        let mut paused = self.paused();
+        paused.retain(|release| !release.is_closed());
+        paused.is_empty()
     }
 
-    fn stops(&self) -> MutexGuard<'_, Vec<Stop>> {
-        self.shared.stops.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Stop {
-    fn counts_from(&self) -> Option<i64> {
-        self.release.borrow().counts_from
+    fn paused(&self) -> MutexGuard<'_, Vec<watch::Sender<Release>>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -221,13 +186,13 @@ mod tests {
     }
 
     /// Returns what is known of a release.
-    fn known(waiting: &Waiting) -> (Option<i64>, Option<String>) {
-        let Release { counts_from, by } = waiting.release.borrow().clone();
+    fn known(release: &watch::Receiver<Release>) -> (Option<i64>, Option<String>) {
+        let Release { counts_from, by } = release.borrow().clone();
         (counts_from, by)
     }
 
     #[test]
-    fn only_a_release_after_the_stop_counts() {
+    fn only_a_release_after_the_pause_counts() {
         let releases = Releases::default();
         let (old, new) = (releases.wait(Some(10)), releases.wait(None));
         assert_eq!(releases.ends_at(12), Some(10));
@@ -240,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_stops_while_the_topic_is_read_waits_for_a_release_of_its_own() {
+    fn one_that_is_paused_while_the_topic_is_read_waits_for_a_release_of_its_own() {
         let releases = Releases::default();
         let first = releases.wait(None);
         assert_eq!(releases.ends_at(3), Some(3));
@@ -255,18 +220,18 @@ mod tests {
     #[test]
     fn a_topic_that_is_shorter_than_what_is_known_of_it_is_another_one() {
         let releases = Releases::default();
-        let stop = releases.wait(Some(10));
+        let waiting = releases.wait(Some(10));
         assert_eq!(releases.ends_at(3), Some(3));
         releases.released(3, "operator");
-        assert_eq!(known(&stop), (Some(3), Some("operator".to_owned())));
+        assert_eq!(known(&waiting), (Some(3), Some("operator".to_owned())));
     }
 
     #[test]
     fn a_partition_that_was_given_up_waits_no_longer() {
         let releases = Releases::default();
-        let stop = releases.wait(None);
+        let waiting = releases.wait(None);
         assert!(!releases.is_idle());
-        drop(stop);
+        drop(waiting);
         assert!(releases.is_idle());
     }
 }

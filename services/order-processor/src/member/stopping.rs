@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::commit_round::ANSWER_MAX;
 use super::session::{FINAL_COMMIT, Session};
 use crate::handler::Handler;
-use crate::partition::Request;
+use crate::partition::{Drain, Request};
 use crate::telemetry::partitions::list;
 
 impl<H: Handler> Session<H> {
@@ -41,7 +41,7 @@ impl<H: Handler> Session<H> {
             self.reader.remove(tp);
             if let Some(working) = self.working.get(tp) {
                 let (answer, answered) = oneshot::channel();
-                if working.requests.send(Request::Drain { deadline, answer }).await.is_ok() {
+                if working.requests.send(Request::Drain(Drain { deadline, answer })).await.is_ok() {
                     answers.push((tp.clone(), answered));
                 }
             }

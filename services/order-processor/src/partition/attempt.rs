@@ -14,11 +14,10 @@ use service_runtime::trace_context::{TRACEPARENT, Trace, TraceContext};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::attempts::{Finished, InFlight};
 use super::incomplete::{IncompleteRecord, raw};
-use super::shared::Shared;
+use super::pending::{Finished, InFlight};
 use super::spans::Begun;
-use super::worker::Worker;
+use super::worker::{Shared, Worker};
 use crate::flow::watchdog::Call;
 use crate::handler::{Attempt, AttemptResult, Handler, NoAnswer, Outcome, Source};
 
@@ -130,7 +129,7 @@ impl<H: Handler> Worker<'_, H> {
             None => {
                 let attempt = Attempt { number, source, offset, timestamp_ms, trace: None };
                 let attempt = make(shared, attempt, order, offset);
-                match self.attempts.spare.take() {
+                match self.pending.spare.take() {
                     Some(mut spare) => {
                         spare.set(attempt);
                         spare
@@ -156,18 +155,18 @@ impl<H: Handler> Worker<'_, H> {
             }),
         };
         // The waker does nothing: a future that is pending is polled again as soon as it is in flight.
-        self.attempts.heartbeat.beat();
+        self.pending.heartbeat.beat();
         let polled = future.poll(&mut Context::from_waker(Waker::noop()));
-        self.attempts.heartbeat.beat();
+        self.pending.heartbeat.beat();
         match polled {
             Poll::Ready(Finished::Attempt { order, outcome, .. }) => {
-                self.attempts.spare = Some(future);
+                self.pending.spare = Some(future);
                 Some((order, outcome))
             }
             Poll::Ready(Finished::Letter { .. }) => None,
             Poll::Pending => {
-                let (permit, begun) = (self.attempts.permits.take(), Instant::now());
-                self.attempts.in_flight.push(InFlight { work: future, permit, begun });
+                let (permit, begun) = (self.pending.permits.take(), Instant::now());
+                self.pending.in_flight.push(InFlight { work: future, permit, begun });
                 None
             }
         }

@@ -1,12 +1,37 @@
 //! What a record's value holds: an order, or the reason why there is none.
 
 use dead_letter::ErrorType;
+use kafka_client::error::chain;
 use kafka_core::record_batch::Record;
-use order_avro::{Order, Payload, SCHEMA_ID_HEADER, SchemaId, WriterSchema};
+use order_avro::{DecodeError, Order, Payload, SCHEMA_ID_HEADER, SchemaId, WriterSchema};
 use schema_registry::{RegistryError, SchemaStatus};
 
-use super::poison::Undecoded;
+use super::dead_letters::LetterCause;
 use super::worker::Worker;
+
+/// Why a value gave no order.
+pub(super) enum Undecoded {
+    /// The registry was not asked for its schema yet.
+    NeedsSchema(SchemaId),
+    /// The registry does not have its schema yet.
+    AwaitsSchema(SchemaId),
+    /// It never will.
+    Never(LetterCause),
+}
+
+impl Undecoded {
+    fn never(
+        error_type: ErrorType,
+        message: impl Into<String>,
+        schema_id: Option<SchemaId>,
+    ) -> Self {
+        Self::Never(LetterCause::new(error_type, message, schema_id))
+    }
+
+    fn undecodable(error: &DecodeError, schema_id: Option<SchemaId>) -> Self {
+        Self::never(error.kind().into(), chain(error), schema_id)
+    }
+}
 
 impl<H> Worker<'_, H> {
     pub(super) fn decode(
@@ -15,13 +40,13 @@ impl<H> Worker<'_, H> {
         schema_header: Option<&[u8]>,
     ) -> Result<(Order, Option<SchemaId>), Undecoded> {
         let Some(value) = value else {
-            return Err(Undecoded::poison(ErrorType::Tombstone, "the record has no value", None));
+            return Err(Undecoded::never(ErrorType::Tombstone, "the record has no value", None));
         };
         let bytes_max = self.shared.settings.value_bytes_max;
         if value.len() > bytes_max {
             let message =
                 format!("the value has {} bytes, MAX_VALUE_BYTES is {bytes_max}", value.len());
-            return Err(Undecoded::poison(ErrorType::Oversize, message, None));
+            return Err(Undecoded::never(ErrorType::Oversize, message, None));
         }
         let format = self.shared.settings.payload_format;
         let payload = order_avro::recognise(value, schema_header, format)
@@ -54,7 +79,7 @@ impl<H> Worker<'_, H> {
                     } else {
                         ErrorType::UnknownSchema
                     };
-                    return Err(Undecoded::poison(error_type, error.to_string(), Some(id)));
+                    return Err(Undecoded::never(error_type, error.to_string(), Some(id)));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! A record's way in: skipped, repeated, done in place, kept as incomplete, or poison.
+//! A record's way in: skipped, repeated, done in place, kept as incomplete, or given up.
 
 use std::sync::atomic::Ordering as Atomic;
 use std::time::Duration;
@@ -13,9 +13,8 @@ use tokio::time::Instant;
 
 use super::attempt::{More, Place};
 use super::cursor::{Batch, Block, Content, Cursor};
-use super::decoding::schema_header;
+use super::decoding::{Undecoded, schema_header};
 use super::incomplete::{IncompleteRecord, OwnedRecord, Work};
-use super::poison::Undecoded;
 use super::unreadable_range::UnreadableRange;
 use super::worker::Worker;
 use crate::handler::{Handler, Outcome};
@@ -94,7 +93,7 @@ impl<H: Handler> Worker<'_, H> {
             return Ok(());
         }
         if self.shared.settings.corrupt_batch == OnCorruptBatch::Fail {
-            return Err(anyhow::Error::msg(UnreadableRange::of_batch(damaged).message))
+            return Err(anyhow::Error::msg(UnreadableRange::of_batch(damaged).cause.message))
                 .with_context(|| format!("read {} of the log (CORRUPT_BATCH=fail)", self.tp));
         }
         tracing::error!(
@@ -148,10 +147,10 @@ impl<H: Handler> Worker<'_, H> {
         };
         let keeps_key = self.shared.settings.retry.ordering == Ordering::Key;
         let is_behind_its_key =
-            keeps_key && record.key.is_some_and(|key| self.attempts.incomplete.is_busy(key));
+            keeps_key && record.key.is_some_and(|key| self.pending.incomplete.is_busy(key));
         // Before the record is admitted: from there on there is no way back.
         let is_tried = decoded.is_ok() && !is_behind_its_key && delay.is_none();
-        if is_tried && !self.attempts.permits.allow() {
+        if is_tried && !self.pending.permits.allow() {
             return Err(Block::Permit);
         }
         let stamp = if self.shared.settings.dedupe { Stamp::of(headers()) } else { None };
@@ -160,30 +159,30 @@ impl<H: Handler> Worker<'_, H> {
             Admission::Doomed { .. } | Admission::Repeat | Admission::Skip => return Ok(()),
         };
         match decoded {
-            Err(Undecoded::Poison(poison)) => {
-                self.keep(record, Work::new(attempts, None, poison.schema_id, origin));
-                self.give_up(record.offset, poison);
+            Err(Undecoded::Never(cause)) => {
+                self.keep(record, Work::new(attempts, None, cause.schema_id, origin));
+                self.give_up(record.offset, cause);
             }
             Err(Undecoded::NeedsSchema(id) | Undecoded::AwaitsSchema(id)) => {
                 let work = Work::new(attempts, None, Some(id), origin);
                 let (offset, record) = (record.offset, self.copy(record));
                 let record = IncompleteRecord { record, work, keeps_key };
                 if is_behind_its_key {
-                    self.attempts.incomplete.queue_behind_key(record);
+                    self.pending.incomplete.queue_behind_key(record);
                 } else {
-                    self.attempts.incomplete.insert(record);
+                    self.pending.incomplete.insert(record);
                     self.await_schema(id, offset);
                 }
             }
             Ok((order, schema_id)) if is_behind_its_key => {
                 let work = Work::new(attempts, Some(order), schema_id, origin);
                 let record = IncompleteRecord { record: self.copy(record), work, keeps_key };
-                self.attempts.incomplete.queue_behind_key(record);
+                self.pending.incomplete.queue_behind_key(record);
             }
             Ok((order, schema_id)) => match delay {
                 Some(delay) => {
                     self.keep(record, Work::new(attempts, Some(order), schema_id, origin));
-                    self.attempts.incomplete.wait(record.offset, Instant::now() + delay);
+                    self.pending.incomplete.wait(record.offset, Instant::now() + delay);
                 }
                 None => self.attempt_in_place(record, order, schema_id, attempts + 1, origin),
             },
@@ -227,16 +226,16 @@ impl<H: Handler> Worker<'_, H> {
             }
             None => self.keep(record, Work::new(attempts, None, schema_id, origin)),
         }
-        self.attempts.permits.end_probe();
+        self.pending.permits.end_probe();
     }
 
     /// Keeps a copy of a record until it is complete.
     fn keep(&mut self, record: &Record<'_>, work: Work) {
-        // Poison is out of its key's order: nothing is done with it but writing it down.
+        // A record that holds no order is out of its key's order: its letter is all that follows.
         let is_attempted = work.attempts > 0;
         let keeps_key = is_attempted && self.shared.settings.retry.ordering == Ordering::Key;
         let record = self.copy(record);
-        self.attempts.incomplete.insert(IncompleteRecord { record, work, keeps_key });
+        self.pending.incomplete.insert(IncompleteRecord { record, work, keeps_key });
     }
 
     fn copy(&self, record: &Record<'_>) -> OwnedRecord {
@@ -252,7 +251,7 @@ impl<H: Handler> Worker<'_, H> {
         let offsets = range.first_offset..=range.last_offset;
         let Some((offset, attempts)) = self.state.admit_range(offsets) else { return Ok(()) };
         self.keep(&range.as_record(offset), Work::new(attempts, None, None, Origin::Produced));
-        self.give_up_range(offset, &range.poison());
+        self.give_up_range(offset, &range.cause);
         if range.first_offset < range.last_offset { Err(Block::Letter) } else { Ok(()) }
     }
 
@@ -271,7 +270,7 @@ impl<H: Handler> Worker<'_, H> {
     /// Returns why no further record may become incomplete.
     fn full(&self, offset: i64) -> Option<Full> {
         let retry = &self.shared.settings.retry;
-        if self.attempts.incomplete.is_empty() {
+        if self.pending.incomplete.is_empty() {
             None
         } else if retry.ordering == Ordering::Partition {
             Some(Full::Order)

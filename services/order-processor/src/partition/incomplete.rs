@@ -12,7 +12,7 @@ use order_avro::{Order, SCHEMA_ID_HEADER, SchemaId};
 use order_ledger::checkpoint::Origin;
 use tokio::time::Instant;
 
-use super::arrival::Arrival;
+use super::cursor::Arrival;
 use crate::flow::circuit_breaker::Streak;
 
 /// A record's headers in order, repeated names, null values and all.
@@ -213,7 +213,7 @@ impl IncompleteRecords {
     }
 
     /// Removes a record, and returns the offset that was queued next behind its key.
-    pub(super) fn release(&mut self, offset: i64) -> Option<(IncompleteRecord, Option<i64>)> {
+    pub(super) fn remove(&mut self, offset: i64) -> Option<(IncompleteRecord, Option<i64>)> {
         let record = self.records.remove(&offset)?;
         self.bytes -= record.record.bytes();
         let mut next = None;
@@ -260,19 +260,19 @@ mod tests {
     }
 
     #[test]
-    fn records_of_a_key_are_released_in_the_order_they_came() {
+    fn records_of_a_key_go_on_in_the_order_they_came() {
         let mut incomplete = IncompleteRecords::default();
         incomplete.insert(record(1, Some("a")));
         incomplete.insert(record(2, Some("b")));
         assert!(incomplete.is_busy(b"a") && incomplete.is_busy(b"b") && !incomplete.is_busy(b"c"));
         incomplete.queue_behind_key(record(3, Some("a")));
         incomplete.queue_behind_key(record(4, Some("a")));
-        assert_eq!(incomplete.release(1).unwrap().1, Some(3));
-        assert_eq!(incomplete.release(3).unwrap().1, Some(4));
+        assert_eq!(incomplete.remove(1).unwrap().1, Some(3));
+        assert_eq!(incomplete.remove(3).unwrap().1, Some(4));
         assert!(incomplete.is_busy(b"a"), "the last of the key is at work");
-        assert_eq!(incomplete.release(4).unwrap().1, None);
+        assert_eq!(incomplete.remove(4).unwrap().1, None);
         assert!(!incomplete.is_busy(b"a"));
-        incomplete.release(2).unwrap();
+        incomplete.remove(2).unwrap();
         assert!(incomplete.is_empty());
         assert_eq!(incomplete.bytes(), 0);
     }

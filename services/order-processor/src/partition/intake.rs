@@ -1,4 +1,4 @@
-//! What comes in: fetches, the place in them, and the schemas that their records need.
+//! What comes in: fetches, the place in them, and what the next record waits for.
 
 use std::sync::Arc;
 
@@ -8,9 +8,10 @@ use order_avro::{SchemaId, WriterSchema};
 use schema_registry::RegistryError;
 use tokio::sync::mpsc;
 
-use super::arrival::Arrival;
-use super::cursor::{Block, Cursor};
+use super::cursor::{Arrival, Block, Cursor};
 use super::schemas::AwaitedSchemas;
+use super::worker::Worker;
+use crate::handler::Handler;
 
 /// The registry's answer to a lookup.
 pub(super) type LookedUp = (SchemaId, Result<Arc<WriterSchema>, RegistryError>);
@@ -54,19 +55,53 @@ impl Intake {
         self.lookup = None;
         self.awaited.clear();
     }
+}
 
-    /// Waits until the registry answers the lookup.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: the lookup is kept.
-    pub(super) async fn looked_up(lookup: &mut Option<BoxFuture<'static, LookedUp>>) -> LookedUp {
-        match lookup {
-            Some(pending) => {
-                let answer = pending.await;
-                *lookup = None;
-                answer
+impl<H: Handler> Worker<'_, H> {
+    /// Returns whether an attempt could begin if there were a permit.
+    pub(super) fn wants_permit(&self) -> bool {
+        (self.pending.permits.newcomer_waits || !self.pending.ready.is_empty())
+            && self.session.draining.is_none()
+            && self.may_begin()
+    }
+
+    /// Tells the limiter whether this worker has an order to probe with: one that waits, or one in flight. Orders that wait
+    /// while the replica is paused do not count.
+    pub(super) fn note_prober(&mut self) {
+        let waits = self.pending.permits.newcomer_waits || !self.pending.incomplete.is_empty();
+        let is_paused = self.shared.pause_switch.is_paused() && self.pending.in_flight.is_empty();
+        self.pending.permits.probes(waits && !is_paused);
+    }
+
+    /// Notes what the next record waits for, and asks for it.
+    pub(super) fn await_unblocking(&mut self, block: Block) {
+        self.intake.block = Some(block);
+        match block {
+            Block::Room(full) => {
+                let first_waits = self.first_waits();
+                self.reporting.status.lock().waits.full = Some((full, first_waits));
             }
-            None => std::future::pending().await,
+            Block::Schema(id) => self.begin_lookup(id),
+            Block::Permit => self.pending.permits.newcomer_waits = true,
+            Block::Letter | Block::Release | Block::Paused => {}
         }
+    }
+
+    /// Lets the next record be tried again if what it waits for may have happened.
+    pub(super) fn reconsider(&mut self) {
+        match self.intake.block {
+            None => return,
+            Some(Block::Room(_)) => self.reporting.status.lock().waits.full = None,
+            Some(Block::Schema(_)) if self.intake.lookup.is_some() => return,
+            Some(Block::Schema(_) | Block::Letter | Block::Release | Block::Paused) => {}
+            Some(Block::Permit) => {
+                if self.pending.permits.at_hand.is_none() && self.wants_permit() {
+                    return;
+                }
+                self.pending.permits.newcomer_waits = false;
+                self.reporting.status.lock().waits.for_permit = false;
+            }
+        }
+        self.intake.block = None;
     }
 }

@@ -1,4 +1,4 @@
-//! What a session and its workers tell one another.
+//! What a session and its workers share, and what they tell one another.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -37,11 +37,15 @@ pub(crate) enum Request {
     /// Answer with a checkpoint to commit.
     Checkpoint(oneshot::Sender<Snapshot>),
     /// Take nothing more in, let work in flight end until the deadline, answer with a checkpoint, and end.
-    Drain {
-        /// When the worker gives up work that is still in flight.
-        deadline: Instant,
-        answer: oneshot::Sender<Snapshot>,
-    },
+    Drain(Drain),
+}
+
+/// A drain that the session has asked for.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    /// When the worker gives up work that is still in flight.
+    pub(crate) deadline: Instant,
+    pub(crate) answer: oneshot::Sender<Snapshot>,
 }
 
 /// A partition's state at one moment.
@@ -91,4 +95,26 @@ pub(crate) struct Durability {
     pub(crate) doomed: Arc<AtomicU64>,
     /// The last revision that no earlier commit can replace any more; `None` before the first commit.
     pub(crate) durable: watch::Receiver<Option<u64>>,
+}
+
+/// A worker's side of what it shares with its session.
+pub(super) struct SessionLink {
+    /// The epoch of the assignment.
+    pub(super) epoch: u64,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) notices: mpsc::Sender<Notice>,
+    pub(super) revision: Arc<AtomicU64>,
+    pub(super) idle: Arc<AtomicU64>,
+    pub(super) draining: Option<Drain>,
+    /// Whether the worker ends after this step.
+    pub(super) ended: bool,
+}
+
+impl SessionLink {
+    /// Tells the session something that it also looks for by itself.
+    pub(super) fn notify(&self, notice: Notice) {
+        if self.notices.try_send(notice).is_err() {
+            tracing::trace!("the session's queue of notices is full");
+        }
+    }
 }

@@ -7,10 +7,11 @@ use dead_letter::ErrorType;
 use order_ledger::checkpoint::CompletedOrder;
 use tokio::time::Instant;
 
-use super::attempts::Finished;
+use super::dead_letters::LetterCause;
+use super::decoding::Undecoded;
 use super::incomplete::{Work, raw};
-use super::poison::{Poison, Undecoded};
-use super::publishing::about;
+use super::pending::Finished;
+use super::reporting::about;
 use super::worker::Worker;
 use crate::flow::circuit_breaker::{Fault, PROBE_PAUSE, TransientFailure};
 use crate::flow::limiter::Permit;
@@ -35,14 +36,14 @@ impl<H: Handler> Worker<'_, H> {
         match finished {
             Finished::Attempt { offset, order, outcome } => {
                 self.reporting.timing.attempt(took, &outcome);
-                if let Some(record) = self.attempts.incomplete.get_mut(offset) {
+                if let Some(record) = self.pending.incomplete.get_mut(offset) {
                     record.work.order = Some(order);
                 }
                 self.on_outcome(offset, outcome);
             }
             Finished::Letter { offset, last_offset, error_type, outcome: Ok(()) } => {
                 self.dead_letters.writing -= 1;
-                if let Some((record, next)) = self.attempts.incomplete.release(offset) {
+                if let Some((record, next)) = self.pending.incomplete.remove(offset) {
                     let Work { attempts, origin, .. } = record.work;
                     let is_counted = match last_offset {
                         Some(last) => self.state.complete_range(offset, last, attempts),
@@ -51,7 +52,7 @@ impl<H: Handler> Worker<'_, H> {
                     if is_counted {
                         self.shared.instruments.dead_letter(error_type);
                     }
-                    self.attempts.ready.extend(next);
+                    self.pending.ready.extend(next);
                 }
             }
             Finished::Letter { offset, outcome: Err(error), .. } => {
@@ -64,8 +65,8 @@ impl<H: Handler> Worker<'_, H> {
     /// Starts every waiting record that is due.
     pub(super) fn start_due(&mut self) {
         let now = Instant::now();
-        while let Some(offset) = self.attempts.incomplete.pop_due(now) {
-            self.attempts.ready.push_back(offset);
+        while let Some(offset) = self.pending.incomplete.pop_due(now) {
+            self.pending.ready.push_back(offset);
         }
         self.start_ready();
     }
@@ -73,43 +74,43 @@ impl<H: Handler> Worker<'_, H> {
     /// Starts the records that may start, one after the other, for as long as attempts end at once.
     pub(super) fn start_ready(&mut self) {
         if self.session.draining.is_some() {
-            self.attempts.ready.clear();
+            self.pending.ready.clear();
         }
-        while self.decode_next_ready() && self.attempts.permits.allow() {
-            if self.attempts.permits.leave_probe_to_newcomer() {
+        while self.decode_next_ready() && self.pending.permits.allow() {
+            if self.pending.permits.leave_probe_to_newcomer() {
                 return;
             }
-            let Some(offset) = self.attempts.ready.pop_front() else { return };
+            let Some(offset) = self.pending.ready.pop_front() else { return };
             let traces = self.traces();
-            let Some(record) = self.attempts.incomplete.get_mut(offset) else { continue };
+            let Some(record) = self.pending.incomplete.get_mut(offset) else { continue };
             let Some(order) = record.work.order.take() else { continue };
             record.work.attempts += 1;
             let attempts = record.work.attempts;
             let place = record.place(traces);
             if let Some((order, outcome)) = self.start(place, order, attempts) {
                 self.reporting.timing.attempt(Duration::ZERO, &outcome);
-                if let Some(record) = self.attempts.incomplete.get_mut(offset) {
+                if let Some(record) = self.pending.incomplete.get_mut(offset) {
                     record.work.order = Some(order);
                 }
                 self.on_outcome(offset, outcome);
             }
-            self.attempts.permits.end_probe();
+            self.pending.permits.end_probe();
         }
     }
 
     /// Decodes the next record that may start, unless it is decoded, and returns whether there is one.
     fn decode_next_ready(&mut self) -> bool {
         while self.may_begin()
-            && let Some(&offset) = self.attempts.ready.front()
+            && let Some(&offset) = self.pending.ready.front()
         {
-            let Some(record) = self.attempts.incomplete.get_mut(offset) else { return true };
+            let Some(record) = self.pending.incomplete.get_mut(offset) else { return true };
             if record.work.order.is_some() {
                 return true;
             }
             let (value, header) = (record.record.value.clone(), record.record.schema_header());
             match self.decode(value.as_deref(), header.as_deref()) {
                 Ok((order, _)) => {
-                    if let Some(record) = self.attempts.incomplete.get_mut(offset) {
+                    if let Some(record) = self.pending.incomplete.get_mut(offset) {
                         record.work.order = Some(order);
                     }
                     return true;
@@ -117,9 +118,9 @@ impl<H: Handler> Worker<'_, H> {
                 Err(Undecoded::NeedsSchema(id) | Undecoded::AwaitsSchema(id)) => {
                     self.await_schema(id, offset);
                 }
-                Err(Undecoded::Poison(poison)) => self.give_up(offset, poison),
+                Err(Undecoded::Never(cause)) => self.give_up(offset, cause),
             }
-            self.attempts.ready.pop_front();
+            self.pending.ready.pop_front();
         }
         false
     }
@@ -172,8 +173,8 @@ impl<H: Handler> Worker<'_, H> {
 
     fn done(&mut self, offset: i64) {
         self.answered();
-        let Some((record, next)) = self.attempts.incomplete.release(offset) else { return };
-        self.attempts.ready.extend(next);
+        let Some((record, next)) = self.pending.incomplete.remove(offset) else { return };
+        self.pending.ready.extend(next);
         let Work { attempts, order: Some(order), origin, .. } = record.work else { return };
         let timestamp_ms = record.record.counts_at_ms;
         let completed = CompletedOrder { timestamp_ms, price: order.price, attempts, origin };
@@ -188,7 +189,7 @@ impl<H: Handler> Worker<'_, H> {
     fn try_again(&mut self, offset: i64, failed: Transient) {
         let Transient { reason, retry_after, cause } = failed;
         let limiter = &self.shared.limiter;
-        let Some(record) = self.attempts.incomplete.get_mut(offset) else { return };
+        let Some(record) = self.pending.incomplete.get_mut(offset) else { return };
         let work = &mut record.work;
         let attempts = work.attempts;
         // Outages and pauses do not count: the order could not have been tried again meanwhile.
@@ -215,21 +216,21 @@ impl<H: Handler> Worker<'_, H> {
         self.shared.instruments.retry(cause);
         self.shared.reporter.retrying(about(&self.tp, record), attempts, delay, &reason);
         self.state.record_attempts(offset, attempts);
-        self.attempts.incomplete.wait(offset, Instant::now() + delay);
+        self.pending.incomplete.wait(offset, Instant::now() + delay);
     }
 
     /// Lets a record wait whose attempt does not count, because the handler's dependency is down.
     fn postpone(&mut self, offset: i64, retry_after: Option<Duration>) {
-        let Some(record) = self.attempts.incomplete.get_mut(offset) else { return };
+        let Some(record) = self.pending.incomplete.get_mut(offset) else { return };
         record.work.attempts = record.work.attempts.saturating_sub(1);
         let pause = retry_after.unwrap_or_default().clamp(PROBE_PAUSE.0, RETRY_AFTER_MAX);
-        self.attempts.incomplete.wait(offset, Instant::now() + pause);
+        self.pending.incomplete.wait(offset, Instant::now() + pause);
         self.note_prober();
     }
 
     fn fail(&mut self, offset: i64, error_type: ErrorType, message: String) {
-        let record = self.attempts.incomplete.get_mut(offset);
+        let record = self.pending.incomplete.get_mut(offset);
         let schema_id = record.and_then(|record| record.work.schema_id);
-        self.give_up(offset, Poison { error_type, message, schema_id, offsets: None });
+        self.give_up(offset, LetterCause::new(error_type, message, schema_id));
     }
 }

@@ -25,15 +25,16 @@ use pacing::ReportLimit;
 use schema_registry::{RegistryError, SchemaRegistry};
 use tokio::time::{Duration, sleep, sleep_until};
 
+use super::intake::LookedUp;
+use super::worker::Worker;
 use crate::flow::pause_reasons::PauseReasons;
+use crate::telemetry::REPORT_INTERVAL;
 use crate::telemetry::partition_status::SharedStatus;
 
 /// The most ids that the incomplete records of a partition await; each is asked for about once a second.
 const IDS_MAX: usize = 32;
 /// Pause before a registry that does not answer is asked again.
 const REGISTRY_PROBE: Duration = Duration::from_secs(1);
-/// How often a registry that does not answer is reported.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The incomplete records that await a schema.
 #[derive(Default)]
@@ -58,10 +59,6 @@ impl AwaitedSchemas {
     /// Returns whether a record that names `id` may wait for it.
     pub(super) fn has_room_for(&self, id: SchemaId) -> bool {
         self.offsets.len() < IDS_MAX || self.offsets.contains_key(&id)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.offsets.is_empty()
     }
 
     /// Forgets all of them; the offsets stay incomplete.
@@ -132,5 +129,50 @@ impl Lookup {
             sleep_until(ask_at).await;
         }
         self.id
+    }
+}
+
+impl<H> Worker<'_, H> {
+    fn lookup(&self, id: SchemaId) -> Lookup {
+        Lookup {
+            schemas: self.shared.schemas.clone(),
+            pause_reasons: self.shared.pause_reasons.clone(),
+            status: self.reporting.status.clone(),
+            tp: self.tp.clone(),
+            id,
+        }
+    }
+
+    /// Begins to look a schema up for the cursor's next record.
+    pub(super) fn begin_lookup(&mut self, id: SchemaId) {
+        let lookup = self.lookup(id);
+        self.intake.lookup = Some(async move { (id, lookup.answer().await) }.boxed());
+    }
+
+    /// Lets the cursor's next record go on.
+    pub(super) fn on_looked_up(&mut self, (id, answer): LookedUp) {
+        self.intake.lookup = None;
+        match answer {
+            Ok(schema) => self.intake.schema = Some((id, schema)),
+            Err(error) => {
+                tracing::debug!(schema_id = %id, %error, "the registry has no such schema");
+            }
+        }
+        self.reporting.status.lock().waits.for_registry = false;
+    }
+
+    /// Lets an incomplete record wait until the registry has its schema, or has denied it for long enough.
+    pub(super) fn await_schema(&mut self, id: SchemaId, offset: i64) {
+        if self.intake.awaited.add(offset, self.lookup(id)) {
+            tracing::warn!(
+                schema_id = %id, partition = %self.tp, offset,
+                "the schema registry does not know this schema yet: its records wait"
+            );
+        }
+    }
+
+    /// Lets the records go on that awaited a schema.
+    pub(super) fn on_schema(&mut self, id: SchemaId) {
+        self.pending.ready.extend(self.intake.awaited.remove(id));
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use service_runtime::trace_context::TraceContext;
 use service_runtime::{Span, SpanKind, SpanValue};
 
-use super::shared::Shared;
+use super::worker::Shared;
 use crate::handler::{AttemptResult, Source};
 use crate::telemetry::labels::of_attempt;
 

@@ -1,20 +1,18 @@
 //! The worker's loop: one event a step, and then as much intake as possible.
 
-use std::future::{pending, ready};
+use std::future::ready;
 use std::sync::Arc;
 
+use futures_util::future::OptionFuture;
 use futures_util::stream::StreamExt as _;
 use kafka_client::reader::{Fetched, FetchedBatches};
 use service_runtime::now_ms;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::watch;
+use tokio::time::sleep_until;
 
 use super::cursor::Cursor;
-use super::dlq_limit;
-use super::intake::Intake;
-use super::messages::{Assignment, Notice, ReadError, Request};
-use super::session_link::Draining;
-use super::shared::Shared;
-use super::worker::Worker;
+use super::messages::{Assignment, Drain, Notice, ReadError, Request};
+use super::worker::{Shared, Worker};
 use crate::handler::{Handler, Source};
 
 /// Works on one partition until it is drained or its session is gone.
@@ -32,7 +30,7 @@ pub(crate) async fn run<H: Handler>(
     };
     let mut worker = Worker::new(&shared, &source, assignment);
     let outcome = worker.work().await;
-    worker.attempts.release_bytes(&shared.in_flight_bytes);
+    worker.pending.uncount_bytes(&shared.in_flight_bytes);
     outcome
 }
 
@@ -55,31 +53,33 @@ impl<H: Handler> Worker<'_, H> {
             if self.state.revision() != self.reporting.revision {
                 self.report();
             }
-            self.attempts.permits.prepare(wants_permit);
+            self.pending.permits.prepare(wants_permit);
         }
         self.write_durable_letters();
         let is_beginning = self.session.draining.is_none() && !self.shared.pause_switch.is_paused();
         let is_open = self.intake.cursor.is_none() && is_beginning;
-        let due = self.attempts.incomplete.next_due().filter(|_| is_beginning);
-        let deadline = self.session.draining.as_ref().map(|draining| draining.deadline);
+        let due = self.pending.incomplete.next_due().filter(|_| is_beginning);
+        let deadline = self.session.draining.as_ref().map(|drain| drain.deadline);
+        let durable = &mut self.dead_letters.durability.durable;
+        let release = self.dead_letters.limit_pause.as_mut().map(|pause| &mut pause.release);
         tokio::select! {
             biased;
-            answer = Intake::looked_up(&mut self.intake.lookup) => self.on_looked_up(answer),
+            Some(answer) = OptionFuture::from(self.intake.lookup.as_mut()) => self.on_looked_up(answer),
             request = self.session.requests.recv() => self.on_request(request),
             Ok(()) = self.pause_changes.changed() => {}
-            () = self.dead_letters.doomed.committed(), if !self.dead_letters.doomed.is_empty() => {}
-            Some(finished) = self.attempts.in_flight.next(), if !self.attempts.in_flight.is_empty() => {
+            Ok(()) = durable.changed(), if !self.dead_letters.doomed.is_empty() => {}
+            Some(finished) = self.pending.in_flight.next() => {
                 self.on_finished(finished);
             }
-            release = dlq_limit::release(&mut self.dead_letters.limit_pause) => self.on_release(release),
-            Some(id) = self.intake.awaited.next(), if is_beginning && !self.intake.awaited.is_empty() => {
+            Some(Ok(())) = OptionFuture::from(release.map(watch::Receiver::changed)) => self.on_release(),
+            Some(id) = self.intake.awaited.next(), if is_beginning => {
                 self.on_schema(id);
             }
-            Some(permit) = self.attempts.permits.next(), if wants_permit => {
-                self.attempts.permits.arrive(permit);
+            Some(permit) = self.pending.permits.next(), if wants_permit => {
+                self.pending.permits.arrive(permit);
             }
-            () = until(deadline) => self.end_drain(),
-            () = until(due) => self.start_due(),
+            Some(()) = OptionFuture::from(deadline.map(sleep_until)) => self.end_drain(),
+            Some(()) = OptionFuture::from(due.map(sleep_until)) => self.start_due(),
             () = ready(()), if can_ingest => {}
             fetched = self.intake.fetched.recv(), if is_open => self.on_fetched(fetched).await,
         }
@@ -130,23 +130,23 @@ impl<H: Handler> Worker<'_, H> {
         match request {
             None => self.session.ended = true,
             Some(Request::Checkpoint(answer)) => self.answer(answer),
-            Some(Request::Drain { deadline, answer }) => {
+            Some(Request::Drain(drain)) => {
                 // The partition's next owner resumes waiting and queued records at the attempt that the checkpoint names,
                 // and writes the letters of doomed records that were not begun.
-                self.attempts.clear_waiting();
+                self.pending.clear_waiting();
                 self.intake.clear();
-                self.session.draining = Some(Draining { deadline, answer });
+                self.session.draining = Some(drain);
             }
         }
     }
 
     /// Publishes what the step has changed, and ends a drain whose last work has ended.
     fn after_change(&mut self) {
-        if self.session.draining.is_some() && self.attempts.in_flight.is_empty() {
+        if self.session.draining.is_some() && self.pending.in_flight.is_empty() {
             self.end_drain();
         }
         self.note_prober();
-        self.attempts.count_bytes(&self.shared.in_flight_bytes);
+        self.pending.count_bytes(&self.shared.in_flight_bytes);
         if self.reporting.lines_withheld > 0 {
             self.shared.reporter.withhold(std::mem::take(&mut self.reporting.lines_withheld));
         }
@@ -156,26 +156,18 @@ impl<H: Handler> Worker<'_, H> {
 
     /// Answers a drain and ends the worker.
     fn end_drain(&mut self) {
-        if let Some(draining) = self.session.draining.take() {
-            if !self.attempts.in_flight.is_empty() {
+        if let Some(Drain { answer, .. }) = self.session.draining.take() {
+            if !self.pending.in_flight.is_empty() {
                 tracing::warn!(
                     topic = %self.tp.topic,
                     partition = self.tp.partition,
-                    unfinished = self.attempts.in_flight.len(),
+                    unfinished = self.pending.in_flight.len(),
                     "gave up work that did not end in time; it will be done again"
                 );
             }
             self.report();
-            self.answer(draining.answer);
+            self.answer(answer);
             self.session.ended = true;
         }
-    }
-}
-
-/// Waits until an instant; for ever without one.
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => pending().await,
     }
 }

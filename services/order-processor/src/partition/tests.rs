@@ -129,7 +129,7 @@ fn shared(
         pause_switch: resumed(),
         watchdog: Arc::default(),
         pause_reasons,
-        releases: Releases::default(),
+        releases: Arc::default(),
         schemas: SchemaRegistry::new(RegistryConfig::new("http://127.0.0.1:1")).unwrap(),
         dlq_writer,
         reporter: Arc::new(Reporter::new()),
@@ -168,7 +168,7 @@ struct Bench {
     commits: watch::Sender<Commits>,
     _keeper: JoinSet<()>,
     health: Health,
-    releases: Releases,
+    releases: Arc<Releases>,
     pause_switch: Arc<PauseSwitch>,
     idle: Arc<AtomicU64>,
     revision: Arc<AtomicU64>,
@@ -192,7 +192,7 @@ impl Bench {
         let mut shared = shared(Arc::clone(&script), ordering, dlq_writer, &health);
         change(&mut shared);
         let (pause_switch, releases, idle) =
-            (Arc::clone(&shared.pause_switch), shared.releases.clone(), Arc::default());
+            (Arc::clone(&shared.pause_switch), Arc::clone(&shared.releases), Arc::default());
         let mut keeper = JoinSet::new();
         keeper.spawn(Arc::clone(&shared.limiter).keep());
         let (fetched, fetched_rx) = mpsc::channel(1);
@@ -312,7 +312,7 @@ impl Bench {
     async fn drain(mut self, patience: Duration) -> PartitionState {
         let (answer, answered) = oneshot::channel();
         let deadline = Instant::now() + patience;
-        self.requests.send(Request::Drain { deadline, answer }).await.unwrap();
+        self.requests.send(Request::Drain(Drain { deadline, answer })).await.unwrap();
         let state = restored(answered.await.unwrap());
         self.workers.join_next().await.unwrap().unwrap().unwrap();
         state

@@ -8,7 +8,7 @@ use dead_letter::{ErrorType, NO_TIMESTAMP};
 use kafka_client::error::chain;
 use kafka_core::record_batch::{DamagedBatch, Headers, Record, UndecodableRecord};
 
-use super::poison::Poison;
+use super::dead_letters::LetterCause;
 
 /// Bytes that cannot be read as records.
 pub(super) struct UnreadableRange<'a> {
@@ -16,36 +16,34 @@ pub(super) struct UnreadableRange<'a> {
     pub(super) last_offset: i64,
     raw: &'a [u8],
     timestamp_ms: i64,
-    error_type: ErrorType,
-    pub(super) message: String,
+    pub(super) cause: LetterCause,
 }
 
 impl<'a> UnreadableRange<'a> {
     /// Takes a part of a batch that is whole otherwise; `timestamp_ms` is the batch's.
     pub(super) fn of_record(record: &UndecodableRecord<'a>, timestamp_ms: i64) -> Self {
         let UndecodableRecord { first_offset, last_offset, raw, fault } = *record;
-        let mut message = fault.as_str().to_owned();
+        let mut cause = LetterCause::new(ErrorType::UndecodableRecord, fault.as_str(), None);
+        // A letter names the offset of one record anyway.
         if last_offset > first_offset {
-            message = format!("{message}: stands for offsets {first_offset} to {last_offset}");
+            cause.message = format!(
+                "{fault}: stands for offsets {first_offset} to {last_offset}",
+                fault = cause.message
+            );
+            cause.offsets = Some((first_offset, last_offset));
         }
-        let error_type = ErrorType::UndecodableRecord;
-        Self { first_offset, last_offset, raw, timestamp_ms, error_type, message }
+        Self { first_offset, last_offset, raw, timestamp_ms, cause }
     }
 
     pub(super) fn of_batch(damaged: &'a DamagedBatch) -> Self {
         let DamagedBatch { first_offset, last_offset, ref bytes, ref fault } = *damaged;
         let fault = chain(fault);
-        Self {
-            first_offset,
-            last_offset,
-            raw: bytes,
-            // No field of a damaged batch can be trusted.
-            timestamp_ms: NO_TIMESTAMP,
-            error_type: ErrorType::CorruptBatch,
-            message: format!(
-                "the batch of offsets {first_offset} to {last_offset} cannot be read: {fault}"
-            ),
-        }
+        let message =
+            format!("the batch of offsets {first_offset} to {last_offset} cannot be read: {fault}");
+        let mut cause = LetterCause::new(ErrorType::CorruptBatch, message, None);
+        cause.offsets = Some((first_offset, last_offset));
+        // No field of a damaged batch can be trusted.
+        Self { first_offset, last_offset, raw: bytes, timestamp_ms: NO_TIMESTAMP, cause }
     }
 
     /// Returns the bytes as the value of a record at `offset`.
@@ -57,21 +55,5 @@ impl<'a> UnreadableRange<'a> {
             value: Some(self.raw),
             headers: Headers::EMPTY,
         }
-    }
-
-    pub(super) fn poison(&self) -> Poison {
-        Poison {
-            error_type: self.error_type,
-            message: self.message.clone(),
-            schema_id: None,
-            offsets: self.offsets(),
-        }
-    }
-
-    /// Returns the offsets that its letter has to name; a letter names the offset of one record anyway.
-    fn offsets(&self) -> Option<(i64, i64)> {
-        let is_record = self.error_type == ErrorType::UndecodableRecord
-            && self.first_offset == self.last_offset;
-        (!is_record).then_some((self.first_offset, self.last_offset))
     }
 }

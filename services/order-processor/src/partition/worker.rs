@@ -1,18 +1,48 @@
-//! The worker of one partition: its parts.
+//! The worker of one partition: its parts, and what all workers of a process share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use kafka_core::TopicPartition;
 use order_ledger::checkpoint::PartitionState;
+use schema_registry::SchemaRegistry;
+use service_runtime::Spans;
 use tokio::sync::watch;
 
-use super::attempts::Attempts;
 use super::dead_letters::DeadLetters;
 use super::intake::Intake;
-use super::messages::Assignment;
+use super::messages::{Assignment, SessionLink};
+use super::pending::Pending;
 use super::reporting::Reporting;
-use super::session_link::SessionLink;
-use super::shared::Shared;
 use super::timing::Timing;
+use crate::dlq_writer::DlqWriter;
+use crate::flow::limiter::Limiter;
+use crate::flow::pause_reasons::PauseReasons;
+use crate::flow::pause_switch::PauseSwitch;
+use crate::flow::releases::Releases;
+use crate::flow::watchdog::Watchdog;
 use crate::handler::Source;
+use crate::settings::ProcessorSettings;
+use crate::telemetry::metrics::Instruments;
+use crate::telemetry::report::Reporter;
+
+/// What all workers of a process share.
+pub(crate) struct Shared<H> {
+    pub(crate) handler: H,
+    pub(crate) settings: ProcessorSettings,
+    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) pause_switch: Arc<PauseSwitch>,
+    pub(crate) watchdog: Arc<Watchdog>,
+    pub(crate) pause_reasons: PauseReasons,
+    pub(crate) releases: Arc<Releases>,
+    pub(crate) schemas: SchemaRegistry,
+    pub(crate) dlq_writer: DlqWriter,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) instruments: Arc<Instruments>,
+    pub(crate) spans: Spans,
+    /// Bytes of all workers' incomplete records; `MAX_IN_FLIGHT_BYTES` bounds them.
+    pub(crate) in_flight_bytes: AtomicUsize,
+}
 
 /// The worker of one partition.
 pub(super) struct Worker<'a, H> {
@@ -22,7 +52,7 @@ pub(super) struct Worker<'a, H> {
     pub(super) source: &'a Source,
     pub(super) state: PartitionState,
     pub(super) intake: Intake,
-    pub(super) attempts: Attempts<'a>,
+    pub(super) pending: Pending<'a>,
     pub(super) dead_letters: DeadLetters,
     pub(super) session: SessionLink,
     pub(super) reporting: Reporting,
@@ -39,7 +69,7 @@ impl<'a, H> Worker<'a, H> {
             source,
             tp: assignment.tp,
             intake: Intake::new(assignment.fetched),
-            attempts: Attempts::new(&shared.limiter, heartbeat),
+            pending: Pending::new(&shared.limiter, heartbeat),
             dead_letters: DeadLetters::new(assignment.durability, assignment.state.revision()),
             state: assignment.state,
             session: SessionLink {

@@ -24,14 +24,13 @@ use service_runtime::trace_context::Trace;
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::attempts::{Finished, InFlight};
 use super::cursor::Block;
-use super::dead_letters::Doomed;
-use super::decoding::schema_header;
+use super::dead_letters::{Doomed, LetterCause};
+use super::decoding::{Undecoded, schema_header};
 use super::incomplete::{IncompleteRecord, OwnedRecord, Work, raw};
 use super::messages::Notice;
-use super::poison::{Poison, Undecoded};
-use super::publishing::about;
+use super::pending::{Finished, InFlight};
+use super::reporting::about;
 use super::spans::Begun;
 use super::worker::Worker;
 use crate::handler::Handler;
@@ -42,19 +41,19 @@ const DOOMED_BEFORE: &str =
 
 impl<H: Handler> Worker<'_, H> {
     /// Gives a record up: its letter is written after a commit that dooms it, and completes it when it is acknowledged.
-    pub(super) fn give_up(&mut self, offset: i64, poison: Poison) {
-        let Some(incomplete) = self.attempts.incomplete.get_mut(offset) else { return };
+    pub(super) fn give_up(&mut self, offset: i64, cause: LetterCause) {
+        let Some(incomplete) = self.pending.incomplete.get_mut(offset) else { return };
         let attempts = incomplete.work.attempts;
-        self.count_dead_letter(poison.error_type);
-        self.state.doom(offset, attempts, poison.error_type);
-        self.await_commit(offset, poison, self.state.revision());
+        self.count_dead_letter(cause.error_type);
+        self.state.doom(offset, attempts, cause.error_type);
+        self.await_commit(offset, cause, self.state.revision());
     }
 
     /// Gives up an unreadable range.
-    pub(super) fn give_up_range(&mut self, offset: i64, poison: &Poison) {
-        self.count_dead_letter(poison.error_type);
-        self.note_dead_letter(offset, poison);
-        self.write_letter(offset, poison, now_ms());
+    pub(super) fn give_up_range(&mut self, offset: i64, cause: &LetterCause) {
+        self.count_dead_letter(cause.error_type);
+        self.note_dead_letter(offset, cause);
+        self.write_letter(offset, cause, now_ms());
     }
 
     /// Takes in a record that was doomed before a restart: it gets its letter again, which was counted then.
@@ -64,33 +63,29 @@ impl<H: Handler> Worker<'_, H> {
         reason: Option<ErrorType>,
         origin: Origin,
     ) -> Result<(), Block> {
-        let poison = self.poison_of(record, reason)?;
+        let cause = self.cause_of(record, reason)?;
         if let Admission::Doomed { attempts, .. } = self.state.admit(record.offset, None) {
-            let work = Work::new(attempts, None, poison.schema_id, origin);
+            let work = Work::new(attempts, None, cause.schema_id, origin);
             // Later records of its key need not wait: no attempt at it comes after theirs.
             let owned = OwnedRecord::copy(record, self.intake.arrival);
-            self.attempts.incomplete.insert(IncompleteRecord {
+            self.pending.incomplete.insert(IncompleteRecord {
                 record: owned,
                 work,
                 keeps_key: false,
             });
-            self.await_commit(record.offset, poison, self.dead_letters.doomed.first_revision);
+            self.await_commit(record.offset, cause, self.dead_letters.first_revision);
         }
         Ok(())
     }
 
     /// Finds out why a record was doomed before a restart: what the checkpoint does not say, its bytes may.
-    fn poison_of(
+    fn cause_of(
         &mut self,
         record: &Record<'_>,
         reason: Option<ErrorType>,
-    ) -> Result<Poison, Block> {
-        let doomed_before = |error_type, schema_id| Poison {
-            error_type,
-            message: DOOMED_BEFORE.to_owned(),
-            schema_id,
-            offsets: None,
-        };
+    ) -> Result<LetterCause, Block> {
+        let doomed_before =
+            |error_type, schema_id| LetterCause::new(error_type, DOOMED_BEFORE, schema_id);
         if let Some(error_type) = reason {
             let (header, format) = (schema_header(record), self.shared.settings.payload_format);
             let payload =
@@ -103,7 +98,7 @@ impl<H: Handler> Worker<'_, H> {
         }
         match self.decode(record.value, schema_header(record)) {
             Err(Undecoded::NeedsSchema(id)) => Err(Block::Schema(id)),
-            Err(Undecoded::Poison(poison)) => Ok(poison),
+            Err(Undecoded::Never(cause)) => Ok(cause),
             // The record does not wait for its schema, which would change only the letter's texts.
             Err(Undecoded::AwaitsSchema(id)) => {
                 Ok(doomed_before(ErrorType::UnknownSchema, Some(id)))
@@ -112,10 +107,10 @@ impl<H: Handler> Worker<'_, H> {
         }
     }
 
-    fn await_commit(&mut self, offset: i64, poison: Poison, revision: u64) {
-        self.note_dead_letter(offset, &poison);
+    fn await_commit(&mut self, offset: i64, cause: LetterCause, revision: u64) {
+        self.note_dead_letter(offset, &cause);
         let failed_at_ms = now_ms();
-        self.dead_letters.doomed.push(Doomed { offset, poison, failed_at_ms, revision });
+        self.dead_letters.doomed.push_back(Doomed { offset, cause, failed_at_ms, revision });
     }
 
     /// Writes the letters whose records are committed as doomed, and asks for a commit if others wait.
@@ -123,33 +118,34 @@ impl<H: Handler> Worker<'_, H> {
         if self.dead_letters.doomed.is_empty() || self.session.draining.is_some() {
             return;
         }
-        while let Some(Doomed { offset, poison, failed_at_ms, .. }) =
-            self.dead_letters.doomed.next_durable()
+        let durable = *self.dead_letters.durability.durable.borrow_and_update();
+        while let Some(Doomed { offset, cause, failed_at_ms, .. }) =
+            self.dead_letters.doomed.pop_front_if(|doomed| durable >= Some(doomed.revision))
         {
-            self.write_letter(offset, &poison, failed_at_ms);
+            self.write_letter(offset, &cause, failed_at_ms);
         }
-        let Some(revision) = self.dead_letters.doomed.last_revision() else { return };
+        let Some(Doomed { revision, .. }) = self.dead_letters.doomed.back() else { return };
         // The session reads the revision first, and commits only a new one.
         self.session.revision.store(self.state.revision(), Atomic::Relaxed);
-        let doomed = &self.dead_letters.doomed.durability.doomed;
-        if doomed.swap(revision, Atomic::Release) < revision {
+        let doomed = &self.dead_letters.durability.doomed;
+        if doomed.swap(*revision, Atomic::Release) < *revision {
             self.session.notify(Notice::LettersWait);
         }
     }
 
-    fn note_dead_letter(&mut self, offset: i64, poison: &Poison) {
-        if let Some(incomplete) = self.attempts.incomplete.get_mut(offset) {
+    fn note_dead_letter(&mut self, offset: i64, cause: &LetterCause) {
+        if let Some(incomplete) = self.pending.incomplete.get_mut(offset) {
             self.shared.reporter.dead_letter(
                 about(&self.tp, incomplete),
-                poison.error_type,
-                &poison.message,
+                cause.error_type,
+                &cause.message,
             );
         }
     }
 
     /// Writes a record to the dead-letter topic; it is complete when the letter is acknowledged.
-    fn write_letter(&mut self, offset: i64, poison: &Poison, failed_at_ms: i64) {
-        let Some(incomplete) = self.attempts.incomplete.get_mut(offset) else { return };
+    fn write_letter(&mut self, offset: i64, cause: &LetterCause, failed_at_ms: i64) {
+        let Some(incomplete) = self.pending.incomplete.get_mut(offset) else { return };
         let record = &incomplete.record;
         let headers: Vec<RawHeader<'_>> = raw(&record.headers).collect();
         let failed = FailedRecord {
@@ -163,20 +159,20 @@ impl<H: Handler> Worker<'_, H> {
             headers: &headers,
         };
         let failure = Failure {
-            error_type: poison.error_type,
-            message: &poison.message,
+            error_type: cause.error_type,
+            message: &cause.message,
             attempts: incomplete.work.attempts,
-            schema_id: poison.schema_id,
+            schema_id: cause.schema_id,
             failed_at_ms,
             group: &self.shared.settings.group.group_id,
         };
         let mut letter = DeadLetter::build(&failed, &failure);
-        if let Some((first, last)) = poison.offsets {
+        if let Some((first, last)) = cause.offsets {
             letter = letter.for_offsets(first, last);
         }
         let dlq_writer = self.shared.dlq_writer.clone();
-        let (partition, error_type) = (self.tp.partition, poison.error_type);
-        let last_offset = poison.offsets.map(|(_, last)| last);
+        let (partition, error_type) = (self.tp.partition, cause.error_type);
+        let last_offset = cause.offsets.map(|(_, last)| last);
         let shared = self.shared;
         let trace = Trace::of(raw(&record.headers)).filter(|_| shared.spans.is_on());
         let span = trace.and_then(|trace| Begun::of(shared, trace.context, rand::random()));
@@ -188,6 +184,6 @@ impl<H: Handler> Worker<'_, H> {
             Finished::Letter { offset, last_offset, error_type, outcome }
         });
         self.dead_letters.writing += 1;
-        self.attempts.in_flight.push(InFlight { work, permit: None, begun: Instant::now() });
+        self.pending.in_flight.push(InFlight { work, permit: None, begun: Instant::now() });
     }
 }

@@ -1,4 +1,4 @@
-//! What is being attempted: incomplete records, and the work in flight for them.
+//! What is not complete: the records that were taken in, and the work in flight for them.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -52,7 +52,8 @@ impl Future for InFlight<'_> {
     }
 }
 
-pub(super) struct Attempts<'a> {
+/// The records that were taken in and are not complete, and the attempts and letters that are in flight for them.
+pub(super) struct Pending<'a> {
     pub(super) incomplete: IncompleteRecords,
     /// This worker's share of the process's in-flight bytes.
     counted_bytes: usize,
@@ -66,7 +67,7 @@ pub(super) struct Attempts<'a> {
     pub(super) heartbeat: Arc<Heartbeat>,
 }
 
-impl<'a> Attempts<'a> {
+impl<'a> Pending<'a> {
     pub(super) fn new(limiter: &'a Arc<Limiter>, heartbeat: Arc<Heartbeat>) -> Self {
         Self {
             incomplete: IncompleteRecords::default(),
@@ -89,16 +90,13 @@ impl<'a> Attempts<'a> {
     /// Updates this worker's share of the process's in-flight bytes.
     pub(super) fn count_bytes(&mut self, in_flight_bytes: &AtomicUsize) {
         let bytes = self.incomplete.bytes();
-        if bytes >= self.counted_bytes {
-            in_flight_bytes.fetch_add(bytes - self.counted_bytes, Ordering::Relaxed);
-        } else {
-            in_flight_bytes.fetch_sub(self.counted_bytes - bytes, Ordering::Relaxed);
-        }
+        // The sum wraps, so a smaller share is subtracted.
+        in_flight_bytes.fetch_add(bytes.wrapping_sub(self.counted_bytes), Ordering::Relaxed);
         self.counted_bytes = bytes;
     }
 
-    /// Gives this worker's share back.
-    pub(super) fn release_bytes(&self, in_flight_bytes: &AtomicUsize) {
+    /// Takes this worker's share off the process's in-flight bytes.
+    pub(super) fn uncount_bytes(&self, in_flight_bytes: &AtomicUsize) {
         in_flight_bytes.fetch_sub(self.counted_bytes, Ordering::Relaxed);
     }
 }
