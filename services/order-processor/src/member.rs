@@ -2,13 +2,10 @@
 
 pub(crate) mod session;
 
-mod announcing;
 pub(crate) mod budget;
 mod commit_round;
-mod commits;
 mod committing;
 mod events;
-mod group_view;
 pub(crate) mod instance_report;
 pub(crate) mod loading;
 mod stopping;

@@ -14,19 +14,60 @@ use kafka_core::TopicPartition;
 use kafka_core::member::CommitPermission;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
+use order_ledger::checkpoint::Capacity;
+use pacing::ReportLimit;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::budget::TooNarrow;
+use super::budget::{Budget, TooNarrow};
 use super::commit_round::{CommitTrouble, Committed, commit};
-use super::commits::COMMIT_PAUSE_MIN;
 use super::session::{INTERRUPTED_PAUSE, Session};
 use crate::handler::Handler;
+use crate::telemetry::REPORT_INTERVAL;
 use crate::telemetry::partitions::list;
 
+/// The least time between two commits; it doubles with every commit that fails.
+const COMMIT_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Pause before a final commit is made again.
 const COMMIT_RETRY: Duration = Duration::from_millis(100);
 /// How long a commit may be in flight after its connection was closed.
 const LATE_COMMIT_MAX: Duration = Duration::from_secs(15);
+
+/// The commits of a session.
+pub(super) struct Commits {
+    /// Taken while a round is running.
+    pub(super) offsets: Option<GroupOffsets>,
+    pub(super) rounds: JoinSet<Committed>,
+    pub(super) last_begun: Instant,
+    /// The least time between the last commit and the next.
+    pub(super) pause: Duration,
+    pub(super) trouble: ReportLimit<CommitTrouble>,
+    /// Until when a commit that got no answer may still replace a later one.
+    pub(super) settles_at: Option<Instant>,
+    /// Whether a commit is due: the interval is over, or something does not wait for it.
+    pub(super) is_due: bool,
+    pub(super) budget: Budget,
+}
+
+impl Commits {
+    pub(super) fn new(offsets: GroupOffsets, capacity: Capacity) -> Self {
+        Self {
+            offsets: Some(offsets),
+            rounds: JoinSet::new(),
+            last_begun: Instant::now(),
+            pause: COMMIT_PAUSE_MIN,
+            trouble: ReportLimit::every(REPORT_INTERVAL),
+            settles_at: None,
+            is_due: false,
+            budget: Budget::new(capacity),
+        }
+    }
+
+    /// Returns whether no earlier commit can replace one that was sent at `begun`.
+    pub(super) fn is_settled(&self, begun: Instant) -> bool {
+        self.settles_at.is_none_or(|at| at <= begun)
+    }
+}
 
 impl<H: Handler> Session<H> {
     /// Returns whether a commit can begin now.

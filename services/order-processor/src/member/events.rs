@@ -76,7 +76,7 @@ impl<H: Handler> Session<H> {
                 }
                 Some(ended) = self.workers.join_next() => ended.context("work on a partition")??,
                 Some(notice) = self.notices.1.recv() => self.on_notice(notice).await?,
-                () = self.report.changed() => self.commits.is_due |= self.is_dirty(),
+                Ok(()) = self.report.applied.changed() => self.commits.is_due |= self.is_dirty(),
                 _ = tick.tick() => self.commits.is_due |= self.is_dirty(),
                 () = sleep_until(soon), if self.commits.is_due && self.may_commit() => {
                     self.commit();
@@ -104,7 +104,7 @@ impl<H: Handler> Session<H> {
     async fn on_event(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
             Event::Joined { generation, is_leader, owned } => {
-                self.shared.instruments.joined();
+                self.shared.instruments.rebalances.inc();
                 // The coordinator takes no commit of an earlier generation any more.
                 self.commits.settles_at = None;
                 tracing::info!(

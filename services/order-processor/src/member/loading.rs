@@ -9,8 +9,9 @@ use kafka_client::offsets::{CommittedOffset, Found, GroupOffsets, OffsetAt, all_
 use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use order_ledger::checkpoint::Capacity;
-use order_ledger::checkpoint::PartitionState;
-use order_ledger::resume::{self, Committed, OffsetReset, OnMismatch, ResumeError, ResumePolicy};
+use order_ledger::resume::{
+    self, Committed, OffsetReset, OnMismatch, ResumeError, ResumePoint, ResumePolicy,
+};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -47,17 +48,10 @@ pub(super) struct Loaded {
     pub(super) tp: TopicPartition,
     pub(super) epoch: u64,
     pub(super) topic_id: Uuid,
-    pub(super) position: i64,
-    pub(super) state: PartitionState,
-    /// Whether its position is not committed yet.
-    pub(super) commit_at_once: bool,
+    pub(super) resume: ResumePoint,
     /// The length of the checkpoint that it resumes from.
     pub(super) committed_chars: usize,
     pub(super) log_end: i64,
-    /// Whether its checkpoint could not be restored.
-    pub(super) is_reset: bool,
-    /// How many offsets the log start passed before they were processed.
-    pub(super) skipped: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -189,21 +183,17 @@ impl Loader {
             on_mismatch: self.on_mismatch,
             capacity,
         };
-        let start = resume::resolve(found, &policy)?;
-        if let Some(remark) = &start.remark {
-            tracing::warn!(topic = %tp.topic, partition = tp.partition, offset = start.position, "{remark}");
+        let resume = resume::resolve(found, &policy)?;
+        if let Some(remark) = &resume.remark {
+            tracing::warn!(topic = %tp.topic, partition = tp.partition, offset = resume.position, "{remark}");
         }
         Ok(Loaded {
             tp: tp.clone(),
             epoch,
             topic_id: found.topic_id,
-            position: start.position,
-            state: start.state,
-            commit_at_once: start.commit_at_once,
+            resume,
             committed_chars: found.committed.map_or(0, |committed| committed.metadata.len()),
             log_end: found.log_end,
-            is_reset: start.is_reset,
-            skipped: start.skipped,
         })
     }
 
@@ -290,7 +280,7 @@ mod tests {
         };
         let resolved =
             loader.resolve(&TopicPartition::new(topic, partition), 1, &found, Capacity::DEFAULT);
-        resolved.ok().map(|loaded| loaded.position)
+        resolved.ok().map(|loaded| loaded.resume.position)
     }
 
     fn loader(offset_reset: OffsetReset, older: i32) -> Loader {

@@ -21,17 +21,18 @@ use kafka_client::reader::{OnFetch, Reader, ReaderConfig};
 use kafka_core::TopicPartition;
 use kafka_core::member::MemberConfig;
 use order_ledger::checkpoint::Capacity;
+use order_ledger::resume::ResumePoint;
 use pacing::ReportLimit;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::commits::Commits;
-use super::group_view::Viewed;
+use super::committing::Commits;
 use super::instance_report::InstanceReport;
 use super::loading::{Load, Loaded, Loader, Outcome};
 use super::unavailable::Unavailable;
+use super::viewing::Viewed;
 use super::working::Working;
 use crate::handler::Handler;
 use crate::partition::{self, Notice, ReadError};
@@ -199,7 +200,8 @@ impl<H: Handler> Session<H> {
     }
 
     fn start_worker(&mut self, loaded: Loaded) {
-        let Loaded { tp, epoch, topic_id, position, state, commit_at_once, .. } = loaded;
+        let Loaded { tp, epoch, topic_id, resume, committed_chars, log_end } = loaded;
+        let ResumePoint { position, state, commit_at_once, is_reset, skipped, .. } = resume;
         let (fetched_tx, fetched) = mpsc::channel(FETCHED_MAX);
         let (requests, requests_rx) = mpsc::channel(REQUESTS_MAX);
         let revision = Arc::new(AtomicU64::new(state.revision()));
@@ -220,17 +222,15 @@ impl<H: Handler> Session<H> {
             &tp,
             PartitionStatus {
                 committed: (!commit_at_once).then_some(position),
-                log_end: loaded.log_end,
+                log_end,
                 committable: position,
                 frontier: position,
                 ..PartitionStatus::default()
             },
         );
-        self.commits.budget.accepted(loaded.committed_chars);
-        self.shared.instruments.skipped(loaded.skipped);
-        if loaded.is_reset {
-            self.shared.instruments.checkpoint_reset();
-        }
+        self.commits.budget.accepted(committed_chars);
+        self.shared.instruments.skipped_offsets.inc_by(skipped);
+        self.shared.instruments.checkpoint_resets.inc_by(u64::from(is_reset));
         let assignment = partition::Assignment {
             tp: tp.clone(),
             epoch,
@@ -305,7 +305,7 @@ impl<H: Handler> Session<H> {
         self.working.values().any(|working| working.is_dirty(is_settled))
     }
 
-    /// Returns whether a commit would release waiting dead letters.
+    /// Returns whether dead letters wait for a commit that can be made.
     pub(super) fn is_awaited(&self) -> bool {
         let is_settled = self.commits.is_settled(Instant::now());
         let is_awaited = |working: &Working| working.letters_wait() && working.is_dirty(is_settled);

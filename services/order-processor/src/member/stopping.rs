@@ -16,7 +16,12 @@ use crate::telemetry::partitions::list;
 impl<H: Handler> Session<H> {
     /// Drains, commits and leaves the group.
     pub(super) async fn end(mut self, since: Instant) -> anyhow::Result<()> {
-        let drained = self.drain_everything(since).await;
+        self.checks.kafka.not_ready("stopping");
+        let partitions: BTreeSet<TopicPartition> = self.assigned.keys().cloned().collect();
+        if !partitions.is_empty() {
+            tracing::info!(partitions = %list(&partitions), "stopping: draining");
+        }
+        let drained = self.revoke(&partitions, since).await;
         let keeps_membership = self.shared.settings.member.instance_id.is_some()
             && !self.shared.settings.member.leave_on_stop;
         if keeps_membership {
@@ -24,7 +29,7 @@ impl<H: Handler> Session<H> {
         } else {
             self.membership.leave().await;
         }
-        self.report.end().await;
+        self.report.participant.end().await;
         drained
     }
 
@@ -63,23 +68,9 @@ impl<H: Handler> Session<H> {
         for tp in partitions {
             self.stop_showing(tp);
         }
-        self.reap_workers()
-    }
-
-    /// Collects workers that have ended.
-    fn reap_workers(&mut self) -> anyhow::Result<()> {
         while let Some(ended) = self.workers.try_join_next() {
             ended.context("work on a partition")??;
         }
         Ok(())
-    }
-
-    async fn drain_everything(&mut self, since: Instant) -> anyhow::Result<()> {
-        self.checks.kafka.not_ready("stopping");
-        let partitions: BTreeSet<TopicPartition> = self.assigned.keys().cloned().collect();
-        if !partitions.is_empty() {
-            tracing::info!(partitions = %list(&partitions), "stopping: draining");
-        }
-        self.revoke(&partitions, since).await
     }
 }

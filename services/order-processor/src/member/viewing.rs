@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_client::error::chain;
-use kafka_client::offsets::Found;
+use kafka_client::error::{ClientError, chain};
+use kafka_client::offsets::{Found, OffsetAt, list_offsets};
 use kafka_core::TopicPartition;
 
-use super::group_view::Viewed;
 use super::session::Session;
 use crate::handler::Handler;
+use crate::telemetry::group_snapshot::GroupSnapshot;
 
 /// The shortest interval of reading the group's numbers; more partitions lengthen it.
 const VIEW_INTERVAL: Duration = Duration::from_secs(1);
 /// What each partition adds to the interval.
 const VIEW_INTERVAL_PER_PARTITION: Duration = Duration::from_millis(10);
+
+/// The group's committed numbers, and the ends of the member's own logs.
+pub(super) type Viewed = (Result<GroupSnapshot, ClientError>, Result<Found<i64>, ClientError>);
 
 impl<H: Handler> Session<H> {
     /// Begins to read what the group has committed, for the group-wide average, and the ends of the logs: a partition that
@@ -24,16 +27,21 @@ impl<H: Handler> Session<H> {
         let own: Vec<TopicPartition> = self.working.keys().cloned().collect();
         let cluster = self.cluster.clone();
         let shared = Arc::clone(&self.shared);
-        self.viewing.spawn(async move { Viewed::read(&cluster, &shared.settings, &own).await });
+        self.viewing.spawn(async move {
+            tokio::join!(
+                GroupSnapshot::read(&cluster, &shared.settings),
+                list_offsets(&cluster, &own, OffsetAt::LastStable),
+            )
+        });
     }
 
     /// Acts on what was read, and returns the pause before the next reading.
-    pub(super) fn on_viewed(&mut self, viewed: Viewed) -> Duration {
-        match viewed.log_ends {
+    pub(super) fn on_viewed(&mut self, (group, log_ends): Viewed) -> Duration {
+        match log_ends {
             Ok(found) => self.on_log_ends(found),
             Err(error) => tracing::debug!(error = %chain(&error), "could not read the logs' ends"),
         }
-        match viewed.group {
+        match group {
             Ok(group) => {
                 let partitions = u32::try_from(group.len()).unwrap_or(u32::MAX);
                 self.shared.reporter.committed(group);

@@ -111,7 +111,8 @@ impl<H: Handler> Worker<'_, H> {
     fn advance_to(&mut self, next_offset: i64) {
         let gone = self.state.advance_to(next_offset);
         if gone > 0 {
-            self.shared.instruments.skipped(u64::try_from(gone).unwrap_or(u64::MAX));
+            let skipped = u64::try_from(gone).unwrap_or(u64::MAX);
+            self.shared.instruments.skipped_offsets.inc_by(skipped);
             tracing::warn!(
                 partition = %self.tp, gone,
                 "the log start moved past records that were not processed"

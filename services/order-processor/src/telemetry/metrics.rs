@@ -41,11 +41,14 @@ pub(crate) struct Instruments {
     process: Family<MessagingLabels, Durations>,
     retries: Family<Word, Counter>,
     dlq: DlqInstruments,
-    rebalances: Counter,
+    /// Generations that the member joined.
+    pub(crate) rebalances: Counter,
     commit_failures: Family<Word, Counter>,
     fenced_commits: Counter,
-    checkpoint_resets: Counter,
-    skipped_offsets: Counter,
+    /// Checkpoints that could not be restored.
+    pub(crate) checkpoint_resets: Counter,
+    /// Offsets that the log start passed before they were processed.
+    pub(crate) skipped_offsets: Counter,
     assigned: Gauge,
     /// 1 while the control topic pauses this process.
     pub(super) control_paused: Gauge,
@@ -179,11 +182,6 @@ impl Instruments {
         self.membership.get_or_init(|| status);
     }
 
-    /// Counts a generation that the member joined.
-    pub(crate) fn joined(&self) {
-        self.rebalances.inc();
-    }
-
     /// Sets the number of assigned partitions.
     pub(crate) fn assigned(&self, partitions: usize) {
         self.assigned.set(i64::try_from(partitions).unwrap_or(i64::MAX));
@@ -242,16 +240,6 @@ impl Instruments {
     /// Counts a record that is complete as a dead letter.
     pub(crate) fn dead_letter(&self, error_type: ErrorType) {
         self.dlq.letters.get_or_create(&word(error_type.as_str())).inc();
-    }
-
-    /// Counts a checkpoint that could not be restored.
-    pub(crate) fn checkpoint_reset(&self) {
-        self.checkpoint_resets.inc();
-    }
-
-    /// Counts offsets that the log start passed before they were processed.
-    pub(crate) fn skipped(&self, offsets: u64) {
-        self.skipped_offsets.inc_by(offsets);
     }
 
     /// Returns the durations of attempts at orders of a topic.
