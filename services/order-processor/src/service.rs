@@ -21,7 +21,6 @@ use schema_registry::{RegistryConfig, SchemaRegistry};
 use service_runtime::settings::TopicSettings;
 use service_runtime::{Check, Context, Waiting, host_name};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::dlq_writer::{DlqContext, DlqWriter};
@@ -30,7 +29,7 @@ use crate::flow::pause_reasons::PauseReasons;
 use crate::flow::pause_switch::{self, PauseSwitch};
 use crate::flow::releases::Releases;
 use crate::flow::watchdog::Watchdog;
-use crate::handler::simulation::{Simulated, Simulation};
+use crate::handler::simulation::Simulated;
 use crate::handler::webhook::Webhook;
 use crate::handler::{CountOnly, Handler};
 use crate::member::budget;
@@ -57,12 +56,7 @@ const MESSAGE_BYTES_MAX: u64 = 1_048_588;
 /// # Errors
 /// When the group, the registry or a checkpoint makes work impossible. Outages are waited for.
 pub async fn run(settings: ProcessorSettings, context: Context) -> anyhow::Result<()> {
-    let simulation = Simulation::new(
-        settings.simulation.error_rate,
-        settings.simulation.transient_prices.clone(),
-        settings.simulation.permanent_above,
-        settings.retry.retries_max,
-    );
+    let simulation = settings.simulation.clone();
     match &settings.handler.url {
         None => process(Simulated::new(simulation, CountOnly), settings, context).await,
         Some(url) => {
@@ -104,7 +98,7 @@ async fn process<H: Handler>(
     let cluster = settings.cluster();
     let schemas = schemas(&settings)?;
     let participant = participant(&cluster, &settings);
-    let prepared = unless(&stop, prepare(&cluster, &settings, &kafka)).await;
+    let prepared = stop.run_until_cancelled(prepare(&cluster, &settings, &kafka)).await;
     let Some(Findings { dlq_partitions, older_partitions, capacity }) = prepared.transpose()?
     else {
         return Ok(());
@@ -198,22 +192,24 @@ fn follow_control_topic(
     pause_switch
 }
 
-/// Waits for `future` unless told to stop.
-async fn unless<T>(stop: &CancellationToken, future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        () = stop.cancelled() => None,
-        output = future => Some(output),
-    }
+/// Asks until the cluster answers; the log and `/readyz` name the wait.
+async fn answer<T, F>(
+    waiting: &mut Waiting,
+    ask: impl FnMut() -> F + Send,
+) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>> + Send,
+{
+    until_ok(ask, |error| waiting.goes_on(chain(error))).await
 }
 
 /// Creates the orders', replay, dead-letter and actions topics if they are missing, and returns how many partitions each
-/// has. Waits while the cluster is away.
+/// has.
 async fn create_topics(
     cluster: &Cluster,
     settings: &ProcessorSettings,
-    check: &Check,
+    waiting: &mut Waiting,
 ) -> anyhow::Result<BTreeMap<String, i32>> {
-    let mut waiting = Waiting::new("Kafka", check);
     let orders = settings.topics.orders_topic.as_str();
     let replication_factor = settings.topics.replication_factor;
     let topic = |name: &str, partitions: i32, configs: Vec<(&str, String)>| NewTopic {
@@ -227,17 +223,12 @@ async fn create_topics(
         settings.dlq.retention.map_or_else(|| "-1".to_owned(), |kept| kept.as_millis().to_string());
 
     let new = [topic(orders, settings.topics.topic_partitions, Vec::new())];
-    let mut described =
-        until_ok(|| ensure_topics(cluster, &new), |error| waiting.goes_on(chain(error))).await?;
+    let mut described = answer(waiting, || ensure_topics(cluster, &new)).await?;
     // The replay topic mirrors the orders' partitions, so that a replayed order finds the partition it came from.
     let partitions = described
         .get(orders)
         .map_or(settings.topics.topic_partitions, TopicMetadata::partition_count);
-    let value = until_ok(
-        || topic_config(cluster, orders, "max.message.bytes"),
-        |error| waiting.goes_on(chain(error)),
-    )
-    .await;
+    let value = answer(waiting, || topic_config(cluster, orders, "max.message.bytes")).await;
     let letter_bytes_max = message_bytes_max(value) + LETTER_OVERHEAD_BYTES;
     let letter_bytes_max = ("max.message.bytes", letter_bytes_max.to_string());
     let kept_forever =
@@ -249,19 +240,13 @@ async fn create_topics(
             settings.dlq.partitions,
             vec![cleanup, ("retention.ms", retention_ms), letter_bytes_max],
         ),
-        NewTopic::compacted(&settings.group_topics.actions, settings.topics.replication_factor),
+        NewTopic::compacted(&settings.group_topics.actions, replication_factor),
     ];
-    let others = until_ok(|| ensure_topics(cluster, &new), |error| waiting.goes_on(chain(error)));
-    described.extend(others.await?);
+    described.extend(answer(waiting, || ensure_topics(cluster, &new)).await?);
     for name in [&settings.group_topics.replay, &settings.group.dlq_topic] {
-        let value = until_ok(
-            || topic_config(cluster, name, "cleanup.policy"),
-            |error| waiting.goes_on(chain(error)),
-        )
-        .await;
+        let value = answer(waiting, || topic_config(cluster, name, "cleanup.policy")).await;
         refuse_compacted(name, value)?;
     }
-    waiting.over();
     Ok(described.into_iter().map(|(name, topic)| (name, topic.partition_count())).collect())
 }
 
@@ -289,49 +274,35 @@ struct Findings {
     capacity: Capacity,
 }
 
-/// Creates the topics that are missing, and asks the cluster for its limits.
+/// Creates the topics that are missing, and asks the cluster for its limits. Waits while the cluster is away.
 async fn prepare(
     cluster: &Cluster,
     settings: &ProcessorSettings,
     check: &Check,
 ) -> anyhow::Result<Findings> {
     let mut waiting = Waiting::new("Kafka", check);
+    let (orders, group) = (&settings.topics.orders_topic, &settings.group.group_id);
     if let Some(earlier) = &settings.group_topics.earlier_replay {
-        let ask = || is_committed_in(cluster, &settings.group.group_id, earlier);
-        let is_used = until_ok(ask, |error| waiting.goes_on(chain(error)))
+        let is_used = answer(&mut waiting, || is_committed_in(cluster, group, earlier))
             .await
             .context("find out about the group's topics of earlier releases")?;
         ensure!(!is_used, EarlierTopicUsed(earlier.clone()));
     }
-    waiting.over();
-    let partitions = create_topics(cluster, settings, check).await?;
+    let mut partitions = create_topics(cluster, settings, &mut waiting).await?;
     let dlq_partitions = partitions.get(&settings.group.dlq_topic).copied().unwrap_or(1);
-    let older_partitions = older_partitions(cluster, settings, partitions, check).await?;
-    let capacity = budget::ask(cluster, settings, check).await;
-    let capacity = capacity.context("keep checkpoints beside the group's offsets")?;
-    Ok(Findings { dlq_partitions, older_partitions, capacity })
-}
-
-/// Returns how many of `partitions` are older than the group. Waits while the cluster is away.
-async fn older_partitions(
-    cluster: &Cluster,
-    settings: &ProcessorSettings,
-    mut partitions: BTreeMap<String, i32>,
-    check: &Check,
-) -> anyhow::Result<BTreeMap<String, i32>> {
-    let (orders, group) = (&settings.topics.orders_topic, &settings.group.group_id);
     if settings.commit.offset_reset != OffsetReset::Earliest
         && let Some(count) = partitions.get_mut(orders)
     {
-        let mut waiting = Waiting::new("Kafka", check);
         let asked = *count;
         let ask = || loading::older_than_group(cluster, group, orders, asked);
-        *count = until_ok(ask, |error| waiting.goes_on(chain(error)))
+        *count = answer(&mut waiting, ask)
             .await
             .context("find out whether the group is new to the topic")?;
-        waiting.over();
     }
-    Ok(partitions)
+    waiting.over();
+    let capacity = budget::ask(cluster, settings, check).await;
+    let capacity = capacity.context("keep checkpoints beside the group's offsets")?;
+    Ok(Findings { dlq_partitions, older_partitions: partitions, capacity })
 }
 
 /// Returns the largest batch that a topic takes by its configuration, or the broker's default if the configuration is

@@ -15,7 +15,9 @@ use service_runtime::settings::{
     ConnectionSettings, FromSettings, GroupSettings, Settings, TopicSettings, value_bytes_max,
 };
 
-pub use self::work::{HandlerSettings, Ordering, RetrySettings, SimulationSettings};
+use self::work::read_simulation;
+pub use self::work::{HandlerSettings, Ordering, RetrySettings};
+use crate::handler::simulation::Simulation;
 
 mod work;
 
@@ -59,7 +61,7 @@ pub struct ProcessorSettings {
     /// Retries, and the bounds of incomplete records.
     pub retry: RetrySettings,
     /// Simulated failures, for demonstrations and tests.
-    pub simulation: SimulationSettings,
+    pub simulation: Simulation,
     /// The wire formats of orders that are accepted.
     pub payload_format: PayloadFormat,
     /// The longest value of an order, in bytes.
@@ -127,17 +129,19 @@ impl FromSettings for ProcessorSettings {
         let topics = TopicSettings::read(s);
         let group = GroupSettings::read(s, &topics);
         let prefix = group.topics_prefix.as_deref();
+        let (dlq, member, commit) = (read_dlq(s), read_member(s), read_commit(s));
+        let (handler, retry) = (HandlerSettings::read(s), RetrySettings::read(s));
         Self {
             connection,
             group_topics: GroupTopics::new(&topics.orders_topic, &group.group_id, prefix),
             topics,
             group,
-            dlq: read_dlq(s),
-            member: read_member(s),
-            commit: read_commit(s),
-            handler: HandlerSettings::read(s),
-            retry: RetrySettings::read(s),
-            simulation: SimulationSettings::read(s),
+            dlq,
+            member,
+            commit,
+            handler,
+            simulation: read_simulation(s, retry.retries_max),
+            retry,
             payload_format: s.choice(
                 "PAYLOAD_FORMAT",
                 PayloadFormat::Auto,

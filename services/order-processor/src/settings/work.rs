@@ -1,11 +1,12 @@
 //! Settings of the handler, of retries and of simulated failures.
 
 use std::fmt;
-use std::ops::Range;
 use std::time::Duration;
 
 use reqwest::Url;
 use service_runtime::settings::{FromSettings, SecretUrl, Settings};
+
+use crate::handler::simulation::Simulation;
 
 /// Which records wait behind a record that waits for its retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,17 +62,6 @@ pub struct RetrySettings {
     pub ordering: Ordering,
     /// The most bytes of incomplete records in this process.
     pub in_flight_bytes_max: usize,
-}
-
-/// Simulated failures, for demonstrations and tests.
-#[derive(Clone, Debug)]
-pub struct SimulationSettings {
-    /// The share of orders that fail, half of them permanently.
-    pub error_rate: f64,
-    /// The prices at which orders fail transiently.
-    pub transient_prices: Option<Range<f64>>,
-    /// The price above which orders fail permanently.
-    pub permanent_above: Option<f64>,
 }
 
 impl FromSettings for HandlerSettings {
@@ -169,25 +159,21 @@ impl FromSettings for RetrySettings {
     }
 }
 
-impl FromSettings for SimulationSettings {
-    fn read(s: &mut Settings) -> Self {
-        Self {
-            error_rate: s.float(
-                "ERROR_SIMULATION_RATE",
-                0.0,
-                0.0..=1.0,
-                "Share of orders that fail on purpose, half of them permanently; the order's id decides.",
-            ),
-            transient_prices: s.optional_range(
-                "TRANSIENT_PRICE_RANGE",
-                "Prices that fail transiently on purpose.",
-            ),
-            permanent_above: s.optional_parsed(
-                "PERMANENT_PRICE_ABOVE",
-                "a number",
-                "Price above which orders fail permanently on purpose.",
-                |text| text.parse::<f64>().ok().filter(|price| price.is_finite()),
-            ),
-    }
-    }
+/// Reads which orders fail on purpose, of those that are tried again `retries_max` times.
+pub(super) fn read_simulation(s: &mut Settings, retries_max: u32) -> Simulation {
+    let error_rate = s.float(
+        "ERROR_SIMULATION_RATE",
+        0.0,
+        0.0..=1.0,
+        "Share of orders that fail on purpose, half of them permanently; the order's id decides.",
+    );
+    let transient_prices =
+        s.optional_range("TRANSIENT_PRICE_RANGE", "Prices that fail transiently on purpose.");
+    let permanent_above = s.optional_parsed(
+        "PERMANENT_PRICE_ABOVE",
+        "a number",
+        "Price above which orders fail permanently on purpose.",
+        |text| text.parse::<f64>().ok().filter(|price| price.is_finite()),
+    );
+    Simulation::new(error_rate, transient_prices, permanent_above, retries_max)
 }
