@@ -171,23 +171,15 @@ pub fn resolve(
         committed.offset,
         policy.capacity,
     );
-    let (mut state, discarded) = match restored {
-        Ok(restored) => (restored.state, restored.discarded),
+    let Restored { mut state, discarded } = match restored {
+        Ok(restored) => restored,
         Err(source) if policy.on_mismatch != OnMismatch::Reset => {
             return Err(ResumeError::Checkpoint { offset: committed.offset, source });
         }
         Err(error) => {
-            let state = PartitionState::empty(found.topic_id, committed.offset, policy.capacity);
-            return Ok(ResumePoint {
-                position: committed.offset,
-                state,
-                commit_at_once: true,
-                remark: Some(format!(
-                    "{error}; its numbers are discarded (CHECKPOINT_ON_MISMATCH=reset)"
-                )),
-                is_reset: true,
-                skipped: 0,
-            });
+            let remark =
+                format!("{error}; its numbers are discarded (CHECKPOINT_ON_MISMATCH=reset)");
+            return Ok(at_zero(found, policy, committed.offset, Some(remark)));
         }
     };
     if let Some(Discarded::OtherTopic { found: id, assigned }) = discarded {
@@ -197,33 +189,24 @@ pub fn resolve(
         }
         return fresh(found, policy, discarded.map(|discarded| discarded.to_string()));
     }
-    let mut remark = discarded.filter(|d| d.is_warning()).map(|discarded| discarded.to_string());
-    let mut is_reset = remark.is_some();
-    let mut skipped = 0;
-    let mut commit_at_once = false;
-    if committed.offset > found.log_end || state.dispatch_frontier() > found.log_end {
-        let end = found.log_end;
-        remark = Some(format!(
+    let end = found.log_end;
+    if committed.offset > end || state.dispatch_frontier() > end {
+        let remark = format!(
             "the log was truncated: it ends at {end}, below the processed records, so the numbers begin at zero"
-        ));
-        state = PartitionState::empty(found.topic_id, end, policy.capacity);
-        is_reset = true;
-        commit_at_once = true;
-    } else if committed.offset < found.log_start {
+        );
+        return Ok(at_zero(found, policy, end, Some(remark)));
+    }
+    let mut remark = discarded.filter(|d| d.is_warning()).map(|discarded| discarded.to_string());
+    let is_reset = remark.is_some();
+    let mut skipped = 0;
+    if committed.offset < found.log_start {
         skipped = found.log_start.abs_diff(committed.offset);
         remark =
             Some(format!("{skipped} offsets were deleted from the log before they were processed"));
         state.advance_to(found.log_start);
-        commit_at_once = true;
     }
-    Ok(ResumePoint {
-        position: state.committable(),
-        state,
-        commit_at_once,
-        remark,
-        is_reset,
-        skipped,
-    })
+    let (position, commit_at_once) = (state.committable(), skipped > 0);
+    Ok(ResumePoint { position, state, commit_at_once, remark, is_reset, skipped })
 }
 
 fn fresh(
@@ -236,9 +219,19 @@ fn fresh(
         OffsetReset::Latest => found.log_end,
         OffsetReset::None => return Err(ResumeError::NoOffset),
     };
+    Ok(at_zero(found, policy, position, remark))
+}
+
+/// Returns a resume point with all numbers at zero; a remark says which numbers were discarded.
+fn at_zero(
+    found: &PartitionInfo<'_>,
+    policy: &ResumePolicy,
+    position: i64,
+    remark: Option<String>,
+) -> ResumePoint {
     let state = PartitionState::empty(found.topic_id, position, policy.capacity);
     let is_reset = remark.is_some();
-    Ok(ResumePoint { position, state, commit_at_once: true, remark, is_reset, skipped: 0 })
+    ResumePoint { position, state, commit_at_once: true, remark, is_reset, skipped: 0 }
 }
 
 #[cfg(test)]
