@@ -73,7 +73,7 @@ mod timing;
 mod tests;
 
 pub(crate) use self::messages::{
-    Assignment, Drain, Durability, Notice, ReadError, Request, Snapshot,
+    Assignment, Drain, Notice, Published, ReadError, Request, Snapshot,
 };
 pub(crate) use self::steps::run;
 pub(crate) use self::worker::Shared;

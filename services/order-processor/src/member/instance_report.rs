@@ -63,7 +63,10 @@ impl<H: Handler> Session<H> {
     fn is_idle(&self, number: u64) -> bool {
         self.loads.running.is_empty()
             && self.commits.rounds.is_empty()
-            && self.working.values().all(|working| working.idle.load(Atomic::Acquire) == number)
+            && self
+                .working
+                .values()
+                .all(|working| working.published.idle.load(Atomic::Acquire) == number)
             && !self.is_dirty()
     }
 }

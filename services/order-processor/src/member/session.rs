@@ -35,7 +35,7 @@ use super::unavailable::Unavailable;
 use super::viewing::Viewed;
 use super::working::Working;
 use crate::handler::Handler;
-use crate::partition::{self, Notice, ReadError};
+use crate::partition::{self, Notice, Published, ReadError};
 use crate::telemetry::REPORT_INTERVAL;
 use crate::telemetry::partition_status::PartitionStatus;
 use crate::telemetry::partitions::list;
@@ -204,10 +204,9 @@ impl<H: Handler> Session<H> {
         let ResumePoint { position, state, commit_at_once, is_reset, skipped, .. } = resume;
         let (fetched_tx, fetched) = mpsc::channel(FETCHED_MAX);
         let (requests, requests_rx) = mpsc::channel(REQUESTS_MAX);
-        let revision = Arc::new(AtomicU64::new(state.revision()));
-        let idle = Arc::new(AtomicU64::new(0));
+        let revision = AtomicU64::new(state.revision());
+        let published = Arc::new(Published { revision, ..Published::default() });
         let committed = (!commit_at_once).then(|| state.revision());
-        let doomed = Arc::new(AtomicU64::new(0));
         let (durable, durable_rx) =
             watch::channel(committed.filter(|_| self.commits.is_settled(Instant::now())));
         let is_replay = tp.topic.as_ref() == self.shared.settings.group_topics.replay;
@@ -239,15 +238,13 @@ impl<H: Handler> Session<H> {
             fetched,
             requests: requests_rx,
             notices: self.notices.0.clone(),
-            revision: Arc::clone(&revision),
-            idle: Arc::clone(&idle),
-            durability: partition::Durability { doomed: Arc::clone(&doomed), durable: durable_rx },
+            published: Arc::clone(&published),
+            durable: durable_rx,
             status,
         };
         self.workers.spawn(partition::run(Arc::clone(&self.shared), assignment));
         self.reader.add(tp.clone(), topic_id, position, fetched_tx);
-        let working =
-            Working { epoch, topic_id, requests, revision, idle, committed, doomed, durable };
+        let working = Working { epoch, topic_id, requests, published, committed, durable };
         self.working.insert(tp, working);
         self.commits.is_due |= commit_at_once;
     }

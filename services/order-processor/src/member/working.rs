@@ -1,26 +1,21 @@
 //! The session's side of one partition with a worker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering as Atomic};
+use std::sync::atomic::Ordering as Atomic;
 
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use crate::partition::Request;
+use crate::partition::{Published, Request};
 
 /// One partition with a worker.
 pub(super) struct Working {
     pub(super) epoch: u64,
     pub(super) topic_id: Uuid,
     pub(super) requests: mpsc::Sender<Request>,
-    /// The revision of the worker's state.
-    pub(super) revision: Arc<AtomicU64>,
-    /// The number of the pause since which the worker has had no work in flight.
-    pub(super) idle: Arc<AtomicU64>,
+    pub(super) published: Arc<Published>,
     /// The last revision that is committed; `None` before the first commit is due.
     pub(super) committed: Option<u64>,
-    /// The revision that names the last doomed record; 0 without one.
-    pub(super) doomed: Arc<AtomicU64>,
     /// The last revision that no earlier commit can replace any more.
     pub(super) durable: watch::Sender<Option<u64>>,
 }
@@ -29,12 +24,12 @@ impl Working {
     /// Returns whether the partition has a change to commit. Once no earlier commit can come, a commit that one may have
     /// replaced is made again.
     pub(super) fn is_dirty(&self, is_settled: bool) -> bool {
-        Some(self.revision.load(Atomic::Relaxed)) > self.committed
+        Some(self.published.revision.load(Atomic::Relaxed)) > self.committed
             || (is_settled && *self.durable.borrow() < self.committed)
     }
 
     pub(super) fn letters_wait(&self) -> bool {
-        let doomed = self.doomed.load(Atomic::Acquire);
+        let doomed = self.published.doomed.load(Atomic::Acquire);
         (doomed > 0) && (*self.durable.borrow() < Some(doomed))
     }
 }

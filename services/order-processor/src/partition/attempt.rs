@@ -5,20 +5,18 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use dead_letter::{RawHeader, ReplayOf};
 use order_avro::Order;
 use order_ledger::checkpoint::Origin;
 use service_runtime::trace_context::{TRACEPARENT, Trace, TraceContext};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::incomplete::{IncompleteRecord, raw};
 use super::pending::{Finished, InFlight};
 use super::spans::Begun;
 use super::worker::{Shared, Worker};
-use crate::flow::watchdog::Call;
 use crate::handler::{Attempt, AttemptResult, Handler, NoAnswer, Outcome, Source};
 
 pub(super) struct Place {
@@ -189,31 +187,18 @@ fn make<'a, H: Handler>(
             // Most attempts end at once and need no clock.
             let mut limit = None;
             poll_fn(move |cx| match poll_caught(handled.as_mut(), cx) {
-                Poll::Pending => limit.get_or_insert_with(|| Limit::begin(shared)).poll(cx),
+                Poll::Pending => {
+                    let after = shared.settings.handler.timeout;
+                    let (end, _call) = limit.get_or_insert_with(|| {
+                        (Box::pin(sleep(after)), shared.watchdog.begin("a handler's call", after))
+                    });
+                    end.as_mut().poll(cx).map(|()| Err(NoAnswer::Timeout(after)))
+                }
                 answered @ Poll::Ready(_) => answered,
             })
             .await
         };
         Finished::Attempt { offset, order, outcome }
-    }
-}
-
-/// The end of the time that an attempt may take.
-struct Limit<'a> {
-    after: Duration,
-    sleep: Pin<Box<Sleep>>,
-    _call: Call<'a>,
-}
-
-impl<'a> Limit<'a> {
-    fn begin<H>(shared: &'a Shared<H>) -> Self {
-        let after = shared.settings.handler.timeout;
-        let call = shared.watchdog.begin("a handler's call", after);
-        Self { after, sleep: Box::pin(sleep(after)), _call: call }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<AttemptResult> {
-        self.sleep.as_mut().poll(cx).map(|()| Err(NoAnswer::Timeout(self.after)))
     }
 }
 

@@ -6,7 +6,6 @@ use dead_letter::ErrorType;
 use order_avro::SchemaId;
 use tokio::sync::watch;
 
-use super::messages::Durability;
 use super::worker::Worker;
 use crate::flow::pause_reasons::Pause;
 use crate::flow::releases::Release;
@@ -32,7 +31,8 @@ impl LetterCause {
 
 /// The dead letters of one partition.
 pub(super) struct DeadLetters {
-    pub(super) durability: Durability,
+    /// The last revision that no earlier commit can replace any more.
+    pub(super) durable: watch::Receiver<Option<u64>>,
     /// The revision of the state that the worker began with.
     pub(super) first_revision: u64,
     /// Doomed records whose letters wait for a commit, in the order of their revisions.
@@ -59,9 +59,9 @@ pub(super) struct LimitPause {
 }
 
 impl DeadLetters {
-    pub(super) fn new(durability: Durability, first_revision: u64) -> Self {
+    pub(super) fn new(durable: watch::Receiver<Option<u64>>, first_revision: u64) -> Self {
         let doomed = VecDeque::new();
-        Self { durability, first_revision, doomed, writing: 0, limit_pause: None }
+        Self { durable, first_revision, doomed, writing: 0, limit_pause: None }
     }
 
     /// Returns how many letters are not acknowledged.

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kafka_client::error::chain;
-use kafka_core::record_batch::{DamagedBatch, Record};
+use kafka_core::record_batch::{DamagedBatch, Record, RecordBatch, RecordPosition};
 use order_avro::{Order, SchemaId};
 use order_ledger::checkpoint::{Admission, CompletedOrder, Origin, RecordState};
 use order_ledger::producer_table::Stamp;
 use tokio::time::Instant;
 
 use super::attempt::{More, Place};
-use super::cursor::{Batch, Block, Content, Cursor};
+use super::cursor::{Block, Content, Cursor};
 use super::decoding::{Undecoded, schema_header};
 use super::incomplete::{IncompleteRecord, OwnedRecord, Work};
 use super::unreadable_range::UnreadableRange;
@@ -37,7 +37,7 @@ impl<H: Handler> Worker<'_, H> {
             self.reporting.next = Next::At(base_timestamp_ms);
         }
         let taken = match &mut batch.content {
-            Content::Records { .. } => self.ingest_records(&mut batch),
+            Content::Records { batch, position } => self.ingest_records(batch, position),
             Content::Damaged { batch, is_reported } => {
                 self.report_damage(batch, is_reported)?;
                 self.dispatch_range(&UnreadableRange::of_batch(batch))
@@ -59,8 +59,11 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     /// Takes in the records of a batch from its position on.
-    fn ingest_records(&mut self, at_hand: &mut Batch) -> Result<(), Block> {
-        let Content::Records { batch, position } = &mut at_hand.content else { return Ok(()) };
+    fn ingest_records(
+        &mut self,
+        batch: &RecordBatch,
+        position: &mut RecordPosition,
+    ) -> Result<(), Block> {
         self.reporting.timing.begin_stretch(self.state.aggregate().orders());
         let mut records = batch.records_at(*position);
         let mut taken = Ok(());
@@ -220,12 +223,12 @@ impl<H: Handler> Worker<'_, H> {
                 let headers = record.headers.iter().map(|header| (header.name, header.value));
                 self.processed(record.offset, &order, attempts, headers);
             }
-            Some((order, outcome)) => {
-                self.reporting.timing.attempt(Duration::ZERO, &outcome);
-                self.keep(record, Work::new(attempts, Some(order), schema_id, origin));
-                self.on_outcome(record.offset, outcome);
+            ended => {
+                self.keep(record, Work::new(attempts, None, schema_id, origin));
+                if let Some((order, outcome)) = ended {
+                    self.on_attempted(record.offset, order, Duration::ZERO, outcome);
+                }
             }
-            None => self.keep(record, Work::new(attempts, None, schema_id, origin)),
         }
         self.pending.permits.end_probe();
     }

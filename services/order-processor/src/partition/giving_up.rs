@@ -118,7 +118,7 @@ impl<H: Handler> Worker<'_, H> {
         if self.dead_letters.doomed.is_empty() || self.session.draining.is_some() {
             return;
         }
-        let durable = *self.dead_letters.durability.durable.borrow_and_update();
+        let durable = *self.dead_letters.durable.borrow_and_update();
         while let Some(Doomed { offset, cause, failed_at_ms, .. }) =
             self.dead_letters.doomed.pop_front_if(|doomed| durable >= Some(doomed.revision))
         {
@@ -126,9 +126,8 @@ impl<H: Handler> Worker<'_, H> {
         }
         let Some(Doomed { revision, .. }) = self.dead_letters.doomed.back() else { return };
         // The session reads the revision first, and commits only a new one.
-        self.session.revision.store(self.state.revision(), Atomic::Relaxed);
-        let doomed = &self.dead_letters.durability.doomed;
-        if doomed.swap(*revision, Atomic::Release) < *revision {
+        self.session.published.revision.store(self.state.revision(), Atomic::Relaxed);
+        if self.session.published.doomed.swap(*revision, Atomic::Release) < *revision {
             self.session.notify(Notice::LettersWait);
         }
     }

@@ -23,11 +23,9 @@ pub(crate) struct Assignment {
     pub(crate) fetched: mpsc::Receiver<Fetched>,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) notices: mpsc::Sender<Notice>,
-    /// The state's revision, which tells the session whether there is anything to commit.
-    pub(crate) revision: Arc<AtomicU64>,
-    /// The number of the pause since which the worker has had no work in flight.
-    pub(crate) idle: Arc<AtomicU64>,
-    pub(crate) durability: Durability,
+    pub(crate) published: Arc<Published>,
+    /// The last revision that no earlier commit can replace any more; `None` before the first commit.
+    pub(crate) durable: watch::Receiver<Option<u64>>,
     pub(crate) status: SharedStatus,
 }
 
@@ -88,13 +86,15 @@ pub(crate) enum ReadError {
     },
 }
 
-/// What a session and a worker share about the dead letters that wait for a commit.
-#[derive(Clone, Debug)]
-pub(crate) struct Durability {
+/// What a worker publishes for its session.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    /// The state's revision, which tells the session whether there is anything to commit.
+    pub(crate) revision: AtomicU64,
     /// The revision of the state that names the last doomed record; 0 without one.
-    pub(crate) doomed: Arc<AtomicU64>,
-    /// The last revision that no earlier commit can replace any more; `None` before the first commit.
-    pub(crate) durable: watch::Receiver<Option<u64>>,
+    pub(crate) doomed: AtomicU64,
+    /// The number of the pause since which the worker has had no work in flight.
+    pub(crate) idle: AtomicU64,
 }
 
 /// A worker's side of what it shares with its session.
@@ -103,8 +103,7 @@ pub(super) struct SessionLink {
     pub(super) epoch: u64,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) notices: mpsc::Sender<Notice>,
-    pub(super) revision: Arc<AtomicU64>,
-    pub(super) idle: Arc<AtomicU64>,
+    pub(super) published: Arc<Published>,
     pub(super) draining: Option<Drain>,
     /// Whether the worker ends after this step.
     pub(super) ended: bool,

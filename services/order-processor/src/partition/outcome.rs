@@ -1,9 +1,9 @@
 //! What becomes of an attempt: done, tried again, or written to the dead-letter topic.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use dead_letter::ErrorType;
+use order_avro::Order;
 use order_ledger::checkpoint::CompletedOrder;
 use tokio::time::Instant;
 
@@ -19,14 +19,6 @@ use crate::flow::retry::RETRY_AFTER_MAX;
 use crate::handler::{AttemptResult, Handler, NoAnswer, Outcome, SimulatedFailure};
 use crate::telemetry::labels::RetryCause;
 
-/// A failure after which the order is tried again.
-struct Transient {
-    reason: Cow<'static, str>,
-    retry_after: Option<Duration>,
-    /// A simulated failure says nothing about the handler's dependency.
-    cause: RetryCause,
-}
-
 impl<H: Handler> Worker<'_, H> {
     /// Acts on the end of work in flight. Its permit goes to the worker that has waited longest.
     pub(super) fn on_finished(
@@ -35,11 +27,7 @@ impl<H: Handler> Worker<'_, H> {
     ) {
         match finished {
             Finished::Attempt { offset, order, outcome } => {
-                self.reporting.timing.attempt(took, &outcome);
-                if let Some(record) = self.pending.incomplete.get_mut(offset) {
-                    record.work.order = Some(order);
-                }
-                self.on_outcome(offset, outcome);
+                self.on_attempted(offset, order, took, outcome);
             }
             Finished::Letter { offset, last_offset, error_type, outcome: Ok(()) } => {
                 self.dead_letters.writing -= 1;
@@ -88,11 +76,7 @@ impl<H: Handler> Worker<'_, H> {
             let attempts = record.work.attempts;
             let place = record.place(traces);
             if let Some((order, outcome)) = self.start(place, order, attempts) {
-                self.reporting.timing.attempt(Duration::ZERO, &outcome);
-                if let Some(record) = self.pending.incomplete.get_mut(offset) {
-                    record.work.order = Some(order);
-                }
-                self.on_outcome(offset, outcome);
+                self.on_attempted(offset, order, Duration::ZERO, outcome);
             }
             self.pending.permits.end_probe();
         }
@@ -125,23 +109,31 @@ impl<H: Handler> Worker<'_, H> {
         false
     }
 
-    /// Acts on the outcome of an attempt at an incomplete record.
-    pub(super) fn on_outcome(&mut self, offset: i64, outcome: AttemptResult) {
-        let outcome = match outcome {
+    /// Acts on the end of an attempt at an incomplete record.
+    pub(super) fn on_attempted(
+        &mut self,
+        offset: i64,
+        order: Order,
+        took: Duration,
+        result: AttemptResult,
+    ) {
+        self.reporting.timing.attempt(took, &result);
+        if let Some(record) = self.pending.incomplete.get_mut(offset) {
+            record.work.order = Some(order);
+        }
+        let outcome = match result {
             Ok(outcome) => outcome,
             Err(NoAnswer::Panic(panic)) => return self.fail(offset, ErrorType::Panic, panic),
             Err(NoAnswer::Timeout(after)) => {
                 let limit_ms = after.as_millis();
-                let reason = format!("the handler did not answer within {limit_ms} ms").into();
-                let cause = RetryCause::Timeout;
-                return self.try_again(offset, Transient { reason, retry_after: None, cause });
+                let reason = format!("the handler did not answer within {limit_ms} ms");
+                return self.try_again(offset, RetryCause::Timeout, &reason, None);
             }
         };
         match outcome {
             Outcome::Done => self.done(offset),
             Outcome::Transient { reason, retry_after } => {
-                let cause = RetryCause::Transient;
-                self.try_again(offset, Transient { reason, retry_after, cause });
+                self.try_again(offset, RetryCause::Transient, &reason, retry_after);
             }
             Outcome::Permanent { reason } => {
                 self.shared.limiter.answered();
@@ -152,8 +144,7 @@ impl<H: Handler> Worker<'_, H> {
                 self.postpone(offset, retry_after);
             }
             Outcome::Simulated(SimulatedFailure::Transient(reason)) => {
-                let (reason, cause) = (Cow::Borrowed(reason), RetryCause::Simulated);
-                self.try_again(offset, Transient { reason, retry_after: None, cause });
+                self.try_again(offset, RetryCause::Simulated, reason, None);
             }
             Outcome::Simulated(SimulatedFailure::Permanent(reason)) => {
                 self.fail(offset, ErrorType::Simulated, reason.to_owned());
@@ -186,8 +177,13 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     /// Lets a record wait for its next attempt, unless it was the last one.
-    fn try_again(&mut self, offset: i64, failed: Transient) {
-        let Transient { reason, retry_after, cause } = failed;
+    fn try_again(
+        &mut self,
+        offset: i64,
+        cause: RetryCause,
+        reason: &str,
+        retry_after: Option<Duration>,
+    ) {
         let limiter = &self.shared.limiter;
         let Some(record) = self.pending.incomplete.get_mut(offset) else { return };
         let work = &mut record.work;
@@ -197,6 +193,7 @@ impl<H: Handler> Worker<'_, H> {
         let elapsed = uptime.saturating_sub(*work.first_failure.get_or_insert(uptime));
         let retry = &self.shared.settings.retry;
         let delay = retry.delay_after(attempts, elapsed, retry_after, rand::random);
+        // A simulated failure says nothing about the handler's dependency.
         if cause != RetryCause::Simulated {
             let failure = TransientFailure {
                 record: (self.session.epoch, offset),
@@ -204,7 +201,7 @@ impl<H: Handler> Worker<'_, H> {
                 is_last: delay.is_none(),
                 retry_after: retry_after.unwrap_or_default(),
             };
-            match limiter.failed(&failure, &reason) {
+            match limiter.failed(&failure, reason) {
                 Fault::Order(streak) => work.streak = work.streak.or(Some(streak)),
                 Fault::Dependency => return self.postpone(offset, retry_after),
             }
@@ -214,7 +211,7 @@ impl<H: Handler> Worker<'_, H> {
             return self.fail(offset, ErrorType::RetriesExhausted, message);
         };
         self.shared.instruments.retry(cause);
-        self.shared.reporter.retrying(about(&self.tp, record), attempts, delay, &reason);
+        self.shared.reporter.retrying(about(&self.tp, record), attempts, delay, reason);
         self.state.record_attempts(offset, attempts);
         self.pending.incomplete.wait(offset, Instant::now() + delay);
     }

@@ -62,7 +62,7 @@ impl<H: Handler> Worker<'_, H> {
 
     /// Publishes the revision, without which the session commits nothing, and the status.
     pub(super) fn publish(&mut self) {
-        self.session.revision.store(self.state.revision(), Atomic::Relaxed);
+        self.session.published.revision.store(self.state.revision(), Atomic::Relaxed);
         self.publish_status();
     }
 
@@ -94,7 +94,7 @@ impl<H: Handler> Worker<'_, H> {
     pub(super) fn note_idle(&self) {
         let Some(number) = self.shared.pause_switch.number_while_paused() else { return };
         let has_work = !self.pending.in_flight.is_empty() || !self.dead_letters.doomed.is_empty();
-        if has_work || self.session.idle.swap(number, Atomic::Release) == number {
+        if has_work || self.session.published.idle.swap(number, Atomic::Release) == number {
             return;
         }
         self.session.notify(Notice::Idle);

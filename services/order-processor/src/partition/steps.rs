@@ -60,14 +60,13 @@ impl<H: Handler> Worker<'_, H> {
         let is_open = self.intake.cursor.is_none() && is_beginning;
         let due = self.pending.incomplete.next_due().filter(|_| is_beginning);
         let deadline = self.session.draining.as_ref().map(|drain| drain.deadline);
-        let durable = &mut self.dead_letters.durability.durable;
         let release = self.dead_letters.limit_pause.as_mut().map(|pause| &mut pause.release);
         tokio::select! {
             biased;
             Some(answer) = OptionFuture::from(self.intake.lookup.as_mut()) => self.on_looked_up(answer),
             request = self.session.requests.recv() => self.on_request(request),
             Ok(()) = self.pause_changes.changed() => {}
-            Ok(()) = durable.changed(), if !self.dead_letters.doomed.is_empty() => {}
+            Ok(()) = self.dead_letters.durable.changed(), if !self.dead_letters.doomed.is_empty() => {}
             Some(finished) = self.pending.in_flight.next() => {
                 self.on_finished(finished);
             }

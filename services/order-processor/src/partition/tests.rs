@@ -170,8 +170,7 @@ struct Bench {
     health: Health,
     releases: Arc<Releases>,
     pause_switch: Arc<PauseSwitch>,
-    idle: Arc<AtomicU64>,
-    revision: Arc<AtomicU64>,
+    published: Arc<Published>,
     status: SharedStatus,
     next_offset: i64,
 }
@@ -191,14 +190,15 @@ impl Bench {
         let health = Health::default();
         let mut shared = shared(Arc::clone(&script), ordering, dlq_writer, &health);
         change(&mut shared);
-        let (pause_switch, releases, idle) =
-            (Arc::clone(&shared.pause_switch), Arc::clone(&shared.releases), Arc::default());
+        let (pause_switch, releases) =
+            (Arc::clone(&shared.pause_switch), Arc::clone(&shared.releases));
         let mut keeper = JoinSet::new();
         keeper.spawn(Arc::clone(&shared.limiter).keep());
         let (fetched, fetched_rx) = mpsc::channel(1);
         let (requests, requests_rx) = mpsc::channel(4);
         let (notices, told) = mpsc::channel(16);
-        let revision = Arc::new(AtomicU64::new(state.revision()));
+        let revision = AtomicU64::new(state.revision());
+        let published = Arc::new(Published { revision, ..Published::default() });
         let (durable, durable_rx) = watch::channel(Some(state.revision()));
         let (commits, commits_rx) = watch::channel(Commits::AtOnce);
         let next_offset = state.committable();
@@ -211,14 +211,13 @@ impl Bench {
             fetched: fetched_rx,
             requests: requests_rx,
             notices,
-            revision: Arc::clone(&revision),
-            idle: Arc::clone(&idle),
-            durability: Durability { doomed: Arc::default(), durable: durable_rx },
+            published: Arc::clone(&published),
+            durable: durable_rx,
             status: status.clone(),
         };
         let (forwarded, notices) = mpsc::channel(16);
         let session = (requests.downgrade(), durable.clone(), commits_rx);
-        keeper.spawn(forward(told, forwarded, session, Arc::clone(&revision)));
+        keeper.spawn(forward(told, forwarded, session, Arc::clone(&published)));
         let mut workers = JoinSet::new();
         workers.spawn(run(Arc::new(shared), assignment));
         Self {
@@ -234,8 +233,7 @@ impl Bench {
             health,
             releases,
             pause_switch,
-            idle,
-            revision,
+            published,
             status,
             next_offset,
         }
@@ -345,7 +343,7 @@ async fn forward(
     mut told: mpsc::Receiver<Notice>,
     forwarded: mpsc::Sender<Notice>,
     session: (mpsc::WeakSender<Request>, watch::Sender<Option<u64>>, watch::Receiver<Commits>),
-    revision: Arc<AtomicU64>,
+    published: Arc<Published>,
 ) {
     let (requests, durable, commits) = session;
     while let Some(notice) = told.recv().await {
@@ -354,7 +352,7 @@ async fn forward(
             continue;
         }
         // A session commits only what is news.
-        let is_news = Some(revision.load(Atomic::Relaxed)) > *durable.borrow();
+        let is_news = Some(published.revision.load(Atomic::Relaxed)) > *durable.borrow();
         if *commits.borrow() == Commits::Asked || !is_news {
             continue;
         }

@@ -16,7 +16,7 @@ fn start(script: Arc<Script>, ordering: Ordering) -> Bench {
 /// Asserts that the session knows, without asking, that something is to be committed: `orders`.
 async fn commits(bench: &mut Bench, orders: u64) {
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let published = bench.revision.load(Atomic::Relaxed);
+    let published = bench.published.revision.load(Atomic::Relaxed);
     let snapshot = snapshot(&bench.requests).await.expect("the worker answers");
     assert_eq!(published, snapshot.revision, "the revision that the session sees");
     assert_eq!(restored(snapshot).aggregate().orders(), orders);

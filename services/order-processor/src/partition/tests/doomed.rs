@@ -179,7 +179,7 @@ async fn a_worker_does_not_rest_while_letters_wait() {
     bench.pause_switch.set(true);
     tokio::time::sleep(BACKOFF).await;
     let rests = |bench: &Bench| {
-        Some(bench.idle.load(Atomic::Acquire)) == bench.pause_switch.number_while_paused()
+        Some(bench.published.idle.load(Atomic::Acquire)) == bench.pause_switch.number_while_paused()
     };
     assert!(!rests(&bench));
     bench.commit().await;

@@ -11,11 +11,14 @@ impl Bench {
     async fn idle(&mut self) {
         let notice = timeout(PATIENCE, self.notices.recv()).await.expect("it becomes idle");
         assert!(matches!(notice, Some(Notice::Idle)), "{notice:?}");
-        assert_eq!(Some(self.idle.load(Atomic::Acquire)), self.pause_switch.number_while_paused());
+        assert_eq!(
+            Some(self.published.idle.load(Atomic::Acquire)),
+            self.pause_switch.number_while_paused()
+        );
     }
 
     fn is_idle(&self) -> bool {
-        Some(self.idle.load(Atomic::Acquire)) == self.pause_switch.number_while_paused()
+        Some(self.published.idle.load(Atomic::Acquire)) == self.pause_switch.number_while_paused()
     }
 }
 
