@@ -140,7 +140,7 @@ async fn commit(scenario: &Scenario, partition: i32, offset: i64, metadata: &str
     let partition = TopicPartition::new(scenario.orders_topic(), partition);
     let commit = OffsetCommit { partition, offset, metadata: metadata.to_owned() };
     let nobody = CommitIdentity { member_id: String::new(), generation: -1 };
-    let mut offsets = GroupOffsets::new(cluster, scenario.group());
+    let mut offsets = GroupOffsets::new(&cluster, scenario.group());
     let deadline = Instant::now() + PATIENCE;
     loop {
         let committed = offsets.commit(&nobody, None, std::slice::from_ref(&commit)).await;

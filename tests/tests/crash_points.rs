@@ -232,7 +232,7 @@ async fn until_doomed(scenario: &Scenario, order: &PostedOrder) -> Result<()> {
     let cluster = Cluster::new(BrokerConfig::new(servers, "tests"));
     let topic = cluster.metadata(&[&order.topic]).await?;
     let topic_id = topic.get(&order.topic).context("find the topic of orders")?.topic_id;
-    let mut offsets = GroupOffsets::new(cluster, scenario.group());
+    let mut offsets = GroupOffsets::new(&cluster, scenario.group());
     let tp = TopicPartition::new(order.topic.as_str(), order.partition);
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -172,7 +172,7 @@ async fn an_unreadable_group_is_reported_as_failing() -> Result<()> {
     };
     let nobody = CommitIdentity { member_id: String::new(), generation: -1 };
     let committed =
-        GroupOffsets::new(cluster, scenario.group()).commit(&nobody, None, &[newer]).await?;
+        GroupOffsets::new(&cluster, scenario.group()).commit(&nobody, None, &[newer]).await?;
     ensure!(committed.values().all(Option::is_none), "{committed:?}");
 
     let mut api = Api::of(&scenario).await?;

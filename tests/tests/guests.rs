@@ -79,8 +79,7 @@ impl Guest {
         let servers = vec![scenario.platform().bootstrap_servers().to_owned()];
         let cluster = Cluster::new(BrokerConfig::new(servers, "guest"));
         let group = scenario.group().to_owned();
-        let coordinator = cluster.find_coordinator(&group).await?;
-        let mut connection = cluster.connect(&coordinator).await?;
+        let mut connection = cluster.coordinator(&group).connect().await?;
         let named = join(&mut connection, &group, StrBytes::default(), subscription).await?;
         let member_id = named.member_id;
         ensure!(named.error_code == ResponseError::MemberIdRequired.code(), "no id was given");

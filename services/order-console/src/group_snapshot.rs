@@ -179,6 +179,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use kafka_client::cluster::Leader;
 
     #[test]
     fn unknown_values_of_a_partition_are_not_counted_as_zero() {
@@ -202,8 +203,8 @@ mod tests {
 
     #[test]
     fn the_total_lag_is_known_only_if_that_of_every_partition_is() {
-        let topic =
-            TopicMetadata { topic_id: Uuid::nil(), leaders: [(0, Some(1)), (1, None)].into() };
+        let leaders = [(0, Some(Leader { node: 1, epoch: 0 })), (1, None)].into();
+        let topic = TopicMetadata { topic_id: Uuid::nil(), leaders };
         let mut snapshot = GroupSnapshot {
             topics: [("orders".to_owned(), topic)].into(),
             committed: [(tp(0), None), (tp(1), None)].into(),

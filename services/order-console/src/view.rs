@@ -178,7 +178,7 @@ impl Observer {
         let control = settings.topics.control_topic.as_str();
         let servers = settings.connection.bootstrap_servers.join(",");
         Self {
-            offsets: GroupOffsets::new(cluster.clone(), settings.group.group_id.clone()),
+            offsets: GroupOffsets::new(&cluster, settings.group.group_id.clone()),
             recent: Recent::new(settings),
             delays: Delays::default(),
             rates: Rates::default(),

@@ -16,6 +16,9 @@ pub trait Call: Encodable + HeaderVersion + Send + Sync {
     const VERSIONS: RangeInclusive<i16>;
     /// The response.
     type Response: Decodable + HeaderVersion + Send;
+
+    /// Returns how long the broker wants no further request, in milliseconds: a quota is exceeded (KIP-219).
+    fn throttle_time_ms(response: &Self::Response) -> i32;
 }
 
 macro_rules! calls {
@@ -24,6 +27,10 @@ macro_rules! calls {
             const KEY: ApiKey = ApiKey::$key;
             const VERSIONS: RangeInclusive<i16> = $versions;
             type Response = messages::$response;
+
+            fn throttle_time_ms(response: &Self::Response) -> i32 {
+                response.throttle_time_ms
+            }
         })*
     };
 }

@@ -1,35 +1,36 @@
-//! The cluster: its brokers, the leaders of partitions, and single requests to any broker.
+//! The cluster: its brokers, the leaders of partitions, coordinators, and single requests to any broker.
 //!
-//! [`Cluster`] keeps one idle connection per broker for requests that belong to no group and no reader. Readers,
-//! group members and committers open their own ([`Cluster::connect`]), because a broker processes one request per
-//! connection at a time.
+//! [`Cluster`] keeps what the cluster has told ([`Cluster::known`]) for everything in the process that asks for leaders, and one
+//! idle connection per broker for requests that belong to no group and no reader. Readers, producers, group members
+//! and committers open their own ([`Cluster::connect`]), because a broker processes one request per connection at a time.
+
+mod metadata;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use kafka_core::{NodeId, TopicPartition};
+use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{self, BrokerId, TopicName};
+use kafka_protocol::messages::{self, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use uuid::Uuid;
+use pacing::Backoff;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
+pub use self::metadata::{Described, Leader, Metadata, TopicMetadata};
 use crate::api::Call;
 use crate::config::BrokerConfig;
 use crate::connection::{Connection, ConnectionError};
+use crate::coordinator::{Coordinator, Coordinators};
 use crate::error::ClientError;
+use crate::race::first_success;
 
-/// FindCoordinator's key type of consumer groups.
-const GROUP_KEY_TYPE: i8 = 0;
-
-/// The metadata of one topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicMetadata {
-    /// The topic's id: another one after the topic was deleted and created again (KIP-516).
-    pub topic_id: Uuid,
-    /// The leader of each partition, `None` while it has none.
-    pub leaders: BTreeMap<i32, Option<NodeId>>,
-}
+/// How long a broker may take to answer before another one is asked the same beside it.
+const NEXT_BROKER_DELAY: Duration = Duration::from_secs(1);
+/// Pauses between refreshes that bring no news, as `retry.backoff.ms` and `retry.backoff.max.ms` of Kafka's own clients.
+const REFRESH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 
 /// The metadata of topics. A topic that does not exist is in neither map.
 #[derive(Clone, Debug, Default)]
@@ -52,19 +53,7 @@ pub fn partitions(topics: &BTreeMap<String, TopicMetadata>) -> Vec<TopicPartitio
     topics.iter().flat_map(|(name, topic)| topic.partitions(name)).collect()
 }
 
-impl TopicMetadata {
-    /// Returns the partitions of this topic with the name `name`.
-    pub fn partitions(&self, name: &str) -> Vec<TopicPartition> {
-        self.leaders.keys().map(|index| TopicPartition::new(name, *index)).collect()
-    }
-
-    /// Returns how many partitions the topic has.
-    pub fn partition_count(&self) -> i32 {
-        i32::try_from(self.leaders.len()).unwrap_or(i32::MAX)
-    }
-}
-
-/// A Kafka cluster. Cloning shares the connections.
+/// A Kafka cluster. Cloning shares the connections and what is known.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     inner: Arc<Inner>,
@@ -73,22 +62,55 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Inner {
     config: BrokerConfig,
-    /// `host:port` of every broker that the last metadata response named.
-    addresses: Mutex<BTreeMap<NodeId, String>>,
+    known: watch::Sender<Arc<Metadata>>,
+    refreshes: tokio::sync::Mutex<Refreshes>,
+    /// The brokers that answered last, the latest first.
+    answered: Mutex<Vec<Arc<str>>>,
     /// Idle connections by address, taken out while in use.
     idle: Mutex<BTreeMap<String, Connection>>,
+    coordinators: Coordinators,
+}
+
+/// When topics were asked about, and when the next refresh may be sent.
+#[derive(Debug)]
+struct Refreshes {
+    asked_at: BTreeMap<String, Instant>,
+    backoff: Backoff,
+    not_before: Instant,
 }
 
 impl Cluster {
     /// Returns a handle to a cluster without connecting to it.
     pub fn new(config: BrokerConfig) -> Self {
-        let inner = Inner { config, addresses: Mutex::default(), idle: Mutex::default() };
+        let refreshes = Refreshes {
+            asked_at: BTreeMap::new(),
+            backoff: REFRESH_BACKOFF,
+            not_before: Instant::now(),
+        };
+        let inner = Inner {
+            config,
+            known: watch::Sender::default(),
+            refreshes: refreshes.into(),
+            answered: Mutex::default(),
+            idle: Mutex::default(),
+            coordinators: Coordinators::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
     /// Returns how brokers are reached.
     pub fn config(&self) -> &BrokerConfig {
         &self.inner.config
+    }
+
+    /// Returns what the cluster has told so far of its brokers and topics, without asking it.
+    pub fn known(&self) -> Arc<Metadata> {
+        Arc::clone(&self.inner.known.borrow())
+    }
+
+    /// Returns what the cluster has told; the receiver sees every change.
+    pub fn watch(&self) -> watch::Receiver<Arc<Metadata>> {
+        self.inner.known.subscribe()
     }
 
     /// Describes `topics`; topics that do not exist are left out. Creates nothing.
@@ -137,17 +159,14 @@ impl Cluster {
         Ok(existing)
     }
 
-    /// Describes `topics`; each has its own metadata or error. Creates nothing.
+    /// Describes `topics` by asking the cluster; each has its own metadata or error. Creates nothing.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] while no broker answers.
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub async fn describe(
-        &self,
-        topics: &[&str],
-    ) -> Result<BTreeMap<String, Result<TopicMetadata, ResponseError>>, ClientError> {
+    pub async fn describe(&self, topics: &[&str]) -> Result<Described, ClientError> {
         let names = topics
             .iter()
             .map(|name| {
@@ -159,47 +178,66 @@ impl Cluster {
             .with_topics(Some(names))
             .with_allow_auto_topic_creation(false);
         let response = self.call_any(&request).await?;
-        {
-            let mut addresses = self.inner.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            *addresses = response
-                .brokers
-                .iter()
-                .map(|broker| {
-                    (broker.node_id.0, format!("{}:{}", broker.host.as_str(), broker.port))
-                })
-                .collect();
-        }
-        let topics = response.topics.iter().map(|topic| {
-            let name = topic.name.as_ref().map(|name| name.0.to_string()).unwrap_or_default();
-            match ResponseError::try_from_code(topic.error_code) {
-                None | Some(ResponseError::LeaderNotAvailable) => (name, Ok(read_topic(topic))),
-                Some(error) => (name, Err(error)),
+        let mut described = Described::new();
+        self.inner.known.send_if_modified(|known| {
+            let mut newer = Metadata::clone(known);
+            described = newer.merge(&response);
+            let has_changed = newer != **known;
+            if has_changed {
+                *known = Arc::new(newer);
             }
+            has_changed
         });
-        Ok(topics.collect())
+        Ok(described)
     }
 
-    /// Returns the `host:port` of the coordinator of consumer group `group_id`.
+    /// Asks the cluster about `topics`, because what is known of them is missing, old or wrong. Calls at the same time share
+    /// one request, and refreshes that bring no news have pauses between them.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `CoordinatorNotAvailable` while a new cluster has none yet.
+    /// [`ClientError::Unreachable`] while no broker answers.
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub async fn find_coordinator(&self, group_id: &str) -> Result<String, ClientError> {
-        let request = messages::FindCoordinatorRequest::default()
-            .with_key_type(GROUP_KEY_TYPE)
-            .with_coordinator_keys(vec![StrBytes::from_string(group_id.to_owned())]);
-        let response = self.call_any(&request).await?;
-        let what = || format!("find the coordinator of group {group_id}");
-        let coordinator = response
-            .coordinators
-            .first()
-            .ok_or_else(|| ClientError::refused(what(), ResponseError::CoordinatorNotAvailable))?;
-        match ResponseError::try_from_code(coordinator.error_code) {
-            None => Ok(format!("{}:{}", coordinator.host.as_str(), coordinator.port)),
-            Some(error) => Err(ClientError::refused(what(), error)),
+    pub async fn refresh(&self, topics: &[&str]) -> Result<(), ClientError> {
+        let called_at = Instant::now();
+        let mut refreshes = self.inner.refreshes.lock().await;
+        let is_answered = |topic: &&str| {
+            let asked_at = refreshes.asked_at.get(*topic);
+            asked_at.is_some_and(|asked_at| called_at <= *asked_at)
+        };
+        if topics.iter().all(is_answered) {
+            return Ok(());
         }
+        sleep_until(refreshes.not_before).await;
+        let (asked_at, before) = (Instant::now(), self.known());
+        let described = self.describe(topics).await;
+        if described.is_ok() && !Arc::ptr_eq(&before, &self.known()) {
+            refreshes.backoff.reset();
+        }
+        refreshes.not_before = Instant::now() + refreshes.backoff.advance();
+        described?;
+        refreshes.asked_at.extend(topics.iter().map(|topic| ((*topic).to_owned(), asked_at)));
+        Ok(())
+    }
+
+    /// Notes a leader that a broker has named in another answer than Metadata (KIP-951), with its address if it did.
+    pub fn note_leader(&self, tp: &TopicPartition, leader: Leader, address: Option<Arc<str>>) {
+        self.inner.known.send_if_modified(|known| {
+            let mut newer = Metadata::clone(known);
+            let is_news = newer.note_leader(tp, leader, address);
+            if is_news {
+                *known = Arc::new(newer);
+            }
+            is_news
+        });
+    }
+
+    /// Returns the coordinator of consumer group `group_id`. All handles of this cluster share what they find out about it.
+    pub fn coordinator(&self, group_id: impl Into<String>) -> Coordinator {
+        let group_id = group_id.into();
+        let state = self.inner.coordinators.of(&group_id);
+        Coordinator::new(self.clone(), group_id, state)
     }
 
     /// Opens a new connection to `address`.
@@ -213,36 +251,44 @@ impl Cluster {
         Connection::connect(address, &self.inner.config).await
     }
 
-    /// Returns the broker at `address`, if the last metadata response named it.
-    pub fn node(&self, address: &str) -> Option<NodeId> {
-        let addresses = self.inner.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        addresses.iter().find(|(_, known)| *known == address).map(|(node, _)| *node)
-    }
-
-    /// Returns the `host:port` of broker `node`, if the last metadata response named it.
-    pub fn address(&self, node: NodeId) -> Option<String> {
-        self.inner.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
-    }
-
-    /// Sends `request` to any broker that answers: those known from metadata first, then the bootstrap servers.
+    /// Sends `request` to any broker that answers: those that answered last first. Another broker is asked beside one that does not
+    /// answer for a second.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] with the last broker's failure when all of them failed.
     ///
     /// # Cancel safety
-    /// Cancel safe for the connection; the broker may still act on the request.
+    /// Cancel safe for the connection; the brokers may still act on the request.
     pub async fn call_any<R: Call>(&self, request: &R) -> Result<R::Response, ClientError> {
-        let mut failure = None;
-        for address in self.candidates() {
-            match self.call(&address, request).await {
-                Ok(response) => return Ok(response),
+        let ask = async |address: Arc<str>| {
+            let response = self.call(&address, request).await;
+            match &response {
+                Ok(_) => self.note_answer(&address),
                 Err(error) => {
-                    tracing::debug!(address, error = %error, "broker did not answer, trying the next");
-                    failure = Some(error);
+                    tracing::debug!(address = %address, error = %error, "broker did not answer, trying the next");
+                    self.answered().retain(|other| *other != address);
                 }
             }
+            response
+        };
+        first_success(self.candidates(), NEXT_BROKER_DELAY, ask)
+            .await
+            .map_err(|failure| failure.map_or_else(no_servers, ClientError::from))
+    }
+
+    /// Sends `request` to the controller, or to any broker while none is known. Brokers of a `KRaft` cluster forward what is the
+    /// controller's.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] if it does not answer.
+    ///
+    /// # Cancel safety
+    /// As [`Cluster::call_any`].
+    pub async fn call_controller<R: Call>(&self, request: &R) -> Result<R::Response, ClientError> {
+        match self.known().controller() {
+            Some(address) => Ok(self.call(address, request).await?),
+            None => self.call_any(request).await,
         }
-        Err(failure.map_or_else(no_servers, ClientError::from))
     }
 
     /// Sends `request` to the broker at `address`, over an idle connection if there is one.
@@ -293,33 +339,37 @@ impl Cluster {
         idle.insert(connection.address().to_owned(), connection);
     }
 
-    fn candidates(&self) -> Vec<String> {
-        let addresses = self.inner.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut candidates: Vec<String> = addresses.values().cloned().collect();
-        for server in &self.inner.config.bootstrap_servers {
-            if !candidates.contains(server) {
-                candidates.push(server.clone());
+    /// Returns the brokers to ask, in order: those that answered last, those known from metadata, the bootstrap servers.
+    fn candidates(&self) -> Vec<Arc<str>> {
+        let mut candidates = self.answered().clone();
+        let known = self.known();
+        let bootstrap = self.inner.config.bootstrap_servers.iter();
+        for address in
+            known.addresses().cloned().chain(bootstrap.map(|server| server.as_str().into()))
+        {
+            if !candidates.contains(&address) {
+                candidates.push(address);
             }
         }
         candidates
+    }
+
+    fn answered(&self) -> std::sync::MutexGuard<'_, Vec<Arc<str>>> {
+        self.inner.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_answer(&self, address: &Arc<str>) {
+        let mut answered = self.answered();
+        if answered.first() != Some(address) {
+            answered.retain(|other| other != address);
+            answered.insert(0, Arc::clone(address));
+        }
     }
 }
 
 /// Wraps a topic's name for the wire.
 pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
-}
-
-fn read_topic(topic: &messages::metadata_response::MetadataResponseTopic) -> TopicMetadata {
-    let leaders = topic
-        .partitions
-        .iter()
-        .map(|partition| {
-            let BrokerId(leader) = partition.leader_id;
-            (partition.partition_index, (leader >= 0).then_some(leader))
-        })
-        .collect();
-    TopicMetadata { topic_id: topic.topic_id, leaders }
 }
 
 fn no_servers() -> ClientError {
@@ -329,3 +379,6 @@ fn no_servers() -> ClientError {
     );
     ClientError::Unreachable(ConnectionError::Connect { address: String::new(), source })
 }
+
+#[cfg(test)]
+mod tests;

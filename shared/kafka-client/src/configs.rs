@@ -42,9 +42,10 @@ pub async fn coordinator_config(
     group_id: &str,
     name: &str,
 ) -> Result<Option<String>, ClientError> {
-    let coordinator = cluster.find_coordinator(group_id).await?;
+    let coordinator = cluster.coordinator(group_id).find().await?;
     // A broker describes only its own configuration, by its node id.
-    let brokers = cluster.metadata(&[]).await.map(|_no_topics| cluster.node(&coordinator))?;
+    let brokers =
+        cluster.metadata(&[]).await.map(|_no_topics| cluster.known().node(&coordinator))?;
     let Some(node) = brokers else {
         let error = ResponseError::CoordinatorNotAvailable;
         return Err(ClientError::refused(format!("describe the broker at {coordinator}"), error));

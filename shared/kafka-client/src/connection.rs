@@ -8,6 +8,7 @@
 //! Framing: <https://kafka.apache.org/protocol#protocol_common>.
 
 mod bounded;
+mod dial;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,10 +22,10 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{self, ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use self::bounded::Bounded;
+use self::dial::dial;
 use crate::api::Call;
 use crate::config::BrokerConfig;
 
@@ -103,6 +104,8 @@ pub struct Connection {
     client_id: StrBytes,
     versions: BTreeMap<i16, RangeInclusive<i16>>,
     correlation_id: i32,
+    /// Until when the broker, which enforces a quota, wants no request. It would not read one earlier (KIP-219).
+    throttled_until: Option<Instant>,
     /// Set while a request is in flight. Still set at the next request if the future was dropped.
     in_doubt: bool,
 }
@@ -117,15 +120,8 @@ impl Connection {
     /// # Cancel safety
     /// Cancel safe: an unfinished connection is closed.
     pub async fn connect(address: &str, config: &BrokerConfig) -> Result<Self, ConnectionError> {
-        let connecting = async {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            // By default the kernel would send an abandoned request for minutes after the close.
-            stream.set_zero_linger()?;
-            Ok(stream)
-        };
         let failed = |source| ConnectionError::Connect { address: address.to_owned(), source };
-        let stream = timeout(config.connect_timeout, connecting)
+        let stream = timeout(config.connect_timeout, dial(address))
             .await
             .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
             .map_err(failed)?;
@@ -151,12 +147,13 @@ impl Connection {
             client_id: StrBytes::from_string(config.client_id.clone()),
             versions: BTreeMap::from([(api_code(ApiKey::ApiVersions), versions)]),
             correlation_id: 0,
+            throttled_until: None,
             in_doubt: false,
         };
         let request = messages::ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str(env!("CARGO_PKG_NAME")))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-        let response = connection.call(&request, config.request_timeout).await?;
+        let response = connection.call(&request, config.connect_timeout).await?;
         if let Some(error) = ResponseError::try_from_code(response.error_code) {
             return Err(connection.malformed::<messages::ApiVersionsRequest>(&error));
         }
@@ -204,7 +201,8 @@ impl Connection {
             })
     }
 
-    /// Sends `request` and waits at most `deadline` for the response.
+    /// Sends `request` and waits at most `deadline` for the response. While the broker throttles this client, the call waits
+    /// before it sends; that time is not part of the deadline.
     ///
     /// # Errors
     /// Any [`ConnectionError`]. Kafka's own error codes are inside the answer.
@@ -224,6 +222,9 @@ impl Connection {
                 api: R::KEY,
                 source,
             });
+        }
+        if let Some(throttled_until) = self.throttled_until {
+            sleep_until(throttled_until).await;
         }
         self.correlation_id = self.correlation_id.wrapping_add(1);
         let frame = self.encode(request, version)?;
@@ -251,6 +252,7 @@ impl Connection {
         };
         let response = self.decode::<R>(body, version)?;
         self.in_doubt = false;
+        self.throttled_until = throttle(R::throttle_time_ms(&response));
         Ok(response)
     }
 
@@ -324,6 +326,14 @@ impl Connection {
             reason: format!("{reason:#}"),
         }
     }
+}
+
+/// Returns when a broker reads requests again, after an answer with this `throttle_time_ms`.
+fn throttle(throttle_time_ms: i32) -> Option<Instant> {
+    let throttle_ms =
+        u64::try_from(throttle_time_ms).ok().filter(|throttle_ms| *throttle_ms > 0)?;
+    tracing::debug!(throttle_ms, "the broker throttles this client");
+    Some(Instant::now() + Duration::from_millis(throttle_ms))
 }
 
 impl std::fmt::Debug for Connection {

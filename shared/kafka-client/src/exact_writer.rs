@@ -124,6 +124,7 @@ impl ExactWriter {
         let leader = described
             .get(target.topic.as_ref())
             .and_then(|topic| topic.leaders.get(&target.partition).copied().flatten())
+            .map(|leader| leader.node)
             .ok_or_else(|| {
                 ClientError::refused(
                     format!("find the leader of {target}"),
@@ -136,7 +137,7 @@ impl ExactWriter {
 }
 
 async fn connect(cluster: &Cluster, leader: NodeId) -> Result<Connection, ClientError> {
-    let address = cluster.address(leader).ok_or_else(|| {
+    let address = cluster.known().address(leader).cloned().ok_or_else(|| {
         ClientError::refused("name a leader's address", ResponseError::LeaderNotAvailable)
     })?;
     Ok(cluster.connect(&address).await?)

@@ -53,10 +53,10 @@ pub async fn describe_group(
     cluster: &Cluster,
     group_id: &str,
 ) -> Result<GroupDescription, ClientError> {
-    let coordinator = cluster.find_coordinator(group_id).await?;
+    let coordinator = cluster.coordinator(group_id);
     let group = StrBytes::from_string(group_id.to_owned()).into();
     let request = messages::DescribeGroupsRequest::default().with_groups(vec![group]);
-    let response = cluster.call(&coordinator, &request).await?;
+    let (address, response) = coordinator.call_once(&request).await?;
     let what = || format!("describe group {group_id}");
     let described = response
         .groups
@@ -64,19 +64,22 @@ pub async fn describe_group(
         .next()
         .ok_or_else(|| ClientError::refused(what(), ResponseError::UnknownServerError))?;
     match ResponseError::try_from_code(described.error_code) {
-        None => Ok(read(described, coordinator)),
-        Some(error) => Err(ClientError::refused(what(), error)),
+        None => Ok(read(described, &address)),
+        Some(error) => {
+            coordinator.note_error(&address, error);
+            Err(ClientError::refused(what(), error))
+        }
     }
 }
 
-fn read(described: DescribedGroup, coordinator: String) -> GroupDescription {
+fn read(described: DescribedGroup, coordinator: &str) -> GroupDescription {
     let assignor = described.protocol_data.to_string();
     let mut members: Vec<GroupMember> = described.members.into_iter().map(member).collect();
     members.sort_by(|one, other| one.member_id.cmp(&other.member_id));
     GroupDescription {
         state: described.group_state.to_string(),
         assignor: Some(assignor).filter(|name| !name.is_empty()),
-        coordinator,
+        coordinator: coordinator.to_owned(),
         members,
     }
 }
@@ -128,7 +131,7 @@ mod tests {
                 described_member("c", Bytes::new()),
             ]);
 
-        let group = read(described, "broker:9092".to_owned());
+        let group = read(described, "broker:9092");
 
         assert_eq!(
             (group.state.as_str(), group.assignor.as_deref()),
@@ -150,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_group_that_is_not_stable_has_no_assignor() {
-        let group = read(DescribedGroup::default().with_group_state(text("Dead")), String::new());
+        let group = read(DescribedGroup::default().with_group_state(text("Dead")), "");
         assert_eq!((group.state.as_str(), group.assignor), ("Dead", None));
     }
 

@@ -1,7 +1,7 @@
 //! Connections to Kafka: group membership, a reader, writers, topics and offsets.
 //!
 //! Reading order: [`config`] and [`api`] define how to reach brokers and which requests to send, [`connection`] sends them to
-//! one broker, [`cluster`] to any broker, and [`retry`] repeats calls. On these stand [`topics`], [`configs`],
+//! one broker, [`cluster`] to any broker, [`coordinator`] to a group's, and [`retry`] repeats calls. On these stand [`topics`], [`configs`],
 //! [`offsets`], [`groups`], [`membership`] (which drives the state machine of `kafka-core`) and [`reader`]. The [`writer`] uses
 //! rskafka. Records with headers that rskafka cannot represent, and records whose refusal the caller has to explain, go
 //! through the [`exact_writer`].
@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod config;
 pub mod configs;
 pub mod connection;
+pub mod coordinator;
 pub mod error;
 pub mod exact_writer;
 pub mod groups;
@@ -29,3 +30,5 @@ pub mod reader;
 pub mod retry;
 pub mod topics;
 pub mod writer;
+
+mod race;

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use self::answer::{Answer, call};
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::connection::{Connection, ConnectionError};
+use crate::coordinator::Coordinator;
 use crate::error::{ClientError, chain};
 
 /// Events that wait for the application. The member sends heartbeats even if the queue is full.
@@ -68,7 +69,7 @@ pub struct Membership {
 
 impl Membership {
     /// Starts to join the group; must be called within a tokio runtime.
-    pub fn start(cluster: Cluster, config: MemberConfig) -> Self {
+    pub fn start(cluster: &Cluster, config: MemberConfig) -> Self {
         let (events_tx, events) = mpsc::channel(EVENTS_MAX);
         let (commands, commands_rx) = mpsc::channel(COMMANDS_MAX);
         let member = Member::new(config, Instant::now().into_std());
@@ -78,7 +79,8 @@ impl Membership {
             last_contact: None,
         });
         let driver = Driver {
-            cluster,
+            coordinator: cluster.coordinator(member.config().group_id.clone()),
+            connected_to: None,
             member,
             events: events_tx,
             status: status_tx,
@@ -155,7 +157,9 @@ enum Flow {
 }
 
 struct Driver {
-    cluster: Cluster,
+    coordinator: Coordinator,
+    /// The broker of the member's connection.
+    connected_to: Option<String>,
     member: Member,
     events: mpsc::Sender<Event>,
     status: watch::Sender<MembershipStatus>,
@@ -213,7 +217,9 @@ impl Driver {
     ) -> Flow {
         let config = self.member.config();
         let patient = config.rebalance_timeout + JOIN_GRACE;
-        let prompt = self.cluster.config().request_timeout.min(config.session_timeout);
+        let prompt = self.coordinator.cluster().config().request_timeout;
+        // A second coordinator must hear of the member before its session ends.
+        let prompt = prompt.min(config.session_timeout / 3);
         let answer = call(connection, request, patient, prompt);
         tokio::pin!(answer);
         loop {
@@ -258,19 +264,22 @@ impl Driver {
     async fn connect(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<Connection> {
         let mut backoff = COORDINATOR_BACKOFF;
         let mut reports = ReportLimit::every(REPORT_INTERVAL);
+        let coordinator = self.coordinator.clone();
+        // The member has no coordinator, or the one it had does not serve it.
+        if let Some(former) = self.connected_to.take() {
+            coordinator.doubt(&former);
+        }
         loop {
             self.publish();
-            let cluster = self.cluster.clone();
-            let group_id = self.member.config().group_id.clone();
-            let attempt = async move {
-                let address = cluster.find_coordinator(&group_id).await?;
-                Ok::<_, ClientError>(cluster.connect(&address).await?)
-            };
+            let attempt = coordinator.connect();
             tokio::pin!(attempt);
             let failure = loop {
                 tokio::select! {
                     outcome = &mut attempt => match outcome {
-                        Ok(connection) => return Some(connection),
+                        Ok(connection) => {
+                            self.connected_to = Some(connection.address().to_owned());
+                            return Some(connection);
+                        }
                         Err(error) => break error,
                     },
                     command = commands.recv() => if self.on_command(command).await == Flow::Stop {
@@ -353,13 +362,8 @@ impl Driver {
     /// Leaves over another connection: the member's own may be waiting for a JoinGroup.
     async fn leave(&mut self) {
         let Some(Request::Leave(request)) = self.member.leave() else { return };
-        let group_id = self.member.config().group_id.clone();
-        let outcome = async {
-            let address = self.cluster.find_coordinator(&group_id).await?;
-            Ok::<_, ClientError>(self.cluster.call(&address, &request).await?)
-        };
-        match outcome.await {
-            Ok(_) => tracing::info!(group = group_id, "left the group"),
+        match self.coordinator.call_once(&request).await {
+            Ok(_) => tracing::info!(group = self.coordinator.group_id(), "left the group"),
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "could not leave the group, its session will time out");
             }
@@ -372,7 +376,7 @@ impl Driver {
             return;
         }
         let Some(topics) = self.member.watched_topics() else { return };
-        let cluster = self.cluster.clone();
+        let cluster = self.coordinator.cluster().clone();
         self.metadata.spawn(async move {
             let names: Vec<&str> = topics.iter().map(String::as_str).collect();
             let mut described = cluster.describe(&names).await?;

@@ -153,7 +153,8 @@ fn apply_metadata(
             let fetched = Fetched::Recreated { topic_id: topic.topic_id };
             source.stopped = source.sender.try_send(fetched).is_ok();
         } else if source.leader.is_none() {
-            source.leader = topic.leaders.get(&tp.partition).copied().flatten();
+            source.leader =
+                topic.leaders.get(&tp.partition).copied().flatten().map(|leader| leader.node);
         }
     }
 }

@@ -71,7 +71,7 @@ async fn create(cluster: &Cluster, topics: &[&NewTopic]) -> Result<(), ClientErr
     let request = messages::CreateTopicsRequest::default()
         .with_timeout_ms(CREATE_TIMEOUT_MS)
         .with_topics(topics.iter().map(|topic| creatable(topic)).collect());
-    let response = cluster.call_any(&request).await?;
+    let response = cluster.call_controller(&request).await?;
     for result in response.topics {
         match ResponseError::try_from_code(result.error_code) {
             None => tracing::info!(topic = result.name.0.as_str(), "created topic"),

@@ -42,7 +42,7 @@ pub async fn run(
     let cluster = settings.cluster();
     refuse_earlier_topics(&cluster, &settings).await?;
     let read = async || {
-        let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
+        let mut offsets = GroupOffsets::new(&cluster, settings.group.group_id.clone());
         GroupSnapshot::read(&cluster, &settings, &mut offsets).await
     };
     loop {

@@ -222,7 +222,7 @@ impl<H: Handler> Session<H> {
         }
         self.commits.rounds.shutdown().await;
         self.commits.offsets.get_or_insert_with(|| {
-            GroupOffsets::new(self.cluster.clone(), self.shared.settings.group.group_id.clone())
+            GroupOffsets::new(&self.cluster, self.shared.settings.group.group_id.clone())
         });
     }
 

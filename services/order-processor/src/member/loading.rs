@@ -81,7 +81,7 @@ pub(crate) async fn older_than_group(
 ) -> Result<i32, ClientError> {
     let partitions: Vec<TopicPartition> =
         (0..count).map(|index| TopicPartition::new(topic, index)).collect();
-    let mut offsets = GroupOffsets::new(cluster.clone(), group_id);
+    let mut offsets = GroupOffsets::new(cluster, group_id);
     let found = offsets.committed(&partitions).await?;
     if found.values().any(|committed| matches!(committed, Ok(Some(_)))) {
         return Ok(0);
@@ -200,7 +200,7 @@ impl Loader {
     async fn survey(&self, partitions: &[TopicPartition]) -> Result<Survey, ClientError> {
         let topics: BTreeSet<&str> = partitions.iter().map(|tp| tp.topic.as_ref()).collect();
         let topics: Vec<&str> = topics.into_iter().collect();
-        let mut offsets = GroupOffsets::new(self.cluster.clone(), self.group_id.clone());
+        let mut offsets = GroupOffsets::new(&self.cluster, self.group_id.clone());
         let (described, committed, log_starts, log_ends) = tokio::try_join!(
             self.cluster.describe(&topics),
             offsets.committed(partitions),

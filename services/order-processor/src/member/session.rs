@@ -104,8 +104,8 @@ impl<H: Handler> Session<H> {
             rebalance_timeout: settings.member.rebalance_timeout,
             heartbeat_interval: settings.member.heartbeat_interval,
         };
-        let offsets = GroupOffsets::new(cluster.clone(), group_id.clone());
-        let membership = Membership::start(cluster.clone(), member);
+        let offsets = GroupOffsets::new(&cluster, group_id.clone());
+        let membership = Membership::start(&cluster, member);
         shared.instruments.watch_membership(membership.status());
         let instruments = Arc::clone(&shared.instruments);
         let on_fetch = OnFetch::new(move |took, error| instruments.polled(took, error));

@@ -30,7 +30,7 @@ impl GroupSnapshot {
     ) -> Result<Self, ClientError> {
         let topics = [&settings.topics.orders_topic, &settings.group_topics.replay];
         let existing = cluster.existing(&topics.map(String::as_str)).await?;
-        let mut offsets = GroupOffsets::new(cluster.clone(), settings.group.group_id.clone());
+        let mut offsets = GroupOffsets::new(cluster, settings.group.group_id.clone());
         let mut partitions = BTreeMap::new();
         for (tp, committed) in offsets.committed(&existing.partitions()).await? {
             let Some(topic) = existing.topics.get(tp.topic.as_ref()) else { continue };

@@ -9,9 +9,9 @@ use kafka_protocol::messages;
 use kafka_protocol::protocol::StrBytes;
 
 use super::found::{Found, UNANSWERED, all_failed, by_topic, checked};
-use crate::api::Call;
 use crate::cluster::{Cluster, topic_name};
 use crate::connection::Connection;
+use crate::coordinator::Coordinator;
 use crate::error::ClientError;
 
 /// Most partitions that one OffsetCommit carries.
@@ -43,8 +43,7 @@ pub struct CommittedOffset {
 /// The committed offsets of one consumer group.
 #[derive(Debug)]
 pub struct GroupOffsets {
-    cluster: Cluster,
-    group_id: String,
+    coordinator: Coordinator,
     connection: Option<Connection>,
 }
 
@@ -64,14 +63,14 @@ pub async fn is_committed_in(
     if partitions.is_empty() {
         return Ok(false);
     }
-    let committed = GroupOffsets::new(cluster.clone(), group).committed(&partitions).await?;
+    let committed = GroupOffsets::new(cluster, group).committed(&partitions).await?;
     Ok(committed.values().any(|committed| matches!(committed, Ok(Some(_)))))
 }
 
 impl GroupOffsets {
     /// Names the committed offsets of `group_id`; nothing is connected yet.
-    pub fn new(cluster: Cluster, group_id: impl Into<String>) -> Self {
-        Self { cluster, group_id: group_id.into(), connection: None }
+    pub fn new(cluster: &Cluster, group_id: impl Into<String>) -> Self {
+        Self { coordinator: cluster.coordinator(group_id), connection: None }
     }
 
     /// Returns the group's committed offset of each of `partitions`; `None` if it never committed one.
@@ -94,16 +93,17 @@ impl GroupOffsets {
             })
             .collect();
         let group = messages::offset_fetch_request::OffsetFetchRequestGroup::default()
-            .with_group_id(StrBytes::from_string(self.group_id.clone()).into())
+            .with_group_id(StrBytes::from_string(self.coordinator.group_id().to_owned()).into())
             .with_topics(Some(topics));
         let request = messages::OffsetFetchRequest::default()
             .with_groups(vec![group])
             .with_require_stable(true);
-        let response = self.call(&request).await?;
+        let response = self.coordinator.call(&mut self.connection, &request).await?;
         let group = response.groups.into_iter().next().unwrap_or_default();
         if let Some(error) = ResponseError::try_from_code(group.error_code) {
-            self.connection = None;
-            let what = format!("fetch the committed offsets of group {}", self.group_id);
+            self.note_error(error);
+            let what =
+                format!("fetch the committed offsets of group {}", self.coordinator.group_id());
             return Err(ClientError::refused(what, error));
         }
         Ok(read_committed(partitions, group))
@@ -128,7 +128,7 @@ impl GroupOffsets {
         let mut results = BTreeMap::new();
         for chunk in commit_chunks(commits) {
             let request = self.commit_request(identity, instance_id, chunk);
-            let response = match self.call(&request).await {
+            let response = match self.coordinator.call(&mut self.connection, &request).await {
                 Ok(response) => response,
                 Err(error) if results.is_empty() => return Err(error),
                 Err(error) => {
@@ -140,13 +140,8 @@ impl GroupOffsets {
                 for partition in topic.partitions {
                     let tp = TopicPartition::new(topic.name.0.as_str(), partition.partition_index);
                     let error = ResponseError::try_from_code(partition.error_code);
-                    if matches!(
-                        error,
-                        Some(
-                            ResponseError::NotCoordinator | ResponseError::CoordinatorNotAvailable
-                        )
-                    ) {
-                        self.connection = None;
+                    if let Some(error) = error {
+                        self.note_error(error);
                     }
                     results.insert(tp, error);
                 }
@@ -181,25 +176,17 @@ impl GroupOffsets {
             })
             .collect();
         messages::OffsetCommitRequest::default()
-            .with_group_id(StrBytes::from_string(self.group_id.clone()).into())
+            .with_group_id(StrBytes::from_string(self.coordinator.group_id().to_owned()).into())
             .with_generation_id_or_member_epoch(identity.generation)
             .with_member_id(StrBytes::from_string(identity.member_id.clone()))
             .with_group_instance_id(instance_id.map(|id| StrBytes::from_string(id.to_owned())))
             .with_topics(topics)
     }
 
-    /// Sends one request to the coordinator, over the open connection or a new one.
-    async fn call<R: Call>(&mut self, request: &R) -> Result<R::Response, ClientError> {
-        let open = self.connection.take().and_then(Connection::if_open);
-        let mut connection = if let Some(connection) = open {
-            connection
-        } else {
-            let coordinator = self.cluster.find_coordinator(&self.group_id).await?;
-            self.cluster.connect(&coordinator).await?
-        };
-        let response = connection.call(request, self.cluster.config().request_timeout).await?;
-        self.connection = Some(connection);
-        Ok(response)
+    fn note_error(&self, error: ResponseError) {
+        if let Some(connection) = &self.connection {
+            self.coordinator.note_error(connection.address(), error);
+        }
     }
 }
 

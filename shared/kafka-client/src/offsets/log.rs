@@ -49,7 +49,7 @@ pub async fn list_offsets(
         }
     }
     let answers = by_leader.into_iter().map(|(leader, partitions)| async move {
-        let Some(address) = cluster.address(leader) else {
+        let Some(address) = cluster.known().address(leader).cloned() else {
             return all_failed(&partitions, &PartitionError::NoLeader);
         };
         match cluster.call(&address, &list_request(&partitions, at)).await {
@@ -88,7 +88,7 @@ fn leader(
     let topic = described.get(tp.topic.as_ref()).ok_or(UNANSWERED)?;
     let topic = topic.as_ref().map_err(|error| PartitionError::Refused(*error))?;
     let leader = topic.leaders.get(&tp.partition).ok_or(UNANSWERED)?;
-    leader.ok_or(PartitionError::NoLeader)
+    leader.map(|leader| leader.node).ok_or(PartitionError::NoLeader)
 }
 
 /// Returns the offsets of a response, which may leave partitions out.

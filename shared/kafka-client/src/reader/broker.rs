@@ -327,7 +327,7 @@ impl Fetch {
     }
 
     async fn connect(&self) -> Result<Connection, ClientError> {
-        let address = self.cluster.address(self.leader).ok_or_else(|| {
+        let address = self.cluster.known().address(self.leader).cloned().ok_or_else(|| {
             ClientError::refused("name a leader's address", ResponseError::LeaderNotAvailable)
         })?;
         Ok(self.cluster.connect(&address).await?)

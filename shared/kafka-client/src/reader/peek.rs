@@ -35,7 +35,7 @@ pub async fn peek(
     let refused = |error| ClientError::refused(format!("read {tp} at offset {offset}"), error);
     let leader = topic.leaders.get(&tp.partition).copied().flatten();
     let address = leader
-        .and_then(|leader| cluster.address(leader))
+        .and_then(|leader| cluster.known().address(leader.node).cloned())
         .ok_or_else(|| refused(ResponseError::LeaderNotAvailable))?;
     let wanted = Wanted {
         topic_id: topic.topic_id,

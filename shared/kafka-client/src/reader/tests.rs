@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::damage::AnswerContext;
 use super::response::{Outcome, Read};
 use super::*;
-use crate::cluster::topic_name;
+use crate::cluster::{Leader, topic_name};
 use crate::config::BrokerConfig;
 
 const TOPIC: &str = "orders";
@@ -151,7 +151,8 @@ async fn a_recreated_topic_is_told_once_its_channel_has_room_and_holds_back_no_o
         let source = Source::new(topic_id, 0, 1, sender.clone());
         shared.sources().insert(TopicPartition::new(TOPIC, partition), source);
     }
-    let leaders = BTreeMap::from([(0, Some(1)), (1, Some(1))]);
+    let leader = Some(Leader { node: 1, epoch: 0 });
+    let leaders = BTreeMap::from([(0, leader), (1, leader)]);
     let described = [(TOPIC.to_owned(), Ok(TopicMetadata { topic_id: TOPIC_ID, leaders }))].into();
     let state = |shared: &Shared| -> Vec<_> {
         shared.sources().values().map(|source| (source.leader, source.stopped)).collect()
