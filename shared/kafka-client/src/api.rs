@@ -1,7 +1,9 @@
 //! The requests of this crate and their supported versions.
 //!
-//! The lower bounds are those of Kafka 3.0, and flexible (KIP-482) if a response holds an array, so that
-//! `connection` can bound its allocations. The upper bounds are the newest that `kafka-protocol` and the tests cover.
+//! The lower bounds are those of Kafka 2.8 and of brokers that offer as little (Redpanda). The upper bounds are the newest that
+//! `kafka-protocol` and the tests cover. The counts in answers of versions before KIP-482 are checked by `connection`.
+
+mod older;
 
 use std::ops::RangeInclusive;
 
@@ -19,10 +21,23 @@ pub trait Call: Encodable + HeaderVersion + Send + Sync {
 
     /// Returns how long the broker wants no further request, in milliseconds: a quota is exceeded (KIP-219).
     fn throttle_time_ms(response: &Self::Response) -> i32;
+
+    /// Returns the request as this version needs it, if that is not the newest form.
+    fn older(&self, _version: i16) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
+
+    /// Returns the newest form of an answer of this version.
+    fn newer(response: Self::Response, _version: i16) -> Self::Response {
+        response
+    }
 }
 
 macro_rules! calls {
-    ($($request:ident => $response:ident, $key:ident, $versions:expr;)*) => {
+    ($($request:ident => $response:ident, $key:ident, $versions:expr $(, $since:literal: $older:expr, $newer:expr)?;)*) => {
         $(impl Call for messages::$request {
             const KEY: ApiKey = ApiKey::$key;
             const VERSIONS: RangeInclusive<i16> = $versions;
@@ -31,24 +46,34 @@ macro_rules! calls {
             fn throttle_time_ms(response: &Self::Response) -> i32 {
                 response.throttle_time_ms
             }
+
+            $(
+                fn older(&self, version: i16) -> Option<Self> {
+                    (version < $since).then(|| $older(self, version))
+                }
+
+                fn newer(response: Self::Response, version: i16) -> Self::Response {
+                    if version < $since { $newer(response) } else { response }
+                }
+            )?
         })*
     };
 }
 
 calls! {
     ApiVersionsRequest => ApiVersionsResponse, ApiVersions, 3..=3;
-    MetadataRequest => MetadataResponse, Metadata, 10..=12;
-    CreateTopicsRequest => CreateTopicsResponse, CreateTopics, 5..=7;
-    ProduceRequest => ProduceResponse, Produce, 9..=12;
+    MetadataRequest => MetadataResponse, Metadata, 7..=12;
+    CreateTopicsRequest => CreateTopicsResponse, CreateTopics, 2..=7;
+    ProduceRequest => ProduceResponse, Produce, 5..=12;
     DescribeConfigsRequest => DescribeConfigsResponse, DescribeConfigs, 4..=4;
     FetchRequest => FetchResponse, Fetch, 12..=16;
-    ListOffsetsRequest => ListOffsetsResponse, ListOffsets, 6..=8;
-    FindCoordinatorRequest => FindCoordinatorResponse, FindCoordinator, 4..=5;
-    DescribeGroupsRequest => DescribeGroupsResponse, DescribeGroups, 5..=5;
-    JoinGroupRequest => JoinGroupResponse, JoinGroup, 6..=9;
-    SyncGroupRequest => SyncGroupResponse, SyncGroup, 4..=5;
+    ListOffsetsRequest => ListOffsetsResponse, ListOffsets, 4..=8;
+    FindCoordinatorRequest => FindCoordinatorResponse, FindCoordinator, 1..=5, 4: |request, _version| older::find_coordinator(request), older::coordinator;
+    DescribeGroupsRequest => DescribeGroupsResponse, DescribeGroups, 4..=5;
+    JoinGroupRequest => JoinGroupResponse, JoinGroup, 5..=9;
+    SyncGroupRequest => SyncGroupResponse, SyncGroup, 3..=5;
     HeartbeatRequest => HeartbeatResponse, Heartbeat, 3..=4;
-    LeaveGroupRequest => LeaveGroupResponse, LeaveGroup, 4..=5;
-    OffsetCommitRequest => OffsetCommitResponse, OffsetCommit, 8..=9;
-    OffsetFetchRequest => OffsetFetchResponse, OffsetFetch, 8..=9;
+    LeaveGroupRequest => LeaveGroupResponse, LeaveGroup, 3..=5;
+    OffsetCommitRequest => OffsetCommitResponse, OffsetCommit, 7..=9;
+    OffsetFetchRequest => OffsetFetchResponse, OffsetFetch, 5..=9, 8: older::offset_fetch, older::offsets;
 }

@@ -9,6 +9,7 @@
 
 mod bounded;
 mod dial;
+mod shape;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -84,7 +85,7 @@ pub enum ConnectionError {
         reason: String,
     },
     /// The broker and this crate have no version of an API in common.
-    #[error("{address} supports {api:?} {theirs:?}, but {ours:?} is needed (Kafka 3.0 or newer)")]
+    #[error("{address} supports {api:?} {theirs:?}, but {ours:?} is needed (Kafka 2.8 or newer)")]
     Unsupported {
         /// The broker's `host:port`.
         address: String,
@@ -115,7 +116,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`ConnectionError::Connect`] or [`ConnectionError::Deadline`] if there is no broker (yet);
-    /// [`ConnectionError::Unsupported`] if it is older than Kafka 3.0.
+    /// [`ConnectionError::Unsupported`] if it is older than Kafka 2.8.
     ///
     /// # Cancel safety
     /// Cancel safe: an unfinished connection is closed.
@@ -227,7 +228,10 @@ impl Connection {
             sleep_until(throttled_until).await;
         }
         self.correlation_id = self.correlation_id.wrapping_add(1);
-        let frame = self.encode(request, version)?;
+        let frame = match request.older(version) {
+            Some(older) => self.encode(&older, version)?,
+            None => self.encode(request, version)?,
+        };
         self.in_doubt = true;
         let give_up = Instant::now() + deadline;
         let bytes_max =
@@ -305,9 +309,14 @@ impl Connection {
     }
 
     fn decode<R: Call>(&self, body: Bytes, version: i16) -> Result<R::Response, ConnectionError> {
-        let mut body = Bounded::new(body);
-        let header = ResponseHeader::decode(&mut body, R::Response::header_version(version))
+        let header_version = R::Response::header_version(version);
+        let is_flexible = header_version > 0 || R::KEY == ApiKey::ApiVersions;
+        let mut body = Bounded::new(body, is_flexible);
+        let header = ResponseHeader::decode(&mut body, header_version)
             .map_err(|error| self.malformed::<R>(&error))?;
+        if !is_flexible && !shape::fits(R::KEY, version, body.chunk()) {
+            return Err(self.malformed::<R>(&"a count is larger than the answer"));
+        }
         if header.correlation_id != self.correlation_id {
             return Err(self.malformed::<R>(&"the answer belongs to another request"));
         }
@@ -316,7 +325,7 @@ impl Connection {
         if body.has_remaining() {
             return Err(self.malformed::<R>(&"there are bytes after the answer"));
         }
-        Ok(response)
+        Ok(R::newer(response, version))
     }
 
     fn malformed<R: Call>(&self, reason: &dyn std::fmt::Display) -> ConnectionError {

@@ -1,8 +1,8 @@
 //! A buffer from which no decoder learns of more elements than there are bytes.
 //!
 //! The generated decoders reserve memory for as many elements as a count on the wire claims, so a few bytes can ask for
-//! hundreds of gigabytes. In the flexible versions of all APIs (KIP-482), which are the only ones with arrays that this
-//! crate speaks, every count and length is an unsigned varint, and each element takes at least a byte.
+//! hundreds of gigabytes. In flexible versions (KIP-482) every count and length is an unsigned varint, and each element takes
+//! at least a byte.
 
 use bytes::{Buf, Bytes, TryGetError};
 use kafka_protocol::protocol::buf::ByteBuf;
@@ -13,13 +13,15 @@ const CONTINUED_MAX: usize = 4;
 /// An answer that is being decoded.
 pub(super) struct Bounded {
     bytes: Bytes,
+    is_flexible: bool,
     /// The last bytes that were read one by one and announce another byte of a varint.
     continued: Vec<u8>,
 }
 
 impl Bounded {
-    pub(super) fn new(bytes: Bytes) -> Self {
-        Self { bytes, continued: Vec::with_capacity(CONTINUED_MAX + 1) }
+    /// Wraps an answer of a flexible version, or of one whose counts were checked.
+    pub(super) fn new(bytes: Bytes, is_flexible: bool) -> Self {
+        Self { bytes, is_flexible, continued: Vec::with_capacity(CONTINUED_MAX + 1) }
     }
 
     /// Returns the largest varint that may end with `byte`. A Boolean is a byte as well, so where a varint begins is not
@@ -51,6 +53,9 @@ impl Buf for Bounded {
 
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
         let byte = self.bytes.try_get_u8()?;
+        if !self.is_flexible {
+            return Ok(byte);
+        }
         let requested = usize::try_from(self.largest_varint(byte)).unwrap_or(usize::MAX);
         let available = self.bytes.remaining();
         // Compact lengths are one more than what they count; 0 stands for null.
@@ -88,7 +93,7 @@ mod tests {
     const VERSION: i16 = 12;
 
     fn decode(bytes: &[&[u8]]) -> Result<MetadataResponse, String> {
-        let mut bounded = Bounded::new(bytes.concat().into());
+        let mut bounded = Bounded::new(bytes.concat().into(), true);
         MetadataResponse::decode(&mut bounded, VERSION).map_err(|error| error.to_string())
     }
 
