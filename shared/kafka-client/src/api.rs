@@ -65,6 +65,7 @@ calls! {
     MetadataRequest => MetadataResponse, Metadata, 7..=12;
     CreateTopicsRequest => CreateTopicsResponse, CreateTopics, 2..=7;
     ProduceRequest => ProduceResponse, Produce, 5..=12;
+    InitProducerIdRequest => InitProducerIdResponse, InitProducerId, 1..=4;
     DescribeConfigsRequest => DescribeConfigsResponse, DescribeConfigs, 4..=4;
     FetchRequest => FetchResponse, Fetch, 12..=16;
     ListOffsetsRequest => ListOffsetsResponse, ListOffsets, 4..=8;

@@ -9,6 +9,7 @@
 
 mod bounded;
 mod dial;
+pub(crate) mod pipeline;
 mod shape;
 
 use std::collections::BTreeMap;
@@ -169,12 +170,15 @@ impl Connection {
     /// A broker closes idle connections (`connections.max.idle.ms`). A request that was never sent over such a connection
     /// has a known outcome, which matters for requests that must not be sent twice.
     pub fn if_open(mut self) -> Option<Self> {
+        (!self.in_doubt && self.is_open()).then_some(self)
+    }
+
+    fn is_open(&mut self) -> bool {
         let mut unasked = [0];
         let mut unasked = ReadBuf::new(&mut unasked);
         // The next read registers a waker of its own.
         let cx = &mut Context::from_waker(Waker::noop());
-        let is_open = Pin::new(&mut self.transport).poll_read(cx, &mut unasked).is_pending();
-        (is_open && !self.in_doubt).then_some(self)
+        Pin::new(&mut self.transport).poll_read(cx, &mut unasked).is_pending()
     }
 
     /// Returns the broker's `host:port`.
@@ -218,11 +222,7 @@ impl Connection {
         let version = self.version::<R>()?;
         if self.in_doubt {
             let source = io::Error::other("an earlier request was abandoned");
-            return Err(ConnectionError::Broken {
-                address: self.address.clone(),
-                api: R::KEY,
-                source,
-            });
+            return Err(self.broken::<R>(source));
         }
         if let Some(throttled_until) = self.throttled_until {
             sleep_until(throttled_until).await;
@@ -239,24 +239,12 @@ impl Connection {
         let answer = timeout_at(give_up, self.exchange(&frame, give_up, bytes_max)).await;
         let body = match answer {
             Ok(Ok(body)) => body,
-            Ok(Err(source)) => {
-                return Err(ConnectionError::Broken {
-                    address: self.address.clone(),
-                    api: R::KEY,
-                    source,
-                });
-            }
-            Err(_elapsed) => {
-                return Err(ConnectionError::Deadline {
-                    address: self.address.clone(),
-                    api: R::KEY,
-                    deadline,
-                });
-            }
+            Ok(Err(source)) => return Err(self.broken::<R>(source)),
+            Err(_elapsed) => return Err(self.late::<R>(deadline)),
         };
-        let response = self.decode::<R>(body, version)?;
+        let response = self.decode::<R>(body, version, self.correlation_id)?;
         self.in_doubt = false;
-        self.throttled_until = throttle(R::throttle_time_ms(&response));
+        self.note_throttle(R::throttle_time_ms(&response));
         Ok(response)
     }
 
@@ -308,7 +296,12 @@ impl Connection {
         self.transport.flush().await
     }
 
-    fn decode<R: Call>(&self, body: Bytes, version: i16) -> Result<R::Response, ConnectionError> {
+    fn decode<R: Call>(
+        &self,
+        body: Bytes,
+        version: i16,
+        correlation_id: i32,
+    ) -> Result<R::Response, ConnectionError> {
         let header_version = R::Response::header_version(version);
         let is_flexible = header_version > 0 || R::KEY == ApiKey::ApiVersions;
         let mut body = Bounded::new(body, is_flexible);
@@ -317,7 +310,7 @@ impl Connection {
         if !is_flexible && !shape::fits(R::KEY, version, body.chunk()) {
             return Err(self.malformed::<R>(&"a count is larger than the answer"));
         }
-        if header.correlation_id != self.correlation_id {
+        if header.correlation_id != correlation_id {
             return Err(self.malformed::<R>(&"the answer belongs to another request"));
         }
         let response =
@@ -328,6 +321,23 @@ impl Connection {
         Ok(R::newer(response, version))
     }
 
+    /// Notes when the broker reads requests again, after an answer with this `throttle_time_ms`.
+    fn note_throttle(&mut self, throttle_time_ms: i32) {
+        let throttle_ms = u64::try_from(throttle_time_ms).unwrap_or(0);
+        self.throttled_until = (throttle_ms > 0).then(|| {
+            tracing::debug!(throttle_ms, "the broker throttles this client");
+            Instant::now() + Duration::from_millis(throttle_ms)
+        });
+    }
+
+    fn broken<R: Call>(&self, source: io::Error) -> ConnectionError {
+        ConnectionError::Broken { address: self.address.clone(), api: R::KEY, source }
+    }
+
+    fn late<R: Call>(&self, deadline: Duration) -> ConnectionError {
+        ConnectionError::Deadline { address: self.address.clone(), api: R::KEY, deadline }
+    }
+
     fn malformed<R: Call>(&self, reason: &dyn std::fmt::Display) -> ConnectionError {
         ConnectionError::Malformed {
             address: self.address.clone(),
@@ -335,14 +345,6 @@ impl Connection {
             reason: format!("{reason:#}"),
         }
     }
-}
-
-/// Returns when a broker reads requests again, after an answer with this `throttle_time_ms`.
-fn throttle(throttle_time_ms: i32) -> Option<Instant> {
-    let throttle_ms =
-        u64::try_from(throttle_time_ms).ok().filter(|throttle_ms| *throttle_ms > 0)?;
-    tracing::debug!(throttle_ms, "the broker throttles this client");
-    Some(Instant::now() + Duration::from_millis(throttle_ms))
 }
 
 impl std::fmt::Debug for Connection {

@@ -26,6 +26,7 @@ pub mod exact_writer;
 pub mod groups;
 pub mod membership;
 pub mod offsets;
+pub mod producer;
 pub mod reader;
 pub mod retry;
 pub mod topics;
