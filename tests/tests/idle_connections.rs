@@ -9,7 +9,7 @@ use bytes::Bytes;
 use end_to_end::{Metrics, Scenario, Stats, topic};
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
-use kafka_client::exact_writer::{ExactRecord, ExactWriter};
+use kafka_client::producer::{Producer, ProducerRecord};
 use kafka_core::TopicPartition;
 use tokio::time::{Instant, sleep};
 
@@ -53,17 +53,17 @@ async fn a_writer_writes_once_after_its_idle_connection_was_closed() -> Result<(
     let servers = scenario.platform().bootstrap_servers();
     topic::create(servers, scenario.orders_topic(), 1).await?;
     let config = BrokerConfig::new(vec![servers.to_owned()], "tests");
-    let mut writer = ExactWriter::new(Cluster::new(config));
+    let producer = Producer::start(Cluster::new(config), None);
     let target = TopicPartition::new(scenario.orders_topic(), 0);
     let value = Some(Bytes::from_static(b"value"));
-    let record = [ExactRecord { timestamp_ms: 0, key: None, value, headers: vec![] }];
+    let record = [ProducerRecord { timestamp_ms: 0, key: None, value, headers: vec![] }];
     let mut offsets = Vec::new();
     for _ in 0..ROUNDS {
         let deadline = Instant::now() + QUIET;
-        offsets.push(writer.produce(&target, &record, deadline).await?);
+        offsets.push(producer.produce(&target, &record, deadline).await?.base_offset);
         sleep(QUIET).await;
     }
-    assert_eq!(offsets, [0, 1, 2]);
+    assert_eq!(offsets, [Some(0), Some(1), Some(2)]);
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dead_letter::DeadLetter;
 use kafka_client::cluster::Cluster;
-use kafka_client::exact_writer::ExactRecord;
+use kafka_client::producer::{Producer, ProducerRecord};
 use kafka_core::TopicPartition;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -46,7 +46,7 @@ pub(crate) enum LetterError {
 /// A letter in a queue.
 #[derive(Debug)]
 pub(crate) struct Letter {
-    pub(crate) record: ExactRecord,
+    pub(crate) record: ProducerRecord,
     pub(crate) answer: oneshot::Sender<Result<(), LetterError>>,
 }
 
@@ -67,11 +67,12 @@ impl DlqWriter {
         tasks: &mut JoinSet<()>,
     ) -> Self {
         context.instruments.dlq_partitions(partitions);
+        let producer = Producer::start(context.cluster.clone(), None);
         let queues = (0..partitions)
             .map(|partition| {
                 let (sender, letters) = mpsc::channel(QUEUE_MAX);
                 let target = TopicPartition::new(topic, partition);
-                tasks.spawn(queue::run(context.clone(), target, letters));
+                tasks.spawn(queue::run(context.clone(), producer.clone(), target, letters));
                 sender
             })
             .collect();
@@ -123,7 +124,7 @@ impl DlqWriter {
         }
     }
 
-    async fn send(&self, source_partition: i32, record: ExactRecord) -> Result<(), LetterError> {
+    async fn send(&self, source_partition: i32, record: ProducerRecord) -> Result<(), LetterError> {
         let index = usize::try_from(source_partition).unwrap_or(0) % self.queues.len().max(1);
         let (answer, written) = oneshot::channel();
         let queue = self.queues.get(index).ok_or(LetterError::Stopped)?;
@@ -133,12 +134,12 @@ impl DlqWriter {
 }
 
 /// Returns a dead letter as a record of its topic.
-fn outgoing(letter: &DeadLetter, timestamp_ms: i64) -> ExactRecord {
+fn outgoing(letter: &DeadLetter, timestamp_ms: i64) -> ProducerRecord {
     let bytes = |bytes: &Vec<u8>| Bytes::copy_from_slice(bytes);
     let header = |(name, value): &(String, Vec<u8>)| {
         (Bytes::copy_from_slice(name.as_bytes()), Some(bytes(value)))
     };
-    ExactRecord {
+    ProducerRecord {
         key: letter.key.as_ref().map(bytes),
         value: letter.value.as_ref().map(bytes),
         headers: letter.headers.iter().map(header).collect(),

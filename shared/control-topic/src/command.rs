@@ -6,10 +6,9 @@ use std::time::Duration;
 use chrono::Utc;
 use kafka_client::cluster::Cluster;
 use kafka_client::error::ClientError;
-use kafka_client::exact_writer::ExactWriter;
 use kafka_client::offsets::{OffsetAt, list_offset};
+use kafka_client::producer::{ProduceError, Producer};
 use kafka_client::topics::ensure_topics;
-use kafka_client::writer::ProduceError;
 use kafka_core::TopicPartition;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -68,18 +67,9 @@ pub async fn command(
     let desired = Desired { id, state, at_ms: Some(at_ms), by: Some(by) };
     let entries: Vec<Entry> =
         roles.iter().map(|role| Entry::Desired(*role, Some(desired.clone()))).collect();
-    let mut writer = ExactWriter::new(cluster.clone());
-    loop {
-        match write(&mut writer, topic, COMMANDS, &entries).await {
-            Ok(()) => return Ok(desired),
-            Err(ProduceError::NotSent { .. } | ProduceError::Unknown { .. })
-                if Instant::now() < give_up =>
-            {
-                sleep(PAUSE).await;
-            }
-            Err(error) => return Err(CommandError::Write(error)),
-        }
-    }
+    let producer = Producer::start(cluster.clone(), None);
+    let written = write(&producer, topic, COMMANDS, &entries, give_up).await;
+    written.map(|()| desired).map_err(CommandError::Write)
 }
 
 /// Returns the ends of the partitions that a [`Follower`](crate::Follower) reads. A view that has reached them has every
@@ -103,7 +93,7 @@ pub async fn ends(cluster: &Cluster, topic: &str) -> Result<BTreeMap<i32, i64>, 
 /// Deletes the reports of instances of a role.
 ///
 /// # Errors
-/// As [`ExactWriter::produce`]; some may have been deleted.
+/// As [`Producer::produce`]; some may have been deleted.
 ///
 /// # Cancel safety
 /// Some may have been deleted.
@@ -113,7 +103,7 @@ pub async fn forget(
     role: Role,
     instances: &[&Instance],
 ) -> Result<(), ProduceError> {
-    let mut writer = ExactWriter::new(cluster.clone());
+    let producer = Producer::start(cluster.clone(), None);
     let mut by_partition: BTreeMap<i32, Vec<Entry>> = BTreeMap::new();
     for Instance { name, partition, .. } in instances {
         let entry = Entry::Instance { role, name: name.clone(), report: None };
@@ -121,7 +111,7 @@ pub async fn forget(
     }
     for (partition, entries) in by_partition {
         for entries in entries.chunks(DELETED_AT_ONCE) {
-            write(&mut writer, topic, partition, entries).await?;
+            write(&producer, topic, partition, entries, Instant::now() + TRIED_MAX).await?;
         }
     }
     Ok(())

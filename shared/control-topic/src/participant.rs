@@ -6,8 +6,7 @@ use std::time::Duration;
 use chrono::Utc;
 use kafka_client::cluster::Cluster;
 use kafka_client::error::chain;
-use kafka_client::exact_writer::ExactWriter;
-use kafka_client::writer::ProduceError;
+use kafka_client::producer::{ProduceError, Producer};
 use pacing::{Backoff, ReportLimit};
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -27,6 +26,8 @@ use crate::writing::write;
 const FIRST_READ_MAX: Duration = Duration::from_secs(30);
 /// How long it waits before it logs that.
 const FIRST_READ_QUIET: Duration = Duration::from_secs(2);
+/// How long a report is tried before that is logged.
+const WRITE_MAX: Duration = Duration::from_secs(8);
 /// Pause before a record that was not acknowledged is written again, at first and at most.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 /// How often the log mentions that the topic refuses reports.
@@ -102,7 +103,7 @@ impl Participant {
         let mut instructing = JoinSet::new();
         instructing.spawn(instruct(follower.view(), role, instruct_tx));
         let announcer = Announcer {
-            writer: ExactWriter::new(cluster.clone()),
+            producer: Producer::start(cluster.clone(), None),
             topic,
             role,
             name: name.clone(),
@@ -251,7 +252,7 @@ fn publish(instruction: &watch::Sender<Instruction>, found: Instruction, desired
 
 /// Writes the reports of an instance: when its state changes, and every few seconds.
 struct Announcer {
-    writer: ExactWriter,
+    producer: Producer,
     topic: Arc<str>,
     role: Role,
     name: String,
@@ -277,7 +278,9 @@ impl Announcer {
         }
         let Some(reports) = self.reports() else { return };
         let end = [self.entry(None)];
-        if let Err(error) = write(&mut self.writer, &self.topic, reports, &end).await {
+        if let Err(error) =
+            write(&self.producer, &self.topic, reports, &end, Instant::now() + END_MAX).await
+        {
             tracing::debug!(%error, "could not report the end to the control topic");
         }
     }
@@ -288,8 +291,9 @@ impl Announcer {
         let entries = [self.entry(Some(report))];
         let mut backoff = BACKOFF;
         loop {
+            let deadline = Instant::now() + WRITE_MAX;
             let failed = tokio::select! {
-                written = write(&mut self.writer, &self.topic, reports, &entries) => match written {
+                written = write(&self.producer, &self.topic, reports, &entries, deadline) => match written {
                     Ok(()) => return,
                     Err(error) => error,
                 },

@@ -1,32 +1,28 @@
 //! Writes of records to the control topic.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use chrono::Utc;
-use kafka_client::exact_writer::{ExactRecord, ExactWriter};
-use kafka_client::writer::ProduceError;
+use kafka_client::producer::ProduceError;
+use kafka_client::producer::{Producer, ProducerRecord};
 use kafka_core::TopicPartition;
 use tokio::time::Instant;
 
 use crate::record::Entry;
 
-/// How long one request may take.
-const REQUEST_MAX: Duration = Duration::from_secs(8);
-
 pub(crate) async fn write(
-    writer: &mut ExactWriter,
+    producer: &Producer,
     topic: &str,
     partition: i32,
     entries: &[Entry],
+    deadline: Instant,
 ) -> Result<(), ProduceError> {
-    let records: Vec<ExactRecord> = entries.iter().map(record).collect();
+    let records: Vec<ProducerRecord> = entries.iter().map(record).collect();
     let target = TopicPartition::new(topic, partition);
-    writer.produce(&target, &records, Instant::now() + REQUEST_MAX).await.map(drop)
+    producer.produce(&target, &records, deadline).await.map(drop)
 }
 
-fn record(entry: &Entry) -> ExactRecord {
-    ExactRecord {
+fn record(entry: &Entry) -> ProducerRecord {
+    ProducerRecord {
         timestamp_ms: Utc::now().timestamp_millis(),
         key: Some(Bytes::from(entry.key())),
         value: entry.value().map(Bytes::from),

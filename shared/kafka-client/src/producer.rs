@@ -22,6 +22,7 @@ mod partition;
 mod record;
 mod request;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,13 +30,13 @@ use std::time::Duration;
 use kafka_core::TopicPartition;
 use kafka_core::compression::Compression;
 use kafka_core::record_batch::EncodedBatch;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::driver::Driver;
 pub use self::error::ProduceError;
-pub use self::record::{BATCH_BYTES_MAX, ProducerRecord};
+pub use self::record::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, ProducerRecord};
 use crate::cluster::Cluster;
 
 /// Batches that wait for the producer's task. Callers bound what they have queued behind it.
@@ -80,6 +81,9 @@ pub struct Appended {
 /// The outcome of a batch.
 pub type Produced = Result<Appended, ProduceError>;
 
+/// Why batches wait, by partition: the last failure since the last success.
+pub type Failures = BTreeMap<TopicPartition, String>;
+
 /// A batch on its way to the producer's task.
 #[derive(Debug)]
 struct NewBatch {
@@ -93,18 +97,24 @@ struct NewBatch {
 #[derive(Clone, Debug)]
 pub struct Producer {
     batches: mpsc::Sender<NewBatch>,
+    failures: watch::Receiver<Failures>,
     /// Owns the producer's task.
     _tasks: Arc<JoinSet<()>>,
 }
 
 impl Producer {
-    /// Starts a producer with acks=all, without connecting to the cluster; must be called within a tokio runtime. Without
-    /// `on_attempt` the producer itself logs what lasts.
+    /// Starts a producer with acks=all, without connecting to the cluster; must be called within a tokio runtime.
     pub fn start(cluster: Cluster, on_attempt: Option<OnAttempt>) -> Self {
         let (batches, new_batches) = mpsc::channel(COMMANDS_MAX);
         let mut tasks = JoinSet::new();
-        tasks.spawn(Driver::new(cluster, on_attempt).run(new_batches));
-        Self { batches, _tasks: Arc::new(tasks) }
+        let (failures_tx, failures) = watch::channel(Failures::new());
+        tasks.spawn(Driver::new(cluster, on_attempt, failures_tx).run(new_batches));
+        Self { batches, failures, _tasks: Arc::new(tasks) }
+    }
+
+    /// Returns why batches wait; the receiver sees every change. The producer tries again by itself.
+    pub fn failures(&self) -> watch::Receiver<Failures> {
+        self.failures.clone()
     }
 
     /// Queues a batch and returns its outcome to come. Batches of one partition are written in the order of these calls. A batch

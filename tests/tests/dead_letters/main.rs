@@ -17,8 +17,7 @@ use end_to_end::service::PATIENCE;
 use end_to_end::{Scenario, Service, Stats, topic};
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
-use kafka_client::exact_writer::{ExactRecord, ExactWriter};
-use kafka_client::writer::ProduceError;
+use kafka_client::producer::{Producer, ProducerRecord};
 use kafka_core::TopicPartition;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -146,9 +145,9 @@ async fn write_exactly(
     headers: &[Header],
 ) -> Result<i64> {
     let servers = vec![scenario.platform().bootstrap_servers().to_owned()];
-    let mut writer = ExactWriter::new(Cluster::new(BrokerConfig::new(servers, "tests")));
+    let producer = Producer::start(Cluster::new(BrokerConfig::new(servers, "tests")), None);
     let header = |(name, value): &Header| (Bytes::from_static(name), value.map(Bytes::from_static));
-    let record = ExactRecord {
+    let record = ProducerRecord {
         timestamp_ms: 1_700_000_000_123,
         key: key.map(Bytes::from_static),
         value: value.map(Bytes::from),
@@ -156,13 +155,6 @@ async fn write_exactly(
     };
     let target = TopicPartition::new(topic, 0);
     let deadline = Instant::now() + PATIENCE;
-    loop {
-        match writer.produce(&target, std::slice::from_ref(&record), deadline).await {
-            // The leader of a new topic may not know it yet.
-            Err(ProduceError::NotSent { .. }) if Instant::now() < deadline => {
-                sleep(LOOK_INTERVAL).await;
-            }
-            outcome => return Ok(outcome?),
-        }
-    }
+    let appended = producer.produce(&target, std::slice::from_ref(&record), deadline).await?;
+    appended.base_offset.context("an answer was lost")
 }

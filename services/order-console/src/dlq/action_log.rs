@@ -5,11 +5,10 @@ use bytes::Bytes;
 use dead_letter::Identity;
 use dead_letter::actions::Action;
 use kafka_client::cluster::Cluster;
-use kafka_client::exact_writer::{ExactRecord, ExactWriter};
+use kafka_client::producer::{Appended, Producer, ProducerRecord};
 use kafka_client::topics::{NewTopic, ensure_topics};
-use kafka_client::writer::ProduceError;
 use kafka_core::TopicPartition;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::decisions::OperatorDecisions;
@@ -21,12 +20,8 @@ use crate::settings::ConsoleSettings;
 use kafka_client::retry::while_retriable;
 use service_runtime::now_ms;
 
-/// How long one request may take.
-const REQUEST_MAX: Duration = Duration::from_secs(8);
-/// How long a write is tried again until it is acknowledged. An action that is written twice changes nothing.
+/// How long a write is tried until it is acknowledged.
 const WRITE_MAX: Duration = Duration::from_secs(40);
-/// Pause before a write is tried again.
-const PAUSE: Duration = Duration::from_millis(200);
 /// Actions that are written at once.
 const BATCH_MAX: usize = 500;
 const PARTITION: i32 = 0;
@@ -35,7 +30,7 @@ const PARTITION: i32 = 0;
 #[derive(Debug)]
 pub(crate) struct ActionLog {
     cluster: Cluster,
-    writer: ExactWriter,
+    producer: Producer,
     topic: String,
     position: i64,
     decisions: OperatorDecisions,
@@ -52,7 +47,7 @@ impl ActionLog {
         refuse_earlier_topics(cluster, settings).await?;
         let mut log = Self {
             cluster: cluster.clone(),
-            writer: ExactWriter::new(cluster.clone()),
+            producer: Producer::start(cluster.clone(), None),
             topic: settings.group_topics.actions.clone(),
             position: 0,
             decisions: OperatorDecisions::default(),
@@ -119,29 +114,24 @@ impl ActionLog {
     }
 
     /// Writes actions until they are acknowledged, and returns the offset of the first one. The topic has to exist
-    /// ([`Self::create`]). Where an acknowledgement is lost they may be there twice, which means the same.
+    /// ([`Self::create`]). Where the offset stays unknown they are written twice, which means the same.
     pub(crate) async fn write(&mut self, actions: &[Action]) -> anyhow::Result<i64> {
-        let records: Vec<ExactRecord> = actions.iter().map(record).collect();
+        let records: Vec<ProducerRecord> = actions.iter().map(record).collect();
         let target = TopicPartition::new(self.topic.as_str(), PARTITION);
         let give_up = Instant::now() + WRITE_MAX;
         loop {
-            let deadline = give_up.min(Instant::now() + REQUEST_MAX);
-            match self.writer.produce(&target, &records, deadline).await {
-                Ok(offset) => return Ok(offset),
-                Err(error @ (ProduceError::NotSent { .. } | ProduceError::Unknown { .. }))
-                    if Instant::now() + PAUSE < give_up =>
-                {
-                    tracing::debug!(%error, "writing an action again");
-                    sleep(PAUSE).await;
-                }
-                Err(error) => return Err(error).context("write to the actions topic"),
+            let produced = self.producer.produce(&target, &records, give_up).await;
+            if let Appended { base_offset: Some(offset) } =
+                produced.context("write to the actions topic")?
+            {
+                return Ok(offset);
             }
         }
     }
 }
 
-fn record(action: &Action) -> ExactRecord {
-    ExactRecord {
+fn record(action: &Action) -> ProducerRecord {
+    ProducerRecord {
         timestamp_ms: now_ms(),
         key: Some(Bytes::from(action.key())),
         value: action.value().map(Bytes::from),

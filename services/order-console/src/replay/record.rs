@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use dead_letter::stamp::{PRODUCER_ID_HEADER, SEQUENCE_HEADER, is_stamp};
 use dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER, exact_header, names, rfc3339};
-use kafka_client::exact_writer::ExactRecord;
+use kafka_client::producer::ProducerRecord;
 
 use super::original::Original;
 use crate::dlq::letter::Letter;
@@ -42,7 +42,7 @@ pub(super) fn replay(
     dropped: &[String],
     stamper: &mut Stamper,
     now_ms: i64,
-) -> ExactRecord {
+) -> ProducerRecord {
     let is_dropped = |name: &[u8]| dropped.iter().any(|dropped| dropped.as_bytes() == name);
     let Original { key, value, headers: mut originals } = original;
     originals.retain(|(name, _)| !is_dropped(name));
@@ -64,7 +64,7 @@ pub(super) fn replay(
     headers.push(header(REPLAY_COUNT_HEADER, count.to_string()));
     headers.extend(stamper.next());
 
-    ExactRecord { timestamp_ms: now_ms, key, value, headers }
+    ProducerRecord { timestamp_ms: now_ms, key, value, headers }
 }
 
 fn header(name: &'static str, value: impl Into<Vec<u8>>) -> (Bytes, Option<Bytes>) {
@@ -107,7 +107,7 @@ mod tests {
         DeadLetter::build(&failed, &failure)
     }
 
-    fn send(letter: &DeadLetter, dropped: &[&str]) -> ExactRecord {
+    fn send(letter: &DeadLetter, dropped: &[&str]) -> ProducerRecord {
         let headers: Vec<RawHeader<'_>> = letter
             .headers
             .iter()
@@ -135,7 +135,7 @@ mod tests {
         replay(&letter, original, &dropped, &mut Stamper::new("run-0".into()), 5)
     }
 
-    fn raw(record: &ExactRecord) -> Vec<RawHeader<'_>> {
+    fn raw(record: &ProducerRecord) -> Vec<RawHeader<'_>> {
         record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref())).collect()
     }
 

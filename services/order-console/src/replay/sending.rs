@@ -8,16 +8,14 @@
 //!                                  └─► unknown ─► read the topic on from where it ended: what is there was sent
 //! ```
 //!
-//! A batch whose outcome is unknown is never sent again before its topic was read. What is sent again is identical, its
-//! stamps included: should the first request arrive after all, its records are repeats to the workers.
+//! A batch whose outcome is unknown is never sent again before its topic was read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use dead_letter::Identity;
-use kafka_client::exact_writer::{ExactRecord, ExactWriter};
-use kafka_client::writer::{BATCH_BYTES_MAX, ProduceError};
+use kafka_client::producer::{Appended, BATCH_BYTES_MAX, ProduceError, Producer, ProducerRecord};
 use kafka_core::TopicPartition;
 use service_runtime::Progress;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -44,7 +42,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// A record to be sent, and the letter that it replays.
 #[derive(Clone, Debug)]
 pub(super) struct ReplayRecord {
-    pub(super) record: ExactRecord,
+    pub(super) record: ProducerRecord,
     pub(super) identity: Identity,
     pub(super) place: Place,
 }
@@ -79,7 +77,7 @@ impl Delivered {
 pub(super) struct ReplaySender<'a> {
     pub(super) queue: &'a mut DeadLetterQueue,
     pub(super) lock: &'a mut RunLock,
-    pub(super) writer: ExactWriter,
+    pub(super) producer: Producer,
     /// The topic to send to.
     pub(super) topic: &'a str,
     /// Whether that is the orders' own topic.
@@ -191,17 +189,21 @@ impl ReplaySender<'_> {
             self.note_sent(target.partition, &found).await?;
         }
         let size = if batch.is_alone { 1 } else { batch.records.len() };
-        let records: Vec<ExactRecord> =
+        let records: Vec<ProducerRecord> =
             batch.records.iter().take(size).map(|record| record.record.clone()).collect();
         let Some(first) = batch.records.first().map(|record| record.place) else { return Ok(()) };
         let deadline = self.lock.keep(&mut self.queue.actions).await?;
-        match self.writer.produce(target, &records, deadline).await {
-            Ok(offset) => {
+        match self.producer.produce(target, &records, deadline).await {
+            Ok(Appended { base_offset: Some(offset) }) => {
                 let next = offset + i64::try_from(size).unwrap_or(i64::MAX);
                 self.ends.insert(target.partition, next);
                 let sent: Vec<Identity> =
                     batch.records.drain(..size).map(|record| record.identity).collect();
                 self.note_sent(target.partition, &sent).await
+            }
+            Ok(Appended { base_offset: None }) => {
+                batch.is_unknown = true;
+                Ok(())
             }
             // One of them is not acceptable: which one shows when they go alone.
             Err(ProduceError::Refused { .. }) if size > 1 => {
@@ -293,7 +295,7 @@ mod tests {
 
     fn record(offset: i64, value_bytes: usize) -> ReplayRecord {
         ReplayRecord {
-            record: ExactRecord {
+            record: ProducerRecord {
                 timestamp_ms: 0,
                 key: None,
                 value: Some(Bytes::from(vec![0; value_bytes])),

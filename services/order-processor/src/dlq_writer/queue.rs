@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use kafka_client::exact_writer::{ExactRecord, ExactWriter};
-use kafka_client::writer::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, ProduceError};
+use kafka_client::producer::{
+    BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, ProduceError, Produced, Producer, ProducerRecord,
+};
 use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use pacing::{Backoff, ReportLimit};
@@ -15,8 +16,10 @@ use super::{DlqContext, Letter, LetterError};
 use crate::flow::pause_reasons::Pause;
 use crate::telemetry::REPORT_INTERVAL;
 
-/// How long the broker may take to acknowledge letters.
-const PRODUCE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the producer tries to write letters. Later they may be written twice.
+const DELIVERY_MAX: Duration = Duration::from_mins(2);
+/// How much later an outcome may come.
+const DELIVERY_GRACE: Duration = Duration::from_secs(20);
 /// The first pause before letters are sent again.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest pause before letters are sent again.
@@ -26,7 +29,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 struct Queue {
     context: DlqContext,
     target: TopicPartition,
-    writer: ExactWriter,
+    producer: Producer,
     /// Reports of refusals, by what follows.
     refusals: ReportLimit<&'static str>,
     waiting: Waiting,
@@ -44,14 +47,14 @@ struct Waiting {
 /// Writes letters in batches until every sender is gone.
 pub(super) async fn run(
     context: DlqContext,
+    producer: Producer,
     target: TopicPartition,
     mut letters: mpsc::Receiver<Letter>,
 ) {
-    let writer = ExactWriter::new(context.cluster.clone());
     let mut queue = Queue {
         context,
         target,
-        writer,
+        producer,
         refusals: ReportLimit::every(REPORT_INTERVAL),
         waiting: Waiting::new(),
     };
@@ -86,7 +89,8 @@ pub(super) async fn run(
 impl Queue {
     /// Writes one batch; letter by letter where the topic refuses the batch.
     async fn write(&mut self, batch: Vec<Letter>) {
-        let records: Vec<ExactRecord> = batch.iter().map(|letter| letter.record.clone()).collect();
+        let records: Vec<ProducerRecord> =
+            batch.iter().map(|letter| letter.record.clone()).collect();
         let Err(refusal) = self.resend(&records).await else {
             return answer(batch, Ok(()));
         };
@@ -141,15 +145,12 @@ impl Queue {
     }
 
     /// Sends records until the topic takes them, or refuses them for good.
-    async fn resend(&mut self, records: &[ExactRecord]) -> Result<(), ProduceError> {
-        let Self { context, target, writer, waiting, .. } = self;
+    async fn resend(&mut self, records: &[ProducerRecord]) -> Result<(), ProduceError> {
         let first = Instant::now();
         loop {
             let begun = Instant::now();
-            let produced = {
-                let _call = context.watchdog.begin("a produce request", PRODUCE_DEADLINE);
-                writer.produce(target, records, Instant::now() + PRODUCE_DEADLINE).await
-            };
+            let produced = self.produce(records).await;
+            let Self { context, target, waiting, .. } = self;
             let error = produced.as_ref().err();
             context.instruments.wrote(target, records.len(), begun.elapsed(), error);
             let error = match produced {
@@ -162,6 +163,30 @@ impl Queue {
                 Err(error) => error,
             };
             waiting.wait(context, target, &error, records.len()).await;
+        }
+    }
+
+    /// Writes records once; reports why they wait meanwhile.
+    async fn produce(&mut self, records: &[ProducerRecord]) -> Produced {
+        let Self { context, target, producer, waiting, .. } = self;
+        let _call =
+            context.watchdog.begin("a write of dead letters", DELIVERY_MAX + DELIVERY_GRACE);
+        let begun = Instant::now();
+        let mut failures = producer.failures();
+        let produced = producer.produce(target, records, begun + DELIVERY_MAX);
+        tokio::pin!(produced);
+        loop {
+            tokio::select! {
+                produced = &mut produced => return produced,
+                Ok(()) = failures.changed() => {
+                    let failure = failures.borrow_and_update().get(target).cloned();
+                    if let Some(cause) = failure {
+                        let error = ProduceError::NotSent { target: target.clone(), cause };
+                        context.instruments.wrote(target, 0, begun.elapsed(), Some(&error));
+                        waiting.report(context, target, &error, records.len());
+                    }
+                }
+            }
         }
     }
 
@@ -195,13 +220,23 @@ impl Waiting {
         error: &ProduceError,
         letters: usize,
     ) {
+        self.report(context, target, error, letters);
+        self.backoff.wait().await;
+    }
+
+    fn report(
+        &mut self,
+        context: &DlqContext,
+        target: &TopicPartition,
+        error: &ProduceError,
+        letters: usize,
+    ) {
         self.pause =
             Some(context.pause_reasons.begin(format!("waiting to write {target}: {error}")));
         if self.reports.is_due() {
             self.is_reported = true;
             tracing::warn!(%target, %error, letters, "waiting for the dead-letter topic");
         }
-        self.backoff.wait().await;
     }
 
     /// Ends the wait, because the topic took letters.

@@ -8,8 +8,8 @@
 
 use bytes::Bytes;
 use dead_letter::{Identity, NO_TIMESTAMP, RawHeader, names};
-use kafka_client::exact_writer::ExactRecord;
-use kafka_client::writer::ProduceError;
+use kafka_client::producer::ProduceError;
+use kafka_client::producer::ProducerRecord;
 use kafka_protocol::ResponseError;
 
 use service_runtime::now_ms;
@@ -24,12 +24,12 @@ enum Change {
 /// A refused letter with the changes that are left to try. They add up.
 #[derive(Debug)]
 pub(super) struct Refused {
-    record: ExactRecord,
+    record: ProducerRecord,
     left: Vec<Change>,
 }
 
 impl Refused {
-    pub(super) fn new(record: ExactRecord) -> Self {
+    pub(super) fn new(record: ProducerRecord) -> Self {
         let mut left = vec![Change::Time, Change::NoTime];
         if record.key.is_none() {
             left.insert(0, Change::Key);
@@ -39,7 +39,10 @@ impl Refused {
 
     /// Returns the letter with one more change, chosen by the topic's last refusal, and what that change is; `None` when all
     /// have been tried.
-    pub(super) fn next(&mut self, refusal: &ProduceError) -> Option<(ExactRecord, &'static str)> {
+    pub(super) fn next(
+        &mut self,
+        refusal: &ProduceError,
+    ) -> Option<(ProducerRecord, &'static str)> {
         let is_about_time =
             matches!(refusal, ProduceError::Refused { error: ResponseError::InvalidTimestamp, .. });
         let helps = |change: &Change| !is_about_time || *change != Change::Key;
@@ -63,7 +66,7 @@ impl Refused {
     }
 }
 
-fn make_up_key(record: &mut ExactRecord) {
+fn make_up_key(record: &mut ProducerRecord) {
     let headers: Vec<RawHeader<'_>> =
         record.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref())).collect();
     // Every letter of ours has an identity.
@@ -83,7 +86,7 @@ mod tests {
     use super::*;
     use crate::dlq_writer::outgoing;
 
-    fn letter(key: Option<&[u8]>, offset: i64) -> ExactRecord {
+    fn letter(key: Option<&[u8]>, offset: i64) -> ProducerRecord {
         let failed = FailedRecord {
             topic: "orders",
             topic_id: Uuid::from_u128(7),
@@ -111,7 +114,7 @@ mod tests {
     }
 
     /// Returns what is tried of a letter that is refused again and again: its key, and its time.
-    fn forms(record: ExactRecord, error: ResponseError) -> Vec<(Option<String>, &'static str)> {
+    fn forms(record: ProducerRecord, error: ResponseError) -> Vec<(Option<String>, &'static str)> {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         let mut refused = Refused::new(record);
         let refusal = refusal(error);
@@ -151,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_key_that_was_made_up_is_told_from_one_that_was_there() {
-        let is_made_up = |record: &ExactRecord| {
+        let is_made_up = |record: &ProducerRecord| {
             let headers: Vec<RawHeader<'_>> =
                 record.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
             has_generated_key(&headers)

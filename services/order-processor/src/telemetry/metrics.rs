@@ -15,7 +15,7 @@ use std::time::Duration;
 use dead_letter::ErrorType;
 use kafka_client::error::ClientError;
 use kafka_client::membership::MembershipStatus;
-use kafka_client::writer::ProduceError;
+use kafka_client::producer::ProduceError;
 use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use prometheus_client::metrics::counter::Counter;

@@ -72,13 +72,13 @@ async fn serve(mut stream: TcpStream, respond: fn(ApiKey, i16) -> Option<BytesMu
     }
 }
 
-fn encode<R: Encodable + HeaderVersion>(response: &R, version: i16) -> Option<BytesMut> {
+fn encode<R: Encodable + HeaderVersion>(response: &R, version: i16) -> BytesMut {
     let mut body = BytesMut::new();
     response.encode(&mut body, version).unwrap();
-    Some(body)
+    body
 }
 
-fn versions(version: i16) -> Option<BytesMut> {
+fn versions(version: i16) -> BytesMut {
     let api = |key| {
         ApiVersion::default().with_api_key(api_code(key)).with_min_version(0).with_max_version(99)
     };
@@ -88,11 +88,9 @@ fn versions(version: i16) -> Option<BytesMut> {
 
 /// A broker of a cluster that consists of nobody.
 fn empty(key: ApiKey, version: i16) -> Option<BytesMut> {
-    match key {
-        ApiKey::ApiVersions => versions(version),
-        ApiKey::Metadata => encode(&messages::MetadataResponse::default(), version),
-        other => panic!("{other:?}"),
-    }
+    let metadata = || encode(&messages::MetadataResponse::default(), version);
+    let is_metadata = key == ApiKey::Metadata;
+    (key == ApiKey::ApiVersions).then(|| versions(version)).or_else(|| is_metadata.then(metadata))
 }
 
 fn cluster(servers: &[&FakeBroker]) -> Cluster {
@@ -134,19 +132,21 @@ async fn refreshes_at_the_same_time_are_one_request() {
 #[tokio::test]
 async fn a_request_at_the_former_coordinator_ends_when_another_broker_is_found_to_be_it() {
     static COORDINATOR: Mutex<String> = Mutex::new(String::new());
-    let respond: fn(ApiKey, i16) -> Option<BytesMut> = |key, version| match key {
-        ApiKey::ApiVersions => versions(version),
-        ApiKey::FindCoordinator => {
-            let address = COORDINATOR.lock().unwrap().clone();
-            let (host, port) = address.rsplit_once(':').unwrap();
-            let coordinator = Coordinator::default()
-                .with_host(StrBytes::from_string(host.to_owned()))
-                .with_port(port.parse().unwrap());
-            let response = messages::FindCoordinatorResponse::default();
-            encode(&response.with_coordinators(vec![coordinator]), version)
+    let respond: fn(ApiKey, i16) -> Option<BytesMut> = |key, version| {
+        if key == ApiKey::ApiVersions {
+            return Some(versions(version));
         }
-        // Heartbeats are never answered.
-        _ => None,
+        if key == ApiKey::Heartbeat {
+            return None;
+        }
+        assert_eq!(key, ApiKey::FindCoordinator);
+        let address = COORDINATOR.lock().unwrap().clone();
+        let (host, port) = address.rsplit_once(':').unwrap();
+        let coordinator = Coordinator::default()
+            .with_host(StrBytes::from_string(host.to_owned()))
+            .with_port(port.parse().unwrap());
+        let response = messages::FindCoordinatorResponse::default();
+        Some(encode(&response.with_coordinators(vec![coordinator]), version))
     };
     let (former, next) = (FakeBroker::start(respond).await, FakeBroker::start(respond).await);
     let cluster = cluster(&[&former, &next]);

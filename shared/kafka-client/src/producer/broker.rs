@@ -1,6 +1,7 @@
 //! The connection to one broker over which batches are sent: up to five requests in flight.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use kafka_core::NodeId;
 use kafka_protocol::ResponseError;
@@ -22,6 +23,8 @@ pub(super) type RequestId = u64;
 pub(super) struct Request {
     pub(super) id: RequestId,
     pub(super) message: ProduceRequest,
+    /// How long the broker may take to answer.
+    pub(super) timeout: Duration,
 }
 
 /// What came of a request.
@@ -45,7 +48,7 @@ pub(super) async fn run(
         match connect(&cluster, node).await {
             Ok(pipeline) => {
                 next = Some(request);
-                serve(&cluster, pipeline, &mut next, &mut requests, &answers).await;
+                serve(pipeline, &mut next, &mut requests, &answers).await;
             }
             Err(error) => send(&answers, request.id, Answer::Unsent(chain(&error))).await,
         }
@@ -54,13 +57,11 @@ pub(super) async fn run(
 
 /// Sends requests until the connection fails, or is found closed while it is idle; then `next` is the request that was not sent.
 async fn serve(
-    cluster: &Cluster,
     mut pipeline: Pipeline<ProduceRequest>,
     next: &mut Option<Request>,
     requests: &mut mpsc::Receiver<Request>,
     answers: &mpsc::Sender<(RequestId, Answer)>,
 ) {
-    let timeout = cluster.config().request_timeout;
     let mut in_flight = VecDeque::new();
     let failure = loop {
         let throttled_until = pipeline.throttled_until().filter(|until| *until > Instant::now());
@@ -83,7 +84,7 @@ async fn serve(
                     *next = Some(request);
                     return;
                 }
-                match pipeline.send(&request.message, timeout).await {
+                match pipeline.send(&request.message, request.timeout).await {
                     Ok(()) => in_flight.push_back(request.id),
                     Err(SendError { is_begun, error }) => {
                         let cause = chain(&error);

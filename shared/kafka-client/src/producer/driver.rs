@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_core::producer::{AttemptId, ProducerIdentity};
 use kafka_core::{NodeId, TopicPartition};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -12,7 +12,7 @@ use super::broker::{self, Answer, IN_FLIGHT_MAX, Request, RequestId};
 use super::identity::new_producer_id;
 use super::partition::Partition;
 use super::request::{read, request};
-use super::{Attempted, NewBatch, OnAttempt};
+use super::{Attempted, Failures, NewBatch, OnAttempt};
 use crate::cluster::Cluster;
 use crate::error::{ClientError, chain};
 
@@ -39,6 +39,7 @@ struct Sent {
 pub(super) struct Driver {
     cluster: Cluster,
     on_attempt: Option<OnAttempt>,
+    failures: watch::Sender<Failures>,
     partitions: BTreeMap<TopicPartition, Partition>,
     brokers: BTreeMap<NodeId, Broker>,
     sent: BTreeMap<RequestId, Sent>,
@@ -53,10 +54,15 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(cluster: Cluster, on_attempt: Option<OnAttempt>) -> Self {
+    pub(super) fn new(
+        cluster: Cluster,
+        on_attempt: Option<OnAttempt>,
+        failures: watch::Sender<Failures>,
+    ) -> Self {
         Self {
             cluster,
             on_attempt,
+            failures,
             partitions: BTreeMap::new(),
             brokers: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -71,10 +77,10 @@ impl Driver {
     /// Runs until the last handle of the producer is dropped.
     pub(super) async fn run(mut self, mut batches: mpsc::Receiver<NewBatch>) {
         let (answers_tx, mut answers) = mpsc::channel(ANSWERS_MAX);
-        let (failures_tx, mut failures) = mpsc::channel(FAILURES_MAX);
+        let (no_identity_tx, mut no_identity) = mpsc::channel(FAILURES_MAX);
         let mut known = self.cluster.watch();
         loop {
-            let due = self.advance(&answers_tx, &failures_tx);
+            let due = self.advance(&answers_tx, &no_identity_tx);
             tokio::select! {
                 new = batches.recv() => match new {
                     Some(new) => self.partition(&new.target.clone()).push(new),
@@ -82,7 +88,7 @@ impl Driver {
                 },
                 Some((id, answer)) = answers.recv() => self.on_answer(id, answer),
                 Some(Ok(identity)) = self.identifying.join_next() => self.identity = Some(identity),
-                Some(failure) = failures.recv() => self.on_no_identity(&failure),
+                Some(failure) = no_identity.recv() => self.note_failure(|_partition| true, &failure),
                 Some(Ok(refreshed)) = self.refreshing.join_next() => self.on_refreshed(refreshed),
                 // The sender lives in the cluster's handle.
                 _changed = known.changed() => {}
@@ -99,20 +105,20 @@ impl Driver {
     fn advance(
         &mut self,
         answers: &mpsc::Sender<(RequestId, Answer)>,
-        failures: &mpsc::Sender<String>,
+        no_identity: &mpsc::Sender<String>,
     ) -> Option<Instant> {
         let now = Instant::now();
         let known = self.cluster.known();
         let mut by_leader: BTreeMap<NodeId, Vec<TopicPartition>> = BTreeMap::new();
         let (mut needs_id, mut leaderless) = (false, BTreeSet::new());
-        let mut due = None;
+        let (mut due, mut failures) = (None, Failures::new());
         for (tp, partition) in &mut self.partitions {
             partition.settle(tp, now);
             if !partition.has_work() {
                 continue;
             }
-            if self.on_attempt.is_none() {
-                partition.report(tp);
+            if let Some(failure) = partition.last_failure() {
+                failures.insert(tp.clone(), failure.to_owned());
             }
             needs_id |= partition.needs_another_id(self.identity);
             if let Some(leader) = partition.leader(tp, &known, now) {
@@ -126,11 +132,15 @@ impl Driver {
         for (leader, partitions) in by_leader {
             self.send(leader, &partitions, answers, now);
         }
+        self.failures.send_if_modified(|published| {
+            let has_changed = *published != failures;
+            *published = failures;
+            has_changed
+        });
         if needs_id && self.identifying.is_empty() {
-            let failures = failures.clone();
+            let failures = no_identity.clone();
             let on_failure = move |failure: String| {
-                tracing::debug!(failure, "no producer id");
-                // The loop has the failure before already.
+                // A full channel has the failure before this one.
                 drop(failures.try_send(failure));
             };
             self.identifying.spawn(new_producer_id(self.cluster.clone(), on_failure));
@@ -159,7 +169,7 @@ impl Driver {
             Broker { requests, in_flight: 0 }
         });
         while broker.in_flight < IN_FLIGHT_MAX {
-            let mut bytes = 0;
+            let (mut bytes, mut deadline) = (0, now + self.cluster.config().request_timeout);
             let mut attempts = BTreeMap::new();
             let mut batches = BTreeMap::new();
             for tp in partitions {
@@ -169,6 +179,7 @@ impl Driver {
                 let Some(partition) = self.partitions.get_mut(tp) else { continue };
                 if let Some(attempt) = partition.next(now) {
                     bytes += attempt.bytes.len();
+                    deadline = deadline.min(Instant::from_std(attempt.deadline));
                     attempts.insert(tp.clone(), attempt.id);
                     batches.insert(tp, attempt.bytes);
                 }
@@ -176,14 +187,15 @@ impl Driver {
             if attempts.is_empty() {
                 return;
             }
-            let timeout = self.cluster.config().request_timeout;
+            // A request ends with the first of its batches. The connection is closed then, so no copy is sent any more.
+            let timeout = deadline.saturating_duration_since(now);
             let message = request(batches.into_iter(), timeout);
             let id = self.next_id;
             self.next_id += 1;
             broker.in_flight += 1;
             self.sent.insert(id, Sent { node, at: now, attempts });
             // The channel has room for as many requests as may be in flight, and its task lives as long as this loop.
-            if broker.requests.try_send(Request { id, message }).is_err() {
+            if broker.requests.try_send(Request { id, message, timeout }).is_err() {
                 tracing::error!(node, "the task of a broker has ended");
             }
         }
@@ -234,22 +246,16 @@ impl Driver {
                         None => "the topic does not exist",
                     };
                     partition.note_failure(failure);
-                    observe(self.on_attempt.as_ref(), tp, Instant::now(), Some(failure));
                 }
             }
         }
     }
 
-    fn on_no_identity(&mut self, failure: &str) {
-        self.note_failure(|_partition| true, failure);
-    }
-
     /// Notes a failure of the cluster for the partitions that it concerns.
     fn note_failure(&mut self, is_concerned: impl Fn(&Partition) -> bool, failure: &str) {
-        for (tp, partition) in &mut self.partitions {
+        for partition in self.partitions.values_mut() {
             if partition.has_work() && is_concerned(partition) {
                 partition.note_failure(failure);
-                observe(self.on_attempt.as_ref(), tp, Instant::now(), Some(failure));
             }
         }
     }

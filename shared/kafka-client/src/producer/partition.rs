@@ -5,7 +5,7 @@ use std::time::Duration;
 use kafka_core::producer::{Attempt, AttemptId, ErrorClass, PartitionProducer, ProducerIdentity};
 use kafka_core::{NodeId, TopicPartition};
 use kafka_protocol::ResponseError;
-use pacing::{Backoff, ReportLimit};
+use pacing::Backoff;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -16,10 +16,6 @@ use crate::cluster::Metadata;
 
 /// Pauses before a batch is sent again, as `retry.backoff.ms` and `retry.backoff.max.ms` of Kafka's own clients.
 const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
-/// Failures in a row that are usual when a leader moves.
-const USUAL_FAILURES: u32 = 2;
-/// How often a partition that cannot be written to is logged.
-const REPORTS: ReportLimit = ReportLimit::every(Duration::from_secs(5));
 
 pub(super) struct Partition {
     producer: PartitionProducer<oneshot::Sender<Produced>>,
@@ -31,10 +27,8 @@ pub(super) struct Partition {
     not_before: Option<Instant>,
     /// The producer id that this partition got last.
     given_id: Option<i64>,
-    /// Failures since the last success, and the last of them.
-    failures: u32,
+    /// The last failure since the last success.
     last_failure: Option<String>,
-    report: ReportLimit,
 }
 
 impl Partition {
@@ -46,9 +40,7 @@ impl Partition {
             backoff: RETRY_BACKOFF,
             not_before: None,
             given_id: None,
-            failures: 0,
             last_failure: None,
-            report: REPORTS,
         }
     }
 
@@ -131,9 +123,7 @@ impl Partition {
     fn on_success(&mut self) {
         self.backoff.reset();
         self.not_before = None;
-        self.failures = 0;
         self.last_failure = None;
-        self.report.reset();
     }
 
     fn on_error(
@@ -179,9 +169,13 @@ impl Partition {
         self.pause(now, failure);
     }
 
+    /// Returns why batches wait, since the last success.
+    pub(super) fn last_failure(&self) -> Option<&str> {
+        self.last_failure.as_deref()
+    }
+
     /// Notes why the partition cannot be written to before anything was sent.
     pub(super) fn note_failure(&mut self, failure: &str) {
-        self.failures = self.failures.saturating_add(1);
         self.last_failure = Some(failure.to_owned());
     }
 
@@ -190,16 +184,6 @@ impl Partition {
         if self.not_before.is_none_or(|not_before| not_before <= now) {
             self.not_before = Some(now + self.backoff.advance());
             self.note_failure(failure);
-        }
-    }
-
-    /// Logs a failure that lasts, unless the caller observes attempts itself.
-    pub(super) fn report(&mut self, tp: &TopicPartition) {
-        if self.failures > USUAL_FAILURES
-            && self.report.is_due()
-            && let Some(failure) = &self.last_failure
-        {
-            tracing::warn!(%tp, error = failure, "cannot write to this partition, trying again");
         }
     }
 

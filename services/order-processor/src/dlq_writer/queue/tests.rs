@@ -30,6 +30,7 @@ use crate::telemetry::metrics::Instruments;
 const TOPIC: &str = "orders-dlq";
 const METADATA_VERSION: i16 = 12;
 const PRODUCE_VERSION: i16 = 9;
+const IDENTITY_VERSION: i16 = 4;
 const WAITING: &str = "waiting for the dead-letter topic";
 const TAKEN_AGAIN: &str = "takes letters again";
 
@@ -79,8 +80,9 @@ async fn write(answers: &[Option<ResponseError>]) -> (Result<(), LetterError>, S
     };
     let (letters, letters_rx) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
-    tasks.spawn(run(context, TopicPartition::new(TOPIC, 0), letters_rx));
-    let record = ExactRecord {
+    let producer = Producer::start(context.cluster.clone(), None);
+    tasks.spawn(run(context, producer, TopicPartition::new(TOPIC, 0), letters_rx));
+    let record = ProducerRecord {
         timestamp_ms: 5,
         key: Some(Bytes::from_static(b"key")),
         value: None,
@@ -142,6 +144,8 @@ async fn serve(
             encode(id, &api_versions(), 3)
         } else if key == ApiKey::Metadata {
             encode(id, &metadata(port), METADATA_VERSION)
+        } else if key == ApiKey::InitProducerId {
+            encode(id, &messages::InitProducerIdResponse::default(), IDENTITY_VERSION)
         } else {
             let answer = answers.lock().unwrap().pop_front().expect("one more answer");
             encode(id, &produced(answer), PRODUCE_VERSION)
@@ -162,8 +166,9 @@ fn encode<R: Encodable + HeaderVersion>(id: i32, response: &R, version: i16) -> 
 }
 
 fn api_versions() -> messages::ApiVersionsResponse {
-    // The codes of Metadata and Produce.
-    let keys = [(3, METADATA_VERSION), (0, PRODUCE_VERSION)].map(|(code, version)| {
+    // The codes of Metadata, InitProducerId and Produce.
+    let versions = [(3, METADATA_VERSION), (22, IDENTITY_VERSION), (0, PRODUCE_VERSION)];
+    let keys = versions.map(|(code, version)| {
         ApiVersion::default().with_api_key(code).with_min_version(version).with_max_version(version)
     });
     messages::ApiVersionsResponse::default().with_api_keys(keys.to_vec())

@@ -153,7 +153,7 @@ fn a_partition_is_paused_by_letters_only_if_it_has_some_and_they_cannot_be_writt
     statuses[0].lock().letters = 0;
     let target = TopicPartition::new("orders-dlq", 0);
     let cause = "nobody is there".to_owned();
-    let error = kafka_client::writer::ProduceError::NotSent { target: target.clone(), cause };
+    let error = kafka_client::producer::ProduceError::NotSent { target: target.clone(), cause };
     let took = std::time::Duration::from_millis(3);
     let paused = |text: &str| {
         [0, 1, 2].map(|partition| {
