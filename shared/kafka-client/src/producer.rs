@@ -132,7 +132,7 @@ impl Producer {
         let unknown = target.clone();
         let batch = NewBatch { target, batch, deadline, outcome };
         if self.batches.send(batch).await.is_err() {
-            tracing::error!("the producer's task has ended");
+            tracing::debug!("the producer's task has ended");
         }
         Delivery { target: unknown, outcome: delivery }
     }

@@ -6,7 +6,7 @@ use kafka_protocol::messages::{self, ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Encodable, HeaderVersion, decode_request_header_from_buffer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpSocket;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Connection, ConnectionError, FRAME_BYTES_MAX, api_code};
 use crate::config::BrokerConfig;
@@ -98,6 +98,30 @@ async fn an_answer_reaches_the_request_it_belongs_to() {
         let (response, ()) = tokio::join!(connection.call(&request, DEADLINE), answer);
         assert_eq!(response.unwrap().error_code, error_code);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_request_waits_until_a_throttle_is_over_and_has_its_whole_deadline_then() {
+    const THROTTLE: Duration = Duration::from_secs(20);
+    let (mut connection, mut broker) = connected((0, 4)).await;
+    let request = messages::HeartbeatRequest::default();
+    let begun = Instant::now();
+    let mut sent_at = Vec::new();
+    for throttle_time_ms in [20_000, 0, -1, 0] {
+        let answer = async {
+            let id = receive(&mut broker).await;
+            sent_at.push(begun.elapsed());
+            sleep(DEADLINE / 2).await;
+            let response =
+                messages::HeartbeatResponse::default().with_throttle_time_ms(throttle_time_ms);
+            send(&mut broker, id, &response, 4).await;
+        };
+        let (response, ()) = tokio::join!(connection.call(&request, DEADLINE), answer);
+        response.unwrap();
+    }
+    let half = DEADLINE / 2;
+    let second = half + THROTTLE;
+    assert_eq!(sent_at, [Duration::ZERO, second, second + half, second + half * 2]);
 }
 
 #[tokio::test(start_paused = true)]

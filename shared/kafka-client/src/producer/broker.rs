@@ -50,7 +50,14 @@ pub(super) async fn run(
                 next = Some(request);
                 serve(pipeline, &mut next, &mut requests, &answers).await;
             }
-            Err(error) => send(&answers, request.id, Answer::Unsent(chain(&error))).await,
+            Err(error) => {
+                let failure = chain(&error);
+                send(&answers, request.id, Answer::Unsent(failure.clone())).await;
+                // Those behind it need not try the same broker again, one after the other.
+                while let Ok(request) = requests.try_recv() {
+                    send(&answers, request.id, Answer::Unsent(failure.clone())).await;
+                }
+            }
         }
     }
 }

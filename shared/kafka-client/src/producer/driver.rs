@@ -194,9 +194,11 @@ impl Driver {
             self.next_id += 1;
             broker.in_flight += 1;
             self.sent.insert(id, Sent { node, at: now, attempts });
-            // The channel has room for as many requests as may be in flight, and its task lives as long as this loop.
+            // The channel has room for as many requests as may be in flight, unless its task has panicked.
             if broker.requests.try_send(Request { id, message, timeout }).is_err() {
-                tracing::error!(node, "the task of a broker has ended");
+                self.on_answer(id, Answer::Unsent("the task of the broker has ended".to_owned()));
+                self.brokers.remove(&node);
+                return;
             }
         }
     }
