@@ -1,4 +1,4 @@
-//! Decides what may begin: permits, retries and pauses; and the watchdog for work that never ends.
+//! Decides which attempts may start: permits, retries, pauses. The watchdog ends a process whose work is stuck.
 
 pub(crate) mod circuit_breaker;
 pub(crate) mod limiter;

@@ -1,9 +1,8 @@
-//! One partition at work: takes records in, hands out checkpoints, and never lets one record delay another.
+//! One partition at work: takes records in and hands out checkpoints. A record that waits delays only later ones of its key.
 //!
 //! A worker owns its partition's state. Everything that happens to the partition happens in one [`step`](steps), one event
 //! at a time: a fetch arrives, an attempt or a dead letter finishes, a retry comes due, the session asks for something.
-//! After each event the worker takes records in, from the place of its [`cursor`](cursor::Cursor) on, until one has to
-//! wait.
+//! After each event the worker continues reading at its [`cursor`](cursor::Cursor) until a record has to wait.
 //!
 //! ```text
 //!  fetched ─► cursor ─► dispatch ─┬─► done in place ────────────────────────────► state ─► checkpoint ─► session
@@ -11,13 +10,14 @@
 //!                                 ├─► no order ─► doomed ─► letter in flight ─► written
 //!                                 ├─► waits for its schema           └─► transient ─► waiting ─► attempt
 //!                                 └─► queued behind its key
+//!  an attempt that failed for good is doomed too
 //! ```
 //!
 //! The path of one record:
 //!
 //! 1. [`steps`] receives its fetch, and [`cursor`] opens its batch.
 //! 2. [`dispatch`] asks the state whether it is new, and [`decoding`] reads its order.
-//! 3. [`attempt`] calls the handler; most orders are done in that call, and the record is never copied.
+//! 3. [`attempt`] calls the handler; most orders finish in that call, and their records are never copied.
 //! 4. Any other record becomes one of the [`incomplete`] ones, and [`outcome`] decides what follows each attempt.
 //! 5. The state counts it as an order or, after [`giving_up`], as a dead letter; [`reporting`] answers with the checkpoint.
 //!
@@ -36,7 +36,7 @@
 //! | How is the handler called, and when may it be? | [`attempt`], [`permits`] |
 //! | Which records are not complete, and what is in flight for them? | [`pending`], [`incomplete`] |
 //! | What follows an attempt? | [`outcome`] |
-//! | When is a dead letter written, and when do they pause the partition? | [`giving_up`], [`dead_letters`] |
+//! | When is a dead letter written, and when do dead letters pause the partition? | [`giving_up`], [`dead_letters`] |
 //! | What do others see? | [`reporting`], [`timing`], [`spans`] |
 
 mod worker;

@@ -1,7 +1,7 @@
 //! The cluster: its brokers, the leaders of partitions, coordinators, and single requests to any broker.
 //!
-//! [`Cluster`] keeps what the cluster has told ([`Cluster::known`]) for everything in the process that asks for leaders, and one
-//! idle connection per broker for requests that belong to no group and no reader. Readers, producers, group members
+//! [`Cluster`] caches the metadata that brokers have reported ([`Cluster::known`]) for the whole process, and keeps one idle
+//! connection per broker for requests that belong to no group and no reader. Readers, producers, group members
 //! and committers open their own ([`Cluster::connect`]), because a broker processes one request per connection at a time.
 
 mod metadata;

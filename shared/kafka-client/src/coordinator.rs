@@ -1,7 +1,7 @@
 //! The coordinator of a consumer group: finding it, and noticing that it has moved.
 //!
-//! The member, its commits and look-ups of offsets have connections of their own, but share what they find out: one of them looks
-//! the coordinator up, and a request that waits at the former coordinator ends when another broker is found to be it.
+//! The member, its commits and look-ups of offsets have connections of their own. One look-up of the coordinator serves all of
+//! them, and requests that still wait at the former coordinator are cancelled once a new one is found.
 //!
 //! FindCoordinator: <https://kafka.apache.org/protocol#The_Messages_FindCoordinator>.
 

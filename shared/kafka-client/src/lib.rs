@@ -12,7 +12,7 @@
 //! - No byte of a request is sent after its deadline.
 //! - A connection that the broker closed while it was idle is replaced silently, and nothing is written twice.
 //! - Damage is delivered only when the same bytes came twice.
-//! - A value that the cluster does not report for a partition is unknown, and hides no value of the others.
+//! - A value that the cluster does not report for a partition is reported as unknown; the values of the others are shown.
 //! - A static member that restarts within its session moves no partition.
 
 pub mod api;

@@ -1,4 +1,4 @@
-//! The idempotent producer: everything that is written to a topic goes through it.
+//! The idempotent producer. It writes batches of any records to any partitions.
 //!
 //! A batch is sent until the leader of its partition has it, refuses it, or its deadline passes. Batches of one partition keep
 //! their order, and each is in the log once, however often it is sent (KIP-98; the rules are those of

@@ -15,7 +15,7 @@
 //!   second. So the first batch of an epoch goes alone, and so does the next batch after any error or after a minute
 //!   without batches, until it is acknowledged.
 //! - A broker that restarts may remember only the last batch. So an out-of-order answer does not prove that an earlier
-//!   batch is not in the log, unless all batches behind it that may be there get the same answer.
+//!   batch is absent: only if every later batch that may be in the log gets the same answer, it is.
 //!
 //! # Numbers
 //!
@@ -23,8 +23,8 @@
 //!
 //! 1. A batch that may be in the log is sent again only with the same epoch and number. The broker recognises it, because
 //!    at most five batches are sent from the oldest unresolved one on.
-//! 2. A batch gets another number only when every attempt was answered and it is known not to be in the log. A number goes
-//!    to another batch only when no copy of a batch that had it can exist.
+//! 2. A batch gets another number only when every attempt was answered and it is known not to be in the log. A number is
+//!    reused only once no copy of its former batch can still arrive.
 //!
 //! ```text
 //!               ┌────────── not written, in doubt ───────────┐
@@ -38,7 +38,7 @@
 //!
 //! # Gaps
 //!
-//! A gap is a number that the broker will not see, or perhaps not:
+//! A gap is a sequence number that the broker will never see, or may never see:
 //!
 //! - A batch was refused, or expired before it was written. The broker refuses the batches behind it as out of order.
 //! - A batch expired and its outcome is unknown. The batches behind it tell: if the last one is appended, there is no gap.
@@ -63,7 +63,7 @@
 //! # Limits
 //!
 //! A broker forgets a producer after `producer.id.expiration.ms` (a day) without a batch of it. A batch that is unresolved
-//! for longer can be written twice. So deadlines are to be shorter. After an unclean leader election acknowledged batches
+//! for longer can be written twice. Delivery deadlines must therefore be shorter. After an unclean leader election acknowledged batches
 //! can be missing from the log, as the cluster's operator has decided.
 //!
 //! Protocol: [KIP-98](https://cwiki.apache.org/confluence/display/KAFKA/KIP-98+-+Exactly+Once+Delivery+and+Transactional+Messaging).

@@ -69,7 +69,7 @@ impl FromSettings for TopicSettings {
             control_topic: settings.topic(
                 "CONTROL_TOPIC",
                 "orders-control",
-                "The topic that services are stopped and started through.",
+                "The topic that services are paused and resumed through.",
             ),
         };
         settings.rule(
