@@ -1,12 +1,26 @@
 //! The generator reports the exact outcomes of its orders at every kind of end.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
+use end_to_end::proxy::Fault;
 use end_to_end::service::field;
+use end_to_end::verdict::Simulation;
 use end_to_end::{Scenario, Service, topic};
+use kafka_protocol::messages::ApiKey;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_acknowledged_at_an_interrupt_are_in_the_topic() -> Result<()> {
-    let scenario = Scenario::open("interrupted").await?;
+    interrupted("native").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rskafkas_orders_acknowledged_at_an_interrupt_are_in_the_topic() -> Result<()> {
+    interrupted("rskafka").await
+}
+
+async fn interrupted(producer: &str) -> Result<()> {
+    let scenario = Scenario::open("interrupted").await?.with("PRODUCER", producer);
     let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
     generator.line("more deliveries").await?;
     generator.interrupt()?;
@@ -21,8 +35,19 @@ async fn orders_acknowledged_at_an_interrupt_are_in_the_topic() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_that_cannot_be_delivered_are_reported_and_the_exit_code_is_1() -> Result<()> {
-    let scenario =
-        Scenario::open_behind_proxy("given-up").await?.with("DELIVERY_TIMEOUT_MS", "2000");
+    given_up("native").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rskafkas_orders_that_cannot_be_delivered_are_reported() -> Result<()> {
+    given_up("rskafka").await
+}
+
+async fn given_up(producer: &str) -> Result<()> {
+    let scenario = Scenario::open_behind_proxy("given-up")
+        .await?
+        .with("PRODUCER", producer)
+        .with("DELIVERY_TIMEOUT_MS", "2000");
     let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "500").start()?;
     generator.line("more deliveries").await?;
     scenario.proxy()?.close();
@@ -43,10 +68,11 @@ async fn orders_that_cannot_be_delivered_are_reported_and_the_exit_code_is_1() -
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_seed_gives_the_same_orders_on_the_same_partitions() -> Result<()> {
     let mut runs = Vec::new();
-    for seed in ["7", "7", "8"] {
+    for (seed, producer) in [("7", "native"), ("7", "native"), ("7", "rskafka"), ("8", "native")] {
         let scenario = Scenario::open("seed")
             .await?
             .with("SEED", seed)
+            .with("PRODUCER", producer)
             .with("CORRUPT_RATE", "0.3")
             .with("ORDER_COUNT", "1000");
         let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
@@ -63,7 +89,43 @@ async fn the_same_seed_gives_the_same_orders_on_the_same_partitions() -> Result<
         );
     }
     assert_eq!(runs[0], runs[1]);
-    assert_ne!(runs[0], runs[2]);
+    assert_eq!(runs[0], runs[2]);
+    assert_ne!(runs[0], runs[3]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compressed_orders_are_read() -> Result<()> {
+    for compression in ["gzip", "snappy", "lz4", "zstd"] {
+        let scenario = Scenario::open("compressed")
+            .await?
+            .with("COMPRESSION", compression)
+            .with("ORDER_COUNT", "2000");
+        let processor = scenario.processor("processor")?.start()?;
+        let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "0").start()?;
+        generator.expect_exit(0).await?;
+        scenario.check_exact(2000, Simulation::OFF).await?;
+        processor.drain().await?;
+    }
+    Ok(())
+}
+
+/// A broker whose acknowledgement is lost may have the orders of the batch twice, and no order is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn rskafka_writes_every_order_at_least_once() -> Result<()> {
+    const ORDERS: usize = 1_000;
+    let scenario = Scenario::open_behind_proxy("at-least-once")
+        .await?
+        .with("PRODUCER", "rskafka")
+        .with("ORDER_COUNT", &ORDERS.to_string());
+    scenario.proxy()?.inject(ApiKey::Produce, Fault::LoseAnswer, 5, 1);
+    let mut generator = scenario.generator("generator")?.env("ORDER_RATE", "1000").start()?;
+    generator.expect_exit(0).await?;
+    let servers = scenario.platform().bootstrap_servers();
+    let records = topic::read(servers, scenario.orders_topic()).await?;
+    let orders: BTreeSet<_> = records.iter().map(|record| &record.key).collect();
+    assert_eq!(orders.len(), ORDERS);
+    assert!(records.len() > ORDERS, "no acknowledgement of a written batch was lost");
     Ok(())
 }
 

@@ -84,7 +84,7 @@ async fn the_generators_metrics_count_its_orders() -> Result<()> {
     // A broker may refuse the first request for a new topic.
     let messages = count(&says, "messaging_client_sent_messages_total", &sent);
     let requests = count(&says, "messaging_client_operation_duration_seconds_count", &sent);
-    assert!(messages >= 1 && messages == requests, "{messages} in {requests} requests");
+    assert!(messages == 1 && messages <= requests, "{messages} in {requests} requests");
     assert!(count(&says, "schema_registry_requests_total", &[("code", "200")]) >= 1);
     assert_eq!(says.matching("build_info", &[("service", "order-generator")]).len(), 1);
     assert_eq!(says.matching("orders_generator_rate_target", &[]).len(), 1);

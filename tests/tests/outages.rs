@@ -214,8 +214,7 @@ async fn orders_count_once_when_acknowledgements_are_lost() -> Result<()> {
     generator.expect_exit(0).await?;
     let (stats, verdict) = scenario.check_exact(ORDERS, Simulation::OFF).await?;
     assert_eq!(scenario.proxy()?.hits(ApiKey::Produce), LOST);
-    ensure!(verdict.repeats > 0, "no acknowledgement of a written batch was lost: {verdict:#?}");
-    assert_eq!((stats.orders, stats.duplicates), (ORDERS, verdict.repeats));
+    assert_eq!((stats.orders, stats.duplicates, verdict.repeats), (ORDERS, 0, 0));
     processor.drain().await
 }
 
@@ -239,9 +238,9 @@ async fn orders_count_once_when_a_batch_arrives_after_newer_ones() -> Result<()>
     scenario.stats_at_end(ORDERS).await?;
     assert_eq!(proxy.deliver_held().await?, 1);
 
-    let (stats, verdict) = scenario.check_exact(ORDERS + 1, Simulation::OFF).await?;
-    ensure!(verdict.repeats > 0, "the held batch has not landed: {verdict:#?}");
-    assert_eq!((stats.orders, stats.duplicates), (ORDERS, verdict.repeats));
+    // The broker has answered the held request, and has written nothing for it.
+    let (stats, verdict) = scenario.check_exact(ORDERS, Simulation::OFF).await?;
+    assert_eq!((stats.orders, stats.duplicates, verdict.repeats), (ORDERS, 0, 0));
     processor.drain().await
 }
 

@@ -3,18 +3,16 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use kafka_client::writer::{OutgoingRecord, ProduceError, Writer};
+use kafka_client::producer::{Attempted, OnAttempt, ProduceError};
 use kafka_core::TopicPartition;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use schema_registry::SchemaRegistry;
-use service_runtime::trace_context::Trace;
 use service_runtime::{
     Context, Families, Messaging, MessagingLabels, Metrics, Span, SpanKind, SpanValue, Spans,
 };
-use tokio::time::Instant;
 
-use crate::senders::delivery::Transport;
+use crate::senders::batch::Traced;
 
 /// Registers the metrics of the schema registry's client and of `ORDER_RATE`.
 pub(crate) fn register(metrics: &Metrics, registry: SchemaRegistry, rate_target: f64) {
@@ -42,81 +40,76 @@ impl Collector for Scrape {
     }
 }
 
-/// A transport with metrics and spans.
-#[derive(Clone, Debug)]
-pub(crate) struct Measured<T> {
-    inner: T,
+/// What senders and transports measure.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Measures {
     messaging: Messaging,
     spans: Spans,
 }
 
-impl<T> Measured<T> {
-    /// Measures the requests of `inner`, and ends the spans of acknowledged traced records.
-    pub(crate) fn new(inner: T, context: &Context) -> Self {
-        let spans = context.spans.clone();
-        Self { inner, messaging: Messaging::new(&context.metrics), spans }
+impl Measures {
+    /// Registers the metrics.
+    pub(crate) fn new(context: &Context) -> Self {
+        Self { messaging: Messaging::new(&context.metrics), spans: context.spans.clone() }
     }
 
-    /// Ends the span of every traced record, which the record's header names.
-    fn end_spans(
+    /// Returns what a producer calls after every attempt to write a batch.
+    pub(crate) fn on_attempt(&self) -> OnAttempt {
+        let operations = self.messaging.operations.clone();
+        OnAttempt::new(move |target, attempted| {
+            let Attempted { duration, error_type } = attempted;
+            let labels = MessagingLabels::of("send").destination(&target.topic).error(error_type);
+            operations.get_or_create(&labels).observe(duration);
+        })
+    }
+
+    /// Counts the orders of a batch that has an outcome.
+    pub(crate) fn sent(
         &self,
         target: &TopicPartition,
-        records: &[OutgoingRecord],
-        base_offset: i64,
+        orders: usize,
+        error: Option<&ProduceError>,
+    ) {
+        let labels = MessagingLabels::of("send")
+            .destination(&target.topic)
+            .error(error.map(ProduceError::kind))
+            .partition(target.partition);
+        let count = u64::try_from(orders).unwrap_or(u64::MAX);
+        self.messaging.sent.get_or_create(&labels).inc_by(count);
+    }
+
+    /// Ends the spans of the traced orders of an acknowledged batch; `base_offset` is that of its first order, if it is known.
+    pub(crate) fn end_spans(
+        &self,
+        target: &TopicPartition,
+        traces: &[Traced],
+        base_offset: Option<i64>,
         started: SystemTime,
     ) {
-        for (offset, record) in (base_offset..).zip(records) {
-            let headers = record.headers.iter();
-            let headers = headers.map(|(name, value)| (name.as_bytes(), Some(value.as_ref())));
-            let Some(trace) = Trace::of(headers) else { continue };
+        if !self.spans.is_on() {
+            return;
+        }
+        for Traced { index, context } in traces {
             let text = |text: &str| SpanValue::Text(text.to_owned());
+            let mut attributes = vec![
+                ("messaging.system", text("kafka")),
+                ("messaging.operation.name", text("send")),
+                ("messaging.operation.type", text("send")),
+                ("messaging.destination.name", text(&target.topic)),
+                ("messaging.destination.partition.id", text(&target.partition.to_string())),
+            ];
+            let delta = i64::try_from(*index).unwrap_or_default();
+            let offset = base_offset.map(|base_offset| SpanValue::Number(base_offset + delta));
+            attributes.extend(offset.map(|offset| ("messaging.kafka.offset", offset)));
             self.spans.end(Span {
                 name: format!("send {}", target.topic),
                 kind: SpanKind::Producer,
-                context: trace.context,
+                context: *context,
                 parent: None,
                 started,
-                attributes: vec![
-                    ("messaging.system", text("kafka")),
-                    ("messaging.operation.name", text("send")),
-                    ("messaging.operation.type", text("send")),
-                    ("messaging.destination.name", text(&target.topic)),
-                    ("messaging.destination.partition.id", text(&target.partition.to_string())),
-                    ("messaging.kafka.offset", SpanValue::Number(offset)),
-                ],
+                attributes,
                 error_type: None,
             });
         }
-    }
-}
-
-impl Measured<Writer> {
-    /// Drops the cached metadata of the cluster; see [`Writer::refresh`].
-    pub(crate) fn refresh(&self) {
-        self.inner.refresh();
-    }
-}
-
-impl<T: Transport> Transport for Measured<T> {
-    async fn produce(
-        &self,
-        target: &TopicPartition,
-        records: &[OutgoingRecord],
-        deadline: Instant,
-    ) -> Result<i64, ProduceError> {
-        let begun = Instant::now();
-        let started = self.spans.is_on().then(SystemTime::now);
-        // Boxed, because the compiler cannot resolve the nested types of a writer's future.
-        let produced = Box::pin(self.inner.produce(target, records, deadline)).await;
-        let error = produced.as_ref().err().map(ProduceError::kind);
-        let labels = MessagingLabels::of("send").destination(&target.topic).error(error);
-        self.messaging.operations.get_or_create(&labels).observe(begun.elapsed());
-        let labels = labels.partition(target.partition);
-        let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
-        self.messaging.sent.get_or_create(&labels).inc_by(count);
-        if let (Ok(base_offset), Some(started)) = (&produced, started) {
-            self.end_spans(target, records, *base_offset, started);
-        }
-        produced
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kafka_client::writer::ProduceError;
+use kafka_client::producer::ProduceError;
 use kafka_core::TopicPartition;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,6 +13,7 @@ use tracing::{error, info};
 
 use crate::orders::DrawnOrder;
 use crate::orders::faults::Fault;
+use crate::senders::batch::PendingOrder;
 
 /// The most log lines of deliveries and of failures in a second; the report counts the others.
 const LINES_PER_SECOND: usize = 10;
@@ -27,7 +28,6 @@ pub(crate) struct Report {
     faulty: Family<[(&'static str, &'static str); 1], Counter>,
     failed: Counter,
     unknown: Counter,
-    resent: Counter,
     /// Cancelled when an order has failed or its outcome is unknown, so that the generator makes no more orders.
     enough: CancellationToken,
     deliveries: LineLimit,
@@ -44,7 +44,6 @@ impl Report {
             faulty: Family::default(),
             failed: Counter::default(),
             unknown: Counter::default(),
-            resent: Counter::default(),
             enough,
             deliveries: LineLimit::new("deliveries", LINES_PER_SECOND),
             failures: LineLimit::new("orders that were not acknowledged", LINES_PER_SECOND),
@@ -60,7 +59,6 @@ impl Report {
                 ),
                 ("failed", "Orders that were not written", &report.failed),
                 ("unknown", "Orders that may have been written or not", &report.unknown),
-                ("resent", "Orders that were tried once more, each time", &report.resent),
             ] {
                 registry.register(format!("orders_{name}"), help, counter.clone());
             }
@@ -75,35 +73,32 @@ impl Report {
         self.sent.inc();
     }
 
-    /// Counts the retries of a batch.
-    pub(crate) fn attempts(&self, orders: usize, attempts: u32) {
-        self.resent.inc_by(to_u64(orders) * u64::from(attempts.saturating_sub(1)));
-    }
-
-    /// Counts and logs acknowledged orders; `base_offset` is that of the first.
+    /// Counts and logs acknowledged orders; `base_offset` is that of the first, if it is known.
     pub(crate) fn acknowledged(
         &self,
         target: &TopicPartition,
-        orders: &[DrawnOrder],
-        base_offset: i64,
+        orders: &[PendingOrder],
+        base_offset: Option<i64>,
     ) {
         self.acknowledged.inc_by(to_u64(orders.len()));
-        let good = orders.iter().filter(|order| !order.is_bad());
+        let orders = orders.iter().map(|pending| &pending.order);
+        let good = orders.clone().filter(|order| !order.is_bad());
         self.acknowledged_cents.inc_by(good.map(|order| u64::from(order.price.0)).sum());
-        for fault in orders.iter().filter_map(|order| order.fault) {
+        for fault in orders.clone().filter_map(|order| order.fault) {
             self.faulty.get_or_create(&label(fault)).inc();
         }
         let lines = self.deliveries.admit(orders.len());
         let partition = target.partition;
-        for (offset, order) in (base_offset..).zip(orders).take(lines) {
+        for (delta, order) in (0..).zip(orders).take(lines) {
             let DrawnOrder { id, product, price, fault } = order;
+            let offset = base_offset.map(|base_offset| base_offset + delta);
             let (price, fault) = (price.to_f64(), fault.map(display));
             info!(order_id = %id, product, price, fault, partition, offset, "acknowledged");
         }
     }
 
     /// Counts and logs failed orders, and stops the generator.
-    pub(crate) fn failed(&self, orders: &[DrawnOrder], error: &ProduceError) {
+    pub(crate) fn failed(&self, orders: &[PendingOrder], error: &ProduceError) {
         self.failed.inc_by(to_u64(orders.len()));
         for DrawnOrder { id, product, price, fault } in self.worst(orders) {
             let (price, fault) = (price.to_f64(), fault.map(display));
@@ -112,7 +107,7 @@ impl Report {
     }
 
     /// Counts and logs orders of unknown outcome, and stops the generator.
-    pub(crate) fn unknown(&self, orders: &[DrawnOrder], error: &ProduceError) {
+    pub(crate) fn unknown(&self, orders: &[PendingOrder], error: &ProduceError) {
         self.unknown.inc_by(to_u64(orders.len()));
         for DrawnOrder { id, product, price, fault } in self.worst(orders) {
             let (price, fault) = (price.to_f64(), fault.map(display));
@@ -130,9 +125,9 @@ impl Report {
     }
 
     /// Stops the generator, and returns the orders to log.
-    fn worst<'a>(&self, orders: &'a [DrawnOrder]) -> impl Iterator<Item = &'a DrawnOrder> {
+    fn worst<'a>(&self, orders: &'a [PendingOrder]) -> impl Iterator<Item = &'a DrawnOrder> {
         self.enough.cancel();
-        orders.iter().take(self.failures.admit(orders.len()))
+        orders.iter().take(self.failures.admit(orders.len())).map(|pending| &pending.order)
     }
 
     /// Returns how many queued orders have no outcome yet.
@@ -169,7 +164,6 @@ impl Report {
             acknowledged,
             failed = shortfall.failed,
             unknown = shortfall.unknown,
-            resent = self.resent.get(),
             seconds = two_decimals(elapsed.as_secs_f64()),
             orders_per_second = two_decimals(per(acknowledged, elapsed.as_secs_f64())),
             average_price = two_decimals(self.average_price()),

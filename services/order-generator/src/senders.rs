@@ -2,19 +2,21 @@
 //!
 //! An order goes to the partition that Kafka's own clients choose for its key. New partitions change that choice for many
 //! keys, and readers may then process a later order of a key before an earlier one. This is so with every producer. A pause
-//! could not help, because no reader reads one partition after another. Each partition stays ordered: its sender keeps its
-//! producer id and sequence, and a new partition gets a sender with its own producer id.
+//! could not help, because no reader reads one partition after another. Each partition stays ordered: it has one sender.
 
 pub(crate) mod batch;
 pub(crate) mod delivery;
 #[cfg(test)]
 mod fake_broker;
 pub(crate) mod outage;
+#[cfg(feature = "rskafka")]
+pub(crate) mod rskafka;
 mod sender;
 mod trace_sample;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use kafka_core::TopicPartition;
@@ -25,11 +27,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Measures;
 use crate::orders::{DrawnOrder, ORDER_ID_BYTES_MAX};
 use crate::report::Report;
-use crate::senders::batch::{Encoder, PendingOrder};
-use crate::senders::delivery::{DeliveryPolicy, Transport};
-use crate::senders::outage::Outage;
+use crate::senders::batch::{BatchLimits, Encoder, PendingOrder};
+use crate::senders::delivery::Transport;
 use crate::senders::sender::Sender;
 use crate::senders::trace_sample::TraceSample;
 
@@ -38,14 +40,15 @@ const QUEUE_ORDERS_MAX: usize = 8192;
 
 /// Shared by the senders of all partitions.
 #[derive(Debug)]
-pub(crate) struct Common<T> {
-    pub(crate) transport: T,
+pub(crate) struct Common {
+    pub(crate) transport: Arc<dyn Transport>,
     pub(crate) topic: Arc<str>,
     pub(crate) schema_id: u32,
+    pub(crate) limits: BatchLimits,
     /// The share of traced orders, from 0 to 1.
     pub(crate) trace_ratio: f64,
-    pub(crate) policy: DeliveryPolicy,
-    pub(crate) outage: Arc<Outage>,
+    pub(crate) delivery_timeout: Duration,
+    pub(crate) measures: Measures,
     pub(crate) report: Arc<Report>,
     /// When cancelled, the senders give up their batches in flight.
     pub(crate) abandon: CancellationToken,
@@ -53,23 +56,23 @@ pub(crate) struct Common<T> {
 
 /// One sender for each partition.
 #[derive(Debug)]
-pub(crate) struct Senders<T> {
-    common: Common<T>,
+pub(crate) struct Senders {
+    common: Common,
     partitions: NonZeroU32,
     queues: Vec<mpsc::Sender<PendingOrder>>,
     tasks: JoinSet<()>,
 }
 
-impl<T: Transport> Senders<T> {
+impl Senders {
     /// Starts the senders of a topic.
     ///
     /// # Errors
     ///
     /// When the operating system has no random numbers.
-    pub(crate) fn start(common: Common<T>, partitions: NonZeroU32) -> anyhow::Result<Self> {
+    pub(crate) fn start(common: Common, partitions: NonZeroU32) -> anyhow::Result<Self> {
         let (queues, tasks) = (Vec::new(), JoinSet::new());
         let mut senders = Self { common, partitions, queues, tasks };
-        senders.grow(partitions)?;
+        senders.add(partitions)?;
         Ok(senders)
     }
 
@@ -79,21 +82,27 @@ impl<T: Transport> Senders<T> {
     ///
     /// As [`Senders::start`]; orders then go to the old partitions only.
     pub(crate) fn grow(&mut self, partitions: NonZeroU32) -> anyhow::Result<()> {
-        let Common { transport, topic, schema_id, trace_ratio, policy, outage, report, abandon } =
-            &self.common;
+        self.common.transport.has_grown();
+        self.add(partitions)
+    }
+
+    fn add(&mut self, partitions: NonZeroU32) -> anyhow::Result<()> {
+        let common = &self.common;
         for partition in self.partition_count()..partitions.get().cast_signed() {
-            let traces = TraceSample::new(*trace_ratio, random_number()?);
-            let sender = Sender::new(
-                transport.clone(),
-                TopicPartition::new(Arc::clone(topic), partition),
-                Encoder::new(*schema_id, random_number()?, traces),
-                *policy,
-                Arc::clone(outage),
-                Arc::clone(report),
-            );
+            let traces = TraceSample::new(common.trace_ratio, random_number()?);
+            let sender = Sender {
+                transport: Arc::clone(&common.transport),
+                target: TopicPartition::new(Arc::clone(&common.topic), partition),
+                encoder: Encoder::new(common.schema_id, common.limits, traces),
+                is_limit_known: common.limits.is_known,
+                delivery_timeout: common.delivery_timeout,
+                measures: common.measures.clone(),
+                report: Arc::clone(&common.report),
+                abandon: common.abandon.clone(),
+            };
             let (into_queue, queue) = mpsc::channel(QUEUE_ORDERS_MAX);
             self.queues.push(into_queue);
-            self.tasks.spawn(sender.run(queue, abandon.clone()));
+            self.tasks.spawn(sender.run(queue));
         }
         self.partitions = partitions;
         Ok(())
@@ -124,10 +133,10 @@ pub(crate) fn random_number() -> anyhow::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-    use std::time::Duration;
+    use std::collections::BTreeMap;
 
-    use service_runtime::{Health, Metrics};
+    use kafka_core::compression::Compression;
+    use service_runtime::Metrics;
 
     use super::*;
     use crate::orders::{Cents, OrderId};
@@ -147,7 +156,7 @@ mod tests {
         for request in broker.requests() {
             for record in request.records {
                 let partitions = count(u32::try_from(record.timestamp_ms).unwrap());
-                let home = partition_for_key(record.key.as_deref().unwrap(), partitions);
+                let home = partition_for_key(&record.key, partitions);
                 assert_eq!(request.target.partition, home);
                 *used.entry((partitions, home)).or_insert(0) += 1;
             }
@@ -156,34 +165,8 @@ mod tests {
         assert_eq!(used.values().sum::<u32>(), 200);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_partition_keeps_its_producer_id_and_a_new_partition_gets_its_own() {
-        let broker = FakeBroker::new([]);
-        let mut senders = Senders::start(common(&broker), count(2)).unwrap();
-
-        send(&senders, 2).await;
-        senders.grow(count(5)).unwrap();
-        send(&senders, 5).await;
-        senders.close().join_all().await;
-
-        let mut last: BTreeMap<_, u64> = BTreeMap::new();
-        for request in broker.requests() {
-            for record in request.records {
-                let header =
-                    |index: usize| String::from_utf8(record.headers[index].1.to_vec()).unwrap();
-                let sequence = last.entry((request.target.partition, header(0))).or_default();
-                *sequence += 1;
-                assert_eq!(header(1), sequence.to_string());
-            }
-        }
-        let partitions: Vec<_> = last.keys().map(|(partition, _)| *partition).collect();
-        assert_eq!(partitions, [0, 1, 2, 3, 4], "one producer each: {last:?}");
-        let producers: BTreeSet<_> = last.keys().map(|(_, producer)| producer).collect();
-        assert_eq!(producers.len(), 5, "{producers:?}");
-    }
-
     /// Sends orders whose timestamp is the number of partitions.
-    async fn send(senders: &Senders<FakeBroker>, partitions: i64) {
+    async fn send(senders: &Senders, partitions: i64) {
         for number in 0..100 {
             let (id, price) = (OrderId::Number(number), Cents(1999));
             let order = DrawnOrder { id, product: "Yoga Mat", price, fault: None };
@@ -192,14 +175,15 @@ mod tests {
         }
     }
 
-    fn common(broker: &FakeBroker) -> Common<FakeBroker> {
+    fn common(broker: &FakeBroker) -> Common {
         Common {
-            transport: broker.clone(),
+            transport: Arc::new(broker.clone()),
             topic: "orders".into(),
             schema_id: 1,
+            limits: BatchLimits::new(None, Compression::None),
             trace_ratio: 0.0,
-            policy: DeliveryPolicy { retries_max: 2, timeout: Duration::from_mins(2) },
-            outage: Arc::new(Outage::new(Health::default().check("kafka"))),
+            delivery_timeout: Duration::from_mins(2),
+            measures: Measures::default(),
             report: Arc::new(Report::new(&Metrics::default(), CancellationToken::new())),
             abandon: CancellationToken::new(),
         }

@@ -19,9 +19,9 @@ use control_topic::Participant;
 use control_topic::record::Role;
 use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
-use kafka_client::writer::Writer;
+use kafka_client::producer::{Failures, Producer};
 use schema_registry::{RegistryConfig, SchemaRegistry};
-use service_runtime::{Context, Progress, host_name, now_ms};
+use service_runtime::{Check, Context, Progress, host_name, now_ms};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, consume_budget};
@@ -29,17 +29,18 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::metrics::{self, Measured};
+use crate::metrics::{self, Measures};
 use crate::orders::Orders;
 use crate::pace::Pace;
 use crate::partition_watch;
 use crate::pause_control::PauseControl;
 use crate::report::Report;
-use crate::senders::batch::PendingOrder;
-use crate::senders::delivery::DeliveryPolicy;
-use crate::senders::outage::Outage;
-use crate::senders::{Common, Senders, random_number};
-use crate::settings::GeneratorSettings;
+use crate::senders::batch::{BatchLimits, PendingOrder};
+use crate::senders::delivery::Transport;
+#[cfg(feature = "rskafka")]
+use crate::senders::rskafka::Rskafka;
+use crate::senders::{Common, Senders, outage, random_number};
+use crate::settings::{GeneratorSettings, ProducerKind};
 use crate::startup;
 
 /// How often the progress bar is updated.
@@ -73,8 +74,8 @@ struct Publisher {
     schema_id: u32,
     partitions: NonZeroU32,
     cluster: Cluster,
-    transport: Measured<Writer>,
-    outage: Arc<Outage>,
+    limits: BatchLimits,
+    kafka_check: Check,
     pause_control: PauseControl,
 }
 
@@ -96,7 +97,7 @@ impl Publisher {
 
         let topic = &settings.topics.orders_topic;
         let schema_id = startup::register_schema(&registry, topic, &registry_check).await?;
-        let cluster = Cluster::new(brokers.clone());
+        let cluster = Cluster::new(brokers);
         let participant = Participant::start(
             &cluster,
             &settings.topics.control_topic,
@@ -109,7 +110,8 @@ impl Publisher {
             Some(seed) => seed,
             None => random_number()?,
         };
-        let transport = Measured::new(Writer::new(brokers), &context);
+        let bytes_max = startup::batch_bytes_max(&cluster, topic).await;
+        let limits = BatchLimits::new(bytes_max, settings.compression);
         Ok(Self {
             settings,
             context,
@@ -117,8 +119,8 @@ impl Publisher {
             schema_id,
             partitions,
             cluster,
-            transport,
-            outage: Arc::new(Outage::new(kafka_check)),
+            limits,
+            kafka_check,
             pause_control: PauseControl::new(participant, control_check, paused),
         })
     }
@@ -130,9 +132,10 @@ impl Publisher {
         let report = Arc::new(Report::new(&self.context.metrics, enough.clone()));
         let progress = Progress::start(self.settings.order_count, "orders", &self.context.console);
         let abandon = CancellationToken::new();
-        let mut senders = self.start_senders(&report, &abandon)?;
+        let (mut senders, failures) = self.start_senders(&report, &abandon)?;
         let (watched, partitions) = watch::channel(self.partitions);
         let mut beside = JoinSet::new();
+        beside.spawn(outage::follow(failures, self.kafka_check.clone()));
         beside.spawn(show(progress.clone(), Arc::clone(&report)));
         let GeneratorSettings { ref topics, metadata_age_max, .. } = self.settings;
         let topic = topics.orders_topic.clone();
@@ -157,25 +160,48 @@ impl Publisher {
         Ok(())
     }
 
+    /// Returns the senders, and why their batches wait.
     fn start_senders(
         &self,
         report: &Arc<Report>,
         abandon: &CancellationToken,
-    ) -> anyhow::Result<Senders<Measured<Writer>>> {
+    ) -> anyhow::Result<(Senders, watch::Receiver<Failures>)> {
+        let measures = Measures::new(&self.context);
+        let (transport, failures) = self.start_transport(&measures);
         let common = Common {
-            transport: self.transport.clone(),
+            transport,
             topic: self.settings.topics.orders_topic.as_str().into(),
             schema_id: self.schema_id,
+            limits: self.limits,
             trace_ratio: self.settings.trace_ratio,
-            policy: DeliveryPolicy {
-                retries_max: self.settings.retries_max,
-                timeout: self.settings.delivery_timeout,
-            },
-            outage: Arc::clone(&self.outage),
+            delivery_timeout: self.settings.delivery_timeout,
+            measures,
             report: Arc::clone(report),
             abandon: abandon.clone(),
         };
-        Senders::start(common, self.partitions)
+        Ok((Senders::start(common, self.partitions)?, failures))
+    }
+
+    fn start_transport(
+        &self,
+        measures: &Measures,
+    ) -> (Arc<dyn Transport>, watch::Receiver<Failures>) {
+        let GeneratorSettings { producer, retries_max, .. } = self.settings;
+        let (cluster, on_attempt) = (self.cluster.clone(), measures.on_attempt());
+        match producer {
+            ProducerKind::Native => {
+                let producer = Producer::start_retrying(cluster, retries_max, Some(on_attempt));
+                let failures = producer.failures();
+                (Arc::new(producer), failures)
+            }
+            #[cfg(feature = "rskafka")]
+            ProducerKind::Rskafka => {
+                let config = cluster.config().clone();
+                let writer = Rskafka::new(config, retries_max, on_attempt);
+                let failures = writer.failures();
+                (Arc::new(writer), failures)
+            }
+        }
     }
 
     /// Makes orders and queues them for their partitions, until `ORDER_COUNT` or until `enough` is cancelled.
@@ -184,7 +210,7 @@ impl Publisher {
     /// with the same number of them.
     async fn make_orders(
         &mut self,
-        senders: &mut Senders<Measured<Writer>>,
+        senders: &mut Senders,
         mut partitions: watch::Receiver<NonZeroU32>,
         report: &Report,
         enough: &CancellationToken,
@@ -204,7 +230,6 @@ impl Publisher {
                 }
             }
             if partitions.has_changed().unwrap_or(false) {
-                self.transport.refresh();
                 senders.grow(*partitions.borrow_and_update())?;
             }
             let order = orders.draw();

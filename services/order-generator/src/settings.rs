@@ -1,7 +1,9 @@
 //! The generator's settings.
 
+use std::fmt::{self, Display};
 use std::time::Duration;
 
+use kafka_core::compression::Compression;
 use service_runtime::settings::{ConnectionSettings, FromSettings, Settings, TopicSettings};
 
 use crate::orders::faults::Fault;
@@ -27,6 +29,8 @@ pub struct GeneratorSettings {
     pub(crate) faults: FaultSettings,
     /// The share of traced orders, from 0 to 1.
     pub(crate) trace_ratio: f64,
+    pub(crate) producer: ProducerKind,
+    pub(crate) compression: Compression,
     /// The most retries of a batch that the broker refuses.
     pub(crate) retries_max: u32,
     /// How often to check for new partitions.
@@ -36,6 +40,33 @@ pub struct GeneratorSettings {
     /// How long to wait for acknowledgements after a signal.
     pub(crate) drain_timeout: Duration,
 }
+
+/// What writes the orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProducerKind {
+    /// The idempotent producer of this product.
+    Native,
+    #[cfg(feature = "rskafka")]
+    Rskafka,
+}
+
+/// A word for a setting.
+#[derive(Debug, Clone, Copy)]
+struct Word(&'static str);
+
+impl Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+const COMPRESSIONS: [(Word, Compression); 5] = [
+    (Word("none"), Compression::None),
+    (Word("gzip"), Compression::Gzip),
+    (Word("snappy"), Compression::Snappy),
+    (Word("lz4"), Compression::Lz4),
+    (Word("zstd"), Compression::Zstd),
+];
 
 /// The faulty records.
 #[derive(Debug, Clone)]
@@ -64,6 +95,7 @@ impl FromSettings for GeneratorSettings {
             "The same seed makes the same orders in the same sequence; unset draws a seed.",
         );
         let faults = read_faults(settings, order_count);
+        let producer = read_producer(settings);
         Self {
             connection,
             topics,
@@ -80,6 +112,8 @@ impl FromSettings for GeneratorSettings {
                 0.0..=1.0,
                 "The share of records that begin a trace, with a traceparent header.",
             ),
+            producer,
+            compression: read_compression(settings, producer),
             retries_max: settings.integer(
                 "MAX_RETRIES",
                 3,
@@ -107,6 +141,47 @@ impl FromSettings for GeneratorSettings {
             ),
         }
     }
+}
+
+fn read_producer(settings: &mut Settings) -> ProducerKind {
+    const NATIVE: &str = "native";
+    const RSKAFKA: &str = "rskafka";
+    let Word(word) = settings.choice(
+        "PRODUCER",
+        Word(NATIVE),
+        &[Word(NATIVE), Word(RSKAFKA)],
+        "What writes the orders: the idempotent producer of this product, or the library rskafka, \
+           which may write orders twice after a failure, has one batch of a partition in flight, and \
+           must not be throttled by quotas.",
+    );
+    settings.rule(
+        &["PRODUCER"],
+        cfg!(feature = "rskafka") || word != RSKAFKA,
+        "this program was built without rskafka (its feature of that name)",
+    );
+    match word {
+        #[cfg(feature = "rskafka")]
+        RSKAFKA => ProducerKind::Rskafka,
+        _ => ProducerKind::Native,
+    }
+}
+
+fn read_compression(settings: &mut Settings, producer: ProducerKind) -> Compression {
+    let [none, ..] = COMPRESSIONS;
+    let chosen = settings.choice(
+        "COMPRESSION",
+        none.0,
+        &COMPRESSIONS.map(|(word, _compression)| word),
+        "How batches of orders are compressed.",
+    );
+    let found = COMPRESSIONS.into_iter().find(|(word, _compression)| word.0 == chosen.0);
+    let (_word, compression) = found.unwrap_or(none);
+    settings.rule(
+        &["PRODUCER", "COMPRESSION"],
+        producer == ProducerKind::Native || compression == Compression::None,
+        "rskafka does not compress here",
+    );
+    compression
 }
 
 /// Reads the rate and the number of orders.

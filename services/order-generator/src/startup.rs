@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 
 use anyhow::{Context as _, bail};
 use kafka_client::cluster::{Cluster, TopicMetadata};
+use kafka_client::configs::topic_config;
 use kafka_client::error::chain;
 use kafka_client::retry::until_ok;
 use kafka_client::topics::{NewTopic, ensure_topics};
@@ -80,4 +81,20 @@ pub(crate) async fn create_topic(
     };
     info!(topic, partitions, "the topic exists");
     Ok(partitions)
+}
+
+/// Returns the most bytes of a batch that the topic takes; `None` if the generator may not ask (`DescribeConfigs` on the topic), or
+/// gets no answer.
+///
+/// # Cancel safety
+///
+/// Cancel safe.
+pub(crate) async fn batch_bytes_max(cluster: &Cluster, topic: &str) -> Option<usize> {
+    match topic_config(cluster, topic, "max.message.bytes").await {
+        Ok(value) => value?.parse().ok(),
+        Err(error) => {
+            info!("the topic's max.message.bytes is unknown: {}", chain(&error));
+            None
+        }
+    }
 }

@@ -1,10 +1,8 @@
-//! Connections to Kafka: group membership, a reader, writers, topics and offsets.
+//! Connections to Kafka: group membership, a reader, a producer, topics and offsets.
 //!
 //! Reading order: [`config`] and [`api`] define how to reach brokers and which requests to send, [`connection`] sends them to
 //! one broker, [`cluster`] to any broker, [`coordinator`] to a group's, and [`retry`] repeats calls. On these stand [`topics`], [`configs`],
-//! [`offsets`], [`groups`], [`membership`] (which drives the state machine of `kafka-core`) and [`reader`]. The [`writer`] uses
-//! rskafka. Records with headers that rskafka cannot represent, and records whose refusal the caller has to explain, go
-//! through the [`exact_writer`].
+//! [`offsets`], [`groups`], [`membership`] (which drives the state machine of `kafka-core`), [`reader`] and [`producer`].
 //!
 //! # Invariants
 //!
@@ -22,7 +20,6 @@ pub mod configs;
 pub mod connection;
 pub mod coordinator;
 pub mod error;
-pub mod exact_writer;
 pub mod groups;
 pub mod membership;
 pub mod offsets;
@@ -30,6 +27,5 @@ pub mod producer;
 pub mod reader;
 pub mod retry;
 pub mod topics;
-pub mod writer;
 
 mod race;

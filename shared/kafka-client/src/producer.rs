@@ -46,21 +46,26 @@ const COMMANDS_MAX: usize = 64;
 #[derive(Clone)]
 pub struct OnAttempt(Arc<Observer>);
 
-type Observer = dyn Fn(&TopicPartition, Attempted<'_>) + Send + Sync;
+type Observer = dyn Fn(&TopicPartition, Attempted) + Send + Sync;
 
 /// An attempt to write a batch that has ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempted<'a> {
+pub struct Attempted {
     /// From sending it to the answer, or to the failure.
     pub duration: Duration,
-    /// Why it failed, if the batch will be sent again or has failed for good.
-    pub failure: Option<&'a str>,
+    /// Why it failed, as one of a few words for metrics: `broker_error`, `no_answer`, `not_sent`.
+    pub error_type: Option<&'static str>,
 }
 
 impl OnAttempt {
     /// Calls `observe` after every attempt. It must not block.
-    pub fn new(observe: impl Fn(&TopicPartition, Attempted<'_>) + Send + Sync + 'static) -> Self {
+    pub fn new(observe: impl Fn(&TopicPartition, Attempted) + Send + Sync + 'static) -> Self {
         Self(Arc::new(observe))
+    }
+
+    /// Reports an attempt.
+    pub fn observe(&self, target: &TopicPartition, attempted: Attempted) {
+        (self.0)(target, attempted);
     }
 }
 
@@ -105,10 +110,20 @@ pub struct Producer {
 impl Producer {
     /// Starts a producer with acks=all, without connecting to the cluster; must be called within a tokio runtime.
     pub fn start(cluster: Cluster, on_attempt: Option<OnAttempt>) -> Self {
+        Self::start_retrying(cluster, 0, on_attempt)
+    }
+
+    /// As [`Producer::start`]; a batch that the broker refuses is sent again up to `refusals_max` times, before the batches behind
+    /// it, unless it is too large.
+    pub fn start_retrying(
+        cluster: Cluster,
+        refusals_max: u32,
+        on_attempt: Option<OnAttempt>,
+    ) -> Self {
         let (batches, new_batches) = mpsc::channel(COMMANDS_MAX);
         let mut tasks = JoinSet::new();
         let (failures_tx, failures) = watch::channel(Failures::new());
-        tasks.spawn(Driver::new(cluster, on_attempt, failures_tx).run(new_batches));
+        tasks.spawn(Driver::new(cluster, refusals_max, on_attempt, failures_tx).run(new_batches));
         Self { batches, failures, _tasks: Arc::new(tasks) }
     }
 

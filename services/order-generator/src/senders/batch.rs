@@ -1,36 +1,15 @@
-//! Orders as the records of one produce request.
+//! Orders as batches of records.
 
-use std::borrow::Cow;
-use std::ops::Range;
+use std::io;
 
-use bytes::Bytes;
-use kafka_client::writer::OutgoingRecord;
+use kafka_client::producer::BATCH_BYTES_MAX;
+use kafka_core::compression::Compression;
+use kafka_core::record_batch::{BatchEncoder, EncodedBatch, Fit, NewRecord};
 use order_avro::{Order, encode_confluent};
-use service_runtime::trace_context::TRACEPARENT;
+use service_runtime::trace_context::{TRACEPARENT, TraceContext};
 
-use crate::orders::faults::Fault;
 use crate::orders::{DrawnOrder, ORDER_ID_BYTES_MAX};
 use crate::senders::trace_sample::TraceSample;
-
-/// The most orders in a batch: even the longest orders, and one oversize order, stay below the largest batch.
-pub(crate) const BATCH_ORDERS_MAX: usize = 4500;
-
-/// The most orders that fit a request of less than 8 KiB in any case.
-const SMALL_BATCH_ORDERS: usize = 39;
-
-/// The same two limits for traced orders. A batch has 124 KiB to spare, enough for the traces of two orders in five.
-const SMALL_BATCH_TRACED_ORDERS: usize = 28;
-const BATCH_TRACED_ORDERS_MAX: usize = 3200;
-const FEW_TRACED: f64 = 0.2;
-
-/// The fewest orders that make a request of more than 64 KiB in any case.
-const LARGE_BATCH_ORDERS: usize = 800;
-
-/// The header with the producer's id: one run of one generator, on one partition.
-const PRODUCER_ID_HEADER: &str = "producer-id";
-
-/// The header with the record's sequence number, which counts a producer's records from 1.
-const SEQUENCE_HEADER: &str = "sequence";
 
 /// An order in the queue of its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,152 +19,166 @@ pub(crate) struct PendingOrder {
     pub(crate) timestamp_ms: i64,
 }
 
-impl PendingOrder {
-    /// Returns whether its record ends a batch: two oversize records exceed the largest batch.
-    pub(crate) fn fills_a_batch(&self) -> bool {
-        self.order.fault == Some(Fault::Oversize)
+/// The batches of the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchLimits {
+    /// The most bytes of a batch.
+    pub(crate) bytes_max: usize,
+    /// Whether the broker is known to take batches of that size.
+    pub(crate) is_known: bool,
+    pub(crate) compression: Compression,
+}
+
+impl BatchLimits {
+    /// Returns the limits of a topic with these `max.message.bytes`; `None` if they are unknown.
+    pub(crate) fn new(topic_bytes_max: Option<usize>, compression: Compression) -> Self {
+        let bytes_max = topic_bytes_max.map_or(BATCH_BYTES_MAX, |max| max.min(BATCH_BYTES_MAX));
+        Self { bytes_max, is_known: topic_bytes_max.is_some(), compression }
     }
 }
 
-/// Orders and their records, which are the same in every attempt.
-#[derive(Debug, Clone, Default)]
+/// A batch and the orders in it.
+#[derive(Debug)]
 pub(crate) struct Batch {
-    pub(crate) orders: Vec<DrawnOrder>,
-    pub(crate) records: Vec<OutgoingRecord>,
+    pub(crate) orders: Vec<PendingOrder>,
+    pub(crate) encoded: EncodedBatch,
+    pub(crate) traces: Vec<Traced>,
 }
 
-impl Batch {
-    /// Splits off the second half of a batch that the broker finds too large.
-    pub(crate) fn split_off_half(&mut self) -> Self {
-        let half = self.orders.len().div_ceil(2);
-        let orders = self.orders.split_off(half);
-        let records = self.records.split_off(half);
-        Self { orders, records }
-    }
+/// A traced order of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Traced {
+    /// The order's place in the batch.
+    pub(crate) index: usize,
+    pub(crate) context: TraceContext,
 }
 
-/// Encodes the batches of one producer: keys, Avro values, and the headers by which readers recognise repeats.
+/// Encodes the batches of one partition: keys, Avro values, and traces.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     schema_id: u32,
-    producer_id: Bytes,
-    next_sequence: u64,
+    compression: Compression,
     traces: TraceSample,
+    batch: BatchEncoder,
     order: Order,
+    value: Vec<u8>,
 }
 
 impl Encoder {
-    /// Returns the encoder of a new producer.
-    ///
-    /// `producer_id` must be new for every run and every partition: to readers, a record whose sequence is not above the last
-    /// one of its producer is a repeat.
-    pub(crate) fn new(schema_id: u32, producer_id: u64, traces: TraceSample) -> Self {
+    /// Returns an encoder of batches within `limits`.
+    pub(crate) fn new(schema_id: u32, limits: BatchLimits, traces: TraceSample) -> Self {
         Self {
             schema_id,
-            producer_id: Bytes::from(format!("{producer_id:016x}")),
-            next_sequence: 1,
+            compression: limits.compression,
             traces,
+            batch: BatchEncoder::new(limits.bytes_max),
             order: Order { order_id: String::new(), product: String::new(), price: 0.0 },
+            value: Vec::new(),
         }
     }
 
-    /// Returns the next batch of this producer; each order is encoded once, with one sequence number.
-    pub(crate) fn encode(&mut self, pending: &[PendingOrder]) -> Batch {
-        // All records of the batch share one buffer.
-        let mut buffer = Vec::with_capacity(pending.len() * RECORD_BYTES_EXPECTED);
-        let parts: Vec<_> = pending.iter().map(|p| self.write(&p.order, &mut buffer)).collect();
-        let buffer = Bytes::from(buffer);
-        let record = |(pending, parts): (&PendingOrder, Parts)| {
-            let mut headers = vec![
-                (Cow::Borrowed(PRODUCER_ID_HEADER), self.producer_id.clone()),
-                (Cow::Borrowed(SEQUENCE_HEADER), buffer.slice(parts.sequence)),
-            ];
-            let trace = parts.trace.map(|trace| buffer.slice(trace));
-            headers.extend(trace.map(|trace| (Cow::Borrowed(TRACEPARENT), trace)));
-            OutgoingRecord {
-                key: Some(buffer.slice(parts.key)),
-                value: parts.value.map(|value| buffer.slice(value)),
-                headers,
-                timestamp_ms: pending.timestamp_ms,
+    /// Takes the orders of the next batch from the front of `waiting`, at most `orders_max`, and encodes them. An order that is too
+    /// large for every batch has one of its own: the broker is to have the last word on it.
+    ///
+    /// # Errors
+    /// When the codec fails; the orders are taken then.
+    pub(crate) fn encode(
+        &mut self,
+        waiting: &mut Vec<PendingOrder>,
+        orders_max: usize,
+    ) -> Result<Batch, Unencoded> {
+        let mut traces = Vec::new();
+        let mut count = 0;
+        for pending in waiting.iter().take(orders_max) {
+            let trace = self.traces.draw();
+            match self.append(pending, trace) {
+                Fit::Appended => {}
+                Fit::TooLarge if count == 0 => {
+                    let limited = std::mem::replace(&mut self.batch, BatchEncoder::new(usize::MAX));
+                    // Nothing is too large for this one but what no broker could read.
+                    let _fit = self.append(pending, trace);
+                    let encoded = self.batch.finish(self.compression);
+                    self.batch = limited;
+                    traces.extend(trace.map(|context| Traced { index: 0, context }));
+                    return batch(waiting, 1, encoded, traces);
+                }
+                Fit::Full | Fit::TooLarge => break,
             }
-        };
-        Batch {
-            orders: pending.iter().map(|pending| pending.order).collect(),
-            records: pending.iter().zip(parts).map(record).collect(),
+            traces.extend(trace.map(|context| Traced { index: count, context }));
+            count += 1;
         }
+        let encoded = self.batch.finish(self.compression);
+        batch(waiting, count, encoded, traces)
     }
 
-    /// Appends an order's key, value and sequence, and returns their places.
-    fn write(&mut self, drawn: &DrawnOrder, buffer: &mut Vec<u8>) -> Parts {
+    fn append(&mut self, pending: &PendingOrder, trace: Option<TraceContext>) -> Fit {
+        let drawn = &pending.order;
         let mut id = [0; ORDER_ID_BYTES_MAX];
         let id = drawn.id.write_to(&mut id);
-        let start = buffer.len();
-        buffer.extend_from_slice(drawn.key(id).as_bytes());
-        let key = start..buffer.len();
+        self.write_value(drawn, id);
+        let trace = trace.map(|trace| trace.to_string());
+        let header = trace.as_ref().map(|trace| (TRACEPARENT.as_bytes(), Some(trace.as_bytes())));
+        self.batch.append(&NewRecord {
+            timestamp_ms: pending.timestamp_ms,
+            key: Some(drawn.key(id).as_bytes()),
+            value: (!self.value.is_empty()).then_some(&self.value),
+            headers: header.as_slice(),
+        })
+    }
 
+    /// Writes an order's value, empty for a tombstone.
+    fn write_value(&mut self, drawn: &DrawnOrder, id: &str) {
+        self.value.clear();
         self.order.order_id.clear();
         self.order.order_id.push_str(id);
         self.order.product.clear();
         self.order.product.push_str(drawn.product);
         self.order.price = drawn.price.to_f32();
         match drawn.fault {
-            None => encode_confluent(self.schema_id, &self.order, buffer),
-            Some(fault) => fault.encode(self.schema_id, &mut self.order, buffer),
-        }
-        let value = key.end..buffer.len();
-
-        buffer.extend_from_slice(self.next_sequence.to_string().as_bytes());
-        self.next_sequence += 1;
-        let sequence = value.end..buffer.len();
-        let trace = self.traces.draw().map(|trace| {
-            buffer.extend_from_slice(trace.to_string().as_bytes());
-            sequence.end..buffer.len()
-        });
-        Parts { key, value: (!value.is_empty()).then_some(value), sequence, trace }
-    }
-
-    /// Returns the most orders of the next batch, by the number of queued orders.
-    pub(crate) fn batch_orders_max(&self, waiting: usize) -> usize {
-        let ratio = self.traces.ratio();
-        match (waiting < LARGE_BATCH_ORDERS, ratio > 0.0, ratio > FEW_TRACED) {
-            (true, false, _) => SMALL_BATCH_ORDERS,
-            (true, true, _) => SMALL_BATCH_TRACED_ORDERS,
-            (false, _, false) => BATCH_ORDERS_MAX,
-            (false, _, true) => BATCH_TRACED_ORDERS_MAX,
+            None => encode_confluent(self.schema_id, &self.order, &mut self.value),
+            Some(fault) => fault.encode(self.schema_id, &mut self.order, &mut self.value),
         }
     }
 }
 
-/// The approximate size of an order's key, value and sequence.
-const RECORD_BYTES_EXPECTED: usize = 128;
+/// Orders that could not be encoded.
+#[derive(Debug)]
+pub(crate) struct Unencoded {
+    pub(crate) orders: Vec<PendingOrder>,
+    pub(crate) error: io::Error,
+}
 
-/// The places of a record's parts in a batch's buffer.
-struct Parts {
-    key: Range<usize>,
-    value: Option<Range<usize>>,
-    sequence: Range<usize>,
-    /// Absent for an untraced order.
-    trace: Option<Range<usize>>,
+/// Takes a batch's orders from the front of `waiting`.
+fn batch(
+    waiting: &mut Vec<PendingOrder>,
+    count: usize,
+    encoded: io::Result<EncodedBatch>,
+    traces: Vec<Traced>,
+) -> Result<Batch, Unencoded> {
+    let rest = waiting.split_off(count);
+    let orders = std::mem::replace(waiting, rest);
+    match encoded {
+        Ok(encoded) => Ok(Batch { orders, encoded, traces }),
+        Err(error) => Err(Unencoded { orders, error }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use kafka_client::writer::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, SLOW_BATCH_BYTES};
     use order_avro::{Payload, PayloadFormat, SchemaId, WriterSchema, recognise};
-    use service_runtime::trace_context::TraceContext;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::orders::catalogue::PRODUCTS;
+    use crate::orders::faults::Fault;
     use crate::orders::{Cents, OrderId};
+    use crate::senders::fake_broker::{Received, received};
 
     #[test]
     fn a_record_has_the_order_in_confluents_wire_format_under_its_id() {
-        let batch = encoder(7, 0xab, 0.0).encode(&[pending(1001, "Yoga Mat", 1999)]);
+        let [record] = &encode(&mut encoder(7, 0.0), &[pending(1001)])[..] else { panic!() };
 
-        let record = &batch.records[0];
-        assert_eq!(record.key.as_deref(), Some(b"1001".as_slice()));
+        assert_eq!(record.key, b"1001");
         assert_eq!(record.timestamp_ms, 1_700_000_000_123);
+        assert_eq!(record.headers, []);
         let value = record.value.as_deref().unwrap();
         let Payload::Confluent { schema_id: SchemaId::Number(7), datum } =
             recognise(value, None, PayloadFormat::Auto).unwrap()
@@ -201,124 +194,83 @@ mod tests {
     #[test]
     fn a_hot_key_is_the_key_of_an_order_and_a_tombstone_has_a_key_only() {
         let record = |fault| {
-            let mut pending = pending(1001, "Yoga Mat", 1999);
+            let mut pending = pending(1001);
             pending.order.fault = fault;
-            encoder(7, 0xab, 0.0).encode(&[pending]).records.remove(0)
+            encode(&mut encoder(7, 0.0), &[pending]).remove(0)
         };
 
         let [order, hot, tombstone] =
             [None, Some(Fault::HotKey), Some(Fault::Tombstone)].map(record);
-        assert_eq!((hot.key.as_deref(), &hot.value), (Some(b"hot-key".as_slice()), &order.value));
+        assert_eq!((hot.key.as_slice(), &hot.value), (b"hot-key".as_slice(), &order.value));
         assert_eq!((&tombstone.key, &tombstone.value), (&order.key, &None));
-        assert_eq!(header(&tombstone, "sequence"), "1");
     }
 
     #[test]
-    fn sequences_count_from_1_across_batches() {
-        let mut encoder = encoder(1, 0xab, 0.0);
-        let orders: Vec<_> = (0..12).map(|n| pending(n, "Yoga Mat", 100)).collect();
-
-        let first = encoder.encode(&orders[..9]);
-        let second = encoder.encode(&orders[9..]);
-
-        let sequences: Vec<_> =
-            first.records.iter().chain(&second.records).map(|r| header(r, "sequence")).collect();
-        let expected: Vec<_> = (1..=12).map(|n| n.to_string()).collect();
-        assert_eq!(sequences, expected);
-        assert_eq!(header(&second.records[0], "producer-id"), "00000000000000ab");
-    }
-
-    #[test]
-    fn a_split_batch_keeps_the_order_of_orders_and_records() {
-        let orders: Vec<_> = (0..5).map(|n| pending(n, "Yoga Mat", 100)).collect();
-        let whole = encoder(1, 1, 0.0).encode(&orders);
-
-        let mut first = whole.clone();
-        let second = first.split_off_half();
-
-        assert_eq!((first.orders.len(), second.orders.len()), (3, 2));
-        assert_eq!([first.orders, second.orders].concat(), whole.orders);
-        assert_eq!([first.records, second.records].concat(), whole.records);
-    }
-
-    #[test]
-    fn a_full_batch_of_the_longest_orders_is_not_too_large() {
-        let product = PRODUCTS.iter().max_by_key(|product| product.len()).unwrap();
-        let mut order = pending(0, product, u32::MAX);
-        order.order.id = OrderId::Uuid(Uuid::from_bytes([0xff; 16]));
-        let (mut longest, mut filler) = (0, 0);
-        for fault in [None].into_iter().chain(Fault::ALL.map(Some)) {
-            order.order.fault = fault;
-            let bytes = longest_with(order, 0.0);
-            let most = if order.fills_a_batch() { &mut filler } else { &mut longest };
-            *most = bytes.max(*most);
+    fn batches_keep_to_their_limits_and_take_every_order_once_and_in_order() {
+        for compression in [Compression::None, Compression::Lz4] {
+            for (bytes_max, orders_max) in [(300, usize::MAX), (10_000, usize::MAX), (10_000, 7)] {
+                let limits = BatchLimits::new(Some(bytes_max), compression);
+                let mut encoder = Encoder::new(1, limits, TraceSample::new(0.5, 7));
+                let all: Vec<_> = (0..500).map(pending).collect();
+                let mut waiting = all.clone();
+                let mut taken = Vec::new();
+                while !waiting.is_empty() {
+                    let batch = encoder.encode(&mut waiting, orders_max).unwrap();
+                    assert!(batch.encoded.uncompressed_bytes() <= bytes_max);
+                    assert!((1..=orders_max).contains(&batch.orders.len()));
+                    assert_eq!(received(batch.encoded).len(), batch.orders.len());
+                    taken.extend(batch.orders);
+                }
+                assert_eq!(taken, all);
+            }
         }
-
-        let batch_bytes = BATCH_OVERHEAD_BYTES + (BATCH_ORDERS_MAX - 1) * longest + filler;
-        assert!(batch_bytes <= BATCH_BYTES_MAX, "{batch_bytes} bytes");
-
-        order.order.fault = None;
-        let trace = longest_with(order, 1.0) - longest_with(order, 0.0);
-        let traced = BATCH_OVERHEAD_BYTES + (BATCH_TRACED_ORDERS_MAX - 1) * (longest + trace);
-        assert!(traced + filler + trace <= BATCH_BYTES_MAX, "{traced} bytes");
-        let few = batch_bytes + BATCH_ORDERS_MAX * 2 / 5 * trace;
-        assert!(few <= 1024 * 1024, "{few} bytes are more than brokers take by default");
     }
 
-    /// Returns the size of a record of a producer with long sequence numbers.
-    fn longest_with(order: PendingOrder, trace_ratio: f64) -> usize {
-        let mut encoder = encoder(u32::MAX, u64::MAX, trace_ratio);
-        encoder.next_sequence = u64::MAX - 1;
-        encoder.encode(&[order]).records[0].encoded_bytes()
+    #[test]
+    fn an_order_that_is_too_large_for_the_topic_has_a_batch_of_its_own() {
+        let mut waiting: Vec<_> = (0..5).map(pending).collect();
+        waiting[2].order.fault = Some(Fault::Oversize);
+        let limits = BatchLimits::new(Some(1000), Compression::None);
+        let mut encoder = Encoder::new(1, limits, TraceSample::new(0.0, 7));
+
+        let mut sizes = Vec::new();
+        while !waiting.is_empty() {
+            let batch = encoder.encode(&mut waiting, usize::MAX).unwrap();
+            sizes.push(batch.orders.len());
+        }
+        assert_eq!(sizes, [2, 1, 2]);
     }
 
     #[test]
     fn traced_orders_differ_only_in_their_trace_header() {
-        let orders: Vec<_> = (0..100).map(|n| pending(n, "Yoga Mat", 100)).collect();
-        let plain = encoder(1, 1, 0.0).encode(&orders).records;
-        let mut traced = encoder(1, 1, 1.0).encode(&orders).records;
-        for (plain, traced) in plain.iter().zip(&mut traced) {
+        let orders: Vec<_> = (0..100).map(pending).collect();
+        let plain = encode(&mut encoder(1, 0.0), &orders);
+        let batch = encoder(1, 1.0).encode(&mut orders.clone(), usize::MAX).unwrap();
+        let named = batch.traces;
+        let mut with_headers = received(batch.encoded);
+        assert_eq!(named.len(), with_headers.len());
+        let pairs = plain.iter().zip(&mut with_headers).zip(named);
+        for ((plain, traced), Traced { context, .. }) in pairs {
             let (name, value) = traced.headers.pop().unwrap();
             assert_eq!(name, "traceparent");
-            assert!(TraceContext::parse(&value).is_some_and(TraceContext::is_sampled), "{value:?}");
+            assert!(context.is_sampled());
+            assert_eq!(TraceContext::parse(&value), Some(context));
             assert_eq!(plain, traced);
         }
     }
 
-    #[test]
-    fn no_batch_has_a_slow_size() {
-        let shortest = PRODUCTS.iter().min_by_key(|product| product.len()).unwrap();
-        let longest = PRODUCTS.iter().max_by_key(|product| product.len()).unwrap();
-        let uuid = OrderId::Uuid(Uuid::from_bytes([0xff; 16]));
-        for (count, id, product, trace_ratio) in [
-            (SMALL_BATCH_ORDERS, uuid, longest, 0.0),
-            (SMALL_BATCH_TRACED_ORDERS, uuid, longest, 1.0),
-            (LARGE_BATCH_ORDERS, OrderId::Number(1001), shortest, 0.0),
-        ] {
-            let mut order = pending(0, product, 1);
-            order.order.id = id;
-            let records = encoder(1, 1, trace_ratio).encode(&vec![order; count]).records;
-            let bytes: usize = records.iter().map(OutgoingRecord::encoded_bytes).sum();
-            assert!(
-                !SLOW_BATCH_BYTES.contains(&(bytes + BATCH_OVERHEAD_BYTES)),
-                "{count}: {bytes}"
-            );
-        }
+    fn encode(encoder: &mut Encoder, orders: &[PendingOrder]) -> Vec<Received> {
+        received(encoder.encode(&mut orders.to_vec(), usize::MAX).unwrap().encoded)
     }
 
-    fn encoder(schema_id: u32, producer_id: u64, trace_ratio: f64) -> Encoder {
-        Encoder::new(schema_id, producer_id, TraceSample::new(trace_ratio, 7))
+    fn encoder(schema_id: u32, trace_ratio: f64) -> Encoder {
+        let limits = BatchLimits::new(None, Compression::None);
+        Encoder::new(schema_id, limits, TraceSample::new(trace_ratio, 7))
     }
 
-    fn pending(number: u64, product: &'static str, cents: u32) -> PendingOrder {
+    fn pending(number: u64) -> PendingOrder {
         let id = OrderId::Number(number);
-        let order = DrawnOrder { id, product, price: Cents(cents), fault: None };
+        let order = DrawnOrder { id, product: "Yoga Mat", price: Cents(1999), fault: None };
         PendingOrder { order, timestamp_ms: 1_700_000_000_123 }
-    }
-
-    fn header(record: &OutgoingRecord, name: &str) -> String {
-        let mut headers = record.headers.iter();
-        let (_, value) = headers.find(|(header, _)| header == name).unwrap();
-        String::from_utf8(value.to_vec()).unwrap()
     }
 }

@@ -1,130 +1,64 @@
-//! Delivery of one batch: identical records in every attempt until the broker has them, refuses them, or time is up.
-//!
-//! ```text
-//!              ┌──── not sent or unknown, time left: wait, send the identical records again ────┐
-//!              ↓                                                                                │
-//! records ─→ send ─┬─ acknowledged ──────────────────────────→ Acknowledged                     │
-//!              ↑   ├─ not sent, unknown ────────────────────────────────────────────────────────┴─→ Unknown, Failed
-//!              │   └─ refused ─┬─ tried often enough ────────→ Failed
-//!              └── tries left ─┘
-//! ```
-//!
-//! The sender sends newer records to the partition only after the batch has an outcome, and none after
-//! [`Outcome::Unknown`]. A late request therefore either repeats records that readers know, or is the last one.
+//! How batches get to the broker: by the producer of this product, or by rskafka.
 
-use std::time::Duration;
+use std::fmt;
+use std::pin::Pin;
 
-use kafka_client::writer::{OutgoingRecord, ProduceError, Writer};
+use kafka_client::producer::{Produced, Producer};
 use kafka_core::TopicPartition;
-use pacing::Backoff;
+use kafka_core::record_batch::EncodedBatch;
 use tokio::time::Instant;
 
-use crate::senders::outage::Outage;
+/// The batches of a partition that a broker recognises when they come again.
+const IN_FLIGHT_MAX: usize = 5;
 
-/// How long to wait for the acknowledgement of a batch before the next attempt, which is also the request's timeout.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The outcome of a batch, to come.
+pub(crate) struct Delivery(Pin<Box<dyn Future<Output = Produced> + Send>>);
 
-/// The pause before the second attempt; each further pause is twice as long.
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// The queuing of a batch, to be awaited before the next batch of its partition is queued.
+pub(crate) type Queued<'a> = Pin<Box<dyn Future<Output = Delivery> + Send + 'a>>;
 
-/// The longest pause between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
+impl Delivery {
+    /// Wraps a future that waits for the outcome.
+    pub(crate) fn new(outcome: impl Future<Output = Produced> + Send + 'static) -> Self {
+        Self(Box::pin(outcome))
+    }
 
-/// Sends records to a partition once.
-pub(crate) trait Transport: Clone + Send + Sync + 'static {
-    /// Sends the records and returns the offset of the first; see [`Writer::produce`].
-    fn produce(
-        &self,
-        target: &TopicPartition,
-        records: &[OutgoingRecord],
-        deadline: Instant,
-    ) -> impl Future<Output = Result<i64, ProduceError>> + Send;
-}
-
-impl Transport for Writer {
-    async fn produce(
-        &self,
-        target: &TopicPartition,
-        records: &[OutgoingRecord],
-        deadline: Instant,
-    ) -> Result<i64, ProduceError> {
-        Self::produce(self, target, records, deadline).await
+    /// Waits for the outcome.
+    ///
+    /// # Cancel safety
+    /// Cancel safe. It must not be called again once it has returned.
+    pub(crate) async fn outcome(&mut self) -> Produced {
+        self.0.as_mut().await
     }
 }
 
-/// The retries of a delivery.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DeliveryPolicy {
-    /// The most retries of a batch that the broker refuses.
-    pub(crate) retries_max: u32,
-    /// The longest time of attempts without an acknowledgement.
-    pub(crate) timeout: Duration,
+/// Delivers batches: each is sent until the broker has it, refuses it, or its deadline has passed.
+pub(crate) trait Transport: fmt::Debug + Send + Sync {
+    /// Returns how many batches of a partition may wait for their outcome.
+    fn in_flight_max(&self) -> usize;
+
+    /// Queues a batch. Batches of one partition are written in the order of these calls.
+    fn enqueue(&self, target: TopicPartition, batch: EncodedBatch, deadline: Instant)
+    -> Queued<'_>;
+
+    /// Notes that the topic has got more partitions.
+    fn has_grown(&self) {}
 }
 
-/// The outcome of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// All in-sync replicas have the batch.
-    Acknowledged {
-        /// The offset of the first record.
-        base_offset: i64,
-    },
-    /// The broker has not written the batch.
-    Failed(ProduceError),
-    /// The broker may have written the batch.
-    Unknown(ProduceError),
-}
+impl Transport for Producer {
+    fn in_flight_max(&self) -> usize {
+        IN_FLIGHT_MAX
+    }
 
-/// Delivers records to one partition, and returns the outcome and the number of attempts.
-///
-/// It does not retry a batch that the broker finds too large.
-///
-/// # Cancel safety
-///
-/// Not cancel safe: a dropped future loses the outcome of records that the broker may write.
-pub(crate) async fn deliver<T: Transport>(
-    transport: &T,
-    target: &TopicPartition,
-    records: &[OutgoingRecord],
-    policy: DeliveryPolicy,
-    outage: &Outage,
-) -> (Outcome, u32) {
-    let give_up = Instant::now() + policy.timeout;
-    let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
-    let mut attempts = 0;
-    let mut refusals = 0;
-    // The error of the last attempt whose records may have been written.
-    let mut in_doubt: Option<ProduceError> = None;
-    loop {
-        attempts += 1;
-        let deadline = give_up.min(Instant::now() + REQUEST_TIMEOUT);
-        let error = match transport.produce(target, records, deadline).await {
-            Ok(base_offset) => return (Outcome::Acknowledged { base_offset }, attempts),
-            Err(error) => error,
-        };
-        if error.is_too_large() && records.len() > 1 {
-            return (Outcome::Failed(error), attempts);
-        }
-        let is_last = match error {
-            ProduceError::Refused { .. } => {
-                refusals += 1;
-                refusals > policy.retries_max
-            }
-            ProduceError::NotSent { .. } | ProduceError::Unknown { .. } => {
-                outage.waiting(target, &error);
-                Instant::now() + backoff.peek() >= give_up
-            }
-        };
-        if matches!(error, ProduceError::Unknown { .. }) {
-            in_doubt = Some(error.clone());
-        }
-        if is_last {
-            let outcome = in_doubt.map_or(Outcome::Failed(error), Outcome::Unknown);
-            return (outcome, attempts);
-        }
-        backoff.wait().await;
+    fn enqueue(
+        &self,
+        target: TopicPartition,
+        batch: EncodedBatch,
+        deadline: Instant,
+    ) -> Queued<'_> {
+        Box::pin(async move {
+            let delivery = Self::enqueue(self, target, batch, deadline).await;
+            Delivery::new(delivery.outcome())
+        })
     }
 }
-
-#[cfg(test)]
-mod tests;

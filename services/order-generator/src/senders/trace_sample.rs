@@ -19,10 +19,6 @@ impl TraceSample {
         Self { rng: StdRng::seed_from_u64(seed), ratio }
     }
 
-    pub(crate) fn ratio(&self) -> f64 {
-        self.ratio
-    }
-
     /// Returns the span of the next order, if traced.
     pub(crate) fn draw(&mut self) -> Option<TraceContext> {
         let is_traced = (self.ratio > 0.0) && (self.rng.random::<f64>() < self.ratio);

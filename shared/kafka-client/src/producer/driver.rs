@@ -23,6 +23,11 @@ const ANSWERS_MAX: usize = 64;
 /// Failures to get a producer id that wait for the loop; further ones are dropped.
 const FAILURES_MAX: usize = 1;
 
+/// Why an attempt failed, for metrics.
+const BROKER_ERROR: &str = "broker_error";
+const NO_ANSWER: &str = "no_answer";
+const NOT_SENT: &str = "not_sent";
+
 /// A broker that batches were sent to.
 struct Broker {
     requests: mpsc::Sender<Request>,
@@ -38,6 +43,7 @@ struct Sent {
 
 pub(super) struct Driver {
     cluster: Cluster,
+    refusals_max: u32,
     on_attempt: Option<OnAttempt>,
     failures: watch::Sender<Failures>,
     partitions: BTreeMap<TopicPartition, Partition>,
@@ -56,11 +62,13 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         cluster: Cluster,
+        refusals_max: u32,
         on_attempt: Option<OnAttempt>,
         failures: watch::Sender<Failures>,
     ) -> Self {
         Self {
             cluster,
+            refusals_max,
             on_attempt,
             failures,
             partitions: BTreeMap::new(),
@@ -98,7 +106,8 @@ impl Driver {
     }
 
     fn partition(&mut self, tp: &TopicPartition) -> &mut Partition {
-        self.partitions.entry(tp.clone()).or_insert_with(Partition::new)
+        let refusals_max = self.refusals_max;
+        self.partitions.entry(tp.clone()).or_insert_with(|| Partition::new(refusals_max))
     }
 
     /// Reports outcomes and sends what can be sent; returns when to do so again without an event.
@@ -215,7 +224,8 @@ impl Driver {
                     let Some(attempt) = attempts.remove(&tp) else { continue };
                     let Some(partition) = self.partitions.get_mut(&tp) else { continue };
                     let failure = partition.on_response(attempt, response, now);
-                    observe(self.on_attempt.as_ref(), &tp, at, failure.as_deref());
+                    let error_type = failure.is_some().then_some(BROKER_ERROR);
+                    self.observe(&tp, at, error_type);
                 }
                 (true, "the answer leaves the partition out".to_owned())
             }
@@ -225,7 +235,7 @@ impl Driver {
         for (tp, attempt) in attempts {
             let Some(partition) = self.partitions.get_mut(&tp) else { continue };
             partition.on_failure(attempt, is_sent, &failure, now);
-            observe(self.on_attempt.as_ref(), &tp, at, Some(&failure));
+            self.observe(&tp, at, Some(if is_sent { NO_ANSWER } else { NOT_SENT }));
         }
     }
 
@@ -261,15 +271,10 @@ impl Driver {
             }
         }
     }
-}
 
-fn observe(
-    on_attempt: Option<&OnAttempt>,
-    tp: &TopicPartition,
-    sent_at: Instant,
-    failure: Option<&str>,
-) {
-    if let Some(OnAttempt(observe)) = on_attempt {
-        observe(tp, Attempted { duration: sent_at.elapsed(), failure });
+    fn observe(&self, tp: &TopicPartition, sent_at: Instant, error_type: Option<&'static str>) {
+        if let Some(on_attempt) = &self.on_attempt {
+            on_attempt.observe(tp, Attempted { duration: sent_at.elapsed(), error_type });
+        }
     }
 }

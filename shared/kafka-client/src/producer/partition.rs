@@ -32,9 +32,9 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(refusals_max: u32) -> Self {
         Self {
-            producer: PartitionProducer::new(),
+            producer: PartitionProducer::new().with_refusals(refusals_max),
             sent_to: None,
             needs_leader: false,
             backoff: RETRY_BACKOFF,

@@ -16,6 +16,8 @@ pub(super) struct Entry<T> {
     pub(super) doubt: Doubt,
     pub(super) state: State,
     pub(super) last_error: Option<BrokerError>,
+    /// How often the broker refused it and it was sent again.
+    pub(super) refusals: u32,
 }
 
 /// What earlier attempts under the present number may have done.

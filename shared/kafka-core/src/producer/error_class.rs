@@ -92,6 +92,14 @@ impl ErrorClass {
         }
     }
 
+    /// Returns whether `error`, which is of this class, is a refusal that may pass: the topic's configuration or the producer's
+    /// permission may change, but a batch that is too large has to be made smaller.
+    pub(super) fn may_pass(self, error: ResponseError) -> bool {
+        use ResponseError::{MessageTooLarge, RecordListTooLarge};
+        let is_too_large = matches!(error, MessageTooLarge | RecordListTooLarge);
+        matches!(self, Self::Refused | Self::NotAuthorised) && !is_too_large
+    }
+
     /// Returns whether to look for the partition's leader before the next attempt.
     pub fn needs_metadata(self) -> bool {
         self == Self::LeaderInDoubt

@@ -39,6 +39,8 @@ pub struct PartitionProducer<T> {
     /// each other without waiting.
     pub(super) acknowledged_at: Option<Instant>,
     next_attempt: u64,
+    /// How often a refused batch is sent again.
+    refusals_max: u32,
 }
 
 impl<T> PartitionProducer<T> {
@@ -54,7 +56,16 @@ impl<T> PartitionProducer<T> {
             delivered_to: 0,
             acknowledged_at: None,
             next_attempt: 0,
+            refusals_max: 0,
         }
+    }
+
+    /// Sets how often a batch that the broker refuses is sent again, before the batches behind it. One that is too large is
+    /// refused at once.
+    #[must_use]
+    pub fn with_refusals(mut self, refusals_max: u32) -> Self {
+        self.refusals_max = refusals_max;
+        self
     }
 
     /// Returns whether a producer id is needed: at first, when the epochs of an id are used up, and when the broker no
@@ -85,6 +96,7 @@ impl<T> PartitionProducer<T> {
             doubt: Doubt::Clean,
             state: State::Waiting,
             last_error: None,
+            refusals: 0,
         });
     }
 
@@ -176,13 +188,17 @@ impl<T> PartitionProducer<T> {
         error: ResponseError,
         message: Option<String>,
     ) -> ErrorClass {
-        let class = ErrorClass::of(error);
+        let mut class = ErrorClass::of(error);
         let is_conclusive = self.is_conclusive(attempt);
         let Some(index) = self.attempted(attempt) else {
             return class;
         };
         let broker_error = BrokerError { error, message };
         let entry = &mut self.entries[index];
+        if class.may_pass(error) && entry.refusals < self.refusals_max {
+            entry.refusals += 1;
+            class = ErrorClass::NotWritten;
+        }
         entry.last_error = Some(broker_error.clone());
         self.acknowledged_at = None;
         match class {
