@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use end_to_end::proxy::Fault;
+use end_to_end::proxy::{ApiKey, Fault};
 use end_to_end::service::field;
 use end_to_end::verdict::Simulation;
 use end_to_end::{Scenario, Service, topic};
-use kafka_protocol::messages::ApiKey;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_acknowledged_at_an_interrupt_are_in_the_topic() -> Result<()> {

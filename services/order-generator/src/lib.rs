@@ -7,9 +7,8 @@
 //! # Invariants
 //!
 //! - Bad records on purpose change no order of a seed.
-//! - Orders lie where Kafka puts their keys, also after the topic has grown. Each partition keeps a producer of its
-//!   own.
-//! - A batch of unknown outcome is resent identically before anything newer.
+//! - Orders lie where Kafka puts their keys, also after the topic has grown. Orders of a partition keep their order.
+//! - After an order of unknown outcome nothing newer is sent than what is in flight.
 //! - The generator does not make up for a pause.
 
 pub use service::run;

@@ -96,6 +96,7 @@ impl FromSettings for GeneratorSettings {
         );
         let faults = read_faults(settings, order_count);
         let producer = read_producer(settings);
+        let compression = read_compression(settings, producer);
         Self {
             connection,
             topics,
@@ -113,7 +114,7 @@ impl FromSettings for GeneratorSettings {
                 "The share of records that begin a trace, with a traceparent header.",
             ),
             producer,
-            compression: read_compression(settings, producer),
+            compression,
             retries_max: settings.integer(
                 "MAX_RETRIES",
                 3,

@@ -102,6 +102,31 @@ mod answers {
     }
 
     #[test]
+    fn a_refused_batch_is_sent_again_before_those_behind_it_unless_it_is_too_large() {
+        for (error, attempts) in [
+            (ResponseError::TopicAuthorizationFailed, 3),
+            (ResponseError::InvalidRecord, 3),
+            (ResponseError::MessageTooLarge, 1),
+        ] {
+            let mut table = Table::warm(2);
+            table.producer = std::mem::take(&mut table.producer).with_refusals(2);
+            let sent = table.all();
+            table.fail(&sent[0], error);
+            table.fail(&sent[1], ResponseError::OutOfOrderSequenceNumber);
+            for _ in 1..attempts {
+                assert!(table.outcomes().is_empty());
+                let [again] = &table.all()[..] else { panic!("it goes alone") };
+                assert_eq!(again.bytes, sent[0].bytes);
+                table.fail(again, error);
+            }
+            let refused = Delivery::Refused(BrokerError { error, message: None });
+            assert_eq!(table.outcomes(), [(1, refused)]);
+            let [behind] = &table.all()[..] else { panic!("the next one") };
+            assert_eq!(table.numbers(std::slice::from_ref(behind)), [(0, 1)]);
+        }
+    }
+
+    #[test]
     fn a_batch_that_may_be_written_is_sent_again_as_it_is() {
         for error in [
             ResponseError::NotLeaderOrFollower,
