@@ -165,10 +165,11 @@ test-kafka: $(PYTHON_READY) ## Run the suites on a real Kafka and registry: BOOT
 	$(PYTHON) tests/outsiders/oracle.py self-check
 	TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) $(WITH_KAFKA) \
 		cargo test --workspace --features end-to-end/outsiders --test '*'
-	$(if $(BOOTSTRAP_SERVERS),@echo 'not run: suites that need their own broker (disk fetch_limits metadata_limits idle_connections)',\
+	$(if $(BOOTSTRAP_SERVERS),@echo 'not run: suites that need their own broker (disk fetch_limits metadata_limits idle_connections cluster)',\
 		$(call WITH_BROKER,fetch.max.bytes=1000000 offset.metadata.max.bytes=2048) \
 			--features own-broker --test disk --test fetch_limits --test metadata_limits && \
-		$(call WITH_BROKER,connections.max.idle.ms=2000) --test idle_connections)
+		$(call WITH_BROKER,connections.max.idle.ms=2000) --test idle_connections && \
+		KAFKA_BROKERS=3 $(call WITH_BROKER) --features own-broker --test cluster)
 
 .PHONY: test-otlp
 test-otlp: ## Run the suite of exported spans, on services built with the feature otlp

@@ -5,8 +5,9 @@
 //! group's statistics ([`Stats`]) with the contents of the topics ([`Verdict`]). The suites are in the folder `tests`.
 //!
 //! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`metrics`], [`verdict`], [`topic`], [`ledger`],
-//! [`proxy`], [`webhook`], [`lagging_registry`], [`terminal`], [`outsiders`].
+//! [`proxy`], [`webhook`], [`lagging_registry`], [`terminal`], [`outsiders`], [`cluster`].
 
+pub mod cluster;
 pub mod lagging_registry;
 pub mod ledger;
 pub mod metrics;
@@ -21,6 +22,7 @@ pub mod topic;
 pub mod verdict;
 pub mod webhook;
 
+pub use cluster::KafkaCluster;
 pub use lagging_registry::LaggingRegistry;
 pub use ledger::Ledger;
 pub use metrics::Metrics;

@@ -166,7 +166,7 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn required(name: &str) -> Result<String> {
+pub(crate) fn required(name: &str) -> Result<String> {
     variable(name).with_context(|| {
         format!("{name} is not set: `make test-kafka` starts a broker and sets it")
     })
