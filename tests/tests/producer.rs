@@ -68,11 +68,11 @@ async fn a_throttled_producer_writes_every_batch_once() -> Result<()> {
 
     const CLIENT: &str = "throttled-producer";
     let scenario = open("producer-quota").await?;
-    let quota = |change: &'static str, value: &'static str| {
-        kafka_tool(&scenario, CONFIGS)
+    let quota = async |change: &'static str, value: &'static str| {
+        let command = kafka_tool(&scenario, CONFIGS)
             .args(["--alter", "--entity-type", "clients", "--entity-name", CLIENT])
-            .args([change, value])
-            .output()
+            .args([change, value]);
+        command.output().await
     };
     quota("--add-config", "producer_byte_rate=50000").await?;
     let servers = scenario.platform().bootstrap_servers();
