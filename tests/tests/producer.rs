@@ -1,5 +1,6 @@
 //! The idempotent producer on a broker, through faults: every batch is in the log once, in order.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -56,7 +57,7 @@ async fn batches_wait_for_a_topic_that_is_created_later() -> Result<()> {
     failures.wait_for(|failures| failures.contains_key(&target)).await?;
     topic::create(servers, scenario.orders_topic(), PARTITIONS).await?;
     assert_eq!(delivery.outcome().await?.base_offset, Some(0));
-    failures.wait_for(|failures| failures.is_empty()).await?;
+    failures.wait_for(BTreeMap::is_empty).await?;
     Ok(())
 }
 
