@@ -31,6 +31,8 @@ trait Answer: Debug {
 struct Answered<T> {
     answer: T,
     version: i16,
+    /// Whether the connection has given the answer the form of a newer version, which this one cannot encode.
+    is_newer: bool,
 }
 
 #[test]
@@ -102,7 +104,10 @@ where
         connection.call(&R::default(), DEADLINE).await
     });
     match asked {
-        Ok(answer) => Ok(Box::new(Answered { answer, version })),
+        Ok(answer) => {
+            let is_newer = R::default().older(version).is_some();
+            Ok(Box::new(Answered { answer, version, is_newer }))
+        }
         Err(ConnectionError::Malformed { reason, api, .. }) => {
             Err(format!("{api:?} {}", crate::words(&reason)))
         }
@@ -140,7 +145,10 @@ fn encoded<T: Encodable>(answer: &T, version: i16) -> Bytes {
 
 impl<T: Encodable + Decodable + Debug + PartialEq> Answer for Answered<T> {
     fn check(&self) {
-        let Self { answer, version } = self;
+        let Self { answer, version, is_newer } = self;
+        if *is_newer {
+            return;
+        }
         let mut bytes = encoded(answer, *version);
         let again = T::decode(&mut bytes, *version).unwrap();
         assert_eq!((&again, bytes.len()), (answer, 0));
