@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use end_to_end::service::field;
+use end_to_end::service::{PATIENCE, field};
 use end_to_end::verdict::Simulation;
 use end_to_end::webhook::Answer;
 use end_to_end::{Scenario, Service, Stats, Webhook, topic};
@@ -11,6 +11,7 @@ use kafka_client::cluster::Cluster;
 use kafka_client::config::BrokerConfig;
 use kafka_client::groups::{GroupDescription, describe_group};
 use serde_json::Value;
+use tokio::time::Instant;
 
 const ORDERS: u64 = 6_000;
 
@@ -121,12 +122,15 @@ async fn an_instance_that_does_not_follow_is_named_and_a_paused_instance_is_read
     let serving = processor.line("serving /healthz").await?;
     let address = field(&serving, "http_addr")?;
     let address = address.as_str().context("read the address")?;
-    scenario
-        .processor("healthcheck")?
-        .env("HTTP_ADDR", address)
-        .args(["healthcheck"])
-        .output()
-        .await?;
+    let ready = async || {
+        let healthcheck = scenario.processor("healthcheck")?.env("HTTP_ADDR", address);
+        healthcheck.args(["healthcheck"]).output().await
+    };
+    // The leaders of a new topic may not know it yet.
+    let give_up = Instant::now() + PATIENCE;
+    while let Err(not_ready) = ready().await {
+        ensure!(Instant::now() < give_up, "{not_ready:#}");
+    }
     processor.drain().await
 }
 
