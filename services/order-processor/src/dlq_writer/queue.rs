@@ -9,7 +9,7 @@ use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use pacing::{Backoff, ReportLimit};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::refused::Refused;
 use super::{DlqContext, Letter, LetterError};
@@ -178,14 +178,15 @@ impl Queue {
         loop {
             tokio::select! {
                 produced = &mut produced => return produced,
-                Ok(()) = failures.changed() => {
-                    let failure = failures.borrow_and_update().get(target).cloned();
-                    if let Some(cause) = failure {
-                        let error = ProduceError::NotSent { target: target.clone(), cause };
-                        context.instruments.wrote(target, 0, begun.elapsed(), Some(&error));
-                        waiting.report(context, target, &error, records.len());
-                    }
-                }
+                Ok(()) = failures.changed() => {}
+                // A failure that does not change is reported again.
+                () = sleep(REPORT_INTERVAL) => {}
+            }
+            let failure = failures.borrow_and_update().get(target).cloned();
+            if let Some(cause) = failure {
+                let error = ProduceError::NotSent { target: target.clone(), cause };
+                context.instruments.wrote(target, 0, begun.elapsed(), Some(&error));
+                waiting.report(context, target, &error, records.len());
             }
         }
     }
