@@ -269,7 +269,7 @@ async fn described_when(
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(end_to_end::service::PATIENCE, described).await.context("describe it")?
+    tokio::time::timeout(PATIENCE, described).await.context("describe it")?
 }
 
 /// Returns the statistics, with retries during a restart of the broker by another test.
