@@ -1,6 +1,5 @@
 //! The generator's settings.
 
-use std::fmt::{self, Display};
 use std::time::Duration;
 
 use kafka_core::compression::Compression;
@@ -49,24 +48,6 @@ pub(crate) enum ProducerKind {
     #[cfg(feature = "rskafka")]
     Rskafka,
 }
-
-/// A word for a setting.
-#[derive(Debug, Clone, Copy)]
-struct Word(&'static str);
-
-impl Display for Word {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-const COMPRESSIONS: [(Word, Compression); 5] = [
-    (Word("none"), Compression::None),
-    (Word("gzip"), Compression::Gzip),
-    (Word("snappy"), Compression::Snappy),
-    (Word("lz4"), Compression::Lz4),
-    (Word("zstd"), Compression::Zstd),
-];
 
 /// The faulty records.
 #[derive(Debug, Clone)]
@@ -147,10 +128,10 @@ impl FromSettings for GeneratorSettings {
 fn read_producer(settings: &mut Settings) -> ProducerKind {
     const NATIVE: &str = "native";
     const RSKAFKA: &str = "rskafka";
-    let Word(word) = settings.choice(
+    let word = settings.choice(
         "PRODUCER",
-        Word(NATIVE),
-        &[Word(NATIVE), Word(RSKAFKA)],
+        NATIVE,
+        &[NATIVE, RSKAFKA],
         "What writes the orders: the idempotent producer of this product, or the library rskafka, \
            which may write orders twice after a failure, has one batch of a partition in flight, and \
            must not be throttled by quotas.",
@@ -168,15 +149,12 @@ fn read_producer(settings: &mut Settings) -> ProducerKind {
 }
 
 fn read_compression(settings: &mut Settings, producer: ProducerKind) -> Compression {
-    let [none, ..] = COMPRESSIONS;
-    let chosen = settings.choice(
+    let compression = settings.choice(
         "COMPRESSION",
-        none.0,
-        &COMPRESSIONS.map(|(word, _compression)| word),
+        Compression::None,
+        &Compression::ALL,
         "How batches of orders are compressed.",
     );
-    let found = COMPRESSIONS.into_iter().find(|(word, _compression)| word.0 == chosen.0);
-    let (_word, compression) = found.unwrap_or(none);
     settings.rule(
         &["PRODUCER", "COMPRESSION"],
         producer == ProducerKind::Native || compression == Compression::None,

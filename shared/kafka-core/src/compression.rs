@@ -4,6 +4,7 @@
 //! two forms: a single block (librdkafka), and the stream of blocks of snappy-java's `SnappyOutputStream` (Java
 //! producer).
 
+use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 
 use flate2::bufread::MultiGzDecoder;
@@ -51,6 +52,9 @@ pub enum DecompressionError {
 }
 
 impl Compression {
+    /// Every codec, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
     /// Returns the codec with this number in a batch's attributes; `None` for an unknown number.
     pub fn from_code(code: u8) -> Option<Self> {
         match code {
@@ -231,19 +235,26 @@ fn damaged(what: &'static str) -> DecompressionError {
     DecompressionError::Damaged(io::Error::new(io::ErrorKind::InvalidData, what))
 }
 
+/// Kafka's name of the codec, as in `compression.type`.
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    const ALL: [Compression; 5] = [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
-    ];
+    const ALL: [Compression; 5] = Compression::ALL;
     const PACKED: [Compression; 4] =
         [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 

@@ -7,14 +7,6 @@ use super::*;
 use crate::compression::Compression;
 
 const MAX: usize = 1 << 20;
-const CODECS: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Snappy,
-    Compression::Lz4,
-    Compression::Zstd,
-];
-
 /// An owned item of a batch: offset and value of a record, or offsets and bytes of an undecodable range.
 #[derive(Debug, PartialEq)]
 enum Item {
@@ -169,7 +161,7 @@ mod opening {
 
     #[test]
     fn records_that_decompress_to_more_than_allowed_are_an_error() {
-        for codec in CODECS {
+        for codec in Compression::ALL {
             let batch = BatchBuilder::new(0).record(0, None, Some(&[0; 10_000]), &[]);
             let raw = batches(batch.compression(codec).build().unwrap()).next().unwrap();
             assert_eq!(raw.open(20_000).unwrap().records().count(), 1, "{codec:?}");
@@ -201,7 +193,7 @@ mod reading {
 
     #[test]
     fn keys_values_timestamps_and_headers_are_read_as_they_were_written() {
-        for codec in CODECS {
+        for codec in Compression::ALL {
             let batch = open_one(three(7).compression(codec).build().unwrap());
             let records: Vec<_> = batch.records().map(Result::unwrap).collect();
             let [a, b, c] = records[..] else { panic!("{records:?}") };
@@ -289,7 +281,7 @@ mod undecodable {
 
     #[test]
     fn one_bad_record_does_not_hide_the_others() {
-        for codec in CODECS {
+        for codec in Compression::ALL {
             let batch = BatchBuilder::new(5)
                 .compression(codec)
                 .record(0, None, Some(b"a"), &[])

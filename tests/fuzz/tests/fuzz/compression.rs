@@ -9,14 +9,6 @@ use crate::Pieces;
 
 type Unpacked = Result<Vec<u8>, DecompressionError>;
 
-const CODECS: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Snappy,
-    Compression::Lz4,
-    Compression::Zstd,
-];
-
 /// The memory of a codec, independent of the input.
 const CODEC_BYTES: usize = 12 << 20;
 
@@ -26,7 +18,7 @@ fn compression() {
     let text = "an order, and another order, and one more order; ".repeat(60);
     let noise: Vec<u8> =
         (0_u32..4096).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-    let seeds = CODECS.iter().flat_map(|codec| {
+    let seeds = Compression::ALL.iter().flat_map(|codec| {
         [&b""[..], b"a", text.as_bytes(), &noise].map(|bytes| {
             let twice = [codec.compress(bytes).unwrap(), codec.compress(b"more").unwrap()].concat();
             [&[codec.code(), 16][..], &twice].concat()
@@ -72,7 +64,7 @@ fn zstd_windows() -> impl Iterator<Item = Vec<u8>> {
 /// Returns the codec, the limit and the packed bytes.
 fn parts(input: &[u8]) -> (Compression, usize, &[u8]) {
     let mut pieces = Pieces(input);
-    let codec = CODECS[usize::from(pieces.byte().unwrap_or(0)) % CODECS.len()];
+    let codec = Compression::ALL[usize::from(pieces.byte().unwrap_or(0)) % Compression::ALL.len()];
     let max = 1_usize << (pieces.byte().unwrap_or(0) % 17);
     (codec, max, pieces.0)
 }

@@ -5,14 +5,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::record_batch::{BatchBuilder, batches};
 
-const CODECS: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Snappy,
-    Compression::Lz4,
-    Compression::Zstd,
-];
-
 type OwnedHeaders = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 type OwnedRecord = (i64, Option<Vec<u8>>, Option<Vec<u8>>, OwnedHeaders);
 type HeaderRef<'a> = (&'a [u8], Option<&'a [u8]>);
@@ -55,7 +47,7 @@ proptest! {
     #[test]
     fn batches_are_those_of_the_builder_and_are_read_back(
         groups in vec(vec(owned_record(), 1..8), 1..4),
-        codec in prop::sample::select(CODECS.to_vec()),
+        codec in prop::sample::select(Compression::ALL.to_vec()),
         producer: Producer,
         restamped: Producer,
     ) {
