@@ -36,7 +36,7 @@ use tokio::time::Instant;
 
 use self::driver::Driver;
 pub use self::error::ProduceError;
-pub use self::record::{BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, ProducerRecord};
+pub use self::record::{BATCH_BYTES_MAX, ProducerRecord};
 use crate::cluster::Cluster;
 
 /// Batches that wait for the producer's task. Callers bound what they have queued behind it.
@@ -53,9 +53,16 @@ type Observer = dyn Fn(&TopicPartition, Attempted) + Send + Sync;
 pub struct Attempted {
     /// From sending it to the answer, or to the failure.
     pub duration: Duration,
-    /// Why it failed, as one of a few words for metrics: `broker_error`, `no_answer`, `not_sent`.
+    /// Why it failed, for metrics: [`BROKER_ERROR`], [`NO_ANSWER`] or [`NOT_SENT`].
     pub error_type: Option<&'static str>,
 }
+
+/// The broker answered with an error.
+pub const BROKER_ERROR: &str = "broker_error";
+/// The request was sent, at least in part, and has no answer.
+pub const NO_ANSWER: &str = "no_answer";
+/// Nothing was sent.
+pub const NOT_SENT: &str = "not_sent";
 
 impl OnAttempt {
     /// Calls `observe` after every attempt. It must not block.

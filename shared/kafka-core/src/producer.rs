@@ -81,4 +81,4 @@ pub use self::error_class::ErrorClass;
 pub use self::outcome::{
     Attempt, AttemptId, BrokerError, Delivery, Outcome, ProducerIdentity, Written,
 };
-pub use self::partition::PartitionProducer;
+pub use self::partition::{BATCHES_SENT_MAX, PartitionProducer};

@@ -48,7 +48,7 @@ pub use self::builder::BatchBuilder;
 pub use self::encoder::{BatchEncoder, EncodedBatch, Fit, NewRecord};
 pub use self::error::{BatchError, BatchErrorKind, DamagedBatch};
 pub use self::fetched_partition::{FetchedPartition, VerifiedBatches};
-pub use self::header::BatchHeader;
+pub use self::header::{BatchHeader, HEADER_BYTES};
 pub use self::headers::{Header, HeaderIter, Headers};
 pub use self::raw::{Batches, RawBatch, batches};
 pub use self::records::{

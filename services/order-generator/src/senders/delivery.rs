@@ -5,11 +5,9 @@ use std::pin::Pin;
 
 use kafka_client::producer::{Produced, Producer};
 use kafka_core::TopicPartition;
+use kafka_core::producer::BATCHES_SENT_MAX;
 use kafka_core::record_batch::EncodedBatch;
 use tokio::time::Instant;
-
-/// The batches of a partition that a broker recognises when they come again.
-const IN_FLIGHT_MAX: usize = 5;
 
 /// The outcome of a batch, to come.
 pub(crate) struct Delivery(Pin<Box<dyn Future<Output = Produced> + Send>>);
@@ -47,7 +45,7 @@ pub(crate) trait Transport: fmt::Debug + Send + Sync {
 
 impl Transport for Producer {
     fn in_flight_max(&self) -> usize {
-        IN_FLIGHT_MAX
+        BATCHES_SENT_MAX
     }
 
     fn enqueue(

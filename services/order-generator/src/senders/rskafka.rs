@@ -14,7 +14,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::select_ok;
 use kafka_client::config::BrokerConfig;
-use kafka_client::producer::{Appended, Attempted, Failures, OnAttempt, ProduceError, Produced};
+use kafka_client::producer::{
+    Appended, Attempted, BROKER_ERROR, Failures, NO_ANSWER, NOT_SENT, OnAttempt, ProduceError,
+    Produced,
+};
 use kafka_core::TopicPartition;
 use kafka_core::producer::ErrorClass;
 use kafka_core::record_batch::{self, EncodedBatch};
@@ -150,9 +153,9 @@ impl Rskafka {
     fn observe(&self, target: &TopicPartition, begun: Instant, error: Option<&ProduceError>) {
         let (error_type, waits_for) = match error {
             None => (None, None),
-            Some(ProduceError::Refused { .. }) => (Some("broker_error"), None),
-            Some(ProduceError::NotSent { cause, .. }) => (Some("not_sent"), Some(cause)),
-            Some(ProduceError::Unknown { cause, .. }) => (Some("no_answer"), Some(cause)),
+            Some(ProduceError::Refused { .. }) => (Some(BROKER_ERROR), None),
+            Some(ProduceError::NotSent { cause, .. }) => (Some(NOT_SENT), Some(cause)),
+            Some(ProduceError::Unknown { cause, .. }) => (Some(NO_ANSWER), Some(cause)),
         };
         self.0.on_attempt.observe(target, Attempted { duration: begun.elapsed(), error_type });
         self.0.failures.send_if_modified(|failures| match waits_for {

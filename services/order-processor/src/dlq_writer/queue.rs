@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use kafka_client::producer::{
-    BATCH_BYTES_MAX, BATCH_OVERHEAD_BYTES, ProduceError, Produced, Producer, ProducerRecord,
-};
+use kafka_client::producer::{BATCH_BYTES_MAX, ProduceError, Produced, Producer, ProducerRecord};
 use kafka_core::TopicPartition;
+use kafka_core::record_batch::HEADER_BYTES;
 use kafka_protocol::ResponseError;
 use pacing::{Backoff, ReportLimit};
 use tokio::sync::mpsc;
@@ -68,7 +67,7 @@ pub(super) async fn run(
                 None => return,
             },
         };
-        let mut bytes = BATCH_OVERHEAD_BYTES + first.record.encoded_bytes_max();
+        let mut bytes = HEADER_BYTES + first.record.encoded_bytes_max();
         batch.push(first);
         while let Ok(letter) = letters.try_recv() {
             bytes += letter.record.encoded_bytes_max();

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use kafka_core::NodeId;
+use kafka_core::producer::BATCHES_SENT_MAX;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use tokio::sync::mpsc;
@@ -13,8 +14,8 @@ use crate::cluster::Cluster;
 use crate::connection::pipeline::{Pipeline, SendError};
 use crate::error::{ClientError, chain};
 
-/// Most requests in flight to one broker. It answers them in order, and recognises the last five batches of a partition.
-pub(super) const IN_FLIGHT_MAX: usize = 5;
+/// Most requests in flight to one broker: as many as a partition may have batches in.
+pub(super) const IN_FLIGHT_MAX: usize = BATCHES_SENT_MAX;
 
 /// The number of a request, unique in a producer.
 pub(super) type RequestId = u64;

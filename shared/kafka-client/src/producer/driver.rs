@@ -12,7 +12,7 @@ use super::broker::{self, Answer, IN_FLIGHT_MAX, Request, RequestId};
 use super::identity::new_producer_id;
 use super::partition::Partition;
 use super::request::{read, request};
-use super::{Attempted, Failures, NewBatch, OnAttempt};
+use super::{Attempted, BROKER_ERROR, Failures, NO_ANSWER, NOT_SENT, NewBatch, OnAttempt};
 use crate::cluster::Cluster;
 use crate::error::{ClientError, chain};
 
@@ -22,11 +22,6 @@ const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 const ANSWERS_MAX: usize = 64;
 /// Failures to get a producer id that wait for the loop; further ones are dropped.
 const FAILURES_MAX: usize = 1;
-
-/// Why an attempt failed, for metrics.
-const BROKER_ERROR: &str = "broker_error";
-const NO_ANSWER: &str = "no_answer";
-const NOT_SENT: &str = "not_sent";
 
 /// A broker that batches were sent to.
 struct Broker {

@@ -7,9 +7,6 @@ use kafka_core::record_batch::{BatchEncoder, EncodedBatch, Fit, NewRecord};
 /// The most bytes of a batch that every broker takes: its default for `max.message.bytes` is 1,048,588.
 pub const BATCH_BYTES_MAX: usize = 1_048_576;
 
-/// The bytes of a batch beside its records.
-pub const BATCH_OVERHEAD_BYTES: usize = 61;
-
 /// The most bytes that lengths, deltas and attributes of one record take.
 const RECORD_OVERHEAD_BYTES: usize = 36;
 /// The most bytes that the two lengths of one header take.

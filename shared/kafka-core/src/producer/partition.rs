@@ -13,8 +13,8 @@ use super::outcome::{
 use super::sequence::{Gap, advance};
 use crate::record_batch::EncodedBatch;
 
-/// How many batches of a producer the broker can recognise.
-const BATCHES_SENT_MAX: usize = 5;
+/// How many batches of a producer the broker can recognise in a partition. No more are sent from the oldest unresolved one on.
+pub const BATCHES_SENT_MAX: usize = 5;
 /// How long after an acknowledgement the leader is taken to have state of the producer. Any time far below
 /// `producer.id.expiration.ms` will do.
 const STATE_TRUSTED_FOR: Duration = Duration::from_mins(1);

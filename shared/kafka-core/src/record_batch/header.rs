@@ -8,7 +8,7 @@ use crate::compression::Compression;
 /// The offset of the magic byte, the same in all formats.
 pub(super) const MAGIC_AT: usize = 16;
 /// The length of a header of format 2.
-pub(super) const HEADER_BYTES: usize = 61;
+pub const HEADER_BYTES: usize = 61;
 
 const COMPRESSION_MASK: i16 = 0x07;
 pub(super) const LOG_APPEND_TIME: i16 = 0x08;
