@@ -19,7 +19,6 @@ use anyhow::Context as _;
 use dead_letter::actions::Action;
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::ClientError;
-use kafka_client::producer::Producer;
 use kafka_client::retry::while_retriable;
 use serde::Serialize;
 use service_runtime::{Progress, now_ms};
@@ -228,7 +227,7 @@ impl<'a> Run<'a> {
         let sent = &queue.sent;
         let ends = if self.request.to_source { &sent.source_ends } else { &sent.replay_ends };
         let mut sender = ReplaySender {
-            producer: Producer::start(queue.cluster.clone(), None),
+            producer: queue.actions.producer().clone(),
             topic: &self.target.name,
             to_source: self.request.to_source,
             ends: ends.clone(),

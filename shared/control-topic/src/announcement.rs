@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use kafka_client::cluster::Cluster;
 use kafka_client::producer::Producer;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,6 +16,7 @@ const ANNOUNCE_MAX: Duration = Duration::from_secs(10);
 /// The report with which an instance begins. An operator who commands after its acknowledgement finds the instance in the
 /// topic.
 pub(crate) struct Announcement {
+    pub(crate) producer: Producer,
     /// Of the topic where it is to be created; −1 is the broker's default.
     pub(crate) replication_factor: i16,
     pub(crate) role: Role,
@@ -25,8 +25,7 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    pub(crate) async fn announce(&self, cluster: &Cluster, topic: &str, partition: i32) {
-        let producer = Producer::start(cluster.clone(), None);
+    pub(crate) async fn announce(&self, topic: &str, partition: i32) {
         let paused = InstanceReport {
             state: RunState::Paused,
             since_ms: Some(Utc::now().timestamp_millis()),
@@ -36,7 +35,7 @@ impl Announcement {
         let (role, name, report) = (self.role, self.name.clone(), Some(report));
         let entry = Entry::Instance { role, name, report };
         let deadline = Instant::now() + ANNOUNCE_MAX;
-        if let Err(error) = write(&producer, topic, partition, &[entry], deadline).await {
+        if let Err(error) = write(&self.producer, topic, partition, &[entry], deadline).await {
             tracing::debug!(%error, "the control topic did not take the first report");
         }
     }

@@ -183,7 +183,7 @@ impl Following {
             tracing::warn!(topic = %self.topic, "the control topic has one partition: until it has a second one every service reads the reports of all others");
         }
         self.view.send_if_modified(|view| view.set_reports(reports));
-        own.announce(&self.cluster, &self.topic, reports).await;
+        own.announce(&self.topic, reports).await;
     }
 
     async fn begin(&self, found: &TopicMetadata) -> Result<ControlView, ClientError> {

@@ -97,13 +97,20 @@ impl Participant {
         let topic: Arc<str> = topic.into();
         let (report, report_rx) = watch::channel(None);
         let (own_name, own_report) = (name.clone(), report_rx.clone());
-        let own = Announcement { replication_factor, role, name: own_name, report: own_report };
+        let producer = Producer::start(cluster.clone(), None);
+        let own = Announcement {
+            producer: producer.clone(),
+            replication_factor,
+            role,
+            name: own_name,
+            report: own_report,
+        };
         let follower = Follower::of(cluster.clone(), Arc::clone(&topic), Some(own));
         let (instruct_tx, instruction) = watch::channel(Instruction::Unknown);
         let mut instructing = JoinSet::new();
         instructing.spawn(instruct(follower.view(), role, instruct_tx));
         let announcer = Announcer {
-            producer: Producer::start(cluster.clone(), None),
+            producer,
             topic,
             role,
             name: name.clone(),

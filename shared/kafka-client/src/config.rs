@@ -14,7 +14,7 @@ pub struct BrokerConfig {
     pub bootstrap_servers: Vec<String>,
     /// The client id; brokers log it, and member ids begin with it.
     pub client_id: String,
-    /// How long opening a TCP connection may take.
+    /// How long opening a TCP connection may take, and then the broker's first answer.
     pub connect_timeout: Duration,
     /// How long a broker may take to answer a request without a wait of its own.
     pub request_timeout: Duration,

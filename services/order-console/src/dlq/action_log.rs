@@ -66,6 +66,11 @@ impl ActionLog {
         Ok(())
     }
 
+    /// Returns the producer of the actions, which can write to other topics, too.
+    pub(crate) fn producer(&self) -> &Producer {
+        &self.producer
+    }
+
     pub(crate) fn decisions(&self) -> &OperatorDecisions {
         &self.decisions
     }
