@@ -155,21 +155,21 @@ test: ## Run every test that needs only cargo
 	cargo build --workspace
 	TEST_PLATFORM=embedded cargo test --workspace
 
-# Suites that damage the broker or need other broker properties than the rest.
+# Suites that damage the broker or need other broker properties than the rest. All are built once, with the same features.
 WITH_BROKER = KAFKA_PROPERTIES='$(1)' TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) \
-	tests/kafka/kafka.py run cargo test --package end-to-end
+	tests/kafka/kafka.py run cargo test --workspace --features end-to-end/own-broker
 
 .PHONY: test-kafka
 test-kafka: $(PYTHON_READY) ## Run the suites on a real Kafka and registry: BOOTSTRAP_SERVERS, or their own on loopback
 	cargo build --workspace
 	$(PYTHON) tests/outsiders/oracle.py self-check
 	TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) $(WITH_KAFKA) \
-		cargo test --workspace --features end-to-end/outsiders --test '*'
+		cargo test --workspace --features end-to-end/own-broker --test suites
 	$(if $(BOOTSTRAP_SERVERS),@echo 'not run: suites that need their own broker (disk fetch_limits metadata_limits idle_connections cluster)',\
 		$(call WITH_BROKER,fetch.max.bytes=1000000 offset.metadata.max.bytes=2048) \
-			--features own-broker --test disk --test fetch_limits --test metadata_limits && \
-		$(call WITH_BROKER,connections.max.idle.ms=2000) --test idle_connections && \
-		KAFKA_BROKERS=3 $(call WITH_BROKER) --features own-broker --test cluster)
+			--test own_broker --test suites -- disk:: fetch_limits:: metadata_limits:: && \
+		$(call WITH_BROKER,connections.max.idle.ms=2000) --test suites -- idle_connections:: && \
+		KAFKA_BROKERS=3 $(call WITH_BROKER) --test own_broker -- cluster::)
 
 .PHONY: test-otlp
 test-otlp: ## Run the suite of exported spans, on services built with the feature otlp
@@ -177,7 +177,7 @@ test-otlp: ## Run the suite of exported spans, on services built with the featur
 	TEST_PLATFORM=embedded cargo test --workspace --features end-to-end/otlp --test otlp
 
 # One test for each decoder.
-FUZZ := cargo test --quiet --package fuzz --test fuzz --
+FUZZ := cargo test --quiet --workspace --test fuzz --
 
 .PHONY: fuzz
 fuzz: ## Feed mutated bytes to every decoder of foreign bytes, two at a time, SECONDS=600 for each
@@ -186,12 +186,12 @@ fuzz: ## Feed mutated bytes to every decoder of foreign bytes, two at a time, SE
 
 .PHONY: test-stack
 test-stack: build-images $(PYTHON_READY) ## Run the suite of the container stack on a Docker engine
-	cargo build --package order-processor --package order-console
-	TEST_PYTHON=$(abspath $(PYTHON)) cargo test --package end-to-end --features engine --test stack -- --test-threads=1
+	cargo build --workspace
+	TEST_PYTHON=$(abspath $(PYTHON)) cargo test --workspace --features end-to-end/engine --test stack -- --test-threads=1
 
 .PHONY: test-browser
 test-browser: $(PYTHON_READY) ## Drive the dashboard in Chromium on a real Kafka; needs Node.js 20, Chromium and kcat
-	cargo build -p order-generator -p order-processor -p order-console
+	cargo build --workspace
 	npm ci --prefix tests/browser --no-audit --no-fund
 	CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) TEST_PYTHON=$(abspath $(PYTHON)) tests/kafka/kafka.py run \
 		npm test --prefix tests/browser
@@ -231,7 +231,7 @@ check: ## Check format, lints, documentation and words
 
 .PHONY: documents
 documents: ## Write the generated tables of docs/configuration.md
-	UPDATE_DOCUMENTS=1 cargo test --package end-to-end --test documents the_configuration_page_lists_every_setting
+	UPDATE_DOCUMENTS=1 cargo test --workspace --test documents the_configuration_page_lists_every_setting
 
 # The installed cargo-deny, or one that is built once with little optimisation.
 CARGO_DENY_VERSION := 0.20.2
@@ -260,7 +260,7 @@ check-workflows: $(ACTIONLINT) ## Check .github/workflows with actionlint; needs
 
 .PHONY: check-kubernetes
 check-kubernetes: ## Check deploy/kubernetes against schemas and binaries; needs Go
-	cargo build -p order-generator -p order-processor
+	cargo build --workspace
 	tests/kubernetes/check.py --binaries $(TARGET_DIR)/debug
 
 # The metrics of a real run.
@@ -268,7 +268,7 @@ METRICS := $(CACHE_DIR)/metrics
 
 .PHONY: check-observability
 check-observability: ## Check deploy/observability with Prometheus' tools and the binaries' metrics; needs Go
-	cargo build -p order-generator -p order-processor -p order-console
+	cargo build --workspace
 	$(WITH_KAFKA) tests/observability/scrape.py --binaries $(TARGET_DIR)/debug --out $(METRICS)
 	tests/observability/check.py --metrics \
 		$(foreach service,generator processor dashboard,$(service)=$(METRICS)/$(service).txt)

@@ -3,8 +3,11 @@
 import urllib.request
 from pathlib import Path
 
-# What only exists after trouble that `scrape.py` does not make, with its labels.
-SELDOM = {"kafka_consumer_commit_failures_total": {"error_type"}}
+# Series, and labels of series, that only exist after trouble that `scrape.py` does not make.
+SELDOM = {
+    "kafka_consumer_commit_failures_total": {"error_type"},
+    "messaging_client_operation_duration_seconds_count": {"error_type"},
+}
 # What Prometheus adds to every series of a target, and the series that it makes itself.
 TARGET_LABELS = {"job", "instance"}
 SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}

@@ -87,11 +87,10 @@ class Vocabulary:
         metric = self.exposition.metrics.get(name)
         if metric is None:
             raise Wrong(f"nobody exposes {name}")
-        if metric.labels is not None:
-            return metric.labels
-        if name not in SELDOM:
+        if metric.labels is None and name not in SELDOM:
             raise Wrong(f"no series of {name} was seen, so its labels are not known")
-        return {label: set() for label in SELDOM[name] | TARGET_LABELS}
+        seldom = {label: set() for label in SELDOM.get(name, set()) | TARGET_LABELS}
+        return {**seldom, **(metric.labels or {})}
 
     def aggregate(self, tree):
         inner = self.visit(tree.expr)

@@ -1,6 +1,4 @@
 //! The spans of an order, over OTLP.
-#![cfg(feature = "otlp")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,7 +1,5 @@
 //! The container stack: `make up`, replicas that join, leave and crash, containers that restart.
 
-#![cfg(feature = "engine")]
-
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 

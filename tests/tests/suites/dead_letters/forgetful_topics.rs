@@ -6,7 +6,7 @@ use end_to_end::service::PATIENCE;
 use end_to_end::{Scenario, topic};
 use serde_json::json;
 
-use crate::{
+use super::{
     dlq, dlq_json, dlq_start, make_dead_letters, replayed_once, stats_after_replays,
     until_replayed_to, with_dead_letters,
 };

@@ -10,7 +10,7 @@ use kafka_client::retry::until_ok;
 use kafka_client::topics::{NewTopic, ensure_topics};
 use serde_json::{Value, json};
 
-use crate::{
+use super::{
     Header, dlq, dlq_ends_with, dlq_json, exported, failing_processor, stats_after_replays,
     write_exactly,
 };

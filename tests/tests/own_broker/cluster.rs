@@ -2,8 +2,6 @@
 //!
 //! The generator runs until a test has done its damage, so that no test depends on the speed of the machine.
 
-#![cfg(feature = "own-broker")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -3,8 +3,6 @@
 //! The broker does not check the batches that it returns. After a batch with a damaged length, the broker cannot find the
 //! next one, and returns errors or nothing.
 
-#![cfg(feature = "own-broker")]
-
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};

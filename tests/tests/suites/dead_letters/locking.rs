@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use end_to_end::Scenario;
 use end_to_end::proxy::{ApiKey, Fault};
 
-use crate::{
+use super::{
     dlq_ends_with, dlq_json, dlq_start, make_dead_letters, replayed_once, until_replayed,
     with_dead_letters,
 };

@@ -2,8 +2,6 @@
 //!
 //! The suite's broker has `fetch.max.bytes=1000000`. A batch of the generator has up to 0.67 MiB.
 
-#![cfg(feature = "own-broker")]
-
 use anyhow::{Result, ensure};
 use end_to_end::Scenario;
 use end_to_end::outsiders::{CONFIGS, kafka_tool};

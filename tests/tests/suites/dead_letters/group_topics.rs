@@ -3,7 +3,7 @@
 use anyhow::Result;
 use end_to_end::Scenario;
 
-use crate::{dlq, dlq_ends_with, dlq_json, make_dead_letters, stats_after_replays};
+use super::{dlq, dlq_ends_with, dlq_json, make_dead_letters, stats_after_replays};
 
 const LETTERS: u64 = 20;
 

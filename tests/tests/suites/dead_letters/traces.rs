@@ -8,7 +8,7 @@ use end_to_end::webhook::{Answer, Call};
 use end_to_end::{Scenario, Service, Webhook, topic};
 use service_runtime::trace_context::TraceContext;
 
-use crate::{Header, dlq_json, stats_after_replays, write_exactly};
+use super::{Header, dlq_json, stats_after_replays, write_exactly};
 
 const ORDERS: usize = 3;
 const FOREIGN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

@@ -7,7 +7,7 @@ use end_to_end::verdict::Simulation;
 use end_to_end::webhook::Answer;
 use end_to_end::{Scenario, Stats, Webhook, topic};
 
-use crate::{each_done_once, publish, write_orders};
+use super::{each_done_once, publish, write_orders};
 
 /// The action that releases all partitions at their dead-letter limit.
 const RELEASE: (&[u8], &[u8]) = (b"release", br#"{"at_ms":0,"by":"the test"}"#);

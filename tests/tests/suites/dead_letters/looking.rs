@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use end_to_end::{Scenario, topic};
 use serde_json::{Value, json};
 
-use crate::{
+use super::{
     Header, dlq, dlq_ends_with, dlq_json, dlq_start, exported, replayed_once, with_dead_letters,
     write_exactly,
 };

@@ -5,7 +5,7 @@ use end_to_end::Scenario;
 use end_to_end::verdict::Simulation;
 use serde_json::json;
 
-use crate::{
+use super::{
     dlq_ends_with, dlq_json, dlq_start, failing_processor, replayed, replayed_once,
     stats_after_replays, until_replayed, with_dead_letters,
 };

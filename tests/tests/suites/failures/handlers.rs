@@ -3,7 +3,7 @@
 use anyhow::Result;
 use end_to_end::{Scenario, metrics};
 
-use crate::{dead_letters, publish, write_orders};
+use super::{dead_letters, publish, write_orders};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_or_a_timeout_of_the_handler_is_a_failed_attempt() -> Result<()> {

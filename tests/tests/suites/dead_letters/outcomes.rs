@@ -4,7 +4,7 @@ use anyhow::Result;
 use end_to_end::Scenario;
 use end_to_end::proxy::{ApiKey, Fault};
 
-use crate::{dlq_json, make_dead_letters, replayed_once};
+use super::{dlq_json, make_dead_letters, replayed_once};
 
 /// Injects a fault into the produce requests of a replay after its lock.
 async fn replay_with(name: &str, fault: Fault, hits: u32) -> Result<()> {
@@ -34,7 +34,7 @@ async fn an_unreachable_broker_is_reported_and_nothing_is_sent() -> Result<()> {
     let scenario = Scenario::open_behind_proxy("dlq-no-broker").await?;
     scenario.proxy()?.close();
     for arguments in [&["list"][..], &["replay", "--all"], &["release"]] {
-        let output = crate::dlq_ends_with(&scenario, 1, arguments).await?;
+        let output = super::dlq_ends_with(&scenario, 1, arguments).await?;
         assert!(output.contains("no broker could be reached"), "{output}");
     }
     Ok(())

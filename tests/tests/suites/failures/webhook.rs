@@ -6,7 +6,7 @@ use end_to_end::service::field;
 use end_to_end::webhook::Answer;
 use end_to_end::{Scenario, Webhook, metrics, topic};
 
-use crate::{dead_letters, each_done_once, publish};
+use super::{dead_letters, each_done_once, publish};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_the_webhook_dead_letters_nothing() -> Result<()> {

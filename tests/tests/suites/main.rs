@@ -1,0 +1,33 @@
+//! The suites on the embedded broker and on a real Kafka, each in its module.
+
+mod checkpoints;
+mod commits;
+mod control;
+mod control_topic;
+mod crash_points;
+mod damage;
+mod dashboard;
+mod dashboard_access;
+mod dead_letters;
+mod embedded_broker;
+mod exactness;
+mod failures;
+mod generator;
+mod guests;
+mod idle_connections;
+mod interoperability;
+mod leaders;
+mod letters;
+mod metadata_limits;
+mod metrics;
+mod oddities;
+mod outages;
+mod partitions;
+mod poison;
+mod producer;
+mod random_failures;
+mod registries;
+mod startup;
+mod static_members;
+mod top;
+mod wire_formats;
