@@ -534,7 +534,8 @@ def main():
         command = kafka_command(given.main_class, given.arguments)
         os.execv(command[0], [str(part) for part in command])
     if given.verb == "run":
-        return Instance(given.instance or f"run-{os.getpid()}").run([part for part in given.command if part != "--"])
+        command = given.command[1:] if given.command[:1] == ["--"] else given.command
+        return Instance(given.instance or f"run-{os.getpid()}").run(command)
     instance = Instance(given.instance or "default")
     if given.verb == "remove":
         instance.remove()
