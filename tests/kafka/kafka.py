@@ -307,6 +307,8 @@ def broker_properties(ports, suffix, data):
         # A topic that a service forgot to create must fail, not appear with the broker's defaults.
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
+        # Some records of the tests are years old.
+        "log.retention.ms": -1,
         "offsets.topic.num.partitions": 4,
         "offsets.topic.replication.factor": count,
         "transaction.state.log.num.partitions": 4,

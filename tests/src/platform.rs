@@ -1,8 +1,7 @@
 //! The platform of a suite: a broker and a registry inside the test, or a real Kafka and a real registry.
 //!
 //! `TEST_PLATFORM=embedded` (the default) needs nothing. `TEST_PLATFORM=kafka` needs `BOOTSTRAP_SERVERS` and
-//! `SCHEMA_REGISTRY_URL`; without them a test fails. `KAFKA_INSTANCE` names their instance of `tests/kafka/kafka.py`, if
-//! any: only then can a test stop the broker itself.
+//! `SCHEMA_REGISTRY_URL`; without them a test fails. All tests share them, so none stops the broker.
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
@@ -90,14 +89,6 @@ async fn start_broker() -> Result<EmbeddedKafka> {
 pub struct Kafka {
     bootstrap_servers: String,
     registry_url: String,
-    instance: Option<String>,
-}
-
-impl Kafka {
-    /// Returns the name of the instance of `tests/kafka/kafka.py`, if it is one.
-    pub fn instance(&self) -> Option<&str> {
-        self.instance.as_deref()
-    }
 }
 
 impl Platform {
@@ -123,7 +114,6 @@ impl Platform {
                 Ok(Self::Kafka(Kafka {
                     bootstrap_servers,
                     registry_url: required("SCHEMA_REGISTRY_URL")?,
-                    instance: variable("KAFKA_INSTANCE"),
                 }))
             }
             Some(other) => bail!("TEST_PLATFORM is {other:?}; embedded and kafka exist"),
@@ -132,7 +122,7 @@ impl Platform {
 
     /// Returns the platform of a real Kafka and a real registry that a test has started itself.
     pub fn at(bootstrap_servers: String, registry_url: String) -> Self {
-        Self::Kafka(Kafka { bootstrap_servers, registry_url, instance: None })
+        Self::Kafka(Kafka { bootstrap_servers, registry_url })
     }
 
     /// Returns the value for `BOOTSTRAP_SERVERS`.

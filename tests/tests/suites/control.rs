@@ -39,7 +39,7 @@ async fn all_services_pause_stay_paused_through_a_kill_and_resume_without_a_loss
         let line = service.line("paused by kim@").await?;
         assert!(!line.contains("starting"), "{line}");
     }
-    let before = answered(&scenario).await?;
+    let before = scenario.stats().await?;
     ensure!(before.lag > Some(0), "there is nothing that could be done: {before:?}");
 
     // One replica is killed, the other one drains; a third takes over their partitions.
@@ -49,7 +49,7 @@ async fn all_services_pause_stay_paused_through_a_kill_and_resume_without_a_loss
     third.line("starting paused: paused by kim@").await?;
     all_assigned(&scenario, &third).await?;
     control(&scenario, &["pause", "processor"]).await?;
-    let after = answered(&scenario).await?;
+    let after = scenario.stats().await?;
     assert_eq!((after.orders, after.lag), (before.orders, before.lag));
     assert!(!third.lines().iter().any(|line| line.contains("processed")));
 
@@ -84,7 +84,7 @@ async fn an_attempt_in_flight_at_a_pause_ends_and_counts_once() -> Result<()> {
     webhook.calls_when(|calls| !calls.is_empty()).await;
 
     control(&scenario, &["pause", "processor"]).await?;
-    let stats = answered(&scenario).await?;
+    let stats = scenario.stats().await?;
     let calls = webhook.calls().len();
     assert_eq!(usize::try_from(stats.orders)?, calls, "what was begun has ended");
     ensure!(stats.orders < ORDERS, "all was done before the pause");
@@ -143,7 +143,7 @@ async fn services_run_without_the_control_topic_and_follow_a_new_one() -> Result
     processor.line("partitions assigned").await?;
     control(&scenario, &["pause", "processor"]).await?;
     publish(&scenario).await?;
-    assert_eq!(answered(&scenario).await?.orders, 0);
+    assert_eq!(scenario.stats().await?.orders, 0);
 
     let servers = scenario.platform().bootstrap_servers();
     topic::delete(servers, &scenario.control_topic()).await?;
@@ -171,7 +171,7 @@ async fn a_command_survives_a_restart_of_the_broker() -> Result<()> {
     generator.line("starting paused").await?;
     control(&scenario, &["resume", "generator"]).await?;
     scenario.stats_when("orders that wait", |stats| stats.lag > Some(0)).await?;
-    let stats: Stats = answered(&scenario).await?;
+    let stats: Stats = scenario.stats().await?;
     assert_eq!(stats.orders, 0);
     let is_command = |line: &String| line.contains("paused by") || line.contains("resumed by");
     assert_eq!(processor.lines().iter().filter(|line| is_command(line)).count(), 1);
@@ -270,11 +270,6 @@ async fn described_when(
         }
     };
     tokio::time::timeout(PATIENCE, described).await.context("describe it")?
-}
-
-/// Returns the statistics, with retries during a restart of the broker by another test.
-async fn answered(scenario: &Scenario) -> Result<Stats> {
-    scenario.stats_when("an answer", |_| true).await
 }
 
 /// Publishes all orders with a generator that ignores pauses.

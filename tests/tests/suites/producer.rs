@@ -14,6 +14,7 @@ use kafka_client::producer::{Delivery, Producer};
 use kafka_core::TopicPartition;
 use kafka_core::compression::Compression;
 use kafka_core::record_batch::{BatchEncoder, EncodedBatch, Fit, NewRecord};
+use service_runtime::now_ms;
 use tokio::time::Instant;
 
 const PARTITIONS: i32 = 2;
@@ -125,7 +126,7 @@ fn batch(number: usize, value: &[u8]) -> Result<EncodedBatch> {
     let mut encoder = BatchEncoder::new(1 << 20);
     for _ in 0..2 {
         let (key, value) = (Some(key.as_bytes()), Some(value));
-        let record = NewRecord { timestamp_ms: 1_700_000_000_000, key, value, headers: &[] };
+        let record = NewRecord { timestamp_ms: now_ms(), key, value, headers: &[] };
         ensure!(encoder.append(&record) == Fit::Appended, "a small record fits");
     }
     Ok(encoder.finish(Compression::None)?)
