@@ -1,27 +1,34 @@
-//! The broker as its users see it: start, address, faults, stop and restart.
+//! The broker as its users see it: start, addresses, controls, stop and restart.
 
 mod connection;
+mod controls;
 mod dispatch;
 mod listener;
 mod owner;
+mod port;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_core::NodeId;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::broker::owner::Owner;
+use crate::broker::port::NodePort;
+use crate::cluster::Cluster;
 use crate::groups::GroupSettings;
 use crate::state::{Settings, State};
-use crate::topics::Topic;
 
 /// The settings of a broker.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
-    /// Where to listen; port 0 picks a free one. Default `127.0.0.1:0`.
+    /// Where the first node listens; port 0 picks a free one. The others follow on the next ports, or pick free ones.
+    /// Default `127.0.0.1:0`.
     pub listen: SocketAddr,
+    /// How many nodes the cluster has, at least 1. Their ids count from 1. Default 1.
+    pub nodes: u16,
     /// Whether a client that asks for the metadata of an unknown topic creates it. Default `true`.
     pub auto_create_topics: bool,
     /// How many partitions a topic gets when its creator sets none, at least 1. Default 1.
@@ -36,6 +43,7 @@ impl Default for BrokerOptions {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            nodes: 1,
             auto_create_topics: true,
             default_partitions: 1,
             retention_bytes: None,
@@ -58,29 +66,47 @@ pub enum StartError {
     },
 }
 
-/// A partition that the broker does not have.
+/// Why a control had no effect.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no partition {partition} of topic {topic}")]
-pub struct UnknownPartition {
-    /// The topic's name.
-    pub topic: String,
-    /// The partition's index.
-    pub partition: i32,
+pub enum ControlError {
+    /// The broker has no such partition.
+    #[error("there is no partition {index} of topic {topic}")]
+    UnknownPartition {
+        /// The topic's name.
+        topic: String,
+        /// The partition's index.
+        index: i32,
+    },
+    /// The node does not exist, does not run, or has no replica of the partition that is online.
+    #[error("node {node} is not available")]
+    UnavailableNode {
+        /// The node's id.
+        node: NodeId,
+    },
+    /// The node did not start.
+    #[error(transparent)]
+    Start(StartError),
 }
 
-/// A running broker, on the tokio runtime that started it. Dropping it stops it and loses its state.
+/// A running broker of one or several nodes, on the tokio runtime that started it. Dropping it stops it and loses its
+/// state.
+///
+/// A topic has a replica of each partition on every node, unless its creator asks for fewer. Partition 0 is led by the
+/// first node, partition 1 by the second, and so on in turn. Replicas share one log, and a change takes effect for all
+/// nodes at once.
 #[derive(Debug)]
 pub struct EmbeddedKafka {
     owner: Arc<Owner>,
     options: BrokerOptions,
-    address: SocketAddr,
-    tasks: JoinSet<()>,
+    ports: Vec<NodePort>,
+    timers: JoinSet<()>,
 }
 
 /// A stopped broker: its topics, records, groups and committed offsets.
 #[derive(Debug)]
 pub struct StoppedKafka {
     state: State,
+    addresses: Vec<SocketAddr>,
     options: BrokerOptions,
 }
 
@@ -93,101 +119,86 @@ impl EmbeddedKafka {
     /// # Cancel safety
     /// Cancel safe: a broker that is not returned does not run.
     pub async fn start(options: BrokerOptions) -> Result<Self, StartError> {
-        let groups = GroupSettings { min_session_timeout: options.min_session_timeout };
-        let state = State::new(Settings {
-            advertised: reachable_name(options.listen),
+        let mut listeners = Vec::new();
+        for place in 0..options.nodes.max(1) {
+            listeners.push(bind(options.address_of(place)).await?);
+        }
+        let addresses = listeners.iter().map(|(address, _)| reachable_name(*address));
+        let settings = Settings {
             auto_create_topics: options.auto_create_topics,
             default_partitions: options.default_partitions,
             retention_bytes: options.retention_bytes,
             idle_max: None,
-            groups,
-        });
-        Self::start_with(state, options).await
+            groups: GroupSettings { min_session_timeout: options.min_session_timeout },
+        };
+        let state = State::new(settings, Cluster::new(addresses));
+        Ok(Self::serve(state, options, listeners))
     }
 
-    /// Returns the address the broker listens on.
+    /// Returns the address of the first node.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.ports.first().map_or(self.options.listen, |port| port.address)
     }
 
-    /// Returns the address for clients, as `host:port`.
+    /// Returns the address of each node, in the order of their ids.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.ports.iter().map(|port| port.address)
+    }
+
+    /// Returns the addresses of all nodes for clients, as `host:port,host:port`.
     pub fn bootstrap_servers(&self) -> String {
-        let (host, port) = reachable_name(self.address);
-        format!("{host}:{port}")
+        let names = self.addresses().map(reachable_name);
+        names.map(|(host, port)| format!("{host}:{port}")).collect::<Vec<_>>().join(",")
     }
 
-    /// Takes the leader of a partition away until [`EmbeddedKafka::elect_leader`], as if all its replicas were offline.
-    ///
-    /// Clients can neither read nor write the partition, and waiting fetches return. Committed offsets stay.
-    ///
-    /// # Errors
-    /// [`UnknownPartition`] when there is no such partition.
-    pub fn lose_leader(&self, topic: &str, partition: i32) -> Result<(), UnknownPartition> {
-        self.change_leader(topic, partition, Topic::lose_leader)
-    }
-
-    /// Gives a partition its leader back, with its log.
-    ///
-    /// # Errors
-    /// [`UnknownPartition`] when there is no such partition.
-    pub fn elect_leader(&self, topic: &str, partition: i32) -> Result<(), UnknownPartition> {
-        self.change_leader(topic, partition, Topic::elect_leader)
-    }
-
-    /// Sets `offset.metadata.max.bytes`, in UTF-16 units, for all later commits.
-    pub fn limit_offset_metadata(&self, chars_max: usize) {
-        self.owner.with_state(|state, _| state.groups.metadata_chars_max = chars_max);
-    }
-
-    /// Sets `connections.max.idle.ms`, which applies to a connection from its next request on.
-    pub fn limit_idle(&self, idle_max: Duration) {
-        self.owner.with_state(|state, _| state.settings.idle_max = Some(idle_max));
-    }
-
-    /// Stops the broker, cuts all connections, and returns its state for a restart.
+    /// Stops all nodes, cuts all connections, and returns their state for a restart.
     ///
     /// # Cancel safety
     /// Dropping the future stops the broker and loses its state.
     pub async fn stop(mut self) -> StoppedKafka {
-        self.tasks.shutdown().await;
+        self.timers.shutdown().await;
+        for port in &self.ports {
+            port.close().await;
+        }
         let state = self.owner.with_state(|state, _| {
-            let empty = State::new(state.settings.clone());
+            let empty = State::new(state.settings.clone(), Cluster::new([]));
             std::mem::replace(state, empty)
         });
-        let options = BrokerOptions { listen: self.address, ..self.options };
-        StoppedKafka { state, options }
+        StoppedKafka { state, addresses: self.addresses().collect(), options: self.options }
     }
 
-    fn change_leader(
-        &self,
-        topic: &str,
-        partition: i32,
-        change: fn(&mut Topic, i32),
-    ) -> Result<(), UnknownPartition> {
-        self.owner.with_state(|state, _| {
-            let found = state.topic_to_change(topic).filter(|topic| topic.has_partition(partition));
-            let unknown = || UnknownPartition { topic: topic.to_owned(), partition };
-            change(found.ok_or_else(unknown)?, partition);
-            Ok(())
-        })
-    }
-
-    async fn start_with(mut state: State, options: BrokerOptions) -> Result<Self, StartError> {
-        let failed = |source| StartError::Listen { address: options.listen, source };
-        let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        state.settings.advertised = reachable_name(address);
+    fn serve(
+        state: State,
+        options: BrokerOptions,
+        listeners: Vec<(SocketAddr, TcpListener)>,
+    ) -> Self {
         let owner = Arc::new(Owner::new(state));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(listener::accept(Arc::clone(&owner), listener));
-        let timers = Arc::clone(&owner);
-        tasks.spawn(async move { timers.run_timers().await });
-        Ok(Self { owner, options, address, tasks })
+        let open = |(node, (address, listener))| NodePort::open(&owner, node, address, listener);
+        let ports = (1..).zip(listeners).map(open).collect();
+        let mut timers = JoinSet::new();
+        let timed = Arc::clone(&owner);
+        timers.spawn(async move { timed.run_timers().await });
+        Self { owner, options, ports, timers }
     }
 }
 
+impl BrokerOptions {
+    /// Returns where a node listens; places count from 0.
+    fn address_of(&self, place: u16) -> SocketAddr {
+        let port = self.listen.port();
+        let port = if port == 0 { 0 } else { port.saturating_add(place) };
+        SocketAddr::new(self.listen.ip(), port)
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    Ok((listener.local_addr().map_err(failed)?, listener))
+}
+
 impl StoppedKafka {
-    /// Starts the broker again on the same port, as a real broker restarts: with its topics, records and committed offsets.
+    /// Starts all nodes again on the same ports, as real brokers restart: with topics, records and committed offsets.
     ///
     /// Members of stable groups keep their membership and begin new sessions. Unfinished rebalances are lost.
     ///
@@ -197,7 +208,11 @@ impl StoppedKafka {
     /// # Cancel safety
     /// Dropping the future loses the state.
     pub async fn start(self) -> Result<EmbeddedKafka, StartError> {
-        EmbeddedKafka::start_with(self.state.restarted(Duration::ZERO), self.options).await
+        let mut listeners = Vec::new();
+        for address in self.addresses {
+            listeners.push(bind(address).await?);
+        }
+        Ok(EmbeddedKafka::serve(self.state.restarted(Duration::ZERO), self.options, listeners))
     }
 }
 

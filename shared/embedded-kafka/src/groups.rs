@@ -76,6 +76,14 @@ impl Groups {
         Self { by_id, ..self }
     }
 
+    /// Reloads a group as its next coordinator does. Requests that wait get `NOT_COORDINATOR`.
+    pub(crate) fn reload(&mut self, now: Duration, group_id: &str) {
+        if let Some(mut group) = self.by_id.remove(group_id) {
+            group.refuse_waiting(ResponseError::NotCoordinator);
+            self.by_id.insert(group_id.to_owned(), group.restarted(now));
+        }
+    }
+
     pub(crate) fn get(&self, group_id: &str) -> Option<&Group> {
         self.by_id.get(group_id)
     }

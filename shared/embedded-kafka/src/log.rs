@@ -19,7 +19,7 @@ use crate::log::producers::Producers;
 use crate::log::validation::is_compressed;
 use crate::refusal::Refusal;
 
-/// The leader epoch of every partition: a single broker never loses leadership.
+/// The leader epoch of every batch.
 pub(crate) const LEADER_EPOCH: i32 = 0;
 
 /// Where the length of a batch is in its header.
@@ -215,14 +215,6 @@ impl PartitionLog {
             self.bytes -= batch.len();
         }
     }
-}
-
-/// Checks the leader epoch of a request; −1 if it has none.
-///
-/// # Errors
-/// `UNKNOWN_LEADER_EPOCH` when the client is ahead.
-pub(crate) fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
-    if LEADER_EPOCH < epoch { Err(ResponseError::UnknownLeaderEpoch) } else { Ok(()) }
 }
 
 /// Whether a read returns a first batch that exceeds the limit.

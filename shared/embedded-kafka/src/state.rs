@@ -1,25 +1,25 @@
-//! The state of the broker: topics with their logs, groups, producer ids.
+//! The state of the cluster: nodes, topics with their logs, groups, producer ids.
 //!
 //! [`crate::broker`] owns it; the functions in [`crate::api`] change it, one request at a time.
 
 use std::time::Duration;
 
+use kafka_core::NodeId;
+use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
+use crate::cluster::Cluster;
 use crate::groups::{GroupSettings, Groups};
 use crate::refusal::Refusal;
 use crate::topics::config::TopicConfig;
+use crate::topics::partition::Partition;
 use crate::topics::{Topic, Topics};
 
-/// The id of the only broker.
-pub(crate) const NODE_ID: i32 = 1;
 /// The id of the cluster.
 pub(crate) const CLUSTER_ID: &str = "embedded-kafka";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// The host and port in Metadata and `FindCoordinator` responses.
-    pub(crate) advertised: (String, u16),
     /// Whether a Metadata request creates the topics that it names.
     pub(crate) auto_create_topics: bool,
     /// How many partitions a topic gets when its creator sets none.
@@ -31,10 +31,11 @@ pub(crate) struct Settings {
     pub(crate) groups: GroupSettings,
 }
 
-/// The state of the broker.
+/// The state of the cluster, which all nodes share.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) settings: Settings,
+    pub(crate) cluster: Cluster,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     next_producer_id: i64,
@@ -42,18 +43,73 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Creates the state of a new broker.
-    pub(crate) fn new(settings: Settings) -> Self {
+    /// Creates the state of a new cluster.
+    pub(crate) fn new(settings: Settings, cluster: Cluster) -> Self {
         let groups = Groups::new(settings.groups);
-        Self { settings, topics: Topics::default(), groups, next_producer_id: 0, log_changes: 0 }
+        let topics = Topics::default();
+        Self { settings, cluster, topics, groups, next_producer_id: 0, log_changes: 0 }
     }
 
-    /// Returns the state after a restart of the broker at `now`.
+    /// Returns the state after a restart of all nodes at `now`.
     pub(crate) fn restarted(self, now: Duration) -> Self {
-        Self { groups: self.groups.restarted(now), ..self }
+        let mut restarted = Self { groups: self.groups.restarted(now), ..self };
+        for node in restarted.cluster.stopped() {
+            restarted.set_running(node, true, now);
+        }
+        restarted
     }
 
-    /// Creates a topic.
+    /// Marks a node as running or stopped: leaders, coordinators and the controller move as elections move them.
+    pub(crate) fn set_running(&mut self, node: NodeId, is_running: bool, now: Duration) {
+        self.log_changes += 1;
+        for group_id in self.cluster.set_running(node, is_running) {
+            self.groups.reload(now, &group_id);
+        }
+        for partition in self.topics.partitions_mut() {
+            partition.elect(&self.cluster);
+        }
+    }
+
+    /// Returns the leader of a partition with its epoch, `None` without a leader.
+    pub(crate) fn current_leader(&self, topic: &str, index: i32) -> Option<(NodeId, i32)> {
+        let partition = self.topics.get(topic)?.partition(index).ok()?;
+        Some((partition.leader()?, partition.leader_epoch()))
+    }
+
+    /// Makes a running node the coordinator of a group.
+    pub(crate) fn move_coordinator(&mut self, group_id: &str, node: NodeId, now: Duration) {
+        self.cluster.move_coordinator(group_id, node);
+        self.groups.reload(now, group_id);
+    }
+
+    /// Checks that `node` coordinates a group.
+    ///
+    /// # Errors
+    /// `NOT_COORDINATOR`.
+    pub(crate) fn check_coordinator(
+        &mut self,
+        node: NodeId,
+        group_id: &str,
+    ) -> Result<(), ResponseError> {
+        match self.cluster.coordinator(group_id) {
+            Some(coordinator) if coordinator.id == node => Ok(()),
+            Some(_) | None => Err(ResponseError::NotCoordinator),
+        }
+    }
+
+    /// Checks that `node` is the controller.
+    ///
+    /// # Errors
+    /// `NOT_CONTROLLER`.
+    pub(crate) fn check_controller(&self, node: NodeId) -> Result<(), Refusal> {
+        if self.cluster.controller() == node {
+            return Ok(());
+        }
+        let error = ResponseError::NotController;
+        Err(Refusal::new(error, "This is not the correct controller for this cluster."))
+    }
+
+    /// Creates a topic, with a replica of each partition on every running node.
     ///
     /// # Errors
     /// As [`Topics::check_new`].
@@ -63,7 +119,10 @@ impl State {
         partition_count: i32,
         config: TopicConfig,
     ) -> Result<(), Refusal> {
-        self.topics.create(name, Uuid::new_v4(), partition_count, config)
+        let count = self.topics.check_new(name, partition_count)?;
+        let replicas = (0..count).map(|index| self.cluster.place(index, usize::MAX));
+        self.topics.create(name, Uuid::new_v4(), replicas, config);
+        Ok(())
     }
 
     /// Returns the configuration of a topic that sets nothing.
@@ -75,6 +134,17 @@ impl State {
     pub(crate) fn topic_to_change(&mut self, name: &str) -> Option<&mut Topic> {
         self.log_changes += 1;
         self.topics.get_mut(name)
+    }
+
+    /// Returns a partition for changes, which wake waiting fetches, and the nodes.
+    pub(crate) fn partition_to_change(
+        &mut self,
+        topic: &str,
+        index: i32,
+    ) -> (Option<&mut Partition>, &Cluster) {
+        self.log_changes += 1;
+        let topic = self.topics.get_mut(topic);
+        (topic.and_then(|topic| topic.partition_mut(index).ok()), &self.cluster)
     }
 
     /// Deletes a topic and its committed offsets, and returns whether it existed.

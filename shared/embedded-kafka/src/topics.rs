@@ -1,18 +1,19 @@
-//! The topics of the broker: names, ids, configurations and the logs of their partitions.
+//! The topics of the broker: names, ids, configurations and their partitions.
 
 pub(crate) mod config;
 pub(crate) mod name;
+pub(crate) mod partition;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use kafka_core::NodeId;
 use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
-use crate::log::PartitionLog;
 use crate::log::limits::LogLimits;
 use crate::refusal::Refusal;
 use crate::topics::config::TopicConfig;
+use crate::topics::partition::Partition;
 
 /// The most partitions of a topic: a typing error should not take all memory.
 const PARTITIONS_MAX: i32 = 10_000;
@@ -22,9 +23,8 @@ pub(crate) struct Topic {
     /// Distinguishes the topic from a later topic of the same name.
     pub(crate) id: Uuid,
     pub(crate) config: TopicConfig,
-    limits: LogLimits,
-    partitions: Vec<PartitionLog>,
-    leaderless: BTreeSet<i32>,
+    pub(crate) limits: LogLimits,
+    partitions: Vec<Partition>,
 }
 
 impl Topic {
@@ -37,62 +37,37 @@ impl Topic {
         (0..self.partition_count()).contains(&index)
     }
 
-    /// Returns whether a partition exists and has a leader.
-    pub(crate) fn has_leader(&self, index: i32) -> bool {
-        self.has_partition(index) && !self.leaderless.contains(&index)
+    /// Returns all partitions in the order of their indexes.
+    pub(crate) fn partitions(&self) -> &[Partition] {
+        &self.partitions
     }
 
-    pub(crate) fn lose_leader(&mut self, index: i32) {
-        self.leaderless.insert(index);
-    }
-
-    pub(crate) fn elect_leader(&mut self, index: i32) {
-        self.leaderless.remove(&index);
-    }
-
-    /// Returns the log of a partition.
+    /// Returns a partition.
     ///
     /// # Errors
-    /// `UNKNOWN_TOPIC_OR_PARTITION`, `NOT_LEADER_OR_FOLLOWER`.
-    pub(crate) fn partition(&self, index: i32) -> Result<&PartitionLog, ResponseError> {
-        Ok(&self.partitions[self.led(index)?])
+    /// `UNKNOWN_TOPIC_OR_PARTITION`.
+    pub(crate) fn partition(&self, index: i32) -> Result<&Partition, ResponseError> {
+        let found = usize::try_from(index).ok().and_then(|place| self.partitions.get(place));
+        found.ok_or(ResponseError::UnknownTopicOrPartition)
     }
 
-    /// Returns the log of a partition for changes.
+    /// Returns a partition for changes.
     ///
     /// # Errors
     /// As [`Topic::partition`].
-    pub(crate) fn partition_mut(&mut self, index: i32) -> Result<&mut PartitionLog, ResponseError> {
-        let led = self.led(index)?;
-        Ok(&mut self.partitions[led])
+    pub(crate) fn partition_mut(&mut self, index: i32) -> Result<&mut Partition, ResponseError> {
+        let found = usize::try_from(index).ok().and_then(|place| self.partitions.get_mut(place));
+        found.ok_or(ResponseError::UnknownTopicOrPartition)
     }
 
-    /// Returns the index of a partition with a leader.
-    fn led(&self, index: i32) -> Result<usize, ResponseError> {
-        let place = usize::try_from(index).ok().filter(|place| *place < self.partitions.len());
-        let place = place.ok_or(ResponseError::UnknownTopicOrPartition)?;
-        if self.has_leader(index) { Ok(place) } else { Err(ResponseError::NotLeaderOrFollower) }
+    /// Returns the number of replicas of each partition.
+    pub(crate) fn replication_factor(&self) -> usize {
+        self.partitions.first().map_or(0, |partition| partition.replicas().len())
     }
 
-    /// Appends a batch to a partition and returns the offset of its first record.
-    ///
-    /// # Errors
-    /// As [`Topic::partition`] and [`PartitionLog::append`].
-    pub(crate) fn append(&mut self, partition: i32, batch: Bytes) -> Result<i64, Refusal> {
-        let limits = self.limits;
-        self.partition_mut(partition)
-            .map_err(|error| Refusal::new(error, error.to_string()))?
-            .append(batch, &limits)
-    }
-
-    /// Grows the topic to `count` partitions.
-    ///
-    /// # Errors
-    /// As [`Topic::check_growth`].
-    pub(crate) fn grow(&mut self, count: i32) -> Result<(), Refusal> {
-        let wanted = self.check_growth(count)?;
-        self.partitions.resize_with(wanted, PartitionLog::default);
-        Ok(())
+    /// Adds partitions with these replicas.
+    pub(crate) fn grow(&mut self, replicas: impl IntoIterator<Item = Vec<NodeId>>) {
+        self.partitions.extend(replicas.into_iter().map(Partition::new));
     }
 
     /// Returns the new number of partitions.
@@ -124,6 +99,11 @@ impl Topics {
         self.by_name.iter().map(|(name, topic)| (name.as_str(), topic))
     }
 
+    /// Returns the partitions of all topics for changes.
+    pub(crate) fn partitions_mut(&mut self) -> impl Iterator<Item = &mut Partition> {
+        self.by_name.values_mut().flat_map(|topic| &mut topic.partitions)
+    }
+
     /// Returns a topic by name.
     pub(crate) fn get(&self, name: &str) -> Option<&Topic> {
         self.by_name.get(name)
@@ -139,12 +119,12 @@ impl Topics {
         self.names.get(&id).map(String::as_str)
     }
 
-    /// Checks the name and the partitions of a new topic.
+    /// Checks the name and the partitions of a new topic, and returns their number.
     ///
     /// # Errors
     /// `TOPIC_ALREADY_EXISTS`; `INVALID_TOPIC_EXCEPTION` for an illegal name, or a name that differs from that of a topic
     /// only in `.` and `_`; `INVALID_PARTITIONS`.
-    pub(crate) fn check_new(&self, topic: &str, partition_count: i32) -> Result<(), Refusal> {
+    pub(crate) fn check_new(&self, topic: &str, partition_count: i32) -> Result<usize, Refusal> {
         name::check(topic)?;
         if self.by_name.contains_key(topic) {
             return Err(Refusal::new(
@@ -158,28 +138,21 @@ impl Topics {
                 format!("Topic '{topic}' collides with existing topic: {other}"),
             ));
         }
-        checked_partition_count(partition_count).map(|_| ())
+        checked_partition_count(partition_count)
     }
 
-    /// Creates a topic.
-    ///
-    /// # Errors
-    /// As [`Topics::check_new`].
+    /// Adds a topic that [`Topics::check_new`] accepts, with the replicas of its partitions.
     pub(crate) fn create(
         &mut self,
         name: &str,
         id: Uuid,
-        partition_count: i32,
+        replicas: impl IntoIterator<Item = Vec<NodeId>>,
         config: TopicConfig,
-    ) -> Result<(), Refusal> {
-        self.check_new(name, partition_count)?;
-        let mut partitions = Vec::new();
-        partitions.resize_with(checked_partition_count(partition_count)?, PartitionLog::default);
-        let leaderless = BTreeSet::new();
-        let topic = Topic { id, limits: config.limits(), config, partitions, leaderless };
+    ) {
+        let mut topic = Topic { id, limits: config.limits(), config, partitions: Vec::new() };
+        topic.grow(replicas);
         self.by_name.insert(name.to_owned(), topic);
         self.names.insert(id, name.to_owned());
-        Ok(())
     }
 
     /// Deletes a topic with its records and returns whether it existed.

@@ -1,5 +1,6 @@
 //! `DescribeConfigs`: the full configuration of topics, and the settings of the broker that clients look up.
 
+use kafka_core::NodeId;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
@@ -10,7 +11,7 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use crate::api::request::{RequestContext, text};
 use crate::groups::SESSION_TIMEOUT_MAX;
 use crate::refusal::Refusal;
-use crate::state::{NODE_ID, State};
+use crate::state::State;
 use crate::topics::config::{
     ConfigType, KNOWN_CONFIGS, KnownConfig, MAX_MESSAGE_BYTES_DEFAULT, TopicConfig,
 };
@@ -30,14 +31,14 @@ pub(crate) fn source_of(overridden: Option<&str>) -> i8 {
 /// Answers `DescribeConfigs`.
 pub(crate) fn describe_configs(
     state: &mut State,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: &DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
     let describe = |resource: &DescribeConfigsResource| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
-        match describe_resource(state, resource) {
+        match describe_resource(state, context.node, resource) {
             Ok(mut configs) => {
                 if let Some(wanted) = &resource.configuration_keys {
                     configs.retain(|config| wanted.contains(&config.name));
@@ -60,6 +61,7 @@ pub(crate) fn describe_configs(
 
 fn describe_resource(
     state: &State,
+    node: NodeId,
     resource: &DescribeConfigsResource,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
     let name = resource.resource_name.as_str();
@@ -68,11 +70,11 @@ fn describe_resource(
             let topic = state.topics.get(name).ok_or_else(unknown_topic)?;
             Ok(KNOWN_CONFIGS.iter().map(|known| describe_topic(&topic.config, known)).collect())
         }
-        BROKER_RESOURCE if name.is_empty() || (name == NODE_ID.to_string()) => {
-            Ok(describe_broker(state))
+        BROKER_RESOURCE if name.is_empty() || (name == node.to_string()) => {
+            Ok(describe_broker(state, node))
         }
         BROKER_RESOURCE => Err(invalid(format!(
-            "Unexpected broker id, expected {NODE_ID} or empty string, but received {name}"
+            "Unexpected broker id, expected {node} or empty string, but received {name}"
         ))),
         // Groups, client metrics and loggers have no configuration here.
         _ => Ok(Vec::new()),
@@ -99,7 +101,7 @@ fn describe_topic(config: &TopicConfig, known: &KnownConfig) -> DescribeConfigsR
         .with_config_type(known.kind.code())
 }
 
-fn describe_broker(state: &State) -> Vec<DescribeConfigsResourceResult> {
+fn describe_broker(state: &State, node: NodeId) -> Vec<DescribeConfigsResourceResult> {
     let settings = &state.settings;
     let entry = |name: &str, kind: ConfigType, value: String| {
         DescribeConfigsResourceResult::default()
@@ -113,8 +115,8 @@ fn describe_broker(state: &State) -> Vec<DescribeConfigsResourceResult> {
     let (int, boolean) = (ConfigType::Int, ConfigType::Boolean);
     vec![
         entry("auto.create.topics.enable", boolean, settings.auto_create_topics.to_string()),
-        entry("broker.id", int, NODE_ID.to_string()),
-        entry("default.replication.factor", int, "1".to_owned()),
+        entry("broker.id", int, node.to_string()),
+        entry("default.replication.factor", int, state.cluster.running().count().to_string()),
         entry("group.max.session.timeout.ms", int, millis(SESSION_TIMEOUT_MAX)),
         entry("group.min.session.timeout.ms", int, millis(settings.groups.min_session_timeout)),
         entry("message.max.bytes", int, MAX_MESSAGE_BYTES_DEFAULT.to_owned()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kafka_core::NodeId;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -12,25 +13,24 @@ use kafka_protocol::messages::create_topics_response::{
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
-    BrokerId, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest,
-    CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
 };
+use uuid::Uuid;
 
 use crate::api::configs::source_of;
 use crate::api::request::{RequestContext, text};
 use crate::refusal::Refusal;
-use crate::state::{NODE_ID, State};
+use crate::state::State;
 use crate::topics::config::{KNOWN_CONFIGS, TopicConfig};
 
-/// The only replication factor of a single broker.
-const REPLICATION_FACTOR: i16 = 1;
 /// The number with which a client asks for the broker's default.
 const BROKERS_CHOICE: i32 = -1;
 
 /// Answers `CreateTopics`.
 pub(crate) fn create_topics(
     state: &mut State,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: &CreateTopicsRequest,
 ) -> CreateTopicsResponse {
     let mut requested: BTreeMap<&TopicName, Vec<&CreatableTopic>> = BTreeMap::new();
@@ -39,7 +39,9 @@ pub(crate) fn create_topics(
     }
     let create = |(name, topics): (&TopicName, Vec<&CreatableTopic>)| {
         let created = match topics[..] {
-            [topic] => create_topic(state, topic, request),
+            [topic] => state
+                .check_controller(context.node)
+                .and_then(|()| create_topic(state, topic, request)),
             _ => Err(Refusal::new(ResponseError::InvalidRequest, "Duplicate topic name.")),
         };
         created.unwrap_or_else(|refusal| {
@@ -56,12 +58,14 @@ pub(crate) fn create_topics(
 /// Answers `CreatePartitions`.
 pub(crate) fn create_partitions(
     state: &mut State,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: &CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
     let grow = |topic: &CreatePartitionsTopic| {
         let result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
-        match grow_topic(state, topic, request) {
+        let grown =
+            state.check_controller(context.node).and_then(|()| grow_topic(state, topic, request));
+        match grown {
             Ok(()) => result,
             Err(refusal) => result
                 .with_error_code(refusal.error.code())
@@ -74,14 +78,21 @@ pub(crate) fn create_partitions(
 /// Answers `DeleteTopics`, by name or, from version 6, by id.
 pub(crate) fn delete_topics(
     state: &mut State,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: &DeleteTopicsRequest,
 ) -> DeleteTopicsResponse {
     let named = request
         .topic_names
         .iter()
         .map(|name| DeleteTopicState::default().with_name(Some(name.clone())));
-    let delete = |topic: DeleteTopicState| delete_topic(state, topic);
+    let delete = |topic: DeleteTopicState| match state.check_controller(context.node) {
+        Ok(()) => delete_topic(state, topic),
+        Err(refusal) => DeletableTopicResult::default()
+            .with_name(topic.name)
+            .with_topic_id(topic.topic_id)
+            .with_error_code(refusal.error.code())
+            .with_error_message(Some(text(refusal.message))),
+    };
     let responses = request.topics.iter().cloned().chain(named).map(delete).collect();
     DeleteTopicsResponse::default().with_responses(responses)
 }
@@ -91,64 +102,82 @@ fn create_topic(
     topic: &CreatableTopic,
     request: &CreateTopicsRequest,
 ) -> Result<CreatableTopicResult, Refusal> {
-    let name = topic.name.as_str();
-    let partition_count = partition_count(state, topic)?;
-    state.topics.check_new(name, partition_count)?;
+    let replicas = replicas(state, topic)?;
     let mut config = state.default_config();
     for entry in &topic.configs {
         config.set(&entry.name, entry.value.as_deref())?;
     }
     let result = CreatableTopicResult::default()
         .with_name(topic.name.clone())
-        .with_num_partitions(partition_count)
-        .with_replication_factor(REPLICATION_FACTOR)
+        .with_num_partitions(i32::try_from(replicas.len()).unwrap_or(i32::MAX))
+        .with_replication_factor(replication_factor(&replicas))
         .with_configs(Some(describe(&config)));
     if request.validate_only {
         return Ok(result);
     }
-    state.create_topic(name, partition_count, config)?;
-    let id = state.topics.get(name).map(|topic| topic.id).unwrap_or_default();
+    let id = Uuid::new_v4();
+    state.topics.create(&topic.name, id, replicas, config);
     Ok(result.with_topic_id(id))
 }
 
-/// Checks the requested replicas and returns the number of partitions.
-fn partition_count(state: &State, topic: &CreatableTopic) -> Result<i32, Refusal> {
-    let leaves_counts = (topic.num_partitions == BROKERS_CHOICE)
-        && (i32::from(topic.replication_factor) == BROKERS_CHOICE);
+fn replication_factor(replicas: &[Vec<NodeId>]) -> i16 {
+    i16::try_from(replicas.first().map_or(0, Vec::len)).unwrap_or(i16::MAX)
+}
+
+/// Checks a new topic, and returns the replicas of each partition.
+fn replicas(state: &State, topic: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, Refusal> {
+    let name = topic.name.as_str();
     if !topic.assignments.is_empty() {
-        if !leaves_counts {
-            return Err(Refusal::new(
-                ResponseError::InvalidRequest,
-                "a topic with assigned replicas cannot have a number of partitions or replicas",
-            ));
-        }
-        let mut indexes: Vec<i32> =
-            topic.assignments.iter().map(|assignment| assignment.partition_index).collect();
-        indexes.sort_unstable();
-        let is_gapless = (0..).zip(&indexes).all(|(expected, index)| expected == *index);
-        let on_this_broker =
-            topic.assignments.iter().all(|assignment| assignment.broker_ids == [BrokerId(NODE_ID)]);
-        if !is_gapless || !on_this_broker {
-            return Err(Refusal::new(
-                ResponseError::InvalidReplicaAssignment,
-                format!("every partition from 0 on must be assigned to broker {NODE_ID} alone"),
-            ));
-        }
-        return Ok(i32::try_from(indexes.len()).unwrap_or(i32::MAX));
+        let assigned = assigned_replicas(state, topic)?;
+        let count = i32::try_from(assigned.len()).unwrap_or(i32::MAX);
+        return state.topics.check_new(name, count).map(|_| assigned);
     }
-    if (topic.replication_factor != REPLICATION_FACTOR)
-        && (i32::from(topic.replication_factor) != BROKERS_CHOICE)
-    {
+    let is_brokers_choice = topic.num_partitions == BROKERS_CHOICE;
+    let count =
+        if is_brokers_choice { state.settings.default_partitions } else { topic.num_partitions };
+    let running = state.cluster.running().count();
+    let wanted = i32::from(topic.replication_factor);
+    let factor =
+        if wanted == BROKERS_CHOICE { Some(running) } else { usize::try_from(wanted).ok() };
+    let Some(factor) = factor.filter(|factor| (1..=running).contains(factor)) else {
         return Err(Refusal::new(
             ResponseError::InvalidReplicationFactor,
             format!(
-                "Unable to replicate the partition {} time(s): only 1 broker is registered.",
-                topic.replication_factor
+                "Unable to replicate the partition {wanted} time(s): only {running} broker(s) are registered."
             ),
         ));
+    };
+    let count = state.topics.check_new(name, count)?;
+    Ok((0..count).map(|index| state.cluster.place(index, factor)).collect())
+}
+
+/// Returns the replicas that the client assigns to each partition.
+fn assigned_replicas(state: &State, topic: &CreatableTopic) -> Result<Vec<Vec<NodeId>>, Refusal> {
+    let leaves_counts = (topic.num_partitions == BROKERS_CHOICE)
+        && (i32::from(topic.replication_factor) == BROKERS_CHOICE);
+    if !leaves_counts {
+        return Err(Refusal::new(
+            ResponseError::InvalidRequest,
+            "a topic with assigned replicas cannot have a number of partitions or replicas",
+        ));
     }
-    let is_brokers_choice = topic.num_partitions == BROKERS_CHOICE;
-    Ok(if is_brokers_choice { state.settings.default_partitions } else { topic.num_partitions })
+    let by_index: BTreeMap<i32, Vec<NodeId>> = topic
+        .assignments
+        .iter()
+        .map(|one| (one.partition_index, one.broker_ids.iter().map(|id| id.0).collect()))
+        .collect();
+    let is_gapless = (by_index.len() == topic.assignments.len())
+        && (0..).zip(by_index.keys()).all(|(expected, index)| expected == *index);
+    let are_running = |nodes: &Vec<NodeId>| {
+        !nodes.is_empty() && nodes.iter().all(|node| state.cluster.is_running(*node))
+    };
+    if !is_gapless || !by_index.values().all(are_running) {
+        return Err(Refusal::new(
+            ResponseError::InvalidReplicaAssignment,
+            "every partition from 0 on must be assigned to nodes that run",
+        ));
+    }
+    Ok(by_index.into_values().collect())
 }
 
 fn describe(config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
@@ -169,17 +198,23 @@ fn grow_topic(
     topic: &CreatePartitionsTopic,
     request: &CreatePartitionsRequest,
 ) -> Result<(), Refusal> {
-    let Some(found) = state.topic_to_change(&topic.name) else {
+    let Some(found) = state.topics.get(&topic.name) else {
         return Err(Refusal::new(
             ResponseError::UnknownTopicOrPartition,
             "This server does not host this topic-partition.",
         ));
     };
+    let count = found.check_growth(topic.count)?;
     if request.validate_only {
-        found.check_growth(topic.count).map(|_| ())
-    } else {
-        found.grow(topic.count)
+        return Ok(());
     }
+    let (current, factor) = (found.partitions().len(), found.replication_factor());
+    let replicas: Vec<_> =
+        (current..count).map(|index| state.cluster.place(index, factor)).collect();
+    if let Some(found) = state.topic_to_change(&topic.name) {
+        found.grow(replicas);
+    }
+    Ok(())
 }
 
 fn delete_topic(state: &mut State, topic: DeleteTopicState) -> DeletableTopicResult {

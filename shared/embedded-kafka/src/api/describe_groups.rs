@@ -25,6 +25,10 @@ pub(crate) fn describe_groups(
 ) -> DescribeGroupsResponse {
     state.groups.expire(context.now);
     let describe = |group_id: &GroupId| {
+        if let Err(error) = state.check_coordinator(context.node, group_id) {
+            let refused = DescribedGroup::default().with_group_id(group_id.clone());
+            return refused.with_error_code(error.code());
+        }
         let mut described = match state.groups.get(group_id) {
             Some(group) => describe(group),
             None => describe_unknown(group_id, context.api_version),

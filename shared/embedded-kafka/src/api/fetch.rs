@@ -3,14 +3,21 @@
 //! It answers session id 0, which means that there are no fetch sessions and clients send full requests.
 
 use bytes::{Bytes, BytesMut};
+use kafka_core::NodeId;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::FetchPartition;
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use kafka_protocol::messages::fetch_response::{
+    FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
 
-use crate::api::request::TopicReference;
-use crate::log::{AtLeastOne, Batch, check_leader_epoch};
+use crate::api::request::{RequestContext, TopicReference, text};
+use crate::cluster::Node;
+use crate::log::{AtLeastOne, Batch};
 use crate::state::State;
+
+/// The first version that names the leader when the client's knowledge is old (KIP-951).
+const FIRST_VERSION_WITH_HINTS: i16 = 16;
 
 const NO_OFFSET: i64 = -1;
 const READ_COMMITTED: i8 = 1;
@@ -32,7 +39,7 @@ impl Fetched {
 }
 
 /// Reads the batches that the logs hold for a fetch.
-pub(crate) fn fetch(state: &State, api_version: i16, request: &FetchRequest) -> Fetched {
+pub(crate) fn fetch(state: &State, context: &RequestContext, request: &FetchRequest) -> Fetched {
     let mut fetched = Fetched { response: FetchResponse::default(), bytes: 0, has_error: false };
     if request.session_id != 0 {
         fetched.response.error_code = ResponseError::FetchSessionIdNotFound.code();
@@ -43,12 +50,12 @@ pub(crate) fn fetch(state: &State, api_version: i16, request: &FetchRequest) -> 
     let aborted = (request.isolation_level == READ_COMMITTED).then(Vec::new);
     let mut budget = usize::try_from(request.max_bytes).unwrap_or(0);
     for topic in &request.topics {
-        let reference = TopicReference::of_fetch(topic, api_version);
+        let reference = TopicReference::of_fetch(topic, context.api_version);
         let read = |partition: &FetchPartition| {
             let data = PartitionData::default()
                 .with_partition_index(partition.partition)
                 .with_aborted_transactions(aborted.clone());
-            match read_partition(state, reference, partition, budget, fetched.bytes) {
+            match read_partition(state, context.node, reference, partition, budget, fetched.bytes) {
                 Ok(read) => {
                     budget = budget.saturating_sub(read.records.len());
                     fetched.bytes += read.records.len();
@@ -59,7 +66,14 @@ pub(crate) fn fetch(state: &State, api_version: i16, request: &FetchRequest) -> 
                 }
                 Err(error) => {
                     fetched.has_error = true;
+                    let is_old = matches!(
+                        error,
+                        ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch
+                    );
+                    let has_hint = is_old && (FIRST_VERSION_WITH_HINTS <= context.api_version);
+                    let hint = reference.resolve(&state.topics).ok().filter(|_| has_hint);
                     data.with_error_code(error.code())
+                        .with_current_leader(current_leader(state, hint.as_deref(), partition))
                         .with_high_watermark(NO_OFFSET)
                         .with_records(Some(Bytes::new()))
                 }
@@ -73,7 +87,29 @@ pub(crate) fn fetch(state: &State, api_version: i16, request: &FetchRequest) -> 
                 .with_partitions(partitions),
         );
     }
+    fetched.response.node_endpoints = node_endpoints(state, &fetched.response);
     fetched
+}
+
+/// Returns the leader of a partition, unknown without a topic.
+fn current_leader(state: &State, topic: Option<&str>, asked: &FetchPartition) -> LeaderIdAndEpoch {
+    let leader = topic.and_then(|topic| state.current_leader(topic, asked.partition));
+    leader.map_or_else(LeaderIdAndEpoch::default, |(leader, epoch)| {
+        LeaderIdAndEpoch::default().with_leader_id(BrokerId(leader)).with_leader_epoch(epoch)
+    })
+}
+
+/// Returns the addresses of the leaders that the partitions name.
+fn node_endpoints(state: &State, response: &FetchResponse) -> Vec<NodeEndpoint> {
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+    let nodes = state.cluster.named(partitions.map(|found| found.current_leader.leader_id.0));
+    let endpoint = |node: &Node| {
+        NodeEndpoint::default()
+            .with_node_id(BrokerId(node.id))
+            .with_host(text(node.host.as_str()))
+            .with_port(i32::from(node.port))
+    };
+    nodes.map(endpoint).collect()
 }
 
 struct Read {
@@ -84,6 +120,7 @@ struct Read {
 
 fn read_partition(
     state: &State,
+    node: NodeId,
     topic: TopicReference<'_>,
     partition: &FetchPartition,
     budget: usize,
@@ -91,8 +128,9 @@ fn read_partition(
 ) -> Result<Read, ResponseError> {
     let name = topic.resolve(&state.topics)?;
     let topic = state.topics.get(&name).ok_or(ResponseError::UnknownTopicOrPartition)?;
-    check_leader_epoch(partition.current_leader_epoch)?;
-    let log = topic.partition(partition.partition)?;
+    let led = topic.partition(partition.partition)?;
+    led.check_leader(node, partition.current_leader_epoch)?;
+    let log = &led.log;
     let partition_max = usize::try_from(partition.partition_max_bytes).unwrap_or(0);
     let at_least_one = if bytes_before == 0 { AtLeastOne::Yes } else { AtLeastOne::No };
     let batches = log.read(partition.fetch_offset, partition_max.min(budget), at_least_one)?;
@@ -116,6 +154,7 @@ mod tests {
 
     use super::*;
     use crate::api::request::topic_name;
+    use crate::cluster::Cluster;
     use crate::groups::GroupSettings;
     use crate::log::tests::batch_of;
     use crate::state::Settings;
@@ -135,13 +174,14 @@ mod tests {
             .with_topic_id(id)
             .with_partitions(vec![partition(0), partition(9)]);
         for version in 4..=18 {
+            let context = context_of(version);
             for isolation in [0, READ_COMMITTED] {
                 let request = FetchRequest::default()
                     .with_max_bytes(1 << 20)
                     .with_isolation_level(isolation)
                     .with_topics(vec![topic.clone()]);
                 let mut body = BytesMut::new();
-                fetch(&state, version, &request).response.encode(&mut body, version).unwrap();
+                fetch(&state, &context, &request).response.encode(&mut body, version).unwrap();
                 let mut body = body.freeze();
                 let response = FetchResponse::decode(&mut body, version).unwrap();
                 assert!(body.is_empty(), "version {version} leaves bytes");
@@ -165,20 +205,31 @@ mod tests {
         }
     }
 
+    fn context_of(api_version: i16) -> RequestContext {
+        RequestContext {
+            now: Duration::ZERO,
+            node: 1,
+            api_version,
+            client_id: String::new(),
+            client_host: String::new(),
+        }
+    }
+
     fn with_two_batches() -> State {
-        let mut state = State::new(Settings {
-            advertised: ("localhost".to_owned(), 9092),
+        let settings = Settings {
             auto_create_topics: false,
             default_partitions: 1,
             retention_bytes: None,
             idle_max: None,
             groups: GroupSettings { min_session_timeout: Duration::ZERO },
-        });
+        };
+        let mut state = State::new(settings, Cluster::new([("localhost".to_owned(), 9092)]));
         let config = state.default_config();
         state.create_topic("orders", 1, config).unwrap();
         let topic = state.topic_to_change("orders").unwrap();
-        topic.append(0, batch_of(&[b"small"])).unwrap();
-        topic.append(0, batch_of(&[&[7; 5000], b"x"])).unwrap();
+        let (limits, partition) = (topic.limits, topic.partition_mut(0).unwrap());
+        partition.log.append(batch_of(&[b"small"]), &limits).unwrap();
+        partition.log.append(batch_of(&[&[7; 5000], b"x"]), &limits).unwrap();
         state
     }
 }

@@ -1,4 +1,4 @@
-//! FindCoordinator: this broker for groups, none for transactions.
+//! FindCoordinator: a node for groups, none for transactions.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -7,7 +7,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::api::request::{RequestContext, text};
 use crate::refusal::Refusal;
-use crate::state::{NODE_ID, State};
+use crate::state::State;
 
 const GROUP_KEY: i8 = 0;
 const TRANSACTION_KEY: i8 = 1;
@@ -34,16 +34,17 @@ pub(crate) fn find_coordinator(
         .with_port(found.port)
 }
 
-fn find(state: &State, key_type: i8, key: &StrBytes) -> Coordinator {
-    match check_key_type(key_type) {
-        Ok(()) => {
-            let (host, port) = &state.settings.advertised;
-            Coordinator::default()
-                .with_key(key.clone())
-                .with_node_id(BrokerId(NODE_ID))
-                .with_host(text(host))
-                .with_port(i32::from(*port))
-        }
+fn find(state: &mut State, key_type: i8, key: &StrBytes) -> Coordinator {
+    let found = check_key_type(key_type).and_then(|()| {
+        let none = || Refusal::new(ResponseError::CoordinatorNotAvailable, "no node runs");
+        state.cluster.coordinator(key).ok_or_else(none)
+    });
+    match found {
+        Ok(node) => Coordinator::default()
+            .with_key(key.clone())
+            .with_node_id(BrokerId(node.id))
+            .with_host(text(node.host.as_str()))
+            .with_port(i32::from(node.port)),
         Err(refusal) => Coordinator::default()
             .with_key(key.clone())
             .with_node_id(BrokerId(-1))

@@ -130,7 +130,9 @@ pub(crate) fn heartbeat(
         group_instance_id: owned(request.group_instance_id.as_ref()),
         generation_id: request.generation_id,
     };
-    let heard = state.groups.heartbeat(context.now, &request.group_id, &claim);
+    let heard = state
+        .check_coordinator(context.node, &request.group_id)
+        .and_then(|()| state.groups.heartbeat(context.now, &request.group_id, &claim));
     HeartbeatResponse::default().with_error_code(code_of(heard.err()))
 }
 
@@ -150,7 +152,10 @@ pub(crate) fn leave_group(
     } else {
         vec![Leaving { member_id: request.member_id.to_string(), group_instance_id: None }]
     };
-    let results = match state.groups.leave(context.now, &request.group_id, &leaving) {
+    let left = state
+        .check_coordinator(context.node, &request.group_id)
+        .and_then(|()| state.groups.leave(context.now, &request.group_id, &leaving));
+    let results = match left {
         Ok(results) => results,
         Err(error) => return LeaveGroupResponse::default().with_error_code(error.code()),
     };

@@ -26,6 +26,8 @@ use crate::refusal::code_of;
 use crate::state::State;
 
 const FIRST_COMMIT_WITH_GROUP_NOT_FOUND: i16 = 9;
+/// The first version with an error outside the partitions.
+const FIRST_FETCH_WITH_ERROR: i16 = 2;
 const FIRST_FETCH_OF_SEVERAL_GROUPS: i16 = 8;
 const NOT_COMMITTED: i64 = -1;
 const NO_EPOCH: i32 = -1;
@@ -72,7 +74,10 @@ pub(crate) fn offset_commit(
     let results: BTreeMap<(String, i32), Option<ResponseError>> = if keys.is_empty() {
         BTreeMap::new()
     } else {
-        match state.groups.commit(context.now, commit) {
+        let committed = state
+            .check_coordinator(context.node, &request.group_id)
+            .and_then(|()| state.groups.commit(context.now, commit));
+        match committed {
             Ok(results) => keys.into_iter().zip(results).collect(),
             Err(error) => keys.into_iter().map(|key| (key, Some(error))).collect(),
         }
@@ -101,7 +106,8 @@ pub(crate) fn offset_fetch(
     request: &OffsetFetchRequest,
 ) -> OffsetFetchResponse {
     if FIRST_FETCH_OF_SEVERAL_GROUPS <= context.api_version {
-        let groups = request.groups.iter().map(|group| fetch_group(state, group)).collect();
+        let fetch = |group| fetch_group(state, context, group);
+        let groups = request.groups.iter().map(fetch).collect();
         return OffsetFetchResponse::default().with_groups(groups);
     }
     let wide = |topic: &OffsetFetchRequestTopic| {
@@ -112,7 +118,12 @@ pub(crate) fn offset_fetch(
     let group = OffsetFetchRequestGroup::default()
         .with_group_id(request.group_id.clone())
         .with_topics(request.topics.as_ref().map(|topics| topics.iter().map(wide).collect()));
-    let fetched = fetch_group(state, &group);
+    let mut fetched = fetch_group(state, context, &group);
+    if (context.api_version < FIRST_FETCH_WITH_ERROR) && (fetched.error_code != 0) {
+        let asked = group.topics.iter().flatten();
+        fetched.topics = asked.map(|topic| refused_topic(topic, fetched.error_code)).collect();
+        fetched.error_code = 0;
+    }
     OffsetFetchResponse::default()
         .with_error_code(fetched.error_code)
         .with_topics(fetched.topics.into_iter().map(narrow).collect())
@@ -126,13 +137,21 @@ fn committed(partition: &OffsetCommitRequestPartition) -> CommittedOffset {
     }
 }
 
-fn fetch_group(state: &State, request: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+fn fetch_group(
+    state: &mut State,
+    context: &RequestContext,
+    request: &OffsetFetchRequestGroup,
+) -> OffsetFetchResponseGroup {
+    let response = OffsetFetchResponseGroup::default().with_group_id(request.group_id.clone());
+    if let Err(error) = state.check_coordinator(context.node, &request.group_id) {
+        return response.with_error_code(error.code());
+    }
     let offsets = state.groups.get(&request.group_id).map(|group| &group.offsets);
     let topics = match &request.topics {
         Some(topics) => topics.iter().map(|topic| fetch_topic(offsets, topic)).collect(),
         None => offsets.map(all_topics).unwrap_or_default(),
     };
-    OffsetFetchResponseGroup::default().with_group_id(request.group_id.clone()).with_topics(topics)
+    response.with_topics(topics)
 }
 
 fn fetch_topic(
@@ -144,6 +163,12 @@ fn fetch_topic(
         fetched_partition(index, committed)
     };
     let partitions = topic.partition_indexes.iter().copied().map(partition).collect();
+    OffsetFetchResponseTopics::default().with_name(topic.name.clone()).with_partitions(partitions)
+}
+
+fn refused_topic(topic: &OffsetFetchRequestTopics, error_code: i16) -> OffsetFetchResponseTopics {
+    let refused = |index: &i32| fetched_partition(*index, None).with_error_code(error_code);
+    let partitions = topic.partition_indexes.iter().map(refused).collect();
     OffsetFetchResponseTopics::default().with_name(topic.name.clone()).with_partitions(partitions)
 }
 

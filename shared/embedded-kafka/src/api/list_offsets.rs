@@ -1,5 +1,6 @@
 //! `ListOffsets` and `DeleteRecords`: where logs begin and end.
 
+use kafka_core::NodeId;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_records_request::DeleteRecordsPartition;
 use kafka_protocol::messages::delete_records_response::{
@@ -14,9 +15,10 @@ use kafka_protocol::messages::{
 };
 
 use crate::api::request::RequestContext;
-use crate::log::{LEADER_EPOCH, PartitionLog, TimestampedOffset, check_leader_epoch};
+use crate::log::{PartitionLog, TimestampedOffset};
 use crate::state::State;
 use crate::topics::Topic;
+use crate::topics::partition::Partition;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -39,8 +41,7 @@ pub(crate) fn list_offsets(
     let topics = request.topics.iter().map(|topic| {
         let found = state.topics.get(&topic.name);
         let list = |asked: &ListOffsetsPartition| {
-            let log = partition(found, asked.partition_index);
-            list_partition(log, asked, context.api_version)
+            list_partition(partition(found, context.node, asked), asked, context.api_version)
         };
         let partitions = topic.partitions.iter().map(list).collect();
         ListOffsetsTopicResponse::default()
@@ -53,14 +54,14 @@ pub(crate) fn list_offsets(
 /// Answers `DeleteRecords`.
 pub(crate) fn delete_records(
     state: &mut State,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: &DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
     let topics = request.topics.iter().map(|topic| {
         let delete = |asked: &DeleteRecordsPartition| {
             let result =
                 DeleteRecordsPartitionResult::default().with_partition_index(asked.partition_index);
-            match delete_partition_records(state, &topic.name, asked) {
+            match delete_partition_records(state, context.node, &topic.name, asked) {
                 Ok(low_watermark) => result.with_low_watermark(low_watermark),
                 Err(error) => result.with_low_watermark(NONE).with_error_code(error.code()),
             }
@@ -73,12 +74,19 @@ pub(crate) fn delete_records(
     DeleteRecordsResponse::default().with_topics(topics.collect())
 }
 
-fn partition(topic: Option<&Topic>, index: i32) -> Result<&PartitionLog, ResponseError> {
-    topic.ok_or(ResponseError::UnknownTopicOrPartition)?.partition(index)
+fn partition<'a>(
+    topic: Option<&'a Topic>,
+    node: NodeId,
+    asked: &ListOffsetsPartition,
+) -> Result<&'a Partition, ResponseError> {
+    let topic = topic.ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let partition = topic.partition(asked.partition_index)?;
+    partition.check_leader(node, asked.current_leader_epoch)?;
+    Ok(partition)
 }
 
 fn list_partition(
-    log: Result<&PartitionLog, ResponseError>,
+    partition: Result<&Partition, ResponseError>,
     asked: &ListOffsetsPartition,
     api_version: i16,
 ) -> ListOffsetsPartitionResponse {
@@ -87,16 +95,17 @@ fn list_partition(
         .with_timestamp(NONE)
         .with_offset(NONE)
         .with_leader_epoch(NO_EPOCH);
-    let found = log
-        .and_then(|log| check_leader_epoch(asked.current_leader_epoch).map(|()| log))
-        .and_then(|log| find(log, asked.timestamp, api_version));
+    let found = partition.and_then(|partition| {
+        let found = find(&partition.log, asked.timestamp, api_version)?;
+        Ok(found.map(|found| (found, partition.leader_epoch())))
+    });
     match found {
-        Ok(Some(found)) => {
+        Ok(Some((found, epoch))) => {
             let knows_epochs = FIRST_LIST_WITH_EPOCH <= api_version;
             response
                 .with_offset(found.offset)
                 .with_timestamp(found.timestamp)
-                .with_leader_epoch(if knows_epochs { LEADER_EPOCH } else { NO_EPOCH })
+                .with_leader_epoch(if knows_epochs { epoch } else { NO_EPOCH })
         }
         Ok(None) => response,
         Err(error) => response.with_error_code(error.code()),
@@ -123,12 +132,15 @@ fn find(
 
 fn delete_partition_records(
     state: &mut State,
+    node: NodeId,
     topic: &str,
     asked: &DeleteRecordsPartition,
 ) -> Result<i64, ResponseError> {
     let topic = state.topic_to_change(topic).ok_or(ResponseError::UnknownTopicOrPartition)?;
     let allows_deletion = topic.config.allows_deletion();
-    let log = topic.partition_mut(asked.partition_index)?;
+    let partition = topic.partition_mut(asked.partition_index)?;
+    partition.check_leader(node, NO_EPOCH)?;
+    let log = &mut partition.log;
     if !allows_deletion {
         return Err(ResponseError::PolicyViolation);
     }

@@ -1,5 +1,6 @@
 //! Metadata: which topics, partitions and brokers there are.
 
+use kafka_core::NodeId;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
@@ -9,10 +10,11 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse};
 use uuid::Uuid;
 
 use crate::api::request::{RequestContext, text, topic_name};
-use crate::log::LEADER_EPOCH;
+use crate::cluster::{Cluster, Node};
 use crate::refusal::Refusal;
-use crate::state::{CLUSTER_ID, NODE_ID, State};
+use crate::state::{CLUSTER_ID, State};
 use crate::topics::Topic;
+use crate::topics::partition::Partition;
 
 /// The operations that the broker allows on the cluster, as bits of `AclOperation`; it has no authorizer.
 const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
@@ -44,7 +46,8 @@ pub(crate) fn metadata(
         topics.is_empty() && (context.api_version == 0)
     });
     let mut topics: Vec<MetadataResponseTopic> = if wants_all {
-        state.topics.iter().map(|(name, topic)| describe_topic(name, topic)).collect()
+        let describe = |(name, topic)| describe_topic(&state.cluster, name, topic);
+        state.topics.iter().map(describe).collect()
     } else {
         let may_create = request.allow_auto_topic_creation && state.settings.auto_create_topics;
         let asked = request.topics.as_deref().unwrap_or_default();
@@ -62,15 +65,16 @@ pub(crate) fn metadata(
             topic.topic_authorized_operations = TOPIC_OPERATIONS;
         }
     }
-    let (host, port) = &state.settings.advertised;
-    let broker = MetadataResponseBroker::default()
-        .with_node_id(BrokerId(NODE_ID))
-        .with_host(text(host))
-        .with_port(i32::from(*port));
+    let broker = |node: &Node| {
+        MetadataResponseBroker::default()
+            .with_node_id(BrokerId(node.id))
+            .with_host(text(node.host.as_str()))
+            .with_port(i32::from(node.port))
+    };
     let mut response = MetadataResponse::default()
-        .with_brokers(vec![broker])
+        .with_brokers(state.cluster.running().map(broker).collect())
         .with_cluster_id(Some(text(CLUSTER_ID)))
-        .with_controller_id(BrokerId(NODE_ID))
+        .with_controller_id(BrokerId(state.cluster.controller()))
         .with_topics(topics);
     if request.include_cluster_authorized_operations {
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;
@@ -97,7 +101,7 @@ fn topic_asked_for(
         return topic_by_id(state, context, asked.topic_id);
     };
     if let Some(topic) = state.topics.get(name) {
-        return describe_topic(name, topic);
+        return describe_topic(&state.cluster, name, topic);
     }
     let error = match crate::topics::name::check(name) {
         Ok(()) => ResponseError::UnknownTopicOrPartition,
@@ -109,7 +113,7 @@ fn topic_asked_for(
 fn topic_by_id(state: &State, context: &RequestContext, id: Uuid) -> MetadataResponseTopic {
     let found = state.topics.name_of(id).and_then(|name| Some((name, state.topics.get(name)?)));
     if let Some((name, topic)) = found {
-        return describe_topic(name, topic);
+        return describe_topic(&state.cluster, name, topic);
     }
     let no_name = (context.api_version < NULLABLE_NAME_VERSION).then(|| topic_name(""));
     unknown_topic(ResponseError::UnknownTopicId).with_name(no_name).with_topic_id(id)
@@ -119,23 +123,36 @@ fn unknown_topic(error: ResponseError) -> MetadataResponseTopic {
     MetadataResponseTopic::default().with_error_code(error.code())
 }
 
-fn describe_topic(name: &str, topic: &Topic) -> MetadataResponseTopic {
-    let partition = |index| {
-        let partition = MetadataResponsePartition::default()
-            .with_partition_index(index)
-            .with_leader_epoch(LEADER_EPOCH)
-            .with_replica_nodes(vec![BrokerId(NODE_ID)])
-            .with_isr_nodes(vec![BrokerId(NODE_ID)]);
-        if topic.has_leader(index) {
-            return partition.with_leader_id(BrokerId(NODE_ID));
-        }
-        partition
-            .with_error_code(ResponseError::LeaderNotAvailable.code())
-            .with_leader_id(NO_LEADER)
-            .with_offline_replicas(vec![BrokerId(NODE_ID)])
-    };
+fn describe_topic(cluster: &Cluster, name: &str, topic: &Topic) -> MetadataResponseTopic {
+    let partitions = (0..).zip(topic.partitions());
+    let partitions = partitions.map(|(index, found)| describe_partition(cluster, index, found));
     MetadataResponseTopic::default()
         .with_name(Some(topic_name(name)))
         .with_topic_id(topic.id)
-        .with_partitions((0..topic.partition_count()).map(partition).collect())
+        .with_partitions(partitions.collect())
+}
+
+fn describe_partition(
+    cluster: &Cluster,
+    index: i32,
+    partition: &Partition,
+) -> MetadataResponsePartition {
+    let ids = |nodes: &[NodeId]| nodes.iter().copied().map(BrokerId).collect();
+    let replicas = partition.replicas();
+    let (in_sync, offline): (Vec<NodeId>, Vec<NodeId>) =
+        replicas.iter().partition(|replica| partition.is_in_sync(**replica, cluster));
+    // As in Kafka, the last replica in sync stays so when it goes offline.
+    let in_sync = if in_sync.is_empty() { &replicas[..1] } else { &in_sync };
+    let described = MetadataResponsePartition::default()
+        .with_partition_index(index)
+        .with_leader_epoch(partition.leader_epoch())
+        .with_replica_nodes(ids(replicas))
+        .with_isr_nodes(ids(in_sync))
+        .with_offline_replicas(ids(&offline));
+    match partition.leader() {
+        Some(leader) => described.with_leader_id(BrokerId(leader)),
+        None => described
+            .with_error_code(ResponseError::LeaderNotAvailable.code())
+            .with_leader_id(NO_LEADER),
+    }
 }

@@ -2,19 +2,26 @@
 //!
 //! With a single replica, acks=1 and acks=all are the same.
 
+use kafka_core::NodeId;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{
-    InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, ProducerId,
+    BrokerId, InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse,
+    ProducerId,
 };
 
 use crate::api::request::{RequestContext, TopicReference, text};
-use crate::log::PartitionLog;
+use crate::cluster::Node;
 use crate::refusal::Refusal;
 use crate::state::State;
 
+/// The first version that names the leader with `NOT_LEADER_OR_FOLLOWER` (KIP-951).
+const FIRST_VERSION_WITH_HINTS: i16 = 10;
 const NO_OFFSET: i64 = -1;
+const NO_EPOCH: i32 = -1;
 
 /// The outcome of a Produce request.
 #[derive(Debug)]
@@ -34,6 +41,7 @@ pub(crate) fn produce(
 ) -> Produced {
     let acks = request.acks;
     let may_be_written = check_request(&request);
+    let hints = FIRST_VERSION_WITH_HINTS <= context.api_version;
     let mut first_refusal = None;
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
@@ -43,7 +51,8 @@ pub(crate) fn produce(
         });
         let append = |partition: PartitionProduceData| {
             let index = partition.index;
-            let appended = name.clone().and_then(|name| append(state, &name, partition));
+            let appended =
+                name.clone().and_then(|name| append(state, context.node, &name, partition));
             let response = PartitionProduceResponse::default().with_index(index);
             match appended {
                 Ok(Appended { base_offset, log_start_offset }) => {
@@ -51,7 +60,10 @@ pub(crate) fn produce(
                 }
                 Err(refusal) => {
                     first_refusal.get_or_insert_with(|| refusal.clone());
+                    let is_elsewhere = refusal.error == ResponseError::NotLeaderOrFollower;
+                    let hint = name.as_ref().ok().filter(|_| hints && is_elsewhere);
                     response
+                        .with_current_leader(current_leader(state, hint, index))
                         .with_base_offset(NO_OFFSET)
                         .with_error_code(refusal.error.code())
                         .with_error_message(Some(text(refusal.message)))
@@ -69,8 +81,33 @@ pub(crate) fn produce(
     match (acks, first_refusal) {
         (0, Some(refusal)) => Produced::Failure(refusal),
         (0, None) => Produced::Silence,
-        _ => Produced::Answer(ProduceResponse::default().with_responses(responses)),
+        _ => {
+            let endpoints = node_endpoints(state, &responses);
+            let response = ProduceResponse::default().with_responses(responses);
+            Produced::Answer(response.with_node_endpoints(endpoints))
+        }
     }
+}
+
+/// Returns the leader of a partition, unknown without a topic.
+fn current_leader(state: &State, topic: Option<&String>, index: i32) -> LeaderIdAndEpoch {
+    let leader = topic.and_then(|topic| state.current_leader(topic, index));
+    leader.map_or_else(LeaderIdAndEpoch::default, |(leader, epoch)| {
+        LeaderIdAndEpoch::default().with_leader_id(BrokerId(leader)).with_leader_epoch(epoch)
+    })
+}
+
+/// Returns the addresses of the leaders that the partitions name.
+fn node_endpoints(state: &State, responses: &[TopicProduceResponse]) -> Vec<NodeEndpoint> {
+    let partitions = responses.iter().flat_map(|topic| &topic.partition_responses);
+    let nodes = state.cluster.named(partitions.map(|found| found.current_leader.leader_id.0));
+    let endpoint = |node: &Node| {
+        NodeEndpoint::default()
+            .with_node_id(BrokerId(node.id))
+            .with_host(text(node.host.as_str()))
+            .with_port(i32::from(node.port))
+    };
+    nodes.map(endpoint).collect()
 }
 
 /// Answers `InitProducerId`: idempotent producers get an id, transactional producers an error.
@@ -97,6 +134,7 @@ struct Appended {
 
 fn append(
     state: &mut State,
+    node: NodeId,
     topic: &str,
     partition: PartitionProduceData,
 ) -> Result<Appended, Refusal> {
@@ -108,9 +146,12 @@ fn append(
             "a produce request must contain exactly one record batch per partition",
         ));
     };
-    let base_offset = topic.append(index, records)?;
-    let log_start_offset = topic.partition(index).map_or(NO_OFFSET, PartitionLog::log_start_offset);
-    Ok(Appended { base_offset, log_start_offset })
+    let refused = |error: ResponseError| Refusal::new(error, error.to_string());
+    let limits = topic.limits;
+    let partition = topic.partition_mut(index).map_err(refused)?;
+    partition.check_leader(node, NO_EPOCH).map_err(refused)?;
+    let base_offset = partition.log.append(records, &limits)?;
+    Ok(Appended { base_offset, log_start_offset: partition.log.log_start_offset() })
 }
 
 fn check_request(request: &ProduceRequest) -> Result<(), Refusal> {

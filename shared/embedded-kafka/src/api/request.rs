@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kafka_core::NodeId;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::fetch_request::FetchTopic;
@@ -14,11 +15,12 @@ use crate::topics::Topics;
 /// The first versions of Produce and Fetch that name topics by id.
 const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
 
-/// The client, the version and the time of a request.
+/// The client, the version and the time of a request, and the node that it reached.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestContext {
     /// The time since the broker started.
     pub(crate) now: Duration,
+    pub(crate) node: NodeId,
     /// The version of the request.
     pub(crate) api_version: i16,
     /// The client's id, empty when it has none.

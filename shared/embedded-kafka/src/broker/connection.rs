@@ -3,6 +3,7 @@
 //! As a real broker, it does not read the next request while one waits for its response, such as a `JoinGroup`.
 
 use bytes::Bytes;
+use kafka_core::NodeId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -24,12 +25,13 @@ pub(crate) enum ConnectionError {
     Size { size: i32 },
 }
 
-/// Serves a connection until the client closes it or exceeds the idle limit.
+/// Serves a connection to `node` until the client closes it or exceeds the idle limit.
 ///
 /// # Errors
 /// [`ConnectionError`]; the caller closes the connection.
 pub(crate) async fn serve(
     owner: &Owner,
+    node: NodeId,
     client_host: &str,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
 ) -> Result<(), ConnectionError> {
@@ -41,7 +43,7 @@ pub(crate) async fn serve(
             Some(idle_max) => timeout(idle_max, request).await.unwrap_or(Ok(None))?,
         };
         let Some(request) = request else { return Ok(()) };
-        if let Some(response) = dispatch(owner, client_host, request).await? {
+        if let Some(response) = dispatch(owner, node, client_host, request).await? {
             stream.write_all(&response).await?;
         }
     }

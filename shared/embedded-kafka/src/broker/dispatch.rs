@@ -1,6 +1,7 @@
 //! Decodes requests, calls the API that each names, and encodes the responses.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_core::NodeId;
 use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
@@ -18,7 +19,7 @@ use crate::api::{
     group_offsets, list_offsets, metadata, produce, versions,
 };
 use crate::broker::owner::Owner;
-use crate::groups::member::{Reply, SyncAnswer};
+use crate::groups::member::{JoinAnswer, Reply, SyncAnswer};
 use crate::refusal::Refusal;
 use crate::state::State;
 
@@ -67,6 +68,7 @@ struct Call {
 /// [`CallError`]; the caller closes the connection.
 pub(crate) async fn dispatch(
     owner: &Owner,
+    node: NodeId,
     client_host: &str,
     request: Bytes,
 ) -> Result<Option<Bytes>, CallError> {
@@ -89,6 +91,7 @@ pub(crate) async fn dispatch(
         .map_err(|error| malformed("request header", error))?;
     let context = RequestContext {
         now: std::time::Duration::ZERO,
+        node,
         api_version: version,
         client_id: owned(header.client_id.as_ref()).unwrap_or_default(),
         client_host: client_host.to_owned(),
@@ -153,7 +156,6 @@ fn produce(owner: &Owner, mut call: Call) -> Result<Option<Bytes>, CallError> {
 
 /// Answers a fetch once it has `min_bytes`, at the latest after `max_wait_ms`.
 async fn fetch(owner: &Owner, mut call: Call) -> Result<Bytes, CallError> {
-    let version = call.context.api_version;
     let request = call.decode::<FetchRequest>()?;
     let max_wait = u64::try_from(request.max_wait_ms).unwrap_or(0);
     let deadline = Instant::now() + std::time::Duration::from_millis(max_wait);
@@ -161,9 +163,9 @@ async fn fetch(owner: &Owner, mut call: Call) -> Result<Bytes, CallError> {
     loop {
         // Marked as seen before the read: a change during the read ends the wait at once.
         log_changes.borrow_and_update();
-        let fetched = owner.with_state(|state, _| fetch::fetch(state, version, &request));
+        let fetched = owner.with_state(|state, _| fetch::fetch(state, &call.context, &request));
         if fetched.is_enough(request.min_bytes) || (deadline <= Instant::now()) {
-            return encode(call.correlation_id, version, &fetched.response);
+            return encode(call.correlation_id, call.context.api_version, &fetched.response);
         }
         tokio::select! {
             () = sleep_until(deadline) => {}
@@ -180,7 +182,12 @@ async fn join_group(owner: &Owner, mut call: Call) -> Result<Bytes, CallError> {
     let request = call.decode::<JoinGroupRequest>()?;
     let request = group_membership::join_request(&call.context, &request);
     let (reply, answer) = Reply::channel();
-    owner.with_state(|state, now| state.groups.join(now, request, reply));
+    owner.with_state(|state, now| {
+        match state.check_coordinator(call.context.node, &request.group_id) {
+            Ok(()) => state.groups.join(now, request, reply),
+            Err(error) => reply.send(JoinAnswer::refused(error, request.member_id)),
+        }
+    });
     let answer = answer.await.map_err(|_| CallError::Abandoned)?;
     let response = group_membership::join_response(&call.context, answer);
     encode(call.correlation_id, call.context.api_version, &response)
@@ -191,7 +198,12 @@ async fn sync_group(owner: &Owner, mut call: Call) -> Result<Bytes, CallError> {
     let answer = match group_membership::sync_request(&call.context, &request) {
         Ok(request) => {
             let (reply, answer) = Reply::channel();
-            owner.with_state(|state, now| state.groups.sync(now, request, reply));
+            owner.with_state(|state, now| {
+                match state.check_coordinator(call.context.node, &request.group_id) {
+                    Ok(()) => state.groups.sync(now, request, reply),
+                    Err(error) => reply.send(SyncAnswer::refused(error)),
+                }
+            });
             answer.await.map_err(|_| CallError::Abandoned)?
         }
         Err(error) => SyncAnswer::refused(error),

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 
-use crate::groups::member::{JoinAnswer, JoinedMember, Member, Protocol, StoredMember};
+use crate::groups::member::{JoinAnswer, JoinedMember, Member, Protocol, StoredMember, SyncAnswer};
 use crate::groups::offsets::Offsets;
 
 /// The states of a group, with the names `DescribeGroups` uses.
@@ -240,6 +240,14 @@ impl Group {
             leader: self.leader.clone(),
             members: self.members.iter().map(stored_member).collect(),
         };
+    }
+
+    /// Answers all waiting requests with an error.
+    pub(super) fn refuse_waiting(&mut self, error: ResponseError) {
+        for (member_id, member) in &mut self.members {
+            member.answer_join(|| JoinAnswer::refused(error, member_id.as_str()));
+            member.answer_sync(SyncAnswer::refused(error));
+        }
     }
 
     /// Returns the group after a restart of the broker: as stored last, with new sessions.

@@ -20,7 +20,12 @@ use tokio::net::TcpStream;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn start() -> EmbeddedKafka {
+    start_nodes(1).await
+}
+
+pub(crate) async fn start_nodes(nodes: u16) -> EmbeddedKafka {
     let options = BrokerOptions {
+        nodes,
         min_session_timeout: Duration::from_millis(50),
         default_partitions: 3,
         ..BrokerOptions::default()
@@ -36,7 +41,13 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(broker: &EmbeddedKafka) -> Self {
-        let stream = TcpStream::connect(broker.address()).await.unwrap();
+        Self::connect_to(broker, 1).await
+    }
+
+    /// Connects to a node.
+    pub(crate) async fn connect_to(broker: &EmbeddedKafka, node: usize) -> Self {
+        let address = broker.addresses().nth(node - 1).unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
         Self { stream, correlation_id: 0 }
     }
 

@@ -7,6 +7,7 @@ mod client;
 
 mod groups;
 mod leaders;
+mod nodes;
 mod records;
 mod restart;
 mod rskafka_client;
