@@ -533,7 +533,7 @@ def main():
         return 0
     if given.verb == "tool":
         install()
-        command = kafka_command(given.main_class, given.arguments)
+        command = kafka_command(given.main_class, given.arguments, SMALL_JVM)
         os.execv(command[0], [str(part) for part in command])
     if given.verb == "run":
         command = given.command[1:] if given.command[:1] == ["--"] else given.command
