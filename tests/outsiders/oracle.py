@@ -2,6 +2,7 @@
 """Says what a group of order processors must have counted, from the topics alone and with none of the product's code.
 
     oracle.py verdict --orders TOPIC --dead-letters TOPIC --simulation-rate 0.1 --max-retries 3
+    oracle.py sequence --orders TOPIC --first 1001 --count 1000
     oracle.py self-check
 
 `verdict` reads the topic of orders from its beginning to its end as a read_committed consumer does (librdkafka), removes
@@ -25,6 +26,14 @@ the failed record. One JSON object on standard output:
                             settings), or do not hold their record's key, value and headers
     dead_letter_types       how many dead letters there are of each `dlq.error.type`
     dead_order_ids_digest   SHA-256 over the sorted order ids of the dead letters: equal for equal sets
+
+`sequence` reads the topic of a generator that numbers its orders: each number from `first` on has to be there once, and
+rise from record to record of a partition. One JSON object on standard output:
+
+    records                 what the topic holds
+    lost, twice, foreign    how many numbers are missing, how many records repeat one, and how many have none of them
+    disordered              how many records follow a higher number in their partition
+    examples                some of the numbers of each of these four
 
 BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL say where.
 """
@@ -233,6 +242,52 @@ def verdict(given):
     }
 
 
+class Sequence:
+    """Compares the numbers of records with those that have to be there."""
+
+    EXAMPLES = 10
+
+    def __init__(self, first, count):
+        self.first = first
+        self.seen = bytearray(count)
+        self.highest = {}
+        self.records = 0
+        self.counts = dict.fromkeys(("lost", "twice", "foreign", "disordered"), 0)
+        self.examples = {name: [] for name in self.counts}
+
+    def note(self, name, what):
+        self.counts[name] += 1
+        if self.counts[name] <= self.EXAMPLES:
+            self.examples[name].append(what)
+
+    def add(self, partition, key):
+        self.records += 1
+        number = int(key) if key and key.isdigit() else -1
+        index = number - self.first
+        if not 0 <= index < len(self.seen):
+            self.note("foreign", repr(key))
+        elif self.seen[index]:
+            self.note("twice", number)
+        else:
+            self.seen[index] = 1
+            if number < self.highest.get(partition, number):
+                self.note("disordered", number)
+            self.highest[partition] = max(number, self.highest.get(partition, number))
+
+    def result(self):
+        for index, is_seen in enumerate(self.seen):
+            if not is_seen:
+                self.note("lost", self.first + index)
+        return {"records": self.records, **self.counts, "examples": self.examples}
+
+
+def sequence(given):
+    numbers = Sequence(given.first, given.count)
+    for message in read_topic(os.environ["BOOTSTRAP_SERVERS"], given.orders):
+        numbers.add(message.partition(), message.key())
+    return numbers.result()
+
+
 def check(name, found, expected):
     if found != expected:
         raise SystemExit(f"oracle.py: self-check: {name}: {found!r} instead of {expected!r}")
@@ -306,6 +361,13 @@ def self_check():
         told = expectation.verdict()
         names = ("records", "repeats", "misplaced", "orders", "sum_micros", "expected_dead", "poison")
         check("verdict", tuple(told[name] for name in names), (4, 1, 4, orders, sum_micros, dead, 1))
+
+    numbers = Sequence(1, 6)
+    for partition, key in ((0, b"1"), (1, b"2"), (0, b"4"), (0, b"3"), (1, b"2"), (1, b"7"), (1, b"x"), (1, None), (0, b"5")):
+        numbers.add(partition, key)
+    counts = {"records": 9, "lost": 1, "twice": 1, "foreign": 3, "disordered": 1}
+    examples = {"lost": [6], "twice": [2], "foreign": ["b'7'", "b'x'", "None"], "disordered": [3]}
+    check("sequence", numbers.result(), {**counts, "examples": examples})
     print("oracle.py: self-check passed")
 
 
@@ -313,6 +375,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("self-check")
+    numbered = verbs.add_parser("sequence")
+    numbered.add_argument("--orders", required=True)
+    numbered.add_argument("--first", type=int, default=1001)
+    numbered.add_argument("--count", type=int, required=True)
     read = verbs.add_parser("verdict")
     read.add_argument("--orders", required=True)
     read.add_argument("--dead-letters", required=True)
@@ -322,7 +388,7 @@ def main():
     if given.verb == "self-check":
         self_check()
     else:
-        json.dump(verdict(given), sys.stdout)
+        json.dump(sequence(given) if given.verb == "sequence" else verdict(given), sys.stdout)
         print()
 
 
