@@ -165,11 +165,17 @@ test-kafka: $(PYTHON_READY) ## Run the suites on a real Kafka and registry: BOOT
 	$(PYTHON) tests/outsiders/oracle.py self-check
 	TEST_PLATFORM=kafka TEST_PYTHON=$(abspath $(PYTHON)) $(WITH_KAFKA) \
 		cargo test --workspace --features end-to-end/own-broker --test suites
-	$(if $(BOOTSTRAP_SERVERS),@echo 'not run: suites that need their own broker (disk fetch_limits metadata_limits idle_connections cluster)',\
+	$(if $(BOOTSTRAP_SERVERS),@echo 'not run: suites that need their own broker (disk fetch_limits metadata_limits idle_connections cluster chaos)',\
 		$(call WITH_BROKER,fetch.max.bytes=1000000 offset.metadata.max.bytes=2048) \
 			--test own_broker --test suites -- disk:: fetch_limits:: metadata_limits:: && \
 		$(call WITH_BROKER,connections.max.idle.ms=2000) --test suites -- idle_connections:: && \
-		KAFKA_BROKERS=3 $(call WITH_BROKER) --test own_broker -- cluster::)
+		KAFKA_BROKERS=3 $(call WITH_BROKER) --test own_broker -- cluster:: chaos::)
+
+.PHONY: chaos
+chaos: $(PYTHON_READY) ## Cause random faults of three real brokers and the services: FAULTS=100 ORDERS=200000 SEED=1 KINDS=kill-broker,two-away
+	cargo build --workspace
+	CHAOS_FAULTS=$(or $(FAULTS),100) CHAOS_ORDERS=$(or $(ORDERS),200000) CHAOS_SEED=$(SEED) CHAOS_KINDS=$(KINDS) \
+		KAFKA_BROKERS=3 $(call WITH_BROKER) --test own_broker -- chaos:: --nocapture
 
 .PHONY: test-otlp
 test-otlp: ## Run the suite of exported spans, on services built with the feature otlp

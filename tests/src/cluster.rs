@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::outsiders::CONFIGS;
+use crate::outsiders::{CONFIGS, TOPICS};
 use crate::platform::{Platform, repository, required};
 use crate::scenario::Scenario;
 use crate::service::{PATIENCE, ServiceCommand, target_folder};
@@ -222,6 +222,15 @@ impl KafkaCluster {
             })
         })
         .await
+    }
+
+    /// Adds partitions to `topic`, up to `count`.
+    ///
+    /// # Errors
+    /// When the controller refuses them, also because they are there.
+    pub async fn grow(&self, topic: &str, count: u32) -> Result<()> {
+        let alter = ["--alter", "--topic", topic, "--partitions", &count.to_string()];
+        self.tool(TOPICS, &alter).await.map(drop)
     }
 
     /// Sets configurations (`name=value,name=value`) of an entity: `topics`, `clients` (quotas by client id), `brokers` or

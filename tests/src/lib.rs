@@ -5,9 +5,10 @@
 //! group's statistics ([`Stats`]) with the contents of the topics ([`Verdict`]). The suites are in the folder `tests`.
 //!
 //! Reading order: [`platform`], [`scenario`], [`service`], [`stats`], [`metrics`], [`verdict`], [`topic`], [`ledger`],
-//! [`proxy`], [`webhook`], [`lagging_registry`], [`terminal`], [`outsiders`], [`cluster`].
+//! [`proxy`], [`webhook`], [`lagging_registry`], [`terminal`], [`outsiders`], [`cluster`], [`darkness`].
 
 pub mod cluster;
+pub mod darkness;
 pub mod lagging_registry;
 pub mod ledger;
 pub mod metrics;

@@ -11,11 +11,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use end_to_end::service::field;
 use end_to_end::verdict::Simulation;
 use end_to_end::{KafkaCluster, Scenario, Service, Stats};
-use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-/// All tests share the brokers, so they run one after the other.
-static ALONE: Mutex<()> = Mutex::const_new(());
+use crate::ALONE;
 
 const ORDER_RATE: u64 = 300;
 
