@@ -9,6 +9,9 @@ use std::ops::RangeInclusive;
 
 use kafka_protocol::messages::{self, ApiKey};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+use tokio::io::AsyncRead;
+
+use crate::connection::fields::{Fields, ReadError};
 
 /// A request with its response, API key and supported versions.
 pub trait Call: Encodable + HeaderVersion + Send + Sync {
@@ -34,6 +37,28 @@ pub trait Call: Encodable + HeaderVersion + Send + Sync {
     fn newer(response: Self::Response, _version: i16) -> Self::Response {
         response
     }
+}
+
+/// A request whose response is decoded while it arrives.
+pub(crate) trait StreamedCall: Encodable + HeaderVersion + Send + Sync {
+    /// The API key.
+    const KEY: ApiKey;
+    /// The supported versions.
+    const VERSIONS: RangeInclusive<i16>;
+    /// The response.
+    type Answer: Send;
+
+    /// Returns whether the responses of a version have varints and tagged fields (KIP-482).
+    fn is_flexible(version: i16) -> bool;
+
+    /// Returns how long the broker wants no further request, in milliseconds.
+    fn throttle_time_ms(answer: &Self::Answer) -> i32;
+
+    /// Reads the body of a response.
+    fn read<S: AsyncRead + Unpin + Send>(
+        fields: &mut Fields<'_, S>,
+        version: i16,
+    ) -> impl Future<Output = Result<Self::Answer, ReadError>> + Send;
 }
 
 macro_rules! calls {
@@ -67,7 +92,6 @@ calls! {
     ProduceRequest => ProduceResponse, Produce, 5..=12;
     InitProducerIdRequest => InitProducerIdResponse, InitProducerId, 1..=4;
     DescribeConfigsRequest => DescribeConfigsResponse, DescribeConfigs, 4..=4;
-    FetchRequest => FetchResponse, Fetch, 12..=16;
     ListOffsetsRequest => ListOffsetsResponse, ListOffsets, 4..=8;
     FindCoordinatorRequest => FindCoordinatorResponse, FindCoordinator, 1..=5, 4: |request, _version| older::find_coordinator(request), older::coordinator;
     DescribeGroupsRequest => DescribeGroupsResponse, DescribeGroups, 4..=5;

@@ -6,7 +6,6 @@
 
 mod metadata;
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 pub use self::metadata::{Described, Leader, Metadata, TopicMetadata};
-use crate::api::Call;
+use crate::api::{Call, StreamedCall};
 use crate::config::BrokerConfig;
 use crate::connection::{Connection, ConnectionError};
 use crate::coordinator::{Coordinator, Coordinators};
@@ -303,20 +302,28 @@ impl Cluster {
         address: &str,
         request: &R,
     ) -> Result<R::Response, ConnectionError> {
-        self.call_made::<R, &R>(address, |_version| request).await
+        self.exchange(address, &Plain(request)).await
     }
 
-    /// Sends the request that `make` builds for the negotiated version; otherwise as [`Cluster::call`].
-    pub(crate) async fn call_made<R: Call, B: Borrow<R>>(
+    /// Sends the request that `make` builds for the negotiated version, and decodes the response while it arrives; otherwise
+    /// as [`Cluster::call`].
+    pub(crate) async fn call_streamed<R: StreamedCall>(
         &self,
         address: &str,
-        make: impl Fn(i16) -> B,
-    ) -> Result<R::Response, ConnectionError> {
+        make: impl Fn(i16) -> R + Send + Sync,
+    ) -> Result<R::Answer, ConnectionError> {
+        self.exchange(address, &Streamed(make)).await
+    }
+
+    async fn exchange<E: Exchange>(
+        &self,
+        address: &str,
+        exchange: &E,
+    ) -> Result<E::Answer, ConnectionError> {
         let deadline = self.inner.config.request_timeout;
         let idle = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
         if let Some(mut connection) = idle.and_then(Connection::if_open) {
-            let request = make(connection.version::<R>()?);
-            match connection.call(request.borrow(), deadline).await {
+            match exchange.run(&mut connection, deadline).await {
                 Ok(response) => {
                     self.put_back(connection);
                     return Ok(response);
@@ -328,8 +335,7 @@ impl Cluster {
             }
         }
         let mut connection = self.connect(address).await?;
-        let request = make(connection.version::<R>()?);
-        let response = connection.call(request.borrow(), deadline).await?;
+        let response = exchange.run(&mut connection, deadline).await?;
         self.put_back(connection);
         Ok(response)
     }
@@ -364,6 +370,46 @@ impl Cluster {
             answered.retain(|other| other != address);
             answered.insert(0, Arc::clone(address));
         }
+    }
+}
+
+/// A request that any connection to its broker may carry.
+trait Exchange: Sync {
+    type Answer;
+
+    fn run(
+        &self,
+        connection: &mut Connection,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Self::Answer, ConnectionError>> + Send;
+}
+
+struct Plain<'a, R>(&'a R);
+
+struct Streamed<F>(F);
+
+impl<R: Call> Exchange for Plain<'_, R> {
+    type Answer = R::Response;
+
+    async fn run(
+        &self,
+        connection: &mut Connection,
+        deadline: Duration,
+    ) -> Result<R::Response, ConnectionError> {
+        connection.call(self.0, deadline).await
+    }
+}
+
+impl<R: StreamedCall, F: Fn(i16) -> R + Sync> Exchange for Streamed<F> {
+    type Answer = R::Answer;
+
+    async fn run(
+        &self,
+        connection: &mut Connection,
+        deadline: Duration,
+    ) -> Result<R::Answer, ConnectionError> {
+        let version = connection.newest(R::KEY, R::VERSIONS)?;
+        connection.call_streamed(&(self.0)(version), version, deadline).await
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod bounded;
 mod dial;
+pub(crate) mod fields;
 pub(crate) mod pipeline;
 mod shape;
 
@@ -28,13 +29,14 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use self::bounded::Bounded;
 use self::dial::dial;
-use crate::api::Call;
+use self::fields::{FieldBuffer, Fields, ReadError};
+use crate::api::{Call, StreamedCall};
 use crate::config::BrokerConfig;
 
-/// Most bytes of a Fetch response: the default of the broker's `socket.request.max.bytes`.
-const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
+/// Most bytes of a response that is decoded while it arrives: the default of the broker's `socket.request.max.bytes`.
+const STREAMED_FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 /// Most bytes of any other response. Its elements take more memory decoded than encoded.
-const PLAIN_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The byte stream of a connection: TCP, or a pipe in tests.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
@@ -110,6 +112,8 @@ pub struct Connection {
     throttled_until: Option<Instant>,
     /// Set while a request is in flight. Still set at the next request if the future was dropped.
     in_doubt: bool,
+    /// What a streamed response passes through.
+    fields: FieldBuffer,
 }
 
 impl Connection {
@@ -151,13 +155,14 @@ impl Connection {
             correlation_id: 0,
             throttled_until: None,
             in_doubt: false,
+            fields: FieldBuffer::default(),
         };
         let request = messages::ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str(env!("CARGO_PKG_NAME")))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
         let response = connection.call(&request, config.connect_timeout).await?;
         if let Some(error) = ResponseError::try_from_code(response.error_code) {
-            return Err(connection.malformed::<messages::ApiVersionsRequest>(&error));
+            return Err(connection.malformed(ApiKey::ApiVersions, &error));
         }
         connection.versions.extend(
             response.api_keys.iter().map(|api| (api.api_key, api.min_version..=api.max_version)),
@@ -191,17 +196,24 @@ impl Connection {
     /// # Errors
     /// [`ConnectionError::Unsupported`] if there is none; the connection stays usable.
     pub fn version<R: Call>(&self) -> Result<i16, ConnectionError> {
-        let theirs = self.versions.get(&api_code(R::KEY));
+        self.newest(R::KEY, R::VERSIONS)
+    }
+
+    /// Returns the newest version of an API that both sides support.
+    pub(crate) fn newest(
+        &self,
+        api: ApiKey,
+        ours: RangeInclusive<i16>,
+    ) -> Result<i16, ConnectionError> {
+        let theirs = self.versions.get(&api_code(api));
         theirs
-            .map(|range| {
-                (*range.start().max(R::VERSIONS.start()), *range.end().min(R::VERSIONS.end()))
-            })
+            .map(|range| (*range.start().max(ours.start()), *range.end().min(ours.end())))
             .filter(|(lowest, highest)| lowest <= highest)
             .map(|(_, highest)| highest)
             .ok_or_else(|| ConnectionError::Unsupported {
                 address: self.address.clone(),
-                api: R::KEY,
-                ours: R::VERSIONS,
+                api,
+                ours,
                 theirs: theirs.cloned(),
             })
     }
@@ -220,27 +232,18 @@ impl Connection {
         deadline: Duration,
     ) -> Result<R::Response, ConnectionError> {
         let version = self.version::<R>()?;
-        if self.in_doubt {
-            let source = io::Error::other("an earlier request was abandoned");
-            return Err(self.broken::<R>(source));
-        }
-        if let Some(throttled_until) = self.throttled_until {
-            sleep_until(throttled_until).await;
-        }
-        self.correlation_id = self.correlation_id.wrapping_add(1);
+        self.be_ready(R::KEY).await?;
         let frame = match request.older(version) {
-            Some(older) => self.encode(&older, version)?,
-            None => self.encode(request, version)?,
+            Some(older) => self.encode(R::KEY, &older, version)?,
+            None => self.encode(R::KEY, request, version)?,
         };
         self.in_doubt = true;
         let give_up = Instant::now() + deadline;
-        let bytes_max =
-            if R::KEY == ApiKey::Fetch { FRAME_BYTES_MAX } else { PLAIN_FRAME_BYTES_MAX };
-        let answer = timeout_at(give_up, self.exchange(&frame, give_up, bytes_max)).await;
+        let answer = timeout_at(give_up, self.exchange(&frame, give_up)).await;
         let body = match answer {
             Ok(Ok(body)) => body,
-            Ok(Err(source)) => return Err(self.broken::<R>(source)),
-            Err(_elapsed) => return Err(self.late::<R>(deadline)),
+            Ok(Err(source)) => return Err(self.broken(R::KEY, source)),
+            Err(_elapsed) => return Err(self.late(R::KEY, deadline)),
         };
         let response = self.decode::<R>(body, version, self.correlation_id)?;
         self.in_doubt = false;
@@ -248,9 +251,66 @@ impl Connection {
         Ok(response)
     }
 
-    fn encode<R: Call>(&self, request: &R, version: i16) -> Result<Bytes, ConnectionError> {
+    /// Sends `request` in version `version`, and decodes the response while it arrives; otherwise as [`Connection::call`].
+    ///
+    /// # Errors
+    /// As [`Connection::call`].
+    ///
+    /// # Cancel safety
+    /// As [`Connection::call`].
+    pub(crate) async fn call_streamed<R: StreamedCall>(
+        &mut self,
+        request: &R,
+        version: i16,
+        deadline: Duration,
+    ) -> Result<R::Answer, ConnectionError> {
+        self.be_ready(R::KEY).await?;
+        let frame = self.encode(R::KEY, request, version)?;
+        self.in_doubt = true;
+        let give_up = Instant::now() + deadline;
+        let exchange = async {
+            self.send(&frame, give_up).await?;
+            let size = frame_size(self.transport.read_i32().await?, STREAMED_FRAME_BYTES_MAX)?;
+            let mut fields = Fields::new(&mut self.transport, &mut self.fields, size);
+            if fields.header(R::is_flexible(version)).await? != self.correlation_id {
+                return Err(ReadError::Malformed("the answer belongs to another request"));
+            }
+            let answer = R::read(&mut fields, version).await?;
+            fields.finish()?;
+            Ok(answer)
+        };
+        let answer = match timeout_at(give_up, exchange).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(ReadError::Io(source))) => return Err(self.broken(R::KEY, source)),
+            Ok(Err(ReadError::Malformed(reason))) => return Err(self.malformed(R::KEY, &reason)),
+            Err(_elapsed) => return Err(self.late(R::KEY, deadline)),
+        };
+        self.in_doubt = false;
+        self.note_throttle(R::throttle_time_ms(&answer));
+        Ok(answer)
+    }
+
+    /// Waits until the broker takes a request.
+    async fn be_ready(&self, api: ApiKey) -> Result<(), ConnectionError> {
+        if self.in_doubt {
+            let source = io::Error::other("an earlier request was abandoned");
+            return Err(self.broken(api, source));
+        }
+        if let Some(throttled_until) = self.throttled_until {
+            sleep_until(throttled_until).await;
+        }
+        Ok(())
+    }
+
+    fn encode<R: Encodable + HeaderVersion>(
+        &mut self,
+        api: ApiKey,
+        request: &R,
+        version: i16,
+    ) -> Result<Bytes, ConnectionError> {
+        self.correlation_id = self.correlation_id.wrapping_add(1);
         let header = RequestHeader::default()
-            .with_request_api_key(api_code(R::KEY))
+            .with_request_api_key(api_code(api))
             .with_request_api_version(version)
             .with_correlation_id(self.correlation_id)
             .with_client_id(Some(self.client_id.clone()));
@@ -259,28 +319,15 @@ impl Connection {
         header
             .encode(&mut frame, R::header_version(version))
             .and_then(|()| request.encode(&mut frame, version))
-            .map_err(|error| self.malformed::<R>(&error))?;
-        let size = u32::try_from(frame.len() - 4).map_err(|error| self.malformed::<R>(&error))?;
+            .map_err(|error| self.malformed(api, &error))?;
+        let size = u32::try_from(frame.len() - 4).map_err(|error| self.malformed(api, &error))?;
         frame[..4].copy_from_slice(&size.to_be_bytes());
         Ok(frame.freeze())
     }
 
-    async fn exchange(
-        &mut self,
-        frame: &[u8],
-        give_up: Instant,
-        bytes_max: usize,
-    ) -> io::Result<Bytes> {
-        tokio::select! {
-            biased;
-            // Checked first: a process that was suspended wakes with the deadline passed and the transport ready.
-            () = sleep_until(give_up) => std::future::pending().await,
-            written = self.write(frame) => written?,
-        }
-        let size = usize::try_from(self.transport.read_i32().await?)
-            .ok()
-            .filter(|size| *size <= bytes_max)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "impossible frame size"))?;
+    async fn exchange(&mut self, frame: &[u8], give_up: Instant) -> io::Result<Bytes> {
+        self.send(frame, give_up).await?;
+        let size = frame_size(self.transport.read_i32().await?, FRAME_BYTES_MAX)?;
         let mut body = BytesMut::with_capacity(size);
         let mut rest = (&mut self.transport).take(u64::try_from(size).unwrap_or(u64::MAX));
         while body.len() < size {
@@ -289,6 +336,16 @@ impl Connection {
             }
         }
         Ok(body.freeze())
+    }
+
+    /// Writes a frame, and nothing of it after `give_up`.
+    async fn send(&mut self, frame: &[u8], give_up: Instant) -> io::Result<()> {
+        tokio::select! {
+            biased;
+            // Checked first: a process that was suspended wakes with the deadline passed and the transport ready.
+            () = sleep_until(give_up) => std::future::pending().await,
+            written = self.write(frame) => written,
+        }
     }
 
     async fn write(&mut self, frame: &[u8]) -> io::Result<()> {
@@ -306,17 +363,17 @@ impl Connection {
         let is_flexible = header_version > 0 || R::KEY == ApiKey::ApiVersions;
         let mut body = Bounded::new(body, is_flexible);
         let header = ResponseHeader::decode(&mut body, header_version)
-            .map_err(|error| self.malformed::<R>(&error))?;
+            .map_err(|error| self.malformed(R::KEY, &error))?;
         if !is_flexible && !shape::fits(R::KEY, version, body.chunk()) {
-            return Err(self.malformed::<R>(&"a count is larger than the answer"));
+            return Err(self.malformed(R::KEY, &"a count is larger than the answer"));
         }
         if header.correlation_id != correlation_id {
-            return Err(self.malformed::<R>(&"the answer belongs to another request"));
+            return Err(self.malformed(R::KEY, &"the answer belongs to another request"));
         }
-        let response =
-            R::Response::decode(&mut body, version).map_err(|error| self.malformed::<R>(&error))?;
+        let response = R::Response::decode(&mut body, version)
+            .map_err(|error| self.malformed(R::KEY, &error))?;
         if body.has_remaining() {
-            return Err(self.malformed::<R>(&"there are bytes after the answer"));
+            return Err(self.malformed(R::KEY, &"there are bytes after the answer"));
         }
         Ok(R::newer(response, version))
     }
@@ -330,21 +387,26 @@ impl Connection {
         });
     }
 
-    fn broken<R: Call>(&self, source: io::Error) -> ConnectionError {
-        ConnectionError::Broken { address: self.address.clone(), api: R::KEY, source }
+    fn broken(&self, api: ApiKey, source: io::Error) -> ConnectionError {
+        ConnectionError::Broken { address: self.address.clone(), api, source }
     }
 
-    fn late<R: Call>(&self, deadline: Duration) -> ConnectionError {
-        ConnectionError::Deadline { address: self.address.clone(), api: R::KEY, deadline }
+    fn late(&self, api: ApiKey, deadline: Duration) -> ConnectionError {
+        ConnectionError::Deadline { address: self.address.clone(), api, deadline }
     }
 
-    fn malformed<R: Call>(&self, reason: &dyn std::fmt::Display) -> ConnectionError {
+    fn malformed(&self, api: ApiKey, reason: &dyn std::fmt::Display) -> ConnectionError {
         ConnectionError::Malformed {
             address: self.address.clone(),
-            api: R::KEY,
+            api,
             reason: format!("{reason:#}"),
         }
     }
+}
+
+fn frame_size(size: i32, bytes_max: usize) -> io::Result<usize> {
+    let size = usize::try_from(size).ok().filter(|size| *size <= bytes_max);
+    size.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "impossible frame size"))
 }
 
 impl std::fmt::Debug for Connection {

@@ -20,6 +20,7 @@ pub mod configs;
 pub mod connection;
 pub mod coordinator;
 pub mod error;
+pub mod fetch;
 pub mod groups;
 pub mod membership;
 pub mod offsets;

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Connection, ConnectionError, PLAIN_FRAME_BYTES_MAX};
+use super::{Connection, ConnectionError, FRAME_BYTES_MAX, frame_size};
 use crate::api::Call;
 
 /// The bytes of a frame's length.
@@ -74,9 +74,8 @@ impl<R: Call> Pipeline<R> {
     /// Not cancel safe: a dropped future may have written a part of the request.
     pub(crate) async fn send(&mut self, request: &R, timeout: Duration) -> Result<(), SendError> {
         let connection = &mut self.connection;
-        connection.correlation_id = connection.correlation_id.wrapping_add(1);
         let mut frame = connection
-            .encode(request, self.version)
+            .encode(R::KEY, request, self.version)
             .map_err(|error| SendError { is_begun: false, error })?;
         let length = frame.len();
         let deadline = Instant::now() + timeout;
@@ -95,8 +94,8 @@ impl<R: Call> Pipeline<R> {
                 self.in_flight.push_back(InFlight { correlation_id, timeout, deadline });
                 return Ok(());
             }
-            Ok(Err(source)) => connection.broken::<R>(source),
-            Err(_elapsed) => connection.late::<R>(timeout),
+            Ok(Err(source)) => connection.broken(R::KEY, source),
+            Err(_elapsed) => connection.late(R::KEY, timeout),
         };
         Err(SendError { is_begun: frame.len() < length, error })
     }
@@ -115,16 +114,16 @@ impl<R: Call> Pipeline<R> {
             match next_frame(&mut self.received) {
                 Ok(Some(frame)) => break frame,
                 Ok(None) => {}
-                Err(source) => return Err(connection.broken::<R>(source)),
+                Err(source) => return Err(connection.broken(R::KEY, source)),
             }
             let read = connection.transport.read_buf(&mut self.received);
             match timeout_at(oldest.deadline, read).await {
                 Ok(Ok(0)) => {
-                    return Err(connection.broken::<R>(io::ErrorKind::UnexpectedEof.into()));
+                    return Err(connection.broken(R::KEY, io::ErrorKind::UnexpectedEof.into()));
                 }
                 Ok(Ok(_bytes)) => {}
-                Ok(Err(source)) => return Err(connection.broken::<R>(source)),
-                Err(_elapsed) => return Err(connection.late::<R>(oldest.timeout)),
+                Ok(Err(source)) => return Err(connection.broken(R::KEY, source)),
+                Err(_elapsed) => return Err(connection.late(R::KEY, oldest.timeout)),
             }
         };
         let response = connection.decode::<R>(frame, self.version, oldest.correlation_id)?;
@@ -137,10 +136,7 @@ impl<R: Call> Pipeline<R> {
 /// Takes the first whole frame, without its length.
 fn next_frame(received: &mut BytesMut) -> io::Result<Option<Bytes>> {
     let Some(length) = received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-    let length = usize::try_from(i32::from_be_bytes(*length))
-        .ok()
-        .filter(|length| *length <= PLAIN_FRAME_BYTES_MAX)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "impossible frame size"))?;
+    let length = frame_size(i32::from_be_bytes(*length), FRAME_BYTES_MAX)?;
     if received.len() < LENGTH_BYTES + length {
         received.reserve(LENGTH_BYTES + length - received.len());
         return Ok(None);

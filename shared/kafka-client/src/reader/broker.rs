@@ -24,6 +24,7 @@ use super::fetched::Fetched;
 use super::request::{Wanted, request, rotated};
 use super::response::{self, Asked, ERROR_PAUSE, Outcome, Read};
 use super::sources::{DENIAL_PAUSE_MAX, REPORTS, Shared, Source};
+use crate::api::StreamedCall as _;
 use crate::cluster::Cluster;
 use crate::connection::{Connection, ConnectionError};
 use crate::error::{ClientError, chain};
@@ -334,11 +335,12 @@ impl Fetch {
     }
 
     async fn ask(&self, mut connection: Connection, wait: Duration) -> Responded {
-        let version = connection.version::<messages::FetchRequest>()?;
+        type Request = messages::FetchRequest;
+        let version = connection.newest(Request::KEY, Request::VERSIONS)?;
         let order = rotated(&self.wanted, self.rotation);
         let request = request(&order, &self.wanted, &self.config, wait, version);
         let deadline = wait + self.cluster.config().request_timeout;
-        let answer = connection.call(&request, deadline).await?;
+        let answer = connection.call_streamed(&request, version, deadline).await?;
         let asked = Asked { wanted: &self.wanted, first: order.first().copied(), wait };
         Ok((connection, response::read(&asked, &self.config, answer)))
     }

@@ -50,7 +50,7 @@ pub async fn peek(
     let wanted = BTreeMap::from([(tp.clone(), wanted)]);
     let config = ReaderConfig { response_bytes_max: bytes_max, ..ReaderConfig::default() };
     let make = |version| request(&[tp], &wanted, &config, Duration::ZERO, version);
-    let response = cluster.call_made::<FetchRequest, _>(&address, make).await?;
+    let response = cluster.call_streamed::<FetchRequest>(&address, make).await?;
     let asked = Asked { wanted: &wanted, first: Some(tp), wait: Duration::ZERO };
     match read(&asked, &config, response).pop() {
         Some((_, Outcome::Read(read))) => Ok(read.into_fetched()),

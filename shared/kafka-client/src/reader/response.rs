@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_core::TopicPartition;
 use kafka_core::record_batch::{FetchedPartition, VerifiedBatches};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{self, fetch_response::PartitionData};
-use uuid::Uuid;
 
 use super::config::ReaderConfig;
 use super::damage::AnswerContext;
 use super::fetched::FetchedBatches;
 use super::request::Wanted;
+use crate::fetch::{FetchAnswer, PartitionAnswer, TopicRef};
 
 /// Pause after an error that only time or an operator can heal.
 pub(super) const ERROR_PAUSE: Duration = Duration::from_secs(1);
@@ -79,42 +77,40 @@ pub(super) struct Asked<'a> {
 pub(super) fn read(
     asked: &Asked<'_>,
     config: &ReaderConfig,
-    response: messages::FetchResponse,
+    response: FetchAnswer,
 ) -> Vec<(TopicPartition, Outcome)> {
     let wanted = asked.wanted;
     if let Some(error) = ResponseError::try_from_code(response.error_code) {
         let wait = |tp: &TopicPartition| (tp.clone(), Outcome::Wait { error, pause: ERROR_PAUSE });
         return wanted.keys().map(wait).collect();
     }
-    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
-    let bytes: usize = partitions.filter_map(|p| p.records.as_ref()).map(Bytes::len).sum();
+    let bytes: usize = response.partitions.iter().map(|answer| answer.records.len()).sum();
     let is_full = is_at_least(bytes, config.response_bytes_max);
     let mut outcomes = Vec::new();
-    for topic in response.responses {
-        for partition in topic.partitions {
-            let found = wanted.iter().find(|(tp, source)| {
-                tp.partition == partition.partition_index
-                    && (source.topic_id == topic.topic_id
-                        || (topic.topic_id == Uuid::nil()
-                            && tp.topic.as_ref() == topic.topic.0.as_str()))
-            });
-            if let Some((tp, source)) = found {
-                let found = AnswerContext {
-                    room: source.room,
-                    bytes: 0,
-                    is_full,
-                    was_first: asked.first == Some(tp),
-                    wait: asked.wait,
-                    end: partition.last_stable_offset,
-                };
-                outcomes.push((tp.clone(), read_partition(source, partition, found)));
-            }
+    for partition in response.partitions {
+        let found = wanted.iter().find(|(tp, source)| {
+            tp.partition == partition.partition
+                && match &partition.topic {
+                    TopicRef::Id(topic_id) => *topic_id == source.topic_id,
+                    TopicRef::Name(name) => *name == tp.topic,
+                }
+        });
+        if let Some((tp, source)) = found {
+            let found = AnswerContext {
+                room: source.room,
+                bytes: 0,
+                is_full,
+                was_first: asked.first == Some(tp),
+                wait: asked.wait,
+                end: partition.last_stable_offset,
+            };
+            outcomes.push((tp.clone(), read_partition(source, partition, found)));
         }
     }
     outcomes
 }
 
-fn read_partition(source: &Wanted, partition: PartitionData, found: AnswerContext) -> Outcome {
+fn read_partition(source: &Wanted, partition: PartitionAnswer, found: AnswerContext) -> Outcome {
     use ResponseError as E;
     match ResponseError::try_from_code(partition.error_code) {
         None => {}
@@ -136,13 +132,7 @@ fn read_partition(source: &Wanted, partition: PartitionData, found: AnswerContex
         Some(error @ E::OffsetNotAvailable) => return Outcome::Wait { error, pause: SHORT_PAUSE },
         Some(error) => return Outcome::Wait { error, pause: ERROR_PAUSE },
     }
-    let records = partition.records.unwrap_or_default();
-    let aborted: Vec<_> = partition
-        .aborted_transactions
-        .unwrap_or_default()
-        .into_iter()
-        .map(|transaction| (transaction.producer_id.0, transaction.first_offset))
-        .collect();
+    let (records, aborted) = (partition.records, partition.aborted);
     let found = AnswerContext {
         bytes: records.len(),
         is_full: found.is_full || is_at_least(records.len(), source.room),

@@ -122,11 +122,16 @@ fn version_of<R: Call>(version: u8) -> i16 {
 }
 
 #[expect(clippy::as_conversions, reason = "the numbers of the API keys are its discriminants")]
-fn code(key: ApiKey) -> i16 {
+pub(crate) fn code(key: ApiKey) -> i16 {
     key as i16
 }
 
-fn frame<T: HeaderVersion>(correlation_id: i32, version: i16, body: &[u8], into: &mut BytesMut) {
+pub(crate) fn frame<T: HeaderVersion>(
+    correlation_id: i32,
+    version: i16,
+    body: &[u8],
+    into: &mut BytesMut,
+) {
     let mut header = BytesMut::new();
     ResponseHeader::default()
         .with_correlation_id(correlation_id)
@@ -137,7 +142,7 @@ fn frame<T: HeaderVersion>(correlation_id: i32, version: i16, body: &[u8], into:
     into.extend_from_slice(body);
 }
 
-fn encoded<T: Encodable>(answer: &T, version: i16) -> Bytes {
+pub(crate) fn encoded<T: Encodable>(answer: &T, version: i16) -> Bytes {
     let mut bytes = BytesMut::new();
     answer.encode(&mut bytes, version).unwrap();
     bytes.freeze()
@@ -215,7 +220,7 @@ fn plain_kinds() -> Vec<(Ask, Vec<u8>)> {
 
 fn topic_kinds() -> Vec<(Ask, Vec<u8>)> {
     use kafka_protocol::messages::{
-        create_topics_response as create, fetch_response as fetch, list_offsets_response as list,
+        create_topics_response as create, list_offsets_response as list,
         metadata_response as metadata, produce_response as produce,
     };
     let ids = || vec![messages::BrokerId(1), messages::BrokerId(2)];
@@ -228,12 +233,6 @@ fn topic_kinds() -> Vec<(Ask, Vec<u8>)> {
     let described = metadata::MetadataResponseTopic::default()
         .with_name(Some(topic("orders")))
         .with_partitions(vec![partition; 2]);
-    let aborted = fetch::AbortedTransaction::default().with_first_offset(5);
-    let fetched = fetch::PartitionData::default()
-        .with_high_watermark(9)
-        .with_aborted_transactions(Some(vec![aborted; 2]))
-        .with_records(Some(Bytes::from_static(b"records")));
-    let fetched = fetch::FetchableTopicResponse::default().with_partitions(vec![fetched; 2]);
     let listed = list::ListOffsetsPartitionResponse::default().with_offset(7);
     let listed = list::ListOffsetsTopicResponse::default()
         .with_name(topic("orders"))
@@ -255,9 +254,6 @@ fn topic_kinds() -> Vec<(Ask, Vec<u8>)> {
             &messages::MetadataResponse::default()
                 .with_brokers(vec![broker; 2])
                 .with_topics(vec![described; 2]),
-        ),
-        kind::<messages::FetchRequest>(
-            &messages::FetchResponse::default().with_responses(vec![fetched; 2]),
         ),
         kind::<messages::ListOffsetsRequest>(
             &messages::ListOffsetsResponse::default().with_topics(vec![listed; 2]),

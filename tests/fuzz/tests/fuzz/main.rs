@@ -12,6 +12,7 @@ mod checkpoint;
 mod compression;
 mod consumer_protocol;
 mod control;
+mod fetch_answers;
 mod kafka_answers;
 mod letters;
 mod registry;
