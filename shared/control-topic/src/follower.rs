@@ -133,7 +133,7 @@ impl Following {
         for (partition, position) in view.positions() {
             let (sender, fetched) = mpsc::channel(1);
             let tp = TopicPartition::new(Arc::clone(&self.topic), *partition);
-            reader.add(tp, found.topic_id, position.start, sender);
+            reader.add(tp, found.topic_id, position.start, None, sender);
             sources.insert(*partition, fetched);
         }
         let changed = changed(&self.cluster, &self.topic, found);
@@ -145,7 +145,12 @@ impl Following {
             tokio::select! {
                 (partition, fetched) = next(&mut sources) => match fetched {
                     Some(Fetched::Batches(fetched)) => intake.apply(&mut view, partition, &fetched),
-                    Some(Fetched::OutOfRange { .. } | Fetched::Recreated { .. }) | None => return Ok(()),
+                    Some(
+                        Fetched::OutOfRange { .. }
+                        | Fetched::Truncated { .. }
+                        | Fetched::Recreated { .. },
+                    )
+                    | None => return Ok(()),
                 },
                 change = &mut changed => {
                     if change == Change::Gone {
@@ -409,6 +414,7 @@ mod tests {
             damaged: None,
             aborted: vec![],
             next_offset,
+            leader_epoch: None,
             last_stable_offset: next_offset,
             high_watermark: next_offset,
             log_start_offset: 0,

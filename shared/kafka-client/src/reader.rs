@@ -7,155 +7,113 @@
 //! Every delivered batch was verified (`kafka_core::record_batch::FetchedPartition`). A damaged batch is delivered as
 //! damaged after a second fetch has returned the same bytes.
 //!
+//! A position is fetched only under a leader epoch for which it is known to be part of the log. A log that was truncated
+//! below it is delivered as [`Fetched::Truncated`].
+//!
 //! Reading is `read_committed`: the broker answers up to the last stable offset and lists aborted
 //! transactions; the receiver filters them (`kafka_core::record_batch::AbortedTransactions`).
 //!
+//! Reading order: [`session`] and [`lanes`] decide what a request says and when it is sent, without IO. The [`fetcher`] drives
+//! them, [`source`] has the state of a partition, [`exchange`] sends a request, and [`response`] reads its answer.
+//!
 //! Fetch: <https://kafka.apache.org/protocol#The_Messages_Fetch>, topic ids in it: KIP-516.
 
-mod broker;
 mod config;
 mod damage;
+mod exchange;
 mod fetched;
+mod fetcher;
+mod lanes;
 mod peek;
 mod request;
 mod response;
-mod sources;
+mod session;
+mod source;
+mod validation;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kafka_core::{NodeId, TopicPartition};
-use kafka_protocol::ResponseError;
-use pacing::Backoff;
-use tokio::sync::mpsc;
+use kafka_core::TopicPartition;
+use pacing::ReportLimit;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 use uuid::Uuid;
 
-use self::sources::{DENIAL_PAUSE_MIN, REPORTS, Shared, Source};
-use crate::cluster::{Cluster, TopicMetadata};
-use crate::error::chain;
+use self::fetcher::Fetcher;
+use self::source::Source;
+use crate::cluster::Cluster;
 
 pub use self::config::{OnFetch, ReaderConfig};
 pub use self::fetched::{Fetched, FetchedBatches};
 pub use self::peek::peek;
 
-/// Pauses between lookups of leaders.
-const METADATA_BACKOFF: Backoff = Backoff::new(METADATA_PAUSE, Duration::from_secs(1));
-const METADATA_PAUSE: Duration = Duration::from_millis(50);
+/// At most one log line about a failure in five seconds.
+const REPORTS: ReportLimit = ReportLimit::every(Duration::from_secs(5));
+
+/// What callers want of the reader.
+#[derive(Debug, Default)]
+struct Commands {
+    /// The last command for each partition: to read it, or not to.
+    given: Mutex<BTreeMap<TopicPartition, Command>>,
+    changed: Notify,
+}
+
+type Command = Option<(Source, mpsc::Sender<Fetched>)>;
+
+impl Commands {
+    fn give(&self, tp: TopicPartition, command: Command) {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(tp, command);
+        self.changed.notify_one();
+    }
+
+    fn take(&self) -> BTreeMap<TopicPartition, Command> {
+        std::mem::take(&mut *self.given.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn given(&self) {
+        self.changed.notified().await;
+    }
+}
 
 /// A running reader. Dropping it closes its connections.
 #[derive(Debug)]
 pub struct Reader {
-    shared: Arc<Shared>,
+    commands: Arc<Commands>,
     additions: u64,
-    /// Owns the task that owns the per-broker tasks.
-    _tasks: JoinSet<()>,
+    /// Owns the task.
+    _task: JoinSet<()>,
 }
 
 impl Reader {
     /// Starts a reader of nothing; must be called within a tokio runtime.
     pub fn start(cluster: Cluster, config: ReaderConfig) -> Self {
-        let shared = Arc::new(Shared::default());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(supervise(cluster, config, Arc::clone(&shared)));
-        Self { shared, additions: 0, _tasks: tasks }
+        let commands = Arc::new(Commands::default());
+        let mut task = JoinSet::new();
+        task.spawn(Fetcher::new(cluster, config, Arc::clone(&commands)).run());
+        Self { commands, additions: 0, _task: task }
     }
 
-    /// Reads `tp` from `position` into `sender`, and drops an earlier position. If the topic has another id than `topic_id`,
-    /// the reader delivers [`Fetched::Recreated`].
+    /// Reads `tp` from `position` into `sender`, and drops an earlier position. `epoch` is the leader epoch of the last record
+    /// before the position, if it is known. If the topic has another id than `topic_id`, the reader delivers
+    /// [`Fetched::Recreated`]; the nil id stands for an unknown one.
     pub fn add(
         &mut self,
         tp: TopicPartition,
         topic_id: Uuid,
         position: i64,
+        epoch: Option<i32>,
         sender: mpsc::Sender<Fetched>,
     ) {
         self.additions += 1;
-        let source = Source::new(topic_id, position, self.additions, sender);
-        self.shared.sources().insert(tp, source);
-        self.shared.leaderless.notify_one();
+        let source = Source::new(tp.clone(), topic_id, self.additions, position, epoch);
+        self.commands.give(tp, Some((source, sender)));
     }
 
     /// Stops reading `tp`. Batches in its channel stay there.
     pub fn remove(&mut self, tp: &TopicPartition) {
-        self.shared.sources().remove(tp);
-    }
-}
-
-/// Finds leaders for partitions without one and runs a task for each broker that leads partitions.
-async fn supervise(cluster: Cluster, config: ReaderConfig, shared: Arc<Shared>) {
-    let mut brokers: BTreeMap<NodeId, tokio::task::AbortHandle> = BTreeMap::new();
-    let mut tasks = JoinSet::new();
-    let mut backoff = METADATA_BACKOFF;
-    let mut report = REPORTS;
-    loop {
-        let topics: BTreeSet<Arc<str>> = shared
-            .sources()
-            .iter()
-            .filter(|(_, source)| source.leader.is_none() && !source.stopped)
-            .map(|(tp, _)| Arc::clone(&tp.topic))
-            .collect();
-        if topics.is_empty() {
-            backoff.reset();
-            shared.leaderless.notified().await;
-            continue;
-        }
-        let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
-        match cluster.describe(&names).await {
-            Ok(described) => apply_metadata(&shared, &described),
-            Err(error) => {
-                if report.is_due() {
-                    tracing::warn!(error = %chain(&error), "waiting for a broker to read from");
-                }
-            }
-        }
-        let leaders: BTreeSet<NodeId> =
-            shared.sources().values().filter_map(|source| source.leader).collect();
-        for leader in leaders {
-            if brokers.get(&leader).is_none_or(tokio::task::AbortHandle::is_finished) {
-                let task =
-                    broker::read(leader, cluster.clone(), config.clone(), Arc::clone(&shared));
-                brokers.insert(leader, tasks.spawn(task));
-            }
-        }
-        shared.changed.notify_waiters();
-        // Partitions without a leader are looked up again after growing pauses. Those whose leader denies leadership have
-        // pauses of their own; many of them together must not flood the cluster with requests.
-        let is_waiting =
-            shared.sources().values().any(|source| source.leader.is_none() && !source.stopped);
-        let is_denied =
-            shared.sources().values().any(|source| source.denials.peek() > DENIAL_PAUSE_MIN);
-        if is_waiting {
-            backoff.wait().await;
-        } else {
-            backoff.reset();
-            report.reset();
-        }
-        if is_denied {
-            sleep(METADATA_PAUSE).await;
-        }
-        while tasks.try_join_next().is_some() {}
-    }
-}
-
-/// Sets the leader of every partition of the described topics and delivers the recreation of topics.
-fn apply_metadata(
-    shared: &Shared,
-    described: &BTreeMap<String, Result<TopicMetadata, ResponseError>>,
-) {
-    for (tp, source) in shared.sources().iter_mut() {
-        let Some(Ok(topic)) = described.get(tp.topic.as_ref()) else { continue };
-        if topic.topic_id != source.topic_id && !source.stopped {
-            source.leader = None;
-            // While the channel is full, the next metadata request repeats this.
-            let fetched = Fetched::Recreated { topic_id: topic.topic_id };
-            source.stopped = source.sender.try_send(fetched).is_ok();
-        } else if source.leader.is_none() {
-            source.leader =
-                topic.leaders.get(&tp.partition).copied().flatten().map(|leader| leader.node);
-        }
+        self.commands.give(tp.clone(), None);
     }
 }
 

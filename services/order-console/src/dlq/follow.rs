@@ -45,7 +45,7 @@ impl<'a> Follow<'a> {
             let position = if from == From::Beginning { range.start } else { range.end };
             let (sender, receiver) = mpsc::channel(QUEUE_MAX);
             let tp = TopicPartition::new(queue.log.name.as_str(), *partition);
-            reader.add(tp, queue.log.id, position, sender);
+            reader.add(tp, queue.log.id, position, None, sender);
             fetches.push(arrivals(*partition, position, receiver).boxed());
         }
         let (remembered, order) = (BTreeSet::new(), VecDeque::new());
@@ -69,6 +69,9 @@ impl<'a> Follow<'a> {
             }
             Some((partition, _, Fetched::OutOfRange { position })) => {
                 bail!("{name}-{partition} has nothing at offset {position} any more")
+            }
+            Some((partition, _, Fetched::Truncated { position, .. })) => {
+                bail!("{name}-{partition} was truncated below offset {position}")
             }
             Some((_, _, Fetched::Recreated { .. })) => {
                 bail!("topic {name} was deleted and created again")

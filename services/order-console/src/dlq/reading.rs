@@ -145,6 +145,9 @@ impl Scan {
                 Some(Fetched::OutOfRange { position }) => {
                     bail!("{tp} has nothing at offset {position} any more: run this again")
                 }
+                Some(Fetched::Truncated { position, .. }) => {
+                    bail!("{tp} was truncated below offset {position}: run this again")
+                }
                 Some(Fetched::Recreated { .. }) => {
                     bail!("topic {} was deleted and created again", tp.topic)
                 }
@@ -157,7 +160,7 @@ impl Scan {
         let (sender, fetches) = mpsc::channel(QUEUE_MAX);
         let tp = TopicPartition::new(self.topic.name.as_str(), partition);
         let mut reader = Reader::start(self.cluster.clone(), ReaderConfig::default());
-        reader.add(tp.clone(), self.topic.id, range.start, sender);
+        reader.add(tp.clone(), self.topic.id, range.start, None, sender);
         Part { tp, position: range.start, range, fetches, _reader: reader }
     }
 }

@@ -87,14 +87,19 @@ impl Releases {
         tracing::info!(topic, offset = from, "waiting for a release");
         let (sender, mut fetched) = mpsc::channel(1);
         let mut reader = Reader::start(cluster.clone(), ReaderConfig::default());
-        reader.add(tp, topic_id, from, sender);
+        reader.add(tp, topic_id, from, None, sender);
         while !self.is_idle() {
             tokio::select! {
                 () = self.changed.notified() => return Ok(()),
                 () = sleep(LOOK_AGAIN) => {}
                 next = fetched.recv() => match next {
                     Some(Fetched::Batches(fetched)) => self.apply(&fetched, from)?,
-                    Some(Fetched::OutOfRange { .. } | Fetched::Recreated { .. }) | None => {
+                    Some(
+                        Fetched::OutOfRange { .. }
+                        | Fetched::Truncated { .. }
+                        | Fetched::Recreated { .. },
+                    )
+                    | None => {
                         bail!("it cannot be read on")
                     }
                 },
@@ -175,6 +180,7 @@ mod tests {
             damaged: None,
             aborted: vec![],
             next_offset: 0,
+            leader_epoch: None,
             last_stable_offset: 0,
             high_watermark: 0,
             log_start_offset: 0,

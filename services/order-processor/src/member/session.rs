@@ -243,7 +243,7 @@ impl<H: Handler> Session<H> {
             status,
         };
         self.workers.spawn(partition::run(Arc::clone(&self.shared), assignment));
-        self.reader.add(tp.clone(), topic_id, position, fetched_tx);
+        self.reader.add(tp.clone(), topic_id, position, None, fetched_tx);
         let working = Working { epoch, topic_id, requests, published, committed, durable };
         self.working.insert(tp, working);
         self.commits.is_due |= commit_at_once;
@@ -266,7 +266,9 @@ impl<H: Handler> Session<H> {
         let partitions = BTreeSet::from([tp]);
         match error {
             // Completed work counts, wherever the log begins by now.
-            ReadError::OutOfRange { .. } => self.revoke(&partitions, Instant::now()).await?,
+            ReadError::OutOfRange { .. } | ReadError::Truncated { .. } => {
+                self.revoke(&partitions, Instant::now()).await?;
+            }
             ReadError::Recreated { .. } => {
                 for tp in &partitions {
                     self.loads

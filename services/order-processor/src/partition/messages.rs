@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use kafka_client::fetch::EpochEnd;
 use kafka_client::offsets::OffsetCommit;
 use kafka_client::reader::Fetched;
 use kafka_core::TopicPartition;
@@ -78,6 +79,13 @@ pub(crate) enum ReadError {
     OutOfRange {
         /// The offset that could not be read.
         position: i64,
+    },
+    /// The log was truncated below the position.
+    Truncated {
+        /// The offset that was to be read next.
+        position: i64,
+        /// Where the histories diverge, if the leader knows.
+        diverging: Option<EpochEnd>,
     },
     /// The topic was deleted and created again.
     Recreated {

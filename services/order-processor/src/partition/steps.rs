@@ -101,6 +101,9 @@ impl<H: Handler> Worker<'_, H> {
             Some(Fetched::OutOfRange { position }) => {
                 self.interrupted(ReadError::OutOfRange { position }).await;
             }
+            Some(Fetched::Truncated { position, diverging }) => {
+                self.interrupted(ReadError::Truncated { position, diverging }).await;
+            }
             Some(Fetched::Recreated { topic_id }) => {
                 self.interrupted(ReadError::Recreated { topic_id }).await;
             }

@@ -276,6 +276,7 @@ impl Bench {
             damaged,
             aborted: vec![],
             next_offset: self.next_offset,
+            leader_epoch: None,
             last_stable_offset: self.next_offset,
             high_watermark: self.next_offset,
             log_start_offset: 0,

@@ -34,6 +34,8 @@ pub struct ReaderConfig {
     pub response_bytes_max: i32,
     /// How long the broker waits for new records before it answers without any.
     pub wait_max: Duration,
+    /// The rack of this process: the broker may name a replica there to read from (KIP-392).
+    pub rack: Option<String>,
     /// Observer of fetches.
     pub on_fetch: Option<OnFetch>,
 }
@@ -44,6 +46,7 @@ impl Default for ReaderConfig {
             partition_bytes_max: 1024 * 1024,
             response_bytes_max: 4 * 1024 * 1024,
             wait_max: Duration::from_millis(500),
+            rack: None,
             on_fetch: None,
         }
     }

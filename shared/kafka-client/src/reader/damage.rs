@@ -31,6 +31,8 @@ use kafka_core::record_batch::{DamagedBatch, VerifiedBatches};
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How long the broker may look for a batch that it has not returned: first, and at most.
 const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
+/// How long the broker may look for a partition that is fetched alone, at first and at most.
+pub(super) const SOLO_WAIT: Duration = Duration::from_millis(500);
 /// Pause while no request can make progress.
 const STUCK_PAUSE: Duration = Duration::from_secs(5);
 /// How many offsets before a gap are fetched to verify it.
@@ -202,6 +204,11 @@ impl Place {
         search.asked = before;
         search.seen = Some(damaged);
         search.again(reason)
+    }
+
+    /// Notes that a response had nothing of a log that goes on. The next request is for this partition alone.
+    pub(super) fn on_nothing(&mut self) {
+        self.search();
     }
 
     /// Fetches from further back, because the broker cannot find the requested offset.

@@ -3,6 +3,8 @@
 use kafka_core::record_batch::{DamagedBatch, RawBatch};
 use uuid::Uuid;
 
+use crate::fetch::EpochEnd;
+
 /// An event of one partition.
 #[derive(Debug)]
 pub enum Fetched {
@@ -12,6 +14,15 @@ pub enum Fetched {
     OutOfRange {
         /// The requested offset.
         position: i64,
+    },
+    /// The log has another history from an offset below the position on: it was truncated, and records that were read are
+    /// gone. The reader delivers nothing more until the partition is added again.
+    Truncated {
+        /// The offset of the next fetch.
+        position: i64,
+        /// Where the leader epoch of the last read record ends in the log, or an earlier epoch if the log has no record of that
+        /// one. `None` if the leader does not know.
+        diverging: Option<EpochEnd>,
     },
     /// The topic was deleted and created again. The reader delivers nothing more until the partition is added again.
     Recreated {
@@ -32,6 +43,9 @@ pub struct FetchedBatches {
     pub aborted: Vec<(i64, i64)>,
     /// The offset of the next fetch.
     pub next_offset: i64,
+    /// The leader epoch of the last batch, if it has one. It belongs to `next_offset`: a later reader that starts there
+    /// can find out whether the log was truncated meanwhile.
+    pub leader_epoch: Option<i32>,
     /// The last stable offset: no transaction below it is open.
     pub last_stable_offset: i64,
     /// The end of the log; larger than `last_stable_offset` while a transaction is open.

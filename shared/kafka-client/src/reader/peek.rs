@@ -1,16 +1,17 @@
 //! One fetch from a log at a given offset, without following the log.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 
-use super::config::ReaderConfig;
-use super::fetched::FetchedBatches;
-use super::request::{Wanted, request};
-use super::response::{Asked, Outcome, read};
+use super::damage::Place;
+use super::lanes::{Asked, Solo};
+use super::request::request;
+use super::response::{Context, Outcome, read_partition};
+use super::session::{Key, Params};
+use super::{FetchedBatches, ReaderConfig};
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::error::ClientError;
 
@@ -37,28 +38,23 @@ pub async fn peek(
     let address = leader
         .and_then(|leader| cluster.known().address(leader.node).cloned())
         .ok_or_else(|| refused(ResponseError::LeaderNotAvailable))?;
-    let wanted = Wanted {
-        topic_id: topic.topic_id,
-        position: offset,
-        asked: offset,
-        room: bytes_max,
-        wait: None,
-        is_findable: true,
-        is_urgent: true,
-        addition: 0,
-    };
-    let wanted = BTreeMap::from([(tp.clone(), wanted)]);
+    let key = Key { topic_id: topic.topic_id, tp: tp.clone() };
+    let params = Params { offset, leader_epoch: -1, room: bytes_max };
+    let asked = Asked::Solo(Solo { key, params, wait: Duration::ZERO });
     let config = ReaderConfig { response_bytes_max: bytes_max, ..ReaderConfig::default() };
-    let make = |version| request(&[tp], &wanted, &config, Duration::ZERO, version);
-    let response = cluster.call_streamed::<FetchRequest>(&address, make).await?;
-    let asked = Asked { wanted: &wanted, first: Some(tp), wait: Duration::ZERO };
-    match read(&asked, &config, response).pop() {
-        Some((_, Outcome::Read(read))) => Ok(read.into_fetched()),
-        Some((_, Outcome::OutOfRange)) => Err(refused(ResponseError::OffsetOutOfRange)),
-        Some((
-            _,
-            Outcome::FindLeader(error) | Outcome::Unreadable(error) | Outcome::Wait { error, .. },
-        )) => Err(refused(error)),
-        None => Err(refused(ResponseError::UnknownServerError)),
+    let make = |version| request(&asked, &config, Duration::ZERO, version);
+    let answer = cluster.call_streamed::<FetchRequest>(&address, make).await?;
+    if let Some(error) = ResponseError::try_from_code(answer.error_code) {
+        return Err(refused(error));
+    }
+    let part = answer.partitions.into_iter().next();
+    let part = part.ok_or_else(|| refused(ResponseError::UnknownServerError))?;
+    let context = Context { params, is_full: false, was_first: true, wait: Duration::ZERO };
+    match read_partition(&Place::new(offset), part, context) {
+        Outcome::Read(read) => Ok(read.into_fetched()),
+        Outcome::OutOfRange | Outcome::Diverges(_) => Err(refused(ResponseError::OffsetOutOfRange)),
+        Outcome::FindLeader(error) | Outcome::Unreadable(error) | Outcome::Wait { error, .. } => {
+            Err(refused(error))
+        }
     }
 }

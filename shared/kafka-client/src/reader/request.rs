@@ -1,152 +1,161 @@
 //! Fetch requests.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kafka_core::TopicPartition;
-use kafka_protocol::messages::{
-    self,
-    fetch_request::{FetchPartition, FetchTopic},
-};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::{self, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::config::ReaderConfig;
+use super::ReaderConfig;
+use super::lanes::Asked;
+use super::session::{Key, Params, SessionRequest};
 use crate::cluster::topic_name;
+use crate::fetch::TOPIC_IDS_SINCE;
 
-/// The first version of Fetch that names topics by id (KIP-516).
-const TOPIC_IDS_SINCE: i16 = 13;
 /// Isolation level that ends at the last stable offset.
 const READ_COMMITTED: i8 = 1;
+/// A request outside any session.
+const NO_SESSION: (i32, i32) = (0, -1);
 
-/// One partition of a request.
-#[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub(super) topic_id: Uuid,
-    pub(super) position: i64,
-    /// The offset to fetch from: the position, or a lower one.
-    pub(super) asked: i64,
-    /// `partition_max_bytes` of the request.
-    pub(super) room: i32,
-    /// How long the broker may look for data, if the usual time was too short.
-    pub(super) wait: Option<Duration>,
-    /// Whether the broker can find the position in its log.
-    pub(super) is_findable: bool,
-    /// Whether it must be the first partition of the request.
-    pub(super) is_urgent: bool,
-    pub(super) addition: u64,
+/// Returns whether all topics of a request can be named by their ids. Brokers that are being upgraded may have none.
+pub(super) fn has_ids(asked: &Asked) -> bool {
+    match asked {
+        Asked::Solo(solo) => !solo.key.topic_id.is_nil(),
+        Asked::Session(session) => session.has_ids,
+    }
 }
 
-/// Returns the partitions in the order of the request. A broker fills its response in this order, and only the first
-/// partition with data gets a batch larger than the room left. So the order rotates from request to request.
-pub(super) fn rotated(
-    wanted: &BTreeMap<TopicPartition, Wanted>,
-    rotation: usize,
-) -> Vec<&TopicPartition> {
-    let mut order: Vec<&TopicPartition> = wanted.keys().collect();
-    let start = rotation.checked_rem(order.len()).unwrap_or(0);
-    order.rotate_left(start);
-    order.sort_by_key(|tp| wanted.get(tp).is_none_or(|source| !source.is_urgent));
-    order
-}
-
-/// Returns a request for the partitions of `order`; the broker may wait `wait` for records.
+/// Returns a request; the broker may wait `wait` for records.
 pub(super) fn request(
-    order: &[&TopicPartition],
-    wanted: &BTreeMap<TopicPartition, Wanted>,
+    asked: &Asked,
     config: &ReaderConfig,
     wait: Duration,
     version: i16,
 ) -> messages::FetchRequest {
-    let mut room_max = config.response_bytes_max;
-    let mut partitions: Vec<((&str, Uuid), Vec<FetchPartition>)> = Vec::new();
-    for (tp, source) in order.iter().filter_map(|tp| wanted.get_key_value(*tp)) {
-        room_max = room_max.max(source.room);
-        let topic = (tp.topic.as_ref(), source.topic_id);
-        let partition = FetchPartition::default()
-            .with_partition(tp.partition)
-            .with_fetch_offset(source.asked)
-            .with_current_leader_epoch(-1)
-            .with_last_fetched_epoch(-1)
-            .with_log_start_offset(-1)
-            .with_partition_max_bytes(source.room);
-        match partitions.iter_mut().find(|(other, _)| *other == topic) {
-            Some((_, partitions)) => partitions.push(partition),
-            None => partitions.push((topic, vec![partition])),
-        }
-    }
-    let topics = partitions
-        .into_iter()
-        .map(|((name, id), partitions)| {
-            let topic = FetchTopic::default().with_partitions(partitions);
-            if version >= TOPIC_IDS_SINCE {
-                topic.with_topic_id(id)
-            } else {
-                topic.with_topic(topic_name(name))
-            }
-        })
-        .collect();
-    messages::FetchRequest::default()
+    let request = messages::FetchRequest::default()
         .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX))
         .with_min_bytes(1)
-        .with_max_bytes(room_max)
         .with_isolation_level(READ_COMMITTED)
-        // No fetch session (KIP-227): every request names all it wants.
-        .with_session_id(0)
-        .with_session_epoch(-1)
-        .with_topics(topics)
+        .with_rack_id(config.rack.clone().map(StrBytes::from_string).unwrap_or_default());
+    match asked {
+        Asked::Solo(solo) => {
+            let (id, epoch) = NO_SESSION;
+            let topics = topics(std::iter::once((&solo.key, solo.params)), version);
+            request
+                .with_max_bytes(config.response_bytes_max.max(solo.params.room))
+                .with_session_id(id)
+                .with_session_epoch(epoch)
+                .with_topics(topics)
+        }
+        Asked::Session(SessionRequest { id, epoch, fetch, forget, .. }) => {
+            let topics = topics(fetch.iter().map(|(key, params)| (key, *params)), version);
+            request
+                .with_max_bytes(config.response_bytes_max)
+                .with_session_id(*id)
+                .with_session_epoch(*epoch)
+                .with_topics(topics)
+                .with_forgotten_topics_data(forgotten(forget, version))
+        }
+    }
+}
+
+fn topics<'a>(
+    partitions: impl Iterator<Item = (&'a Key, Params)>,
+    version: i16,
+) -> Vec<FetchTopic> {
+    let mut topics: Vec<(&Key, FetchTopic)> = Vec::new();
+    for (key, params) in partitions {
+        let partition = FetchPartition::default()
+            .with_partition(key.tp.partition)
+            .with_fetch_offset(params.offset)
+            .with_current_leader_epoch(params.leader_epoch)
+            .with_last_fetched_epoch(-1)
+            .with_log_start_offset(-1)
+            .with_partition_max_bytes(params.room);
+        if let Some((_, topic)) = topics.last_mut().filter(|(last, _)| is_same_topic(last, key)) {
+            topic.partitions.push(partition);
+        } else {
+            let (name, id) = named(key, version);
+            let topic = FetchTopic::default().with_topic(name).with_topic_id(id);
+            topics.push((key, topic.with_partitions(vec![partition])));
+        }
+    }
+    topics.into_iter().map(|(_, topic)| topic).collect()
+}
+
+fn forgotten(keys: &[Key], version: i16) -> Vec<ForgottenTopic> {
+    let mut topics: Vec<(&Key, ForgottenTopic)> = Vec::new();
+    for key in keys {
+        if let Some((_, topic)) = topics.last_mut().filter(|(last, _)| is_same_topic(last, key)) {
+            topic.partitions.push(key.tp.partition);
+        } else {
+            let (name, id) = named(key, version);
+            let topic = ForgottenTopic::default().with_topic(name).with_topic_id(id);
+            topics.push((key, topic.with_partitions(vec![key.tp.partition])));
+        }
+    }
+    topics.into_iter().map(|(_, topic)| topic).collect()
+}
+
+fn is_same_topic(one: &Key, other: &Key) -> bool {
+    (one.topic_id, &one.tp.topic) == (other.topic_id, &other.tp.topic)
+}
+
+/// Returns a topic's name or id, as the version wants it; the other one is empty.
+fn named(key: &Key, version: i16) -> (TopicName, Uuid) {
+    if version >= TOPIC_IDS_SINCE {
+        (TopicName::default(), key.topic_id)
+    } else {
+        (topic_name(&key.tp.topic), Uuid::nil())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kafka_core::TopicPartition;
 
-    fn wanted(names: &[(&str, i32)]) -> BTreeMap<TopicPartition, Wanted> {
-        let one = |(topic, partition): &(&str, i32)| {
-            let topic_id = Uuid::from_u128(if *topic == "orders" { 1 } else { 2 });
-            let wanted = Wanted {
-                topic_id,
-                position: 7,
-                asked: 5,
-                room: 99,
-                wait: None,
-                is_findable: true,
-                is_urgent: false,
-                addition: 1,
-            };
-            (TopicPartition::new(*topic, *partition), wanted)
-        };
-        names.iter().map(one).collect()
+    fn key(topic: &str, partition: i32) -> Key {
+        let topic_id = Uuid::from_u128(if topic == "orders" { 1 } else { 2 });
+        Key { topic_id, tp: TopicPartition::new(topic, partition) }
     }
 
     #[test]
-    fn each_partition_is_the_first_of_a_request_by_turns() {
-        let mut wanted = wanted(&[("orders", 0), ("orders", 1), ("replay", 0), ("replay", 1)]);
-        let firsts = |wanted: &BTreeMap<_, _>| -> Vec<String> {
-            (0..5).map(|turn| rotated(wanted, turn)[0].to_string()).collect()
+    fn a_request_names_topics_as_its_version_does_and_each_once() {
+        let params = Params { offset: 5, leader_epoch: 3, room: 99 };
+        let keys = [key("orders", 0), key("orders", 1), key("replay", 0)];
+        let session = SessionRequest {
+            id: 7,
+            epoch: 2,
+            has_ids: true,
+            fetch: keys.iter().map(|key| (key.clone(), params)).collect(),
+            forget: keys.to_vec(),
         };
-        assert_eq!(firsts(&wanted), ["orders-0", "orders-1", "replay-0", "replay-1", "orders-0"]);
-        wanted.get_mut(&TopicPartition::new("replay", 0)).unwrap().is_urgent = true;
-        assert_eq!(firsts(&wanted), ["replay-0"; 5], "it has to be");
-        assert!(rotated(&BTreeMap::new(), 3).is_empty());
-    }
-
-    #[test]
-    fn a_request_names_each_topic_once_and_begins_with_the_partition_whose_turn_it_is() {
-        let wanted = wanted(&[("orders", 0), ("orders", 1), ("replay", 0)]);
-        let order = rotated(&wanted, 1);
-        let config = ReaderConfig { response_bytes_max: 50, ..ReaderConfig::default() };
-        let request = request(&order, &wanted, &config, Duration::from_millis(9), 13);
-        let topics: Vec<(u128, Vec<i32>)> = request
-            .topics
-            .iter()
-            .map(|topic| {
+        let asked = Asked::Session(session);
+        for version in [12, 13] {
+            let wait = Duration::from_millis(9);
+            let request = request(&asked, &ReaderConfig::default(), wait, version);
+            let ids = if version == 13 { [1, 2] } else { [0, 0] };
+            let names = if version == 13 { ["", ""] } else { ["orders", "replay"] };
+            let topics = request.topics.iter().map(|topic| {
                 let partitions = topic.partitions.iter().map(|partition| partition.partition);
-                (topic.topic_id.as_u128(), partitions.collect())
-            })
-            .collect();
-        assert_eq!(topics, [(1, vec![1, 0]), (2, vec![0])]);
-        let partition = &request.topics[0].partitions[0];
-        assert_eq!((partition.fetch_offset, partition.partition_max_bytes), (5, 99));
-        assert_eq!(request.max_bytes, 99, "at least what one partition may need");
+                (topic.topic_id.as_u128(), topic.topic.as_str(), partitions.collect::<Vec<_>>())
+            });
+            let expected = [(ids[0], names[0], vec![0, 1]), (ids[1], names[1], vec![0])];
+            assert_eq!(topics.collect::<Vec<_>>(), expected);
+            let forgotten = request.forgotten_topics_data.iter().map(|topic| {
+                (topic.topic_id.as_u128(), topic.topic.as_str(), topic.partitions.clone())
+            });
+            assert_eq!(forgotten.collect::<Vec<_>>(), expected);
+            let partition = &request.topics[0].partitions[0];
+            let fields = (
+                partition.fetch_offset,
+                partition.current_leader_epoch,
+                partition.partition_max_bytes,
+            );
+            assert_eq!(fields, (5, 3, 99));
+            assert_eq!((request.session_id, request.session_epoch), (7, 2));
+        }
     }
 }

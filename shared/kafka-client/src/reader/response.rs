@@ -1,17 +1,14 @@
-//! The outcome of a Fetch response for each requested partition.
+//! The outcome of a Fetch response for one partition.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kafka_core::TopicPartition;
 use kafka_core::record_batch::{FetchedPartition, VerifiedBatches};
 use kafka_protocol::ResponseError;
 
-use super::config::ReaderConfig;
-use super::damage::AnswerContext;
-use super::fetched::FetchedBatches;
-use super::request::Wanted;
-use crate::fetch::{FetchAnswer, PartitionAnswer, TopicRef};
+use super::FetchedBatches;
+use super::damage::{AnswerContext, Place};
+use super::session::Params;
+use crate::fetch::{EpochEnd, PartitionAnswer};
 
 /// Pause after an error that only time or an operator can heal.
 pub(super) const ERROR_PAUSE: Duration = Duration::from_secs(1);
@@ -27,6 +24,8 @@ pub(super) enum Outcome {
     Unreadable(ResponseError),
     /// The position is outside the log.
     OutOfRange,
+    /// The log has another history than the reader.
+    Diverges(EpochEnd),
     /// Another broker leads the partition, or its topic is gone.
     FindLeader(ResponseError),
     /// Fetch again after a pause.
@@ -52,11 +51,13 @@ impl Read {
     /// Returns what is delivered.
     pub(super) fn into_fetched(self) -> FetchedBatches {
         let Self { reading, found, aborted, high_watermark, log_start_offset } = self;
+        let epoch = reading.batches.last().map(|batch| batch.header().leader_epoch);
         FetchedBatches {
             batches: reading.batches,
             damaged: reading.damaged,
             aborted,
             next_offset: reading.next_offset,
+            leader_epoch: epoch.filter(|epoch| *epoch >= 0),
             last_stable_offset: found.end,
             high_watermark,
             log_start_offset,
@@ -64,55 +65,22 @@ impl Read {
     }
 }
 
-/// The request of a response.
-pub(super) struct Asked<'a> {
-    pub(super) wanted: &'a BTreeMap<TopicPartition, Wanted>,
-    /// The first partition of the request.
-    pub(super) first: Option<&'a TopicPartition>,
+/// What the request of a response was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    pub(super) params: Params,
+    /// Whether the whole response had no room for more.
+    pub(super) is_full: bool,
+    /// Whether the partition was the first of the request.
+    pub(super) was_first: bool,
     /// How long the broker was allowed to look for data.
     pub(super) wait: Duration,
 }
 
-/// Returns the outcome of each requested partition; others are left out.
-pub(super) fn read(
-    asked: &Asked<'_>,
-    config: &ReaderConfig,
-    response: FetchAnswer,
-) -> Vec<(TopicPartition, Outcome)> {
-    let wanted = asked.wanted;
-    if let Some(error) = ResponseError::try_from_code(response.error_code) {
-        let wait = |tp: &TopicPartition| (tp.clone(), Outcome::Wait { error, pause: ERROR_PAUSE });
-        return wanted.keys().map(wait).collect();
-    }
-    let bytes: usize = response.partitions.iter().map(|answer| answer.records.len()).sum();
-    let is_full = is_at_least(bytes, config.response_bytes_max);
-    let mut outcomes = Vec::new();
-    for partition in response.partitions {
-        let found = wanted.iter().find(|(tp, source)| {
-            tp.partition == partition.partition
-                && match &partition.topic {
-                    TopicRef::Id(topic_id) => *topic_id == source.topic_id,
-                    TopicRef::Name(name) => *name == tp.topic,
-                }
-        });
-        if let Some((tp, source)) = found {
-            let found = AnswerContext {
-                room: source.room,
-                bytes: 0,
-                is_full,
-                was_first: asked.first == Some(tp),
-                wait: asked.wait,
-                end: partition.last_stable_offset,
-            };
-            outcomes.push((tp.clone(), read_partition(source, partition, found)));
-        }
-    }
-    outcomes
-}
-
-fn read_partition(source: &Wanted, partition: PartitionAnswer, found: AnswerContext) -> Outcome {
+/// Returns what to do about a partition that is read from `place`.
+pub(super) fn read_partition(place: &Place, answer: PartitionAnswer, context: Context) -> Outcome {
     use ResponseError as E;
-    match ResponseError::try_from_code(partition.error_code) {
+    match ResponseError::try_from_code(answer.error_code) {
         None => {}
         Some(E::OffsetOutOfRange) => return Outcome::OutOfRange,
         Some(
@@ -132,32 +100,35 @@ fn read_partition(source: &Wanted, partition: PartitionAnswer, found: AnswerCont
         Some(error @ E::OffsetNotAvailable) => return Outcome::Wait { error, pause: SHORT_PAUSE },
         Some(error) => return Outcome::Wait { error, pause: ERROR_PAUSE },
     }
-    let (records, aborted) = (partition.records, partition.aborted);
+    if let Some(end) = answer.diverging {
+        return Outcome::Diverges(end);
+    }
+    let (records, aborted) = (answer.records, answer.aborted);
+    let Params { offset, room, .. } = context.params;
+    let is_full = context.is_full || usize::try_from(room).is_ok_and(|room| room <= records.len());
     let found = AnswerContext {
+        room,
         bytes: records.len(),
-        is_full: found.is_full || is_at_least(records.len(), source.room),
-        ..found
+        is_full,
+        was_first: context.was_first,
+        wait: context.wait,
+        end: answer.last_stable_offset,
     };
-    let is_own = found.was_first && source.asked == source.position;
-    let answer = FetchedPartition {
+    let is_own = context.was_first && offset == place.position;
+    let partition = FetchedPartition {
         records,
-        asked: source.asked,
-        position: source.position,
+        asked: offset,
+        position: place.position,
         end: found.end,
-        is_full: found.is_full,
-        may_be_cut_off: source.is_findable && !is_own,
+        is_full,
+        may_be_cut_off: place.is_findable() && !is_own,
         aborted: &aborted,
     };
-    let reading = answer.read();
     Outcome::Read(Read {
-        reading,
+        reading: partition.read(),
         found,
         aborted,
-        high_watermark: partition.high_watermark,
-        log_start_offset: partition.log_start_offset,
+        high_watermark: answer.high_watermark,
+        log_start_offset: answer.log_start_offset,
     })
-}
-
-fn is_at_least(bytes: usize, room: i32) -> bool {
-    usize::try_from(room).is_ok_and(|room| room <= bytes)
 }

@@ -110,6 +110,7 @@ async fn a_whole_batch_that_cannot_be_unpacked_is_a_damaged_one_unless_it_was_ab
         damaged: None,
         aborted: vec![(7, 1)],
         next_offset: 2,
+        leader_epoch: None,
         last_stable_offset: 2,
         high_watermark: 2,
         log_start_offset: 0,
