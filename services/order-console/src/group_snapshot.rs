@@ -92,7 +92,7 @@ impl GroupSnapshot {
             let (Some(committed), Some(topic)) = (committed, topics.get(tp.topic.as_ref())) else {
                 continue;
             };
-            let CommittedOffset { offset, metadata } = committed;
+            let CommittedOffset { offset, metadata, .. } = committed;
             match read_committed(topic.topic_id, Committed { offset: *offset, metadata }) {
                 Ok(state) => drop(states.insert(tp.clone(), state)),
                 Err(error) => miss(tp, chain(&error)),
@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn unknown_values_of_a_partition_are_not_counted_as_zero() {
-        let committed = |offset| Some(CommittedOffset { offset, metadata: String::new() });
+        let committed =
+            |offset| Some(CommittedOffset { offset, leader_epoch: None, metadata: String::new() });
         let snapshot = GroupSnapshot {
             committed: [(tp(0), committed(5)), (tp(1), None), (tp(3), committed(5))].into(),
             log_starts: [(tp(0), 2), (tp(1), 2), (tp(2), 2)].into(),

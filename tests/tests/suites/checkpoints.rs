@@ -138,7 +138,8 @@ async fn commit(scenario: &Scenario, partition: i32, offset: i64, metadata: &str
     let servers = vec![scenario.platform().bootstrap_servers().to_owned()];
     let cluster = Cluster::new(BrokerConfig::new(servers, "tests"));
     let partition = TopicPartition::new(scenario.orders_topic(), partition);
-    let commit = OffsetCommit { partition, offset, metadata: metadata.to_owned() };
+    let commit =
+        OffsetCommit { partition, offset, leader_epoch: None, metadata: metadata.to_owned() };
     let nobody = CommitIdentity { member_id: String::new(), generation: -1 };
     let mut offsets = GroupOffsets::new(&cluster, scenario.group());
     let deadline = Instant::now() + PATIENCE;

@@ -168,6 +168,7 @@ async fn an_unreadable_group_is_reported_as_failing() -> Result<()> {
     let newer = OffsetCommit {
         partition: TopicPartition::new(scenario.orders_topic(), 0),
         offset: 1,
+        leader_epoch: None,
         metadata: "oc9:of a later release".to_owned(),
     };
     let nobody = CommitIdentity { member_id: String::new(), generation: -1 };

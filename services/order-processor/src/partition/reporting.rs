@@ -105,7 +105,12 @@ impl<H: Handler> Worker<'_, H> {
         let commit = match self.state.checkpoint() {
             Ok(Checkpoint { offset, metadata }) => {
                 self.reporting.status.lock().checkpoint_bytes = metadata.len();
-                Some(OffsetCommit { partition: self.tp.clone(), offset, metadata })
+                Some(OffsetCommit {
+                    partition: self.tp.clone(),
+                    offset,
+                    leader_epoch: None,
+                    metadata,
+                })
             }
             Err(error) => {
                 if let Some(unreported) = self.reporting.too_large.report(()) {

@@ -36,7 +36,7 @@ impl GroupSnapshot {
             let Some(topic) = existing.topics.get(tp.topic.as_ref()) else { continue };
             let numbers = match committed {
                 Ok(None) => continue,
-                Ok(Some(CommittedOffset { offset, metadata })) => {
+                Ok(Some(CommittedOffset { offset, metadata, .. })) => {
                     let state =
                         read_committed(topic.topic_id, Committed { offset, metadata: &metadata });
                     // One that cannot be used is no more known than one that was not answered.

@@ -19,6 +19,8 @@ const COMMIT_PARTITIONS_MAX: usize = 100;
 /// Most bytes of metadata that one OffsetCommit carries: requests that make the coordinator's own record too large
 /// fail whole, with an error that names nothing.
 const COMMIT_METADATA_BYTES_MAX: usize = 256 * 1024;
+/// Stands for an unknown leader epoch.
+const NO_EPOCH: i32 = -1;
 
 /// An offset to commit for one partition, with metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct OffsetCommit {
     pub partition: TopicPartition,
     /// The offset of the next record to process.
     pub offset: i64,
+    /// The leader epoch of the last record before `offset`, if it is known (KIP-320).
+    pub leader_epoch: Option<i32>,
     /// Up to `offset.metadata.max.bytes` characters (the broker's default is 4096).
     pub metadata: String,
 }
@@ -36,6 +40,8 @@ pub struct OffsetCommit {
 pub struct CommittedOffset {
     /// The offset of the next record to process.
     pub offset: i64,
+    /// The leader epoch of the last record before `offset`, if it was committed with it (KIP-320).
+    pub leader_epoch: Option<i32>,
     /// The metadata committed with it; empty if there is none.
     pub metadata: String,
 }
@@ -165,6 +171,7 @@ impl GroupOffsets {
                         messages::offset_commit_request::OffsetCommitRequestPartition::default()
                             .with_partition_index(commit.partition.partition)
                             .with_committed_offset(commit.offset)
+                            .with_committed_leader_epoch(commit.leader_epoch.unwrap_or(NO_EPOCH))
                             .with_committed_metadata(Some(StrBytes::from_string(
                                 commit.metadata.clone(),
                             )))
@@ -195,13 +202,18 @@ fn read_committed(
     partitions: &[TopicPartition],
     group: messages::offset_fetch_response::OffsetFetchResponseGroup,
 ) -> Found<Option<CommittedOffset>> {
-    let mut found = all_failed(&partitions.iter().collect::<Vec<_>>(), &UNANSWERED);
+    let mut found = all_failed(partitions, &UNANSWERED);
     for topic in group.topics {
         for partition in topic.partitions {
             let tp = TopicPartition::new(topic.name.0.as_str(), partition.partition_index);
             let committed = checked(partition.error_code).map(|()| {
                 let metadata = partition.metadata.map(|text| text.to_string()).unwrap_or_default();
-                let committed = CommittedOffset { offset: partition.committed_offset, metadata };
+                let leader_epoch = partition.committed_leader_epoch;
+                let committed = CommittedOffset {
+                    offset: partition.committed_offset,
+                    leader_epoch: Some(leader_epoch).filter(|epoch| *epoch > NO_EPOCH),
+                    metadata,
+                };
                 Some(committed).filter(|committed| committed.offset >= 0)
             });
             found.insert(tp, committed);
@@ -275,6 +287,7 @@ mod tests {
             .map(|index| OffsetCommit {
                 partition: TopicPartition::new("orders", i32::try_from(index).unwrap()),
                 offset: 0,
+                leader_epoch: None,
                 metadata: "x".repeat(metadata_bytes),
             })
             .collect()

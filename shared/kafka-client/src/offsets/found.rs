@@ -27,8 +27,11 @@ pub fn all_of<T>(found: Found<T>) -> Result<BTreeMap<TopicPartition, T>, ClientE
 }
 
 /// Returns the same error for all partitions.
-pub(super) fn all_failed<T>(partitions: &[&TopicPartition], error: &PartitionError) -> Found<T> {
-    partitions.iter().map(|tp| ((*tp).clone(), Err(error.clone()))).collect()
+pub(super) fn all_failed<'a, T>(
+    partitions: impl IntoIterator<Item = &'a TopicPartition>,
+    error: &PartitionError,
+) -> Found<T> {
+    partitions.into_iter().map(|tp| (tp.clone(), Err(error.clone()))).collect()
 }
 
 /// Returns the error of a code, if it is one.

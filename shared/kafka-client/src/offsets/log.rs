@@ -9,11 +9,14 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages;
 
 use super::found::{Found, UNANSWERED, all_failed, by_topic, checked};
-use crate::cluster::{Cluster, TopicMetadata, topic_name};
+use crate::cluster::{Cluster, Leader, TopicMetadata, topic_name};
 use crate::error::{ClientError, PartitionError};
 
 /// Isolation level of ListOffsets that ends at the last stable offset instead of the high watermark.
 const READ_COMMITTED: i8 = 1;
+
+/// Partitions of one leader, with the leader epochs of its metadata: a broker refuses them if it has lost its leadership.
+type Asked<'a> = BTreeMap<&'a TopicPartition, i32>;
 
 /// An end of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,22 +44,25 @@ pub async fn list_offsets(
     topics.dedup();
     let topics = cluster.describe(&topics).await?;
     let mut found = Found::new();
-    let mut by_leader: BTreeMap<NodeId, Vec<&TopicPartition>> = BTreeMap::new();
+    let mut by_leader: BTreeMap<NodeId, Asked<'_>> = BTreeMap::new();
     for tp in partitions {
         match leader(&topics, tp) {
-            Ok(leader) => by_leader.entry(leader).or_default().push(tp),
+            Ok(leader) => {
+                by_leader.entry(leader.node).or_default().insert(tp, leader.epoch);
+            }
             Err(error) => drop(found.insert(tp.clone(), Err(error))),
         }
     }
     let answers = by_leader.into_iter().map(|(leader, partitions)| async move {
         let Some(address) = cluster.known().address(leader).cloned() else {
-            return all_failed(&partitions, &PartitionError::NoLeader);
+            return all_failed(partitions.keys().copied(), &PartitionError::NoLeader);
         };
         match cluster.call(&address, &list_request(&partitions, at)).await {
             Ok(response) => read_offsets(&partitions, response),
             Err(source) => {
                 let source = Arc::new(source);
-                all_failed(&partitions, &PartitionError::Unreachable { leader, source })
+                let error = PartitionError::Unreachable { leader, source };
+                all_failed(partitions.keys().copied(), &error)
             }
         }
     });
@@ -84,19 +90,16 @@ pub async fn list_offset(
 fn leader(
     described: &BTreeMap<String, Result<TopicMetadata, ResponseError>>,
     tp: &TopicPartition,
-) -> Result<NodeId, PartitionError> {
+) -> Result<Leader, PartitionError> {
     let topic = described.get(tp.topic.as_ref()).ok_or(UNANSWERED)?;
     let topic = topic.as_ref().map_err(|error| PartitionError::Refused(*error))?;
     let leader = topic.leaders.get(&tp.partition).ok_or(UNANSWERED)?;
-    leader.map(|leader| leader.node).ok_or(PartitionError::NoLeader)
+    leader.ok_or(PartitionError::NoLeader)
 }
 
 /// Returns the offsets of a response, which may leave partitions out.
-fn read_offsets(
-    partitions: &[&TopicPartition],
-    response: messages::ListOffsetsResponse,
-) -> Found<i64> {
-    let mut found = all_failed(partitions, &UNANSWERED);
+fn read_offsets(partitions: &Asked<'_>, response: messages::ListOffsetsResponse) -> Found<i64> {
+    let mut found = all_failed(partitions.keys().copied(), &UNANSWERED);
     for topic in response.topics {
         for partition in topic.partitions {
             let tp = TopicPartition::new(topic.name.0.as_str(), partition.partition_index);
@@ -106,21 +109,21 @@ fn read_offsets(
     found
 }
 
-fn list_request(partitions: &[&TopicPartition], at: OffsetAt) -> messages::ListOffsetsRequest {
+fn list_request(partitions: &Asked<'_>, at: OffsetAt) -> messages::ListOffsetsRequest {
     // The timestamps that stand for the two ends.
     let timestamp = match at {
         OffsetAt::Earliest => -2,
         OffsetAt::LastStable => -1,
     };
-    let topics = by_topic(partitions.iter().map(|tp| (*tp, tp.partition)))
+    let topics = by_topic(partitions.iter().map(|(tp, epoch)| (*tp, (tp.partition, *epoch))))
         .into_iter()
-        .map(|(topic, indexes)| {
-            let partitions = indexes
+        .map(|(topic, partitions)| {
+            let partitions = partitions
                 .into_iter()
-                .map(|index| {
+                .map(|(index, epoch)| {
                     messages::list_offsets_request::ListOffsetsPartition::default()
                         .with_partition_index(index)
-                        .with_current_leader_epoch(-1)
+                        .with_current_leader_epoch(epoch)
                         .with_timestamp(timestamp)
                 })
                 .collect();
@@ -160,7 +163,9 @@ mod tests {
                 topic.with_partitions(vec![of(0, 7), of(1, -1).with_error_code(error.code())]);
             let response = messages::ListOffsetsResponse::default().with_topics(vec![topic]);
 
-            let found = read_offsets(&partitions(3).iter().collect::<Vec<_>>(), response);
+            let asked = partitions(3);
+            let asked: Asked<'_> = asked.iter().map(|tp| (tp, 0)).collect();
+            let found = read_offsets(&asked, response);
 
             check(&found, &7, error);
         }
