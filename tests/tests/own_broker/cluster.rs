@@ -55,7 +55,6 @@ async fn orders_count_once_through_kills_of_every_broker() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a former leader answers fetches without a leader epoch as a follower, so the reader stays there"]
 async fn readers_follow_a_preferred_election_that_closes_no_connection() -> Result<()> {
     let _alone = ALONE.lock().await;
     let cluster = KafkaCluster::whole().await?;
