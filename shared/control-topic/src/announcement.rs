@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use crate::record::{Entry, InstanceReport, Role, RunState};
 use crate::writing::write;
 
-/// How long an instance waits for the acknowledgement before it reads commands without it.
-const ANNOUNCE_MAX: Duration = Duration::from_secs(10);
+/// How long an instance waits for the acknowledgement before it reads commands without it: longer than a request whose
+/// answer is lost, so that it is sent once more.
+const ANNOUNCE_MAX: Duration = Duration::from_secs(15);
 
 /// The report with which an instance begins. An operator who commands after its acknowledgement finds the instance in the
 /// topic.
