@@ -13,8 +13,8 @@
 //! Reading is `read_committed`: the broker answers up to the last stable offset and lists aborted
 //! transactions; the receiver filters them (`kafka_core::record_batch::AbortedTransactions`).
 //!
-//! Reading order: [`session`] and [`lanes`] decide what a request says and when it is sent, without IO. The [`fetcher`] drives
-//! them, [`source`] has the state of a partition, [`exchange`] sends a request, and [`response`] reads its answer.
+//! Reading order: `session` and `lanes` decide what a request says and when it is sent, without IO. The `fetcher` drives
+//! them, `source` has the state of a partition, `exchange` sends a request, and `response` reads its answer.
 //!
 //! Fetch: <https://kafka.apache.org/protocol#The_Messages_Fetch>, topic ids in it: KIP-516.
 
