@@ -8,6 +8,7 @@
 //!
 //! - A dead letter is replayed once: through kill -9, lost acknowledgements, a broken lock, a process that slept.
 //! - A replay's request begins only while its heartbeat stays valid until the request's deadline.
+//! - Letters whose request has no answer are sent again only after 15 s, when they are not in the topic.
 //! - Only the live run with the lowest claim replays. An ended run stays ended.
 //! - A replay to the orders' own topic is known after that topic forgot it.
 //! - A replay has the key, value and headers of the record that failed, also after a second failure.

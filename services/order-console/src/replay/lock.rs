@@ -15,8 +15,10 @@
 //!
 //! An ended run stays ended, also if it was only asleep: after its next heartbeat it reads the topic up to that, finds its
 //! end there, and stops sending. Its last request with letters has ended [`VALID`] after its last heartbeat, before another
-//! run counts it as dead; [`heartbeat`] says how. What this cannot exclude: a request that the network, or a machine that is
-//! suspended in the middle of it, delays for longer than that. Letters of one batch could be sent twice then.
+//! run counts it as dead; [`heartbeat`] says how. A run that does not know the outcome of its last request leaves the lock
+//! without giving it back, so the next run waits as if it had been killed. What this cannot exclude: a request that the
+//! network, or a machine that is suspended in the middle of it, delays for longer than that. Letters of one batch could be
+//! sent twice then.
 
 mod heartbeat;
 
@@ -28,7 +30,8 @@ use service_runtime::now_ms;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use self::heartbeat::{Heartbeat, Moment, SILENCE, VALID};
+pub(super) use self::heartbeat::SILENCE;
+use self::heartbeat::{Heartbeat, Moment, VALID};
 use super::request::Request;
 use crate::dlq::action_log::ActionLog;
 use crate::dlq::lock_table::Ended;
@@ -57,6 +60,8 @@ pub(crate) struct RunLock {
     by: String,
     /// The last one that was read back.
     heartbeat: Heartbeat,
+    /// Whether a request of this run may still arrive.
+    is_left: bool,
 }
 
 impl RunLock {
@@ -71,7 +76,7 @@ impl RunLock {
         let heartbeat = Heartbeat::sent_at(Moment::now());
         let first = Action::Lock { run, claim: None, at_ms: now_ms(), by: by.clone() };
         let claim = actions.write(&[first]).await.context("claim the lock")?;
-        let mut lock = Self { run, claim, by, heartbeat };
+        let mut lock = Self { run, claim, by, heartbeat, is_left: false };
         let waited = async {
             actions.catch_up().await?;
             if request.break_lock {
@@ -108,8 +113,16 @@ impl RunLock {
         self.heartbeat.due()
     }
 
-    /// Gives the lock back. A failure here only makes the next run wait.
+    /// Makes the next run wait, because a request of this one may still arrive.
+    pub(crate) fn leave(&mut self) {
+        self.is_left = true;
+    }
+
+    /// Gives the lock back, unless it was left. A failure here only makes the next run wait.
     pub(crate) async fn release(self, actions: &mut ActionLog) {
+        if self.is_left {
+            return;
+        }
         if let Err(error) = actions.write(&[Action::Unlocked { run: self.run }]).await {
             tracing::warn!(
                 "the lock could not be given back, the next replay will wait: {error:#}"

@@ -5,10 +5,11 @@
 //!                ▲                 ├─► refused ──► one by one, or given up ─► reported
 //!                │                 ├─► not sent ──────────┐
 //!                └───── the rest ◄─┤                      │
-//!                                  └─► unknown ─► read the topic on from where it ended: what is there was sent
+//!                                  └─► unknown ─► wait ─► read the topic on from where it ended: what is there was sent
 //! ```
 //!
-//! A batch whose outcome is unknown is never sent again before its topic was read.
+//! A batch whose outcome is unknown is never sent again before its topic was read, and the topic is read only once a copy
+//! of the batch that was on its way has had the time in which another run would count this one as dead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use service_runtime::Progress;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::lock::RunLock;
+use super::lock::{RunLock, SILENCE};
 use crate::dlq::letter::Place;
 use crate::dlq::letter_state::replayed_letter;
 use crate::dlq::lock_table::Ended;
@@ -51,8 +52,8 @@ pub(super) struct ReplayRecord {
 #[derive(Debug)]
 struct Batch {
     records: Vec<ReplayRecord>,
-    /// Whether they may be in the topic already.
-    is_unknown: bool,
+    /// When to search for them in the topic, if they may be there already.
+    search_at: Option<Instant>,
     /// Whether they go one by one, because the broker refused them together.
     is_alone: bool,
 }
@@ -137,6 +138,10 @@ impl ReplaySender<'_> {
     async fn wait(&mut self, records: usize) -> anyhow::Result<()> {
         let now = Instant::now();
         let due = self.pace.as_mut().map_or(now, |pace| pace.next(records, now));
+        self.wait_until(due).await
+    }
+
+    async fn wait_until(&mut self, due: Instant) -> anyhow::Result<()> {
         loop {
             if self.queue.interrupt.is_cancelled() {
                 return Err(Interrupted.into());
@@ -155,13 +160,14 @@ impl ReplaySender<'_> {
     async fn deliver(&mut self, partition: i32, records: Vec<ReplayRecord>) -> anyhow::Result<()> {
         let target = TopicPartition::new(self.topic, partition);
         let give_up = Instant::now() + DELIVERY_MAX;
-        let mut batch = Batch { records, is_unknown: false, is_alone: false };
+        let mut batch = Batch { records, search_at: None, is_alone: false };
         while !batch.records.is_empty() {
             let Err(error) = self.attempt(&target, &mut batch).await else {
                 continue;
             };
             let is_over = self.queue.interrupt.is_cancelled() || give_up < Instant::now();
-            if is_over && batch.is_unknown {
+            if is_over && batch.search_at.is_some() {
+                self.lock.leave();
                 bail!(
                     "{} may have been sent to {target} or not ({error:#}): \
                      run the same command again, it looks before it sends",
@@ -182,10 +188,11 @@ impl ReplaySender<'_> {
 
     /// Tries once to send a batch, or its first record where they go alone. Records with a known outcome are taken out.
     async fn attempt(&mut self, target: &TopicPartition, batch: &mut Batch) -> anyhow::Result<()> {
-        if batch.is_unknown {
+        if let Some(search_at) = batch.search_at {
+            self.wait_until(search_at).await?;
             let found = self.search(target, &mut batch.records).await;
             let found = found.context("search for letters that were sent")?;
-            batch.is_unknown = false;
+            batch.search_at = None;
             self.note_sent(target.partition, &found).await?;
         }
         let size = if batch.is_alone { 1 } else { batch.records.len() };
@@ -193,6 +200,7 @@ impl ReplaySender<'_> {
             batch.records.iter().take(size).map(|record| record.record.clone()).collect();
         let Some(first) = batch.records.first().map(|record| record.place) else { return Ok(()) };
         let deadline = self.lock.keep(&mut self.queue.actions).await?;
+        let began = Instant::now();
         match self.producer.produce(target, &records, deadline).await {
             Ok(Appended { base_offset: Some(offset) }) => {
                 let next = offset + i64::try_from(size).unwrap_or(i64::MAX);
@@ -202,7 +210,7 @@ impl ReplaySender<'_> {
                 self.note_sent(target.partition, &sent).await
             }
             Ok(Appended { base_offset: None }) => {
-                batch.is_unknown = true;
+                batch.search_at = Some(began);
                 Ok(())
             }
             // One of them is not acceptable: which one shows when they go alone.
@@ -218,7 +226,7 @@ impl ReplaySender<'_> {
                 Ok(())
             }
             Err(error @ ProduceError::Unknown { .. }) => {
-                batch.is_unknown = true;
+                batch.search_at = Some(began + SILENCE);
                 Err(error.into())
             }
             Err(error @ ProduceError::NotSent { .. }) => Err(error.into()),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use end_to_end::Scenario;
 use end_to_end::proxy::{ApiKey, Fault};
+use tokio::time::sleep;
 
 use super::{
     dlq_ends_with, dlq_json, dlq_start, make_dead_letters, replayed_once, until_replayed,
@@ -72,4 +73,26 @@ async fn a_replay_sends_nothing_after_a_late_acknowledgement_of_its_lock() -> Re
     ensure!(proxy.deliver_held().await? == 1, "nothing was held");
     assert_eq!(replayed_once(&scenario, &scenario.replay_topic()).await?, 1);
     slow.kill().await
+}
+
+/// The request reaches the broker after its deadline. If the run searched at once and sent the letters again, that second
+/// request would be held too, and would reach the broker after the first one.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_whose_request_arrives_late_are_not_sent_again() -> Result<()> {
+    const LATE: Duration = Duration::from_secs(7);
+    let scenario = Scenario::open_behind_proxy("replay-late").await?;
+    make_dead_letters(&scenario, 3, 0).await?;
+    let proxy = scenario.proxy()?;
+    // The first request claims the lock.
+    proxy.inject(ApiKey::Produce, Fault::Hold, 1, 1);
+    let mut late = dlq_start(&scenario, "dlq-late", &["replay", "--all"])?;
+    proxy.hit(ApiKey::Produce, 1).await;
+    // The next request is a heartbeat.
+    proxy.inject(ApiKey::Produce, Fault::Hold, 1, 1);
+    sleep(LATE).await;
+    proxy.heal();
+    proxy.deliver_held().await?;
+    late.expect_exit(0).await?;
+    assert_eq!(replayed_once(&scenario, &scenario.replay_topic()).await?, 3);
+    Ok(())
 }

@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(3);
 /// How long a run may send after a heartbeat.
 pub(super) const VALID: Duration = Duration::from_secs(11);
 /// How long a run may be without a heartbeat before it counts as dead.
-pub(super) const SILENCE: Duration = Duration::from_secs(15);
+pub(in crate::replay) const SILENCE: Duration = Duration::from_secs(15);
 /// How long one request with letters may take.
 const SEND_MAX: Duration = Duration::from_secs(5);
 
