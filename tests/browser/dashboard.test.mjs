@@ -76,7 +76,6 @@ async function assertShowsStats(tab, world) {
     for (const [field, expected] of [
         ["orders", stats.orders],
         ["dead-letters", stats.dead_letters],
-        ["duplicates", stats.duplicates],
         ["retries", stats.retries],
         ["replayed", stats.replayed],
         ["lag", stats.lag],

@@ -208,24 +208,27 @@ pub async fn delete_records(bootstrap_servers: &str, topic: &str) -> Result<()> 
     Ok(())
 }
 
-/// Appends a record with one header and without a key to partition 0.
+/// Appends a batch of records without keys to partition 0, all with the same headers.
 ///
 /// # Errors
-/// When the broker refuses the record.
+/// When the broker refuses the batch.
 ///
 /// # Cancel safety
-/// Not cancel safe: the record may have been written.
-pub async fn write_with_header(
+/// Not cancel safe: the batch may have been written.
+pub async fn write_with_headers(
     bootstrap_servers: &str,
     topic: &str,
-    value: &[u8],
-    header: (&str, &[u8]),
+    values: &[Vec<u8>],
+    headers: &[(&str, &[u8])],
 ) -> Result<()> {
     let writer = open(&connect(bootstrap_servers).await?, topic, 0).await?;
-    let headers = BTreeMap::from([(header.0.to_owned(), header.1.to_vec())]);
-    let value = Some(value.to_vec());
-    let record = Record { key: None, value, headers, timestamp: Utc::now() };
-    writer.produce(vec![record], Compression::NoCompression).await?;
+    let headers: BTreeMap<_, _> =
+        headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
+    let record = |value: &Vec<u8>| {
+        let (value, headers) = (Some(value.clone()), headers.clone());
+        Record { key: None, value, headers, timestamp: Utc::now() }
+    };
+    writer.produce(values.iter().map(record).collect(), Compression::NoCompression).await?;
     Ok(())
 }
 

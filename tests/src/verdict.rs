@@ -4,8 +4,7 @@
 //! module computes the same with rskafka and apache-avro. Neither judge uses the product's reader, its Avro code or its
 //! arithmetic; this module shares Kafka's hash with it.
 
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use anyhow::{Context, Result, ensure};
@@ -37,8 +36,6 @@ impl Simulation {
 pub struct Verdict {
     /// Records in the topic of orders.
     pub records: u64,
-    /// The repeats among them.
-    pub repeats: u64,
     /// The records outside the partition that Kafka's default partitioner chooses for their keys.
     pub misplaced: u64,
     /// The orders to process.
@@ -80,7 +77,7 @@ impl Verdict {
     /// limits of bad records are those of the processors' default settings.
     ///
     /// # Errors
-    /// When a topic cannot be read, or a repeat differs from its first record.
+    /// When a topic cannot be read.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -107,8 +104,8 @@ impl Verdict {
     /// # Errors
     /// When they differ; the error has both sides.
     pub fn check(&self, stats: &Stats) -> Result<()> {
-        let reported = (stats.orders, stats.sum_micros()?, stats.dead_letters, stats.duplicates);
-        let found = (self.orders, self.sum_micros, self.expected_dead, self.repeats);
+        let reported = (stats.orders, stats.sum_micros()?, stats.dead_letters);
+        let found = (self.orders, self.sum_micros, self.expected_dead);
         ensure!(reported == found, "{reported:?} instead of {found:?}:\n{stats:#?}\n{self:#?}");
         ensure!(
             (stats.retries, stats.lag, stats.complete) == (self.retries, Some(0), true),
@@ -169,8 +166,6 @@ struct Judge<'s> {
     partitions: u32,
     reader: GenericDatumReader<'s>,
     verdict: Verdict,
-    /// The values by producer id and sequence.
-    values: BTreeMap<(Vec<u8>, Vec<u8>), Vec<u8>>,
     /// The records that must be dead letters, by coordinates.
     dead: BTreeMap<String, Dead>,
     /// The timestamp in milliseconds and the price of every order to process.
@@ -209,7 +204,6 @@ impl<'s> Judge<'s> {
             partitions,
             reader: GenericDatumReader::builder(schema).build()?,
             verdict: Verdict::default(),
-            values: BTreeMap::new(),
             dead: BTreeMap::new(),
             processed: Vec::new(),
         })
@@ -220,10 +214,6 @@ impl<'s> Judge<'s> {
         if let Some(key) = &record.key {
             let home = positive_murmur2(key) % self.partitions;
             self.verdict.misplaced += u64::from(i32::try_from(home)? != record.partition);
-        }
-        if self.is_repeat(record)? {
-            self.verdict.repeats += 1;
-            return Ok(());
         }
         let mut dead = |error_type, order_id| {
             let record = record.clone();
@@ -244,29 +234,6 @@ impl<'s> Judge<'s> {
             }
         }
         Ok(())
-    }
-
-    fn is_repeat(&mut self, record: &TopicRecord) -> Result<bool> {
-        let header = |name: &str| record.headers.get(name).cloned();
-        let (Some(producer_id), Some(sequence)) = (header("producer-id"), header("sequence"))
-        else {
-            return Ok(false);
-        };
-        let value = record.value.clone().unwrap_or_default();
-        match self.values.entry((producer_id, sequence)) {
-            Entry::Vacant(free) => {
-                free.insert(value);
-                Ok(false)
-            }
-            Entry::Occupied(known) => {
-                ensure!(
-                    *known.get() == value,
-                    "{} differs from the order it repeats",
-                    record.place()
-                );
-                Ok(true)
-            }
-        }
     }
 
     fn add_processed(&mut self, record: &TopicRecord, price: f32) {
@@ -412,37 +379,34 @@ mod tests {
     }
 
     #[test]
-    fn the_verdict_distinguishes_repeats_poison_and_failures() {
+    fn the_verdict_distinguishes_poison_and_failures() {
         let schema = Schema::parse_str(ORDER_SCHEMA).expect("the schema is valid");
         for (rate, processed, dead) in [(0.0, 2, 1), (2.0, 0, 3)] {
             let simulation = Simulation { rate, retries_max: 3 };
             let mut judge = Judge::new(&schema, 1, simulation, 4).expect("the schema resolves");
-            for (offset, sequence, order) in
-                [(0, "1", "a"), (1, "2", "b"), (2, "1", "a"), (3, "3", "")]
-            {
-                judge.add(&record(offset, sequence, order)).expect("no repeat differs");
+            for (offset, order) in [(0, "a"), (1, "b"), (2, "")] {
+                judge.add(&record(offset, order)).expect("the record has a partition");
             }
-            assert!(judge.add(&record(4, "2", "not b")).is_err());
             let letters = [
-                letter(record(0, "1", "a"), "simulated"),
-                letter(record(3, "3", ""), "truncated"),
-                letter(record(3, "3", ""), "tombstone"),
+                letter(record(0, "a"), "simulated"),
+                letter(record(2, ""), "truncated"),
+                letter(record(2, ""), "tombstone"),
             ];
             let verdict = judge.finish(&letters).expect("the letters are whole");
-            assert_eq!((verdict.orders, verdict.repeats, verdict.poison), (processed, 1, 1));
-            // "foobar" belongs on partition 2 of 4, and these five records lie on partition 0.
-            assert_eq!(verdict.misplaced, 5);
+            assert_eq!((verdict.orders, verdict.poison), (processed, 1));
+            // "foobar" belongs on partition 2 of 4, and these three records lie on partition 0.
+            assert_eq!(verdict.misplaced, 3);
             assert_eq!((verdict.expected_dead, verdict.dead_letters), (dead, 2));
             assert_eq!(verdict.dead_letter_repeats, 1);
             assert_eq!(verdict.missing_dead.len() + verdict.unexpected_dead.len(), 1);
-            assert_eq!(verdict.wrong_dead, ["0:3"]);
+            assert_eq!(verdict.wrong_dead, ["0:2"]);
             let types = [("simulated".to_owned(), 1), ("truncated".to_owned(), 1)];
             assert_eq!(verdict.dead_letter_types, types.into());
             assert_eq!(verdict.sum_micros, 12_500_000 * i128::from(processed));
         }
     }
 
-    fn record(offset: i64, sequence: &str, order_id: &str) -> TopicRecord {
+    fn record(offset: i64, order_id: &str) -> TopicRecord {
         let mut value = vec![0, 0, 0, 0, 1];
         if !order_id.is_empty() {
             value.push(u8::try_from(order_id.len() * 2).expect("short"));
@@ -450,15 +414,13 @@ mod tests {
             value.extend([2, b'p']);
             value.extend(12.5_f32.to_le_bytes());
         }
-        let headers = [("producer-id", "p"), ("sequence", sequence)];
-        let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         TopicRecord {
             partition: 0,
             offset,
             timestamp_ms: 1,
             key: Some(b"foobar".to_vec()),
             value: Some(value),
-            headers: headers.into(),
+            headers: [("note".to_owned(), b"x".to_vec())].into(),
         }
     }
 

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use self::choice::{Choice, partition_for};
 use self::lock::{Notify, RunLock};
 use self::original::Found;
-use self::record::{Stamper, replay};
+use self::record::replay;
 use self::sending::{Pace, ReplayRecord, ReplaySender};
 use crate::dlq::letter::Letter;
 use crate::dlq::queue::DeadLetterQueue;
@@ -243,8 +243,6 @@ impl<'a> Run<'a> {
     }
 
     async fn send_by(&self, sender: &mut ReplaySender<'_>, chosen: u64) -> anyhow::Result<()> {
-        let run = Uuid::from_u128(rand::random());
-        let mut stampers: BTreeMap<i32, Stamper> = BTreeMap::new();
         let mut left = chosen;
         let mut walk = sender.queue.walk(&self.choice.filter);
         while let Some(chunk) = walk.next().await? {
@@ -266,10 +264,7 @@ impl<'a> Run<'a> {
                     }
                 };
                 let partition = self.partition(&letter, original.key.as_deref());
-                let stamper = stampers
-                    .entry(partition)
-                    .or_insert_with(|| Stamper::new(format!("{run}-{partition}")));
-                let record = replay(&letter, original, &self.request.dropped, stamper, now_ms());
+                let record = replay(&letter, original, &self.request.dropped, now_ms());
                 waiting_bytes += record.encoded_bytes_max();
                 let (identity, place) = (letter.identity.clone(), letter.place);
                 waiting.entry(partition).or_default().push(ReplayRecord {

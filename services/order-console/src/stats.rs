@@ -19,7 +19,7 @@ pub(crate) struct GroupStats {
     /// Whether the numbers cover everything below the committed offsets that the logs still hold.
     pub(crate) complete: bool,
     pub(crate) partitions: Vec<PartitionStats>,
-    /// Orders, dead letters and duplicates.
+    /// Orders and dead letters.
     #[serde(skip)]
     pub(crate) records: u64,
 }
@@ -57,7 +57,6 @@ pub(crate) struct Numbers {
     pub(crate) max: Option<f32>,
     pub(crate) retries: u64,
     pub(crate) dead_letters: u64,
-    pub(crate) duplicates: u64,
     pub(crate) replayed: u64,
 }
 
@@ -71,7 +70,6 @@ impl Numbers {
             max: aggregate.max(),
             retries: aggregate.retries(),
             dead_letters: aggregate.dead_letters(),
-            duplicates: aggregate.duplicates(),
             replayed: aggregate.replayed(),
         }
     }

@@ -66,8 +66,6 @@ pub struct ProcessorSettings {
     pub payload_format: PayloadFormat,
     /// The longest value of an order, in bytes.
     pub value_bytes_max: usize,
-    /// Whether a record that its producer sent twice counts once.
-    pub dedupe: bool,
     /// What to do about a batch of the log that cannot be read.
     pub corrupt_batch: OnCorruptBatch,
 }
@@ -155,14 +153,6 @@ impl FromSettings for ProcessorSettings {
                 "Wire format of orders; auto recognises it record by record.",
             ),
             value_bytes_max: value_bytes_max(s),
-            dedupe: !s
-                .choice(
-                    "DEDUPE",
-                    Toggle::On,
-                    &[Toggle::On, Toggle::Off],
-                    "Whether a record that its producer sent twice counts once.",
-                )
-                .is_off(),
             corrupt_batch: s.choice(
                 "CORRUPT_BATCH",
                 OnCorruptBatch::DeadLetter,
@@ -170,25 +160,6 @@ impl FromSettings for ProcessorSettings {
                 "What to do about a damaged batch in the log: dead-letter its bytes, or end with exit code 1.",
             ),
         }
-    }
-}
-
-/// A setting that is either `on` or `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Toggle {
-    On,
-    Off,
-}
-
-impl Toggle {
-    fn is_off(self) -> bool {
-        self == Self::Off
-    }
-}
-
-impl fmt::Display for Toggle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_off() { "off" } else { "on" })
     }
 }
 
@@ -290,7 +261,7 @@ fn read_commit(s: &mut Settings) -> CommitSettings {
         ),
         metadata_chars: s.optional_parsed(
             "OFFSET_METADATA_MAX_BYTES",
-            "a whole number from 2012 to 65536; unset asks the group's coordinator",
+            "a whole number from 1582 to 65536; unset asks the group's coordinator",
             "The brokers' offset.metadata.max.bytes; less of it means fewer records in flight.",
             |text| {
                 let allowed = METADATA_CHARS_MIN..=METADATA_CHARS_MAX;

@@ -30,7 +30,6 @@ pub mod group_topics;
 mod identity;
 pub mod names;
 mod original_headers;
-pub mod stamp;
 
 pub use self::error_type::{ErrorClass, ErrorType, Stage};
 pub use self::group_topics::GroupTopics;

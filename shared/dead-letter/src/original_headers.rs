@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use super::names::{self, is_plain, is_reserved};
 use super::{EXACT_HEADERS_BYTES_MAX, RawHeader};
-use crate::stamp::is_stamp;
 
 /// A header's name and value in memory of their own.
 pub type OwnedHeader = (Vec<u8>, Option<Vec<u8>>);
@@ -52,9 +51,8 @@ fn fits((name, value): &OwnedHeader, among: &[OwnedHeader]) -> bool {
 
 /// Returns the headers of a letter's record, from the letter's headers.
 ///
-/// For a replay these are the headers of the order that failed, without the stamp of the replay; a stamp of the order
-/// is kept exactly. Any other record is returned with its own headers. If the headers were too large to be kept
-/// exactly, the result has only those that a letter can have as they are.
+/// For a replay these are the headers of the order that failed. Any other record is returned with its own headers. If
+/// the headers were too large to be kept exactly, the result has only those that a letter can have as they are.
 pub fn original_headers(headers: &[RawHeader<'_>]) -> Vec<OwnedHeader> {
     let exact = headers.iter().rfind(|(name, _)| *name == names::ORIGINAL_HEADERS.as_bytes());
     if let Some((_, Some(exact))) = exact
@@ -64,12 +62,10 @@ pub fn original_headers(headers: &[RawHeader<'_>]) -> Vec<OwnedHeader> {
     }
     let has = |wanted: &str| headers.iter().any(|(name, _)| *name == wanted.as_bytes());
     let is_letter = has(names::ERROR_TYPE);
-    let is_replay = has(names::REPLAY_OF_HEADER);
     headers
         .iter()
         .filter(|(name, _)| !is_reserved(name))
         .filter(|(name, _)| !(is_letter && is_plain(name)))
-        .filter(|(name, _)| !(is_replay && is_stamp(name)))
         .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
         .collect()
 }

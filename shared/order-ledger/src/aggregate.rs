@@ -23,7 +23,6 @@ const COUNT_MAX: u64 = i64::MAX.unsigned_abs();
 pub struct Aggregate {
     orders: u64,
     dead_letters: u64,
-    duplicates: u64,
     replayed: u64,
     retries: u64,
     sum: Micros,
@@ -51,11 +50,6 @@ impl Aggregate {
         self.dead_letters += 1;
     }
 
-    /// Counts a record that its producer had sent before. It is neither an order nor a dead letter.
-    pub fn add_duplicate(&mut self) {
-        self.duplicates += 1;
-    }
-
     /// Counts that an order or dead letter was a replayed dead letter.
     pub fn add_replayed(&mut self) {
         self.replayed += 1;
@@ -72,7 +66,6 @@ impl Aggregate {
         let add = |count: &mut u64, others: u64| *count = count.saturating_add(others);
         add(&mut self.orders, other.orders);
         add(&mut self.dead_letters, other.dead_letters);
-        add(&mut self.duplicates, other.duplicates);
         add(&mut self.replayed, other.replayed);
         add(&mut self.retries, other.retries);
         self.sum += other.sum;
@@ -97,11 +90,6 @@ impl Aggregate {
         self.dead_letters
     }
 
-    /// Returns how many records their producers had sent before.
-    pub fn duplicates(&self) -> u64 {
-        self.duplicates
-    }
-
     /// Returns how many of the orders and dead letters were replayed dead letters.
     pub fn replayed(&self) -> u64 {
         self.replayed
@@ -112,9 +100,9 @@ impl Aggregate {
         self.retries
     }
 
-    /// Returns how many records are complete: each is an order, a dead letter or a duplicate.
+    /// Returns how many records are complete: each is an order or a dead letter.
     pub fn records(&self) -> u64 {
-        self.orders.saturating_add(self.dead_letters).saturating_add(self.duplicates)
+        self.orders.saturating_add(self.dead_letters)
     }
 
     /// Returns the sum of the prices of all orders.
@@ -151,14 +139,13 @@ impl Aggregate {
 
 impl Aggregate {
     /// The most bytes that [`Self::write`] appends.
-    pub(crate) const BYTES_MAX: usize = 5 * varint_bytes_max(64)
+    pub(crate) const BYTES_MAX: usize = 4 * varint_bytes_max(64)
         + varint_bytes_max(128)
         + 2 * size_of::<u32>()
         + RecentPrices::BYTES_MAX;
 
     pub(crate) fn write(&self, into: &mut Vec<u8>) {
-        for count in [self.orders, self.dead_letters, self.duplicates, self.replayed, self.retries]
-        {
+        for count in [self.orders, self.dead_letters, self.replayed, self.retries] {
             write_varint(count, into);
         }
         write_varint(self.sum.to_zigzag(), into);
@@ -173,10 +160,9 @@ impl Aggregate {
     pub(crate) fn read(from: &mut Unpacker<'_>) -> Option<Self> {
         let orders = from.varint()?;
         let dead_letters = from.varint()?;
-        let duplicates = from.varint()?;
         let replayed = from.varint()?;
         let retries = from.varint()?;
-        let counts = [orders, dead_letters, duplicates, replayed, retries];
+        let counts = [orders, dead_letters, replayed, retries];
         counts.iter().all(|count| *count <= COUNT_MAX).then_some(())?;
         let sum = Micros::from_zigzag(from.varint()?);
         let extremes = if orders == 0 {
@@ -190,7 +176,7 @@ impl Aggregate {
         let total = |price| Micros::of_price(price).millionths() * i128::from(orders);
         (total(min)..=total(max)).contains(&sum.millionths()).then_some(())?;
         let recent = RecentPrices::read(from)?;
-        Some(Self { orders, dead_letters, duplicates, replayed, retries, sum, extremes, recent })
+        Some(Self { orders, dead_letters, replayed, retries, sum, extremes, recent })
     }
 }
 
@@ -297,12 +283,11 @@ mod tests {
         #[test]
         fn written_numbers_are_read_back_and_fit(
             orders in orders(),
-            counts in [0..COUNT_MAX, 0..COUNT_MAX, 0..COUNT_MAX, 0..COUNT_MAX / 2],
+            counts in [0..COUNT_MAX, 0..COUNT_MAX, 0..COUNT_MAX / 2],
             retries: u32,
         ) {
             let mut aggregate = aggregate(&orders);
-            [aggregate.dead_letters, aggregate.duplicates, aggregate.replayed, _] = counts;
-            aggregate.retries = counts[3];
+            [aggregate.dead_letters, aggregate.replayed, aggregate.retries] = counts;
             aggregate.add_retries(retries);
             let bytes = written(&aggregate);
             prop_assert!(bytes.len() <= Aggregate::BYTES_MAX);
@@ -343,7 +328,6 @@ mod tests {
         }
         aggregate.orders = u64::MAX;
         aggregate.dead_letters = u64::MAX;
-        aggregate.duplicates = u64::MAX;
         aggregate.replayed = u64::MAX;
         aggregate.retries = u64::MAX;
         aggregate.sum = Micros::from_zigzag(u128::MAX);

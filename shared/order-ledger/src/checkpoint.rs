@@ -3,25 +3,24 @@
 //! Kafka stores an offset and its metadata in one step, so position and numbers always agree. The broker limits the
 //! metadata (`offset.metadata.max.bytes`, 4096 by default). A checkpoint fits by construction: each section has a worst
 //! case, and the completion map gets the rest, which limits how far dispatching runs ahead. 4096 characters hold 3,069
-//! bytes. Of these, identity and offsets take at most 39, numbers 77, recent prices 870, producers 313, the dead-letter
-//! limit 15; attempts and reasons have 64 of their own. That leaves 1,691 bytes for the map, in which every incomplete
-//! record may be doomed. A record is dispatched while at most 955 records are incomplete within 2,097,151 offsets, or
-//! while the number of incomplete records and the offsets that they span add up to 13,433 at most.
+//! bytes. Of these, identity and offsets take at most 39, numbers 67, recent prices 870, the dead-letter limit 15;
+//! attempts and reasons have 64 of their own. That leaves 2,014 bytes for the map, in which every incomplete record may
+//! be doomed. A record is dispatched while at most 1,165 records are incomplete within 2,097,151 offsets, or while the
+//! number of incomplete records and the offsets that they span add up to 16,017 at most.
 //!
 //! A **doomed** record gets a dead letter and no further attempt. The checkpoint that dooms it is committed before the
 //! letter is written, so a restart makes no attempt at a record that has a letter.
 //!
 //! ```text
-//! oc2: base64url( body, CRC-32C of the body in 4 bytes, lowest first )
+//! oc3: base64url( body, CRC-32C of the body in 4 bytes, lowest first )
 //!
-//! body:  version    1 byte   2
+//! body:  version    1 byte   3
 //!        topic id   16 bytes
 //!        offset     varint   the committed one
 //!        covered    varint   offset - since; since is the first offset that the numbers cover
-//!        numbers             orders, dead letters, duplicates, replayed, retries: varints; sum: zigzag varint;
+//!        numbers             orders, dead letters, replayed, retries: varints; sum: zigzag varint;
 //!                            if there are orders: lowest and highest price, 4 bytes each
 //!        recent              count, first timestamp: varints; gaps to the next: Rice; prices: 4 bytes each
-//!        producers           count: varint; each: hash of its id, 8 bytes, last sequence: varint
 //!        dlq limit           0, or the number of an error type; its dead letters since the last processed order: varint;
 //!                            0, or the offset from which a release counts plus 1: varint
 //!        map                 see `crate::completion`; its marks are the doomed records
@@ -31,7 +30,7 @@
 //!                            3 = simulated, 4 = panic
 //! ```
 //!
-//! Varints are little-endian base 128, prices and hashes little-endian. Varints and Rice codes are those of
+//! Varints are little-endian base 128, prices little-endian. Varints and Rice codes are those of
 //! `packing`.
 
 mod capacity;

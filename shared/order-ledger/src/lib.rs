@@ -3,8 +3,8 @@
 //! Nothing here reads a clock, opens a connection or knows a runtime.
 //!
 //! Reading order: [`aggregate`] holds the numbers of the complete records, and [`completion`] tracks which records are
-//! complete. With the counts of [`dlq_limit`] and the [`producer_table`] they form a [`checkpoint`], which is committed
-//! beside the offset; `packing` encodes it bit by bit. [`resume`] decides from a commit where a partition resumes.
+//! complete. With the counts of [`dlq_limit`] they form a [`checkpoint`], which is committed beside the offset; `packing`
+//! encodes it bit by bit. [`resume`] decides from a commit where a partition resumes.
 //!
 //! # Invariants
 //!
@@ -12,8 +12,7 @@
 //! - Every number of a checkpoint, except the count of the dead-letter limit, is an order-free function of the
 //!   records that it calls complete.
 //! - A checkpoint fits beside the offset by construction, whatever length the coordinator stores.
-//! - Orders, dead letters and duplicates add up to the records below the committed offset and the complete ones
-//!   above it.
+//! - Orders and dead letters add up to the records below the committed offset and the complete ones above it.
 //! - A damaged batch counts as one dead letter, through any crash.
 //! - A checkpoint that cannot be read, or belongs to another topic, stops its partition and no other.
 
@@ -21,7 +20,6 @@ pub mod aggregate;
 pub mod checkpoint;
 pub mod completion;
 pub mod dlq_limit;
-pub mod producer_table;
 pub mod resume;
 
 mod packing;

@@ -250,7 +250,7 @@ mod tests {
     fn worked(topic_id: Uuid, offset: i64) -> PartitionState {
         let mut state = PartitionState::empty(topic_id, 0, Capacity::DEFAULT);
         for offset in 0..offset {
-            assert!(matches!(state.admit(offset, None), Admission::Process { .. }));
+            assert!(matches!(state.admit(offset), Admission::Process { .. }));
             let order = CompletedOrder {
                 timestamp_ms: 0,
                 price: 1.0,

@@ -1,6 +1,6 @@
 //! The group's statistics are exact through kills, stops, joins and a restart of the broker.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use end_to_end::service::field;
 use end_to_end::verdict::Simulation;
 use end_to_end::{Scenario, Service, Verdict};
@@ -16,7 +16,7 @@ const FULL_RATE: &str = "0";
 async fn numbers_are_exact_through_crashes_and_the_same_in_a_second_run() -> Result<()> {
     let turbulent = turbulent_run().await?;
     let calm = calm_run().await?;
-    ensure!(calm.repeats == 0, "a producer without trouble sent orders twice: {calm:#?}");
+    assert_eq!((turbulent.records, calm.records), (ORDERS, ORDERS), "every order is written once");
     assert_eq!(turbulent.orders, calm.orders);
     assert_eq!(turbulent.sum_micros, calm.sum_micros);
     assert_eq!(turbulent.dead_order_ids_digest, calm.dead_order_ids_digest);

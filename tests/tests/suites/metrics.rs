@@ -169,7 +169,6 @@ fn agrees(stats: &Stats, replicas: &[Metrics]) {
     let records = |outcome| sum("orders_records_total", &[("outcome", outcome)]);
     assert_eq!(records("processed"), stats.orders);
     assert_eq!(records("dead_lettered"), stats.dead_letters);
-    assert_eq!(records("duplicate"), stats.duplicates);
     assert_eq!(sum("orders_retries_total", &[]), stats.retries);
     assert_eq!(sum("orders_retries_total", &[("error_type", "simulated")]), stats.retries);
     assert_eq!(sum("orders_dlq_records_total", &[]), stats.dead_letters);

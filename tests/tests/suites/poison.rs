@@ -68,6 +68,26 @@ async fn every_kind_of_poison_is_dead_lettered_with_its_reason() -> Result<()> {
     processor.drain().await
 }
 
+/// Other systems number their records by headers of these names.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_do_not_decide_whether_an_order_counts() -> Result<()> {
+    let scenario = Scenario::open("numbered").await?.with("TOPIC_PARTITIONS", "1");
+    let processor = scenario.processor("processor")?.start()?;
+    processor.line("partitions assigned").await?;
+    let schema_id = scenario.register_order_schema().await?;
+    let order = |id: u8| topic::order_value(schema_id, &id.to_string(), "Item1", 12.5);
+    let orders = (0..25).map(order).collect::<Result<Vec<_>>>()?;
+    let servers = scenario.platform().bootstrap_servers();
+    // Rising, repeated and falling numbers, and records that repeat in all but their offset.
+    for sequence in [b"7", b"8", b"8", b"1"] {
+        let headers: [(&str, &[u8]); 2] = [("producer-id", b"p"), ("sequence", sequence)];
+        topic::write_with_headers(servers, scenario.orders_topic(), &orders, &headers).await?;
+    }
+    let (stats, verdict) = scenario.check_exact(100, Simulation::OFF).await?;
+    assert_eq!((stats.orders, stats.dead_letters, verdict.records), (100, 0, 100));
+    processor.drain().await
+}
+
 /// The orders of a run, without bad records.
 const ORDERS: u64 = 4_000;
 

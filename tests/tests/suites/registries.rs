@@ -58,14 +58,20 @@ async fn a_schema_in_a_header_is_looked_up_and_never_replaced_by_ours() -> Resul
     let schema_id = scenario.register_schema(&subject, schema).await?;
     let (servers, orders) = (scenario.platform().bootstrap_servers(), scenario.orders_topic());
     let id = [&[0][..], &schema_id.to_be_bytes()].concat();
-    topic::write_with_header(servers, orders, b"\x54\x06A-7\x08Desk", (HEADER, &id)).await?;
+    topic::write_with_headers(
+        servers,
+        orders,
+        &[b"\x54\x06A-7\x08Desk".to_vec()],
+        &[(HEADER, &id)],
+    )
+    .await?;
     let stats = scenario.stats_at_end(1).await?;
     assert_eq!((stats.orders, stats.sum_micros()?), (1, 42_000_000));
 
     // No registry of the suites has GUIDs.
     let guid = [&[1][..], &[7; 16]].concat();
     let ours = topic::order_value(1, "1001", "Item1", 12.5)?;
-    topic::write_with_header(servers, orders, &ours[5..], (HEADER, &guid)).await?;
+    topic::write_with_headers(servers, orders, &[ours[5..].to_vec()], &[(HEADER, &guid)]).await?;
     let letter = scenario.letters(1).await?.remove(0);
     assert_eq!(letter.header_text("dlq.error.type").as_deref(), Some("unknown-schema"));
     let guid = "07070707-0707-0707-0707-070707070707";

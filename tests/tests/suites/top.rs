@@ -255,7 +255,6 @@ fn tells(text: &str, stats: &Stats) -> bool {
         ("waiting", "0".to_owned()),
         ("processed", grouped(stats.orders)),
         ("dead letters", grouped(stats.dead_letters)),
-        ("duplicates", grouped(stats.duplicates)),
         ("average", money(stats.average)),
         ("last 100", money(stats.recent_average)),
         ("revenue", format!("{}.{fraction}", grouped(whole))),

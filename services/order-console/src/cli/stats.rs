@@ -97,10 +97,9 @@ fn table(stats: &GroupStats, unavailable: &[Unavailable]) -> String {
         money(numbers.max.map(f64::from))
     ));
     lines.push(format!(
-        "retries {}   dead letters {}   duplicates {}   replayed {}   lag {}",
+        "retries {}   dead letters {}   replayed {}   lag {}",
         numbers.retries,
         numbers.dead_letters,
-        numbers.duplicates,
         numbers.replayed,
         stats.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string())
     ));

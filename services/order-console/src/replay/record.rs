@@ -1,68 +1,33 @@
 //! The record that a replay sends: the one that failed, with headers that mark it as a replay.
 
 use bytes::Bytes;
-use dead_letter::stamp::{PRODUCER_ID_HEADER, SEQUENCE_HEADER, is_stamp};
-use dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER, exact_header, names, rfc3339};
+use dead_letter::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER, names, rfc3339};
 use kafka_client::producer::ProducerRecord;
 
 use super::original::Original;
 use crate::dlq::letter::Letter;
 
-/// The stamps of a producer, for one partition.
-#[derive(Clone, Debug)]
-pub(super) struct Stamper {
-    producer_id: String,
-    next: u64,
-}
-
-impl Stamper {
-    /// Begins the stamps of a producer with a unique id.
-    pub(super) fn new(producer_id: String) -> Self {
-        Self { producer_id, next: 0 }
-    }
-
-    fn next(&mut self) -> [(Bytes, Option<Bytes>); 2] {
-        let sequence = self.next;
-        self.next += 1;
-        [
-            header(PRODUCER_ID_HEADER, self.producer_id.clone()),
-            header(SEQUENCE_HEADER, sequence.to_string()),
-        ]
-    }
-}
-
 /// Returns the record to send for a letter: key, value and headers as they were when the record failed, its trace among
 /// them, but for the headers named in `dropped`.
-///
-/// A stamp that the record had cannot stay one: among replays its sequence would not rise. It is kept in the header that
-/// keeps headers exactly, so that the record has it again if it fails again.
 pub(super) fn replay(
     letter: &Letter<'_>,
     original: Original,
     dropped: &[String],
-    stamper: &mut Stamper,
     now_ms: i64,
 ) -> ProducerRecord {
     let is_dropped = |name: &[u8]| dropped.iter().any(|dropped| dropped.as_bytes() == name);
-    let Original { key, value, headers: mut originals } = original;
-    originals.retain(|(name, _)| !is_dropped(name));
-    let has_stamp = originals.iter().any(|(name, _)| is_stamp(name));
-    let exact = has_stamp.then(|| exact_header(&originals));
-    let exact = exact.filter(|(name, _)| *name == names::ORIGINAL_HEADERS);
-
-    let mut headers: Vec<(Bytes, Option<Bytes>)> = originals
+    let Original { key, value, headers } = original;
+    let mut headers: Vec<(Bytes, Option<Bytes>)> = headers
         .into_iter()
-        .filter(|(name, _)| !is_stamp(name))
+        .filter(|(name, _)| !is_dropped(name))
         .map(|(name, value)| (Bytes::from(name), value.map(Bytes::from)))
         .collect();
-    headers.extend(exact.map(|(name, value)| header(name, value)));
     let produced_at = letter.text(names::ORIGINAL_TIMESTAMP).map(str::to_owned);
     let produced_at = produced_at.or_else(|| letter.cause.produced_at_ms.map(rfc3339));
     headers.extend(produced_at.map(|time| header(names::ORIGINAL_TIMESTAMP, time)));
     headers.push(header(REPLAY_OF_HEADER, letter.origin.to_string()));
     let count = u64::from(letter.identity.replay_count) + 1;
     headers.push(header(REPLAY_COUNT_HEADER, count.to_string()));
-    headers.extend(stamper.next());
 
     ProducerRecord { timestamp_ms: now_ms, key, value, headers }
 }
@@ -77,7 +42,6 @@ mod tests {
     use dead_letter::{
         DeadLetter, ErrorType, FailedRecord, Failure, Identity, OwnedHeader, RawHeader, replay_of,
     };
-    use order_ledger::producer_table::Stamp;
     use uuid::Uuid;
 
     use super::*;
@@ -132,7 +96,7 @@ mod tests {
         };
         let dropped: Vec<String> = dropped.iter().map(|name| (*name).to_owned()).collect();
         let original = Original::in_letter(&letter);
-        replay(&letter, original, &dropped, &mut Stamper::new("run-0".into()), 5)
+        replay(&letter, original, &dropped, 5)
     }
 
     fn raw(record: &ProducerRecord) -> Vec<RawHeader<'_>> {
@@ -143,12 +107,10 @@ mod tests {
         headers.iter().map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect()
     }
 
-    const ADDED: [RawHeader<'_>; 5] = [
+    const ADDED: [RawHeader<'_>; 3] = [
         (b"dlq.original.timestamp", Some(b"2023-11-14T22:13:20.123Z")),
         (b"dlq.replay.of", Some(b"orders/00000000-0000-0000-0000-00000000feed/2/41")),
         (b"dlq.replay.count", Some(b"1")),
-        (b"producer-id", Some(b"run-0")),
-        (b"sequence", Some(b"0")),
     ];
 
     #[test]
@@ -180,34 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_replaced_and_comes_back_if_the_record_fails_again() {
+    fn a_replay_that_fails_again_has_the_headers_of_the_first_failure() {
         let headers: [RawHeader<'_>; 3] =
-            [(b"note", Some(b"x")), (b"producer-id", Some(b"abc")), (b"sequence", Some(b"77"))];
+            [(b"note", Some(b"x")), (b"producer-id", Some(b"abc")), (b"note", None)];
         let record = send(&fail("orders", 41, &headers), &[]);
-        let stamp = Stamp::of(raw(&record));
-        assert_eq!(stamp, Stamp::new(b"run-0", 0), "exactly one stamp, and that is ours");
-
         let again = send(&fail("orders.group.replay", 3, &raw(&record)), &[]);
-        assert_eq!(Stamp::of(raw(&again)), Stamp::new(b"run-0", 0));
         assert_eq!(dead_letter::original_headers(&raw(&again)), owned(&headers));
         let (of, count) = replay_of(&raw(&again)).unwrap();
         assert_eq!((of.topic.as_str(), of.offset, count), ("orders", 41, 2));
-    }
-
-    #[test]
-    fn a_record_without_a_stamp_has_none_of_ours_in_its_next_letter() {
-        let headers: [RawHeader<'_>; 1] = [(b"note", Some(b"x"))];
-        let record = send(&fail("orders", 41, &headers), &[]);
-        let letter = fail("orders.group.replay", 3, &raw(&record));
-        assert!(letter.headers.iter().all(|(name, _)| !is_stamp(name.as_bytes())), "{letter:?}");
-        let again = send(&letter, &[]);
-        assert_eq!(dead_letter::original_headers(&raw(&again)), owned(&headers));
-    }
-
-    #[test]
-    fn stamps_rise_by_one() {
-        let mut stamper = Stamper::new("run-0".into());
-        let sequences: Vec<_> = (0..3).map(|_| stamper.next()[1].1.clone().unwrap()).collect();
-        assert_eq!(sequences, ["0", "1", "2"]);
     }
 }

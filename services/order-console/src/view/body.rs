@@ -33,7 +33,7 @@ pub(crate) struct Stats {
     pub(crate) source: Source,
     /// Records of the orders' topic, or fewer while the end of one of its logs is unknown.
     pub(crate) produced: Flow,
-    /// Orders, dead letters and duplicates of both topics.
+    /// Orders and dead letters of both topics.
     pub(crate) consumed: Flow,
     #[serde(flatten)]
     pub(crate) numbers: Numbers,

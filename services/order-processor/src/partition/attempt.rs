@@ -57,9 +57,6 @@ impl IncompleteRecord {
 }
 
 impl More {
-    /// Most records have fewer headers than this: the generator's two, which name no trace. One with fewer that is part of a
-    /// trace is another producer's.
-    const HEADERS_MANY: usize = 3;
     /// What the name of a trace's header begins with.
     const TRACE_INITIAL: Option<&u8> = TRACEPARENT.as_bytes().first();
 
@@ -75,9 +72,9 @@ impl More {
         if (count == 0) || says_nothing {
             return None;
         }
-        // A look at the first letters of two names costs less than reading what they say.
+        // A look at the first letters of the names costs less than reading what they say.
         let mut names = headers().map(|(name, _)| name.first());
-        if (count < Self::HEADERS_MANY) && !names.any(|first| first == Self::TRACE_INITIAL) {
+        if (origin == Origin::Produced) && !names.any(|first| first == Self::TRACE_INITIAL) {
             return None;
         }
         Self::read(headers, origin, traces)
@@ -264,8 +261,8 @@ mod tests {
 
     #[test]
     fn headers_that_name_no_trace_say_nothing() {
-        let stamp: &[(&str, &[u8])] = &[("producer-id", b"1"), ("sequence", b"2")];
-        for headers in [&[], stamp, &[("traceparent", b"00-1-2-3")], &[("tracestate", STATE)]] {
+        let others: &[(&str, &[u8])] = &[("a", b"1"), ("b", b"2")];
+        for headers in [&[], others, &[("traceparent", b"00-1-2-3")], &[("tracestate", STATE)]] {
             assert!(read(headers, Traces::Used).is_none(), "{headers:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! A record's way in: skipped, repeated, done in place, kept as incomplete, or given up.
+//! A record's way in: skipped, done in place, kept as incomplete, or given up.
 
 use std::sync::atomic::Ordering as Atomic;
 use std::time::Duration;
@@ -8,7 +8,6 @@ use kafka_client::error::chain;
 use kafka_core::record_batch::{DamagedBatch, Record, RecordBatch, RecordPosition};
 use order_avro::{Order, SchemaId};
 use order_ledger::checkpoint::{Admission, CompletedOrder, Origin, RecordState};
-use order_ledger::producer_table::Stamp;
 use tokio::time::Instant;
 
 use super::attempt::{More, Place};
@@ -157,10 +156,9 @@ impl<H: Handler> Worker<'_, H> {
         if is_tried && !self.pending.permits.allow() {
             return Err(Block::Permit);
         }
-        let stamp = if self.shared.settings.dedupe { Stamp::of(headers()) } else { None };
-        let attempts = match self.state.admit(record.offset, stamp) {
+        let attempts = match self.state.admit(record.offset) {
             Admission::Process { attempts } => attempts,
-            Admission::Doomed { .. } | Admission::Repeat | Admission::Skip => return Ok(()),
+            Admission::Doomed { .. } | Admission::Skip => return Ok(()),
         };
         match decoded {
             Err(Undecoded::Never(cause)) => {

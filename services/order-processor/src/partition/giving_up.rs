@@ -64,7 +64,7 @@ impl<H: Handler> Worker<'_, H> {
         origin: Origin,
     ) -> Result<(), Block> {
         let cause = self.cause_of(record, reason)?;
-        if let Admission::Doomed { attempts, .. } = self.state.admit(record.offset, None) {
+        if let Admission::Doomed { attempts, .. } = self.state.admit(record.offset) {
             let work = Work::new(attempts, None, cause.schema_id, origin);
             // Later records of its key need not wait: no attempt at it comes after theirs.
             let owned = OwnedRecord::copy(record, self.intake.arrival);

@@ -296,7 +296,7 @@ mod tests {
         let waits = FirstWaits::Retry { due, attempts: 2 };
         let full = PartitionStatus {
             committable: 5,
-            incomplete: 955,
+            incomplete: 1_165,
             waiting: 1,
             waits: Waits { full: Some((Full::Window, waits)), ..Waits::default() },
             ..behind()
@@ -304,7 +304,7 @@ mod tests {
         bench.judge(&full, 11);
         assert_eq!(bench.reason("progress"), None, "others may come to their end soon");
         bench.judge(&full, 1);
-        let reason = "orders-3 takes nothing in at offset 7: 955 records from offset 5 on are incomplete: the checkpoint \
+        let reason = "orders-3 takes nothing in at offset 7: 1165 records from offset 5 on are incomplete: the checkpoint \
                       has no room for more; the first waits for its next attempt, due in 3588 s, after 2";
         assert_eq!(bench.reason("progress").as_deref(), Some(reason));
         bench.judge(&full, 121);

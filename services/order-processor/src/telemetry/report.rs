@@ -52,7 +52,6 @@ pub(crate) struct Totals {
     pub(crate) processed: u64,
     pub(crate) retries: u64,
     pub(crate) dead_letters: u64,
-    pub(crate) duplicates: u64,
     pub(crate) revenue: Micros,
 }
 
@@ -62,7 +61,6 @@ impl Totals {
             processed: aggregate.orders(),
             retries: aggregate.retries(),
             dead_letters: aggregate.dead_letters(),
-            duplicates: aggregate.duplicates(),
             revenue: aggregate.sum(),
         }
     }
@@ -71,7 +69,6 @@ impl Totals {
         self.processed += other.processed;
         self.retries += other.retries;
         self.dead_letters += other.dead_letters;
-        self.duplicates += other.duplicates;
         self.revenue += other.revenue;
     }
 
@@ -80,14 +77,13 @@ impl Totals {
             processed: self.processed.saturating_sub(start.processed),
             retries: self.retries.saturating_sub(start.retries),
             dead_letters: self.dead_letters.saturating_sub(start.dead_letters),
-            duplicates: self.duplicates.saturating_sub(start.duplicates),
             revenue: self.revenue - start.revenue,
         }
     }
 
     /// Returns the number of completed records.
     pub(crate) fn received(&self) -> u64 {
-        self.processed + self.dead_letters + self.duplicates
+        self.processed + self.dead_letters
     }
 }
 
@@ -241,7 +237,6 @@ impl Reporter {
             processed = totals.processed,
             retried = totals.retries,
             dead_lettered = totals.dead_letters,
-            duplicates = totals.duplicates,
             revenue = %totals.revenue,
             average_order_value = totals.revenue.divided_by(totals.processed).map(shown),
             "final statistics of this replica"

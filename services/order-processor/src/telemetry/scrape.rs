@@ -183,12 +183,8 @@ fn totals(families: &mut Families<'_>, reporter: &Reporter) -> fmt::Result {
     families.counters(
         "orders_records",
         "Records that this process has completed, by what became of them",
-        [
-            ("processed", totals.processed),
-            ("dead_lettered", totals.dead_letters),
-            ("duplicate", totals.duplicates),
-        ]
-        .map(|(outcome, count)| ([("outcome", outcome)], count)),
+        [("processed", totals.processed), ("dead_lettered", totals.dead_letters)]
+            .map(|(outcome, count)| ([("outcome", outcome)], count)),
     )?;
     let group = reporter.group();
     let average = group.average().map(Micros::as_f64);

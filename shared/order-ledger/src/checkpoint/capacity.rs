@@ -6,7 +6,6 @@ use crate::aggregate::Aggregate;
 use crate::completion::Window;
 use crate::dlq_limit::DlqLimit;
 use crate::packing::varint_bytes_max;
-use crate::producer_table::ProducerTable;
 
 /// The broker's default limit of a commit's metadata in characters (`offset.metadata.max.bytes`).
 pub const METADATA_CHARS_DEFAULT: usize = 4096;
@@ -16,8 +15,8 @@ pub const METADATA_CHARS_MAX: usize = 65_536;
 pub const METADATA_CHARS_MIN: usize = metadata_chars(FIXED_BYTES_MAX + Window::MAP_BYTES_MIN);
 
 /// The version that is written, and the only one that is read.
-pub(super) const VERSION: u8 = 2;
-pub(super) const PREFIX: &str = "oc2:";
+pub(super) const VERSION: u8 = 3;
+pub(super) const PREFIX: &str = "oc3:";
 pub(super) const CHECKSUM_BYTES: usize = size_of::<u32>();
 
 const IDENTITY_BYTES_MAX: usize =
@@ -25,11 +24,8 @@ const IDENTITY_BYTES_MAX: usize =
 /// The least space of attempts and reasons. They also use what the other sections leave.
 const ATTEMPTS_BYTES_MIN: usize = 64;
 /// The most bytes of all sections but the map.
-const FIXED_BYTES_MAX: usize = IDENTITY_BYTES_MAX
-    + Aggregate::BYTES_MAX
-    + ProducerTable::BYTES_MAX
-    + DlqLimit::BYTES_MAX
-    + ATTEMPTS_BYTES_MIN;
+const FIXED_BYTES_MAX: usize =
+    IDENTITY_BYTES_MAX + Aggregate::BYTES_MAX + DlqLimit::BYTES_MAX + ATTEMPTS_BYTES_MIN;
 
 /// The size limit of a checkpoint, and the window of dispatching that follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,11 +77,11 @@ impl Capacity {
 }
 
 const _: () = {
-    assert!(IDENTITY_BYTES_MAX == 39 && Aggregate::BYTES_MAX == 77 + 870);
-    assert!(ProducerTable::BYTES_MAX == 313 && DlqLimit::BYTES_MAX == 15);
-    assert!(METADATA_CHARS_MIN == 2_012);
+    assert!(IDENTITY_BYTES_MAX == 39 && Aggregate::BYTES_MAX == 67 + 870);
+    assert!(DlqLimit::BYTES_MAX == 15);
+    assert!(METADATA_CHARS_MIN == 1_582);
     let window = Capacity::DEFAULT.window;
-    assert!(window.incomplete_max() == 955 && window.dense_max() == 13_433);
+    assert!(window.incomplete_max() == 1_165 && window.dense_max() == 16_017);
 };
 
 /// Returns the length of the text of `bytes` bytes, in characters.

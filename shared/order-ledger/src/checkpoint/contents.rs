@@ -12,7 +12,6 @@ use crate::aggregate::Aggregate;
 use crate::completion::CompletionTracker;
 use crate::dlq_limit::DlqLimit;
 use crate::packing::{Unpacker, bit_width, varint_bytes_max, write_fixed, write_varint};
-use crate::producer_table::ProducerTable;
 
 /// A higher number of attempts at a record is written as this one.
 const ATTEMPTS_MAX: u32 = 255;
@@ -66,8 +65,6 @@ pub(super) struct Contents {
     /// The first offset that the numbers cover.
     pub(super) since: i64,
     pub(super) aggregate: Aggregate,
-    /// The producers up to the dispatch frontier.
-    pub(super) producers: ProducerTable,
     pub(super) dlq_limit: DlqLimit,
     /// Its marks are the doomed records.
     pub(super) tracker: CompletionTracker,
@@ -93,7 +90,6 @@ impl Contents {
             topic_id,
             since: offset,
             aggregate: Aggregate::default(),
-            producers: ProducerTable::default(),
             dlq_limit: DlqLimit::default(),
             tracker: CompletionTracker::new(offset),
             attempts: BTreeMap::new(),
@@ -110,7 +106,6 @@ impl Contents {
         write_varint(offset.cast_unsigned(), &mut bytes);
         write_varint(offset.saturating_sub(self.since).cast_unsigned(), &mut bytes);
         self.aggregate.write(&mut bytes);
-        self.producers.write(&mut bytes);
         self.dlq_limit.write(&mut bytes);
         self.tracker.write_map(&mut bytes);
         let room = bytes_max.saturating_sub(bytes.len() + CHECKSUM_BYTES);
@@ -156,7 +151,6 @@ impl Contents {
         let offset: i64 = from.varint()?;
         let since = offset.checked_sub(from.varint()?)?;
         let aggregate = Aggregate::read(from)?;
-        let producers = ProducerTable::read(from)?;
         let dlq_limit = DlqLimit::read(from)?;
         let tracker = CompletionTracker::read_map(offset, from)?;
         let mut attempts = BTreeMap::new();
@@ -171,8 +165,7 @@ impl Contents {
                 reasons.insert(*offset, *REASONS.get(usize::try_from(place).ok()?)?);
             }
         }
-        let contents =
-            Self { topic_id, since, aggregate, producers, dlq_limit, tracker, attempts, reasons };
+        let contents = Self { topic_id, since, aggregate, dlq_limit, tracker, attempts, reasons };
         Some((contents, offset))
     }
 }

@@ -8,15 +8,13 @@
 //!                        |   record_attempts, doom +----------------> counted, complete
 //!                        |    (waits for its retry or its dead letter)
 //!                        +-----> Doomed              was doomed before a restart; complete_dead_letter follows
-//!                        +-----> Repeat              counted as a duplicate, complete
 //!                        +-----> Skip                counted earlier
 //! ```
 //!
 //! Counting and completing are one step, so the numbers always cover exactly the complete records: orders + dead
-//! letters + duplicates = complete records since the first covered offset. Every checkpoint is consistent, and a
-//! restart from it repeats exactly the records that it does not count. An unreadable range of the log, such as a
-//! damaged batch, counts as one dead letter at its first offset. Its other offsets then count as offsets without a
-//! record.
+//! letters = complete records since the first covered offset. Every checkpoint is consistent, and a restart from it
+//! repeats exactly the records that it does not count. An unreadable range of the log, such as a damaged batch, counts
+//! as one dead letter at its first offset. Its other offsets then count as offsets without a record.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -29,7 +27,6 @@ use super::contents::{self, Checkpoint, CheckpointError, Contents, DoesNotFit, F
 use crate::aggregate::Aggregate;
 use crate::completion::Observed;
 use crate::dlq_limit::DlqLimit;
-use crate::producer_table::{Judgement, Stamp};
 
 /// What to do with a record that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +43,6 @@ pub enum Admission {
         /// Why it was doomed, if the checkpoint kept the reason.
         reason: Option<ErrorType>,
     },
-    /// Nothing: its producer sent it before. It is counted as a duplicate and complete.
-    Repeat,
     /// Nothing: it is complete, or in processing.
     Skip,
 }
@@ -76,7 +71,7 @@ pub enum RecordState {
 /// Where a record came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A producer sent it, for the first time or as a repeat.
+    /// A producer sent it.
     Produced,
     /// An operator replayed it from the dead-letter topic.
     Replayed,
@@ -182,24 +177,14 @@ impl PartitionState {
     }
 
     /// Admits a record that was read and returns what to do with it. Call it in offset order.
-    ///
-    /// A record without a stamp is never a repeat.
     #[inline]
-    pub fn admit(&mut self, offset: i64, stamp: Option<Stamp<'_>>) -> Admission {
+    pub fn admit(&mut self, offset: i64) -> Admission {
         let contents = &mut self.contents;
         let attempts = match contents.tracker.observe(offset) {
             Observed::New => {
                 contents.tracker.begin(offset);
-                let judgement = stamp.map(|stamp| contents.producers.judge(&stamp));
-                if judgement == Some(Judgement::Repeat) {
-                    contents.tracker.complete(offset);
-                    contents.aggregate.add_duplicate();
-                    self.revision += 1;
-                    return Admission::Repeat;
-                }
                 0
             }
-            // It was judged when it was dispatched before the restart.
             Observed::Incomplete => {
                 let state = self.record_state(offset);
                 self.contents.tracker.begin(offset);
@@ -418,8 +403,8 @@ impl PartitionState {
 }
 
 impl Origin {
-    /// The fewest headers of a replay: the record that it replays, its count, and the two of its stamp.
-    pub const REPLAY_HEADERS_MIN: usize = 4;
+    /// The fewest headers of a replay: the record that it replays, and its count.
+    pub const REPLAY_HEADERS_MIN: usize = 2;
 
     /// Returns the origin of the record with these headers.
     pub fn of<'a>(headers: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Self {

@@ -22,7 +22,7 @@ struct Sample {
     count: u64,
     interval: Duration,
     backoff: Duration,
-    dedupe: bool,
+    flag: bool,
     seed: Option<u64>,
     prices: Option<Range<f64>>,
     servers: Vec<String>,
@@ -41,7 +41,7 @@ impl FromSettings for Sample {
             count: settings.integer("COUNT", 7, 1..=100, "A count."),
             interval: settings.milliseconds("INTERVAL_MS", 500, 5..=60_000, "An interval."),
             backoff: settings.seconds("BACKOFF_SECONDS", 1.0, 0.0..=60.0, "A backoff."),
-            dedupe: settings.flag("DEDUPE", true, "A flag."),
+            flag: settings.flag("FLAG", true, "A flag."),
             seed: settings.optional("SEED", "a whole number", "A seed."),
             prices: settings.optional_range("PRICES", "Some prices."),
             servers: settings.servers("SERVERS", "localhost:9092", "Some servers."),
@@ -68,7 +68,7 @@ fn without_anything_given_the_defaults_hold() {
     assert_eq!((sample.rate, sample.count), (1.0, 7));
     assert_eq!(sample.interval, Duration::from_millis(500));
     assert_eq!(sample.backoff, Duration::from_secs(1));
-    assert!(sample.dedupe);
+    assert!(sample.flag);
     assert_eq!(sample.seed, None);
     assert_eq!(sample.prices, None);
     assert_eq!(sample.servers, ["localhost:9092"]);
@@ -86,7 +86,7 @@ fn every_kind_of_setting_is_read_from_the_environment() {
         ("COUNT", "100"),
         ("INTERVAL_MS", "1500"),
         ("BACKOFF_SECONDS", "0.25"),
-        ("DEDUPE", "off"),
+        ("FLAG", "off"),
         ("SEED", "42"),
         ("PRICES", "5.0..50.0"),
         ("SERVERS", "one:9092, [::1]:9093,"),
@@ -102,7 +102,7 @@ fn every_kind_of_setting_is_read_from_the_environment() {
         count: 100,
         interval: Duration::from_millis(1500),
         backoff: Duration::from_millis(250),
-        dedupe: false,
+        flag: false,
         seed: Some(42),
         prices: Some(5.0..50.0),
         servers: vec!["one:9092".to_owned(), "[::1]:9093".to_owned()],
@@ -136,7 +136,7 @@ fn all_violations_are_reported_at_once_with_name_value_and_what_is_allowed() {
         ("COUNT", "0"),
         ("INTERVAL_MS", "5ms"),
         ("BACKOFF_SECONDS", "-1"),
-        ("DEDUPE", "maybe"),
+        ("FLAG", "maybe"),
         ("SEED", "0x2a"),
         ("PRICES", "50..5"),
         ("SERVERS", "localhost,other:1"),
@@ -153,7 +153,7 @@ fn all_violations_are_reported_at_once_with_name_value_and_what_is_allowed() {
   COUNT=0: must be a whole number from 1 to 100
   INTERVAL_MS=5ms: must be a whole number from 5 to 60000
   BACKOFF_SECONDS=-1: must be a number from 0 to 60
-  DEDUPE=maybe: must be true or false
+  FLAG=maybe: must be true or false
   SEED=0x2a: must be a whole number
   PRICES=50..5: must be a range such as 5.0..50.0, its start below its end
   SERVERS=localhost,other:1: must be host:port, several separated by commas
@@ -183,11 +183,11 @@ fn a_rule_is_not_judged_over_a_setting_that_is_wrong_anyway() {
 
 #[test]
 fn the_file_lies_over_the_defaults_and_under_the_environment() {
-    let file = TomlFile::new("rate = 5\nCOUNT = 9\ndedupe = false\nservers = [\"a:1\", \"b:2\"]\n");
+    let file = TomlFile::new("rate = 5\nCOUNT = 9\nflag = false\nservers = [\"a:1\", \"b:2\"]\n");
 
     let sample = file.read(&[("COUNT", "11")]).unwrap();
 
-    assert_eq!((sample.rate, sample.count, sample.dedupe), (5.0, 11, false));
+    assert_eq!((sample.rate, sample.count, sample.flag), (5.0, 11, false));
     assert_eq!(sample.servers, ["a:1", "b:2"]);
 }
 

@@ -6,10 +6,9 @@ use order_ledger::checkpoint::{
     Admission, Capacity, CheckpointError, CompletedOrder, Discarded, Origin, PartitionState,
     Restored,
 };
-use order_ledger::producer_table::Stamp;
 use uuid::Uuid;
 
-const PREFIX: &str = "oc2:";
+const PREFIX: &str = "oc3:";
 const TOPIC: Uuid = Uuid::from_u128(7);
 
 #[test]
@@ -41,8 +40,7 @@ fn state(offset: i64, records: i64) -> PartitionState {
     let mut state = PartitionState::empty(TOPIC, offset, Capacity::DEFAULT);
     for at in offset..offset + records {
         let number = u64::try_from(at - offset).unwrap();
-        let producer = [b'a' + u8::try_from(number % 5).unwrap()];
-        state.admit(at, Stamp::new(&producer, number / 7));
+        state.admit(at);
         match number % 6 {
             0 => state.doom(at, 3, ErrorType::Rejected),
             1 => state.record_attempts(at, 2),
@@ -126,7 +124,7 @@ fn go_on(mut state: PartitionState) {
         if !state.has_room_for(offset) {
             break;
         }
-        match state.admit(offset, Stamp::new(b"p", 1)) {
+        match state.admit(offset) {
             Admission::Process { attempts } => {
                 state.record_attempts(offset, attempts);
                 completed += u64::from(state.complete_order(offset, order(offset)));
@@ -135,7 +133,6 @@ fn go_on(mut state: PartitionState) {
                 completed +=
                     u64::from(state.complete_dead_letter(offset, attempts, Origin::Produced));
             }
-            Admission::Repeat => completed += 1,
             Admission::Skip => {}
         }
     }

@@ -289,7 +289,7 @@ fn group_kinds() -> Vec<(Ask, Vec<u8>)> {
         .with_partitions(vec![commit::OffsetCommitResponsePartition::default(); 2]);
     let offset = fetch::OffsetFetchResponsePartitions::default()
         .with_committed_offset(7)
-        .with_metadata(Some(text("oc2:")));
+        .with_metadata(Some(text("oc3:")));
     let fetched = fetch::OffsetFetchResponseTopics::default()
         .with_name(topic("orders"))
         .with_partitions(vec![offset; 2]);

@@ -1,12 +1,10 @@
 use dead_letter::actions::Action;
 use dead_letter::cause::Cause;
-use dead_letter::stamp::{PRODUCER_ID_HEADER, SEQUENCE_HEADER};
 use dead_letter::{
     DeadLetter, ErrorType, FailedRecord, Failure, Identity, OwnedHeader, RawHeader, ReplayOf,
     has_generated_key, original_headers, replay_of,
 };
 use fuzz::{Outcome, Target};
-use order_ledger::producer_table::Stamp;
 use uuid::Uuid;
 
 use crate::{Pieces, sized};
@@ -23,7 +21,6 @@ struct Letter {
     has_generated_key: bool,
     action: Option<Action>,
     texts: (Option<Identity>, Option<ReplayOf>),
-    is_stamped: bool,
 }
 
 #[test]
@@ -88,10 +85,7 @@ fn ours() -> Vec<Vec<u8>> {
     let replay = format!("orders/{TOPIC_ID}/3/41");
     let sets: [&[RawHeader<'_>]; 4] = [
         &[],
-        &[
-            (PRODUCER_ID_HEADER.as_bytes(), Some(b"id")),
-            (SEQUENCE_HEADER.as_bytes(), Some(b"34359738367")),
-        ],
+        &[(b"a", Some(b"1")), (b"b", Some(b"34359738367"))],
         &[(b"a", Some(b"1")), (b"a", None), (b"\xff", Some(b"="))],
         &[
             (b"dlq.replay.of", Some(replay.as_bytes())),
@@ -175,7 +169,6 @@ fn read(input: &[u8]) -> Letter {
         has_generated_key: has_generated_key(&headers),
         action: Action::parse(key, value),
         texts: (text.parse().ok(), text.parse().ok()),
-        is_stamped: Stamp::of(headers.iter().copied()).is_some(),
     }
 }
 
@@ -196,12 +189,11 @@ fn check(input: &[u8], read: &Letter) -> Outcome {
     let cause = &read.cause;
     let is_accepted = read.identity.is_some() || read.action.is_some() || cause.topic.is_some();
     let kind = format!(
-        "{:?} {} {} {} {} {} {} {}",
+        "{:?} {} {} {} {} {} {}",
         cause.author,
         read.identity.is_some(),
         read.replay.is_some(),
         read.has_generated_key,
-        read.is_stamped,
         cause.offset.is_some(),
         cause.failed_at_ms.is_some(),
         read.action.as_ref().map(crate::kind).unwrap_or_default()

@@ -15,7 +15,7 @@ use super::{
     write_exactly,
 };
 
-/// Headers that rskafka cannot write, with a stamp and a trace among them.
+/// Null, repeated and unreadable headers, with a trace among them.
 const ODD: &[Header] = &[
     (b"z", Some(b"1")),
     (b"sequence", Some(b"77")),
@@ -55,7 +55,7 @@ async fn headers_are_restored_in_order_also_after_a_second_failure() -> Result<(
     assert_eq!(replays.len(), 3);
     for (index, replay) in replays.iter().enumerate() {
         let secret = json!(["secret", "x"]);
-        let mut expected = json!([["z", "1"], ["a", null], ["z", {"base64": "/w=="}], ["traceparent", "00-1-2-3"], [{"base64": "/g=="}, ""], secret]);
+        let mut expected = json!([["z", "1"], ["sequence", "77"], ["a", null], ["z", {"base64": "/w=="}], ["traceparent", "00-1-2-3"], ["producer-id", "abc"], [{"base64": "/g=="}, ""], secret]);
         if index == 2 {
             expected.as_array_mut().map(Vec::pop);
         }
@@ -63,15 +63,11 @@ async fn headers_are_restored_in_order_also_after_a_second_failure() -> Result<(
             (names_and_values(&expected), names_and_values(&replay["headers"]));
         let of = found.iter().find(|(name, _)| name == "dlq.replay.of").map(|(_, of)| of.clone());
         expected.extend([
-            (json!("dlq.original.headers"), header(&found, "dlq.original.headers")),
             (json!("dlq.original.timestamp"), json!("2023-11-14T22:13:20.123Z")),
             (json!("dlq.replay.of"), of.unwrap_or_default()),
             (json!("dlq.replay.count"), json!((index + 1).to_string())),
-            (json!("producer-id"), header(&found, "producer-id")),
-            (json!("sequence"), json!("0")),
         ]);
         assert_eq!(found, expected);
-        assert_ne!(header(&found, "producer-id"), "abc", "a stamp of its own");
         let of = header(&found, "dlq.replay.of");
         assert!(
             of.as_str()
@@ -83,7 +79,7 @@ async fn headers_are_restored_in_order_also_after_a_second_failure() -> Result<(
 
     let processor = scenario.processor("processor")?.start()?;
     let stats = stats_after_replays(&scenario, 3).await?;
-    assert_eq!((stats.orders, stats.dead_letters, stats.duplicates), (1, 3, 0));
+    assert_eq!((stats.orders, stats.dead_letters), (1, 3));
     processor.drain().await
 }
 
@@ -115,7 +111,7 @@ async fn a_dead_letter_of_another_program_is_replayed_without_its_additions() ->
     let replays = exported(&scenario, &scenario.replay_topic()).await?;
     let names: Vec<_> =
         names_and_values(&replays[0]["headers"]).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["note", "dlq.replay.of", "dlq.replay.count", "producer-id", "sequence"]);
+    assert_eq!(names, ["note", "dlq.replay.of", "dlq.replay.count"]);
     processor.drain().await
 }
 

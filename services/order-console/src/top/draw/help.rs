@@ -24,7 +24,7 @@ const KEYS: &[(&str, &str)] = &[
     ("", ""),
     ("up", "how long this has been watching; the time is that of the numbers"),
     ("running 2/3", "two of the three services that live do so"),
-    ("consumed", "orders processed, dead letters and duplicates"),
+    ("consumed", "orders processed and dead letters"),
     ("lag, behind", "records to come, and how long ago the next of them was produced"),
     ("waiting", "records that wait for a retry, or behind one"),
     ("incomplete *", "counted since a later offset than the first; stats --json has it"),

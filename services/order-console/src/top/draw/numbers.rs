@@ -73,7 +73,7 @@ fn flow(stats: &Stats) -> Vec<Number> {
         Number::new("waiting", grouped(stats.waiting)),
         processed(stats),
         Number::new("dead letters", grouped(numbers.dead_letters)),
-        Number::new("duplicates", grouped(numbers.duplicates)),
+        Number::new("replayed", grouped(numbers.replayed)),
     ]
 }
 
@@ -86,7 +86,6 @@ fn outcome(stats: &Stats) -> Vec<Number> {
         Number::new("lowest", money(numbers.min)),
         Number::new("highest", money(numbers.max)),
         Number::new("retries", grouped(numbers.retries)),
-        Number::new("replayed", grouped(numbers.replayed)),
     ]
 }
 

@@ -63,7 +63,6 @@ fn busy() -> Snapshot {
         max: Some(999.99),
         retries: 4_321,
         dead_letters: 34_000,
-        duplicates: 560,
         replayed: 12,
     };
     stats.revenue = "606876000.123456".to_owned();
@@ -202,7 +201,7 @@ lag                     7 0.4 s      revenue  606,876,000.123…        ••�
 waiting                 3            lowest               9.99        • ••⣠⠞⠁•••
 processed       1,200,000 incomplete highest            999.99         •⣠⠞⠁•••••
 dead letters       34,000            retries             4,321        ⣠⠞⠁••••••
-duplicates            560            replayed               12 498.65  ••••••••
+replayed               12                                      498.65  ••••••••
 PARTITIONS 1–3/4         LAG▾     BEHIND  WAITING      ORDERS   AVERAGE MEMBER
 orders 2                   10          —        2     400,002    505.70 …6789ab
 orders 1                    5      0.4 s        1    400,001*    505.70 …6789ab

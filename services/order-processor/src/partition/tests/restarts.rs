@@ -15,7 +15,7 @@ async fn draining_waits_for_running_work_and_gives_up_waiting_records_with_their
     answer.send(Outcome::Done).unwrap();
     let mut state = bench.drain(BACKOFF).await;
     assert_eq!((state.committable(), state.aggregate().orders()), (1, 1));
-    assert_eq!(state.admit(1, None), Admission::Process { attempts: 1 });
+    assert_eq!(state.admit(1), Admission::Process { attempts: 1 });
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,33 +2,27 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checkpoint::METADATA_CHARS_MIN;
-use crate::producer_table::Stamp;
 
 const TOPIC_ID: Uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
 
-/// [`known_contents`] in the format of version 2.
-const KNOWN_V2: &str = "\
-    oc2:AgEjRWeJq83vASNFZ4mrze_tBwUiAQEBA6bHvfUEmNWYQQGMnUEigNCV_7wxAgPIHkDyB5HkDyB5A8jyPPkeQADN\
-    GJxBh_SYQaqGmkG8N5xBmaWaQXYTmUGIxJpBq1acQWUymUF345pBVFGZQZp1nEFmAptBiZScQTKPmUF4s5xBVSGbQWfS\
-    nEEhrplBRECbQVbxnEEQzZlBM1-bQUUQnUEifptBEZ2bQTQvnUEAvJtB79qbQRJtnUG7Z5pBmNWYQQGMnUHe-ZtBAgmX\
-    fEQZ0xRXlgivXMohGaoIGoIIDgMqIwQCY_QCAIACA4QDAhBxFsN4";
+/// [`known_contents`] in the format of version 3.
+const KNOWN_V3: &str = "\
+    oc3:AwEjRWeJq83vASNFZ4mrze_tBwUjAQED-N_vhwWY1ZhBAYydQSOA0JX_vDECA8geQPIHkeQPIHkDyPI8-QPIAM0Y\
+    nEGH9JhBqoaaQbw3nEGZpZpBdhOZQYjEmkGrVpxBZTKZQXfjmkFUUZlBmnWcQWYCm0GJlJxBMo-ZQXiznEFVIZtBZ9Kc\
+    QSGumUFEQJtBVvGcQRDNmUEzX5tBRRCdQSJ-m0ERnZtBNC-dQQC8m0Hv2ptBzEiaQRJtnUG7Z5pBmNWYQQGMnUHe-ZtB\
+    DgMqIwQCY_QCAIACA4QDAhDYzmR1";
 
 /// Contents with something in each section.
 fn known_contents() -> Contents {
     let mut contents = Contents::empty(TOPIC_ID, 1_000);
     for offset in 1_000..1_040 {
         contents.tracker.begin(offset);
-        let stamp =
-            Stamp::new(if offset < 1_020 { b"one" } else { b"two" }, 7 + offset.unsigned_abs());
-        contents.producers.judge(&stamp.unwrap());
         if [1_005, 1_009, 1_010, 1_037].contains(&offset) {
             continue;
         }
         contents.tracker.complete(offset);
         if offset == 1_011 {
             contents.aggregate.add_dead_letter();
-        } else if offset == 1_012 {
-            contents.aggregate.add_duplicate();
         } else {
             let price = f32::from_bits(0x4120_0000 + 7_919 * u32::try_from(offset).unwrap());
             contents.aggregate.add_order(1_700_000_000_000 + 17 * (offset % 13), price);
@@ -61,14 +55,13 @@ fn altered(metadata: &str, alter: impl FnOnce(&mut Vec<u8>)) -> String {
 
 /// Fails when the format changes. A new format needs a new version.
 #[test]
-fn version_2_is_read_and_written_in_its_format() {
+fn version_3_is_read_and_written_in_its_format() {
     let known = known_contents();
-    let checkpoint = Checkpoint { offset: 1_005, metadata: KNOWN_V2.to_owned() };
+    let checkpoint = Checkpoint { offset: 1_005, metadata: KNOWN_V3.to_owned() };
     assert_eq!(written(&known), checkpoint);
-    let Ok(Found::Checkpoint(read, 1_005)) = read(KNOWN_V2) else { panic!("it is not read") };
+    let Ok(Found::Checkpoint(read, 1_005)) = read(KNOWN_V3) else { panic!("it is not read") };
     assert_eq!((read.topic_id, read.since), (TOPIC_ID, 1_000));
     assert_eq!(read.aggregate, known.aggregate);
-    assert_eq!(read.producers, known.producers);
     assert_eq!(read.dlq_limit, known.dlq_limit);
     assert_eq!(read.tracker.incomplete_offsets(), [1_005, 1_009, 1_010, 1_037]);
     assert_eq!(read.tracker.frontier(), 1_040);
@@ -83,7 +76,7 @@ fn version_2_is_read_and_written_in_its_format() {
 fn metadata_of_other_clients_is_recognised() {
     assert_eq!(read(""), Ok(Found::Nothing));
     for foreign in
-        ["AAAAAA==", "oc", "oc:", "ocean:1", "oc2", "oc-2:", "OC2:", " oc2:", "o\u{f6}c2:"]
+        ["AAAAAA==", "oc", "oc:", "ocean:1", "oc3", "oc-3:", "OC3:", " oc3:", "o\u{f6}c3:"]
     {
         assert_eq!(read(foreign), Ok(Found::Foreign), "{foreign}");
     }
@@ -92,16 +85,16 @@ fn metadata_of_other_clients_is_recognised() {
 #[test]
 fn another_version_is_refused_naming_both() {
     let known = written(&known_contents()).metadata;
-    let earlier_container = known.replace("oc2:", "oc1:");
-    let later_container = known.replace("oc2:", "oc3:");
+    let earlier_container = known.replace("oc3:", "oc2:");
+    let later_container = known.replace("oc3:", "oc4:");
     let later_contents = altered(&known, |body| body[0] = 9);
-    for (metadata, found) in [(earlier_container, 1), (later_container, 3), (later_contents, 9)] {
+    for (metadata, found) in [(earlier_container, 2), (later_container, 4), (later_contents, 9)] {
         let error = read(&metadata).unwrap_err();
-        assert_eq!(error, CheckpointError::UnknownVersion { found, known: 2 });
-        let text = format!("the checkpoint has version {found}, and this release knows version 2");
+        assert_eq!(error, CheckpointError::UnknownVersion { found, known: 3 });
+        let text = format!("the checkpoint has version {found}, and this release knows version 3");
         assert_eq!(error.to_string(), text);
     }
-    let far = CheckpointError::UnknownVersion { found: u64::MAX, known: 2 };
+    let far = CheckpointError::UnknownVersion { found: u64::MAX, known: 3 };
     assert_eq!(read("oc99999999999999999999999:"), Err(far));
 }
 
@@ -115,9 +108,9 @@ fn damage_is_refused_wherever_it_is() {
         assert!(read(&damaged).is_err(), "at {place}");
         assert!(read(&known[..place]).is_err(), "cut off at {place}");
     }
-    assert!(matches!(read("oc2:@"), Err(CheckpointError::Malformed(_))));
-    assert!(matches!(read("oc2:"), Err(CheckpointError::Malformed(_))));
-    assert_eq!(read("oc2:AAAAAAA"), Err(CheckpointError::Checksum));
+    assert!(matches!(read("oc3:@"), Err(CheckpointError::Malformed(_))));
+    assert!(matches!(read("oc3:"), Err(CheckpointError::Malformed(_))));
+    assert_eq!(read("oc3:AAAAAAA"), Err(CheckpointError::Checksum));
 }
 
 #[test]
@@ -176,8 +169,8 @@ fn a_partition_without_incomplete_records_has_a_short_checkpoint() {
 #[test]
 fn less_metadata_narrows_the_window_until_nothing_fits() {
     let window = Capacity::DEFAULT.window();
-    assert!(window.incomplete_max() > 900, "{window:?}");
-    assert!(window.dense_max() > 13_000, "{window:?}");
+    assert!(window.incomplete_max() > 1_100, "{window:?}");
+    assert!(window.dense_max() > 16_000, "{window:?}");
     let narrow = Capacity::for_metadata(METADATA_CHARS_MIN).unwrap().window();
     assert!(narrow.incomplete_max() < 100 && narrow.dense_max() < 1_100, "{narrow:?}");
     let error = Capacity::for_metadata(METADATA_CHARS_MIN - 1).unwrap_err();
@@ -189,7 +182,7 @@ fn less_metadata_narrows_the_window_until_nothing_fits() {
         )
     );
     assert!(Capacity::for_metadata(0).is_err());
-    const { assert!(METADATA_CHARS_MIN < 2_048) };
+    const { assert!(METADATA_CHARS_MIN < 1_600) };
 }
 
 #[test]
@@ -229,9 +222,6 @@ fn full_contents(capacity: Capacity, spread: Spread) -> Contents {
     let mut contents = Contents::empty(Uuid::max(), start);
     for index in 0..100 {
         contents.aggregate.add_order(index * ((1 << 42) / 100), 1e12);
-        let id = index.unsigned_abs().to_le_bytes();
-        let stamp = Stamp::new(&id, (1 << 35) - 1);
-        contents.producers.judge(&stamp.unwrap());
     }
     contents.since = 0;
     contents.dlq_limit = full_dlq_limit();
@@ -268,7 +258,7 @@ fn the_largest_contents_fit_whatever_the_limit_is() {
             assert!(metadata.len() <= chars, "{} of {chars}, {spread:?}", metadata.len());
             let Ok(Found::Checkpoint(read, _)) = read(&metadata) else { panic!("{metadata}") };
             assert_eq!(read.tracker, restored(&contents.tracker));
-            assert_eq!((read.aggregate, read.producers), (contents.aggregate, contents.producers));
+            assert_eq!(read.aggregate, contents.aggregate);
             assert_eq!(read.dlq_limit, contents.dlq_limit);
         }
     }
@@ -285,7 +275,6 @@ proptest! {
             0..700,
         ),
         (dense, dooms) in (any::<bool>(), 0_u8..4),
-        producers in 1_u64..60,
     ) {
         let capacity = Capacity::for_metadata(chars).unwrap();
         let mut contents = Contents::empty(TOPIC_ID, 5);
@@ -295,8 +284,6 @@ proptest! {
                 break;
             }
             contents.tracker.begin(offset);
-            let id = (offset.unsigned_abs() % producers).to_le_bytes();
-            contents.producers.judge(&Stamp::new(&id, (1 << 34) + offset.unsigned_abs()).unwrap());
             if completes == 0 {
                 contents.tracker.complete(offset);
             } else if attempts > 0 {
@@ -317,7 +304,6 @@ proptest! {
         prop_assert_eq!(read.tracker.committable(), checkpoint.offset);
         prop_assert_eq!(&read.tracker, &restored(&contents.tracker));
         prop_assert_eq!(&read.aggregate, &contents.aggregate);
-        prop_assert_eq!(&read.producers, &contents.producers);
         prop_assert!(read.attempts.iter().all(|(offset, n)| contents.attempts.get(offset) == Some(n)));
         prop_assert!(read.reasons.iter().all(|(offset, why)| contents.reasons.get(offset) == Some(why)));
         // What was read is written the same again.

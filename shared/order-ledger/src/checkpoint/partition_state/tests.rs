@@ -29,58 +29,48 @@ fn restart(state: &PartitionState) -> PartitionState {
 #[test]
 fn every_record_is_counted_once_by_its_outcome() {
     let mut state = state();
-    let stamp = |sequence| Stamp::new(b"p", sequence);
     let process = Admission::Process { attempts: 0 };
-    assert_eq!(state.admit(100, stamp(1)), process);
+    assert_eq!(state.admit(100), process);
     assert!(state.complete_order(100, order(2.5)));
-    assert_eq!(state.admit(101, stamp(1)), Admission::Repeat);
-    assert_eq!(state.admit(102, None), process);
-    assert_eq!(state.admit(103, stamp(2)), process);
-    assert_eq!(state.admit(103, stamp(2)), Admission::Skip);
-    state.record_attempts(102, 2);
+    assert_eq!(state.admit(101), process);
+    assert_eq!(state.admit(102), process);
+    assert_eq!(state.admit(102), Admission::Skip);
+    state.record_attempts(101, 2);
     let replayed = CompletedOrder { attempts: 3, origin: Origin::Replayed, ..order(1.0) };
-    assert!(state.complete_order(103, replayed));
-    assert!(!state.complete_order(103, replayed), "it was complete");
-    assert!(!state.complete_dead_letter(103, 1, Origin::Produced), "it was complete");
-    assert_eq!(state.committable(), 102);
-    assert!(state.complete_dead_letter(102, 4, Origin::Produced));
-    assert_eq!(state.committable(), 104);
+    assert!(state.complete_order(102, replayed));
+    assert!(!state.complete_order(102, replayed), "it was complete");
+    assert!(!state.complete_dead_letter(102, 1, Origin::Produced), "it was complete");
+    assert_eq!(state.committable(), 101);
+    assert!(state.complete_dead_letter(101, 4, Origin::Produced));
+    assert_eq!(state.committable(), 103);
 
     let numbers = state.aggregate();
-    assert_eq!((numbers.orders(), numbers.dead_letters(), numbers.duplicates()), (2, 1, 1));
+    assert_eq!((numbers.orders(), numbers.dead_letters()), (2, 1));
     assert_eq!((numbers.retries(), numbers.replayed()), (2 + 3, 1));
     assert_eq!(numbers.sum().to_string(), "3.5");
-    assert_eq!(numbers.records(), 4);
+    assert_eq!(numbers.records(), 3);
     assert_eq!(state.contents.attempts, BTreeMap::new());
 }
 
 #[test]
-fn a_record_that_a_restart_repeats_keeps_its_attempts_and_is_not_judged_again() {
+fn a_record_that_a_restart_repeats_keeps_its_attempts() {
     let mut state = state();
-    for offset in 100..103 {
-        state.admit(offset, Stamp::new(b"p", offset.unsigned_abs()));
-    }
+    (100..103).for_each(|offset| assert_ne!(state.admit(offset), Admission::Skip));
     state.record_attempts(101, 2);
     state.complete_order(102, order(1.0));
     let mut state = restart(&state);
     assert_eq!(state.committable(), 100);
     assert_eq!(state.dispatch_frontier(), 103);
-    let stamp = |offset: i64| Stamp::new(b"p", offset.unsigned_abs());
-    assert_eq!(state.admit(100, stamp(100)), Admission::Process { attempts: 0 });
-    assert_eq!(state.admit(101, stamp(101)), Admission::Process { attempts: 2 });
-    assert_eq!(state.admit(102, stamp(102)), Admission::Skip);
-    assert_eq!(
-        state.admit(103, stamp(102)),
-        Admission::Repeat,
-        "the table is that of the frontier"
-    );
-    assert_eq!(state.admit(104, stamp(104)), Admission::Process { attempts: 0 });
+    assert_eq!(state.admit(100), Admission::Process { attempts: 0 });
+    assert_eq!(state.admit(101), Admission::Process { attempts: 2 });
+    assert_eq!(state.admit(102), Admission::Skip);
+    assert_eq!(state.admit(103), Admission::Process { attempts: 0 });
 }
 
 #[test]
 fn incomplete_records_that_the_log_has_lost_count_as_complete() {
     let mut state = state();
-    (100..110).for_each(|offset| assert_ne!(state.admit(offset, None), Admission::Skip));
+    (100..110).for_each(|offset| assert_ne!(state.admit(offset), Admission::Skip));
     state.record_attempts(104, 1);
     state.record_attempts(106, 1);
     let mut state = restart(&state);
@@ -99,7 +89,7 @@ fn the_revision_changes_with_everything_that_a_checkpoint_holds() {
         revisions.push(state.revision());
         is_new
     };
-    state.admit(100, Stamp::new(b"p", 1));
+    state.admit(100);
     assert!(changed(&state));
     state.record_attempts(100, 1);
     assert!(changed(&state));
@@ -115,12 +105,14 @@ fn the_revision_changes_with_everything_that_a_checkpoint_holds() {
     assert!(changed(&state));
     state.clear_dlq_limit();
     assert!(!changed(&state));
-    state.admit(101, Stamp::new(b"p", 1));
+    state.admit(101);
+    assert!(changed(&state));
+    state.complete_dead_letter(101, 0, Origin::Produced);
     assert!(changed(&state));
     state.advance_to(110);
     assert!(changed(&state));
     state.advance_to(110);
-    state.admit(105, None);
+    state.admit(105);
     state.complete_order(105, order(1.0));
     assert!(!changed(&state));
 }
@@ -128,7 +120,7 @@ fn the_revision_changes_with_everything_that_a_checkpoint_holds() {
 #[test]
 fn a_checkpoint_of_another_offset_or_topic_is_discarded() {
     let mut state = state();
-    state.admit(100, None);
+    state.admit(100);
     state.complete_order(100, order(1.0));
     let own = state.checkpoint().unwrap().metadata;
     let check = |metadata: &str, topic_id, offset, expected: Discarded, text: &str| {
@@ -169,7 +161,7 @@ fn a_checkpoint_of_another_offset_or_topic_is_discarded() {
     );
     assert!(!Discarded::NoMetadata.is_warning() && Discarded::Foreign.is_warning());
     let refused = PartitionState::restore("oc7:", TOPIC_ID, 101, Capacity::DEFAULT);
-    assert_eq!(refused.unwrap_err(), CheckpointError::UnknownVersion { found: 7, known: 2 });
+    assert_eq!(refused.unwrap_err(), CheckpointError::UnknownVersion { found: 7, known: 3 });
 }
 
 #[test]
@@ -185,8 +177,6 @@ struct Plan {
     offset: i64,
     /// The offset of the next record.
     next: i64,
-    producer: u8,
-    sequence: u64,
     fate: Fate,
     timestamp_ms: i64,
     /// The attempt with this outcome.
@@ -202,39 +192,17 @@ enum Fate {
     Range,
 }
 
-/// Generates a log of several producers with gaps and repeats.
+/// Generates a log with gaps.
 fn log() -> impl Strategy<Value = Vec<Plan>> {
     let fate = prop_oneof![8 => (0.01_f32..2_000.0).prop_map(Fate::Order), 1 => Just(Fate::DeadLetter), 1 => Just(Fate::Range)];
-    let record = (1_i64..4, 0_u8..3, 0_u8..5, fate, 0_i64..1_000, 1_u32..5, any::<bool>());
+    let record = (1_i64..4, fate, 0_i64..1_000, 1_u32..5, any::<bool>());
     proptest::collection::vec(record, 1..120).prop_map(|records| {
-        let mut sequences = [0_u64; 3];
         let mut offset = START;
-        let plan = |(gap, producer, repeat, fate, timestamp_ms, attempts, replayed): (
-            _,
-            u8,
-            _,
-            _,
-            _,
-            _,
-            _,
-        )| {
-            let sequence = &mut sequences[usize::from(producer)];
-            if (fate != Fate::Range) && (repeat > 0 || *sequence == 0) {
-                *sequence += 1;
-            }
+        let plan = |(gap, fate, timestamp_ms, attempts, replayed)| {
             let is_replay = replayed && (fate != Fate::Range);
             let origin = if is_replay { Origin::Replayed } else { Origin::Produced };
             let attempts = if fate == Fate::Range { 1 } else { attempts };
-            let plan = Plan {
-                offset,
-                next: offset + gap,
-                producer,
-                sequence: *sequence,
-                fate,
-                timestamp_ms,
-                attempts,
-                origin,
-            };
+            let plan = Plan { offset, next: offset + gap, fate, timestamp_ms, attempts, origin };
             offset += gap;
             plan
         };
@@ -302,8 +270,7 @@ impl<'a> Worker<'a> {
                 }
                 continue;
             }
-            let stamp = Stamp::new(std::slice::from_ref(&plan.producer), plan.sequence);
-            if let Admission::Process { attempts } = self.state.admit(plan.offset, stamp) {
+            if let Admission::Process { attempts } = self.state.admit(plan.offset) {
                 self.attempts.insert(plan.offset, attempts);
                 // Most records are done with their first attempt.
                 if plan.attempts <= 2 {
@@ -364,16 +331,7 @@ impl<'a> Worker<'a> {
 /// Returns the numbers of a log that is processed without crashes.
 fn expected(log: &[Plan]) -> Aggregate {
     let mut aggregate = Aggregate::default();
-    let mut last: BTreeMap<u8, u64> = BTreeMap::new();
     for plan in log {
-        let is_stamped = plan.fate != Fate::Range;
-        if is_stamped && last.get(&plan.producer).is_some_and(|last| plan.sequence <= *last) {
-            aggregate.add_duplicate();
-            continue;
-        }
-        if is_stamped {
-            last.insert(plan.producer, plan.sequence);
-        }
         match plan.fate {
             Fate::Order(price) => aggregate.add_order(plan.timestamp_ms, price),
             Fate::DeadLetter | Fate::Range => aggregate.add_dead_letter(),
@@ -422,7 +380,7 @@ proptest! {
 fn the_sum_is_exact_where_a_sum_of_floats_is_not() {
     let mut state = state();
     for offset in 0..100_000 {
-        state.admit(START + offset, None);
+        state.admit(START + offset);
         state.complete_order(START + offset, order(0.1));
     }
     assert_eq!(state.aggregate().sum().to_string(), "10000");

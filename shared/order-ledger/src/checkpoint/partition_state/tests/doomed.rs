@@ -11,21 +11,21 @@ use super::{START, TOPIC_ID, order, restart, state};
 fn a_doomed_record_stays_doomed_through_restarts_until_its_letter_is_written() {
     let mut state = state();
     for offset in 100..103 {
-        state.admit(offset, None);
+        state.admit(offset);
     }
     state.doom(101, 4, ErrorType::RetriesExhausted);
     state.doom(102, 0, ErrorType::Truncated);
     let mut state = restart(&restart(&state));
     let exhausted = Admission::Doomed { attempts: 4, reason: Some(ErrorType::RetriesExhausted) };
-    assert_eq!(state.admit(100, None), Admission::Process { attempts: 0 });
-    assert_eq!(state.admit(101, None), exhausted);
+    assert_eq!(state.admit(100), Admission::Process { attempts: 0 });
+    assert_eq!(state.admit(101), exhausted);
     let found_again = Admission::Doomed { attempts: 0, reason: None };
-    assert_eq!(state.admit(102, None), found_again, "its bytes say why");
+    assert_eq!(state.admit(102), found_again, "its bytes say why");
     assert!(state.complete_order(100, order(1.0)));
     assert!(state.complete_dead_letter(101, 4, Origin::Produced));
     let mut state = restart(&state);
     assert_eq!(state.committable(), 102);
-    assert_eq!(state.admit(102, None), found_again);
+    assert_eq!(state.admit(102), found_again);
     assert!(state.complete_dead_letter(102, 0, Origin::Produced));
     assert_eq!((state.aggregate().dead_letters(), state.aggregate().retries()), (2, 3));
     assert_eq!(
@@ -37,7 +37,7 @@ fn a_doomed_record_stays_doomed_through_restarts_until_its_letter_is_written() {
 #[test]
 fn doomed_records_that_the_log_has_lost_are_forgotten() {
     let mut state = state();
-    (100..104).for_each(|offset| assert_ne!(state.admit(offset, None), Admission::Skip));
+    (100..104).for_each(|offset| assert_ne!(state.admit(offset), Admission::Skip));
     state.doom(101, 1, ErrorType::Panic);
     state.doom(103, 1, ErrorType::Panic);
     let mut state = restart(&state);
@@ -132,11 +132,11 @@ impl Worker {
             }
             let offset = self.next_read;
             self.next_read += 1;
-            match self.state.admit(offset, None) {
+            match self.state.admit(offset) {
                 Admission::Process { attempts } => self.held.insert(offset, Held::Open(attempts)),
                 // The checkpoint that the worker has begun with names it.
                 Admission::Doomed { .. } => self.held.insert(offset, Held::Doomed(0)),
-                Admission::Repeat | Admission::Skip => None,
+                Admission::Skip => None,
             };
             self.state.advance_to(self.next_read);
         }
