@@ -9,6 +9,7 @@ pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod group_membership;
 pub(crate) mod group_offsets;
+pub(crate) mod leader_epochs;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
 pub(crate) mod produce;

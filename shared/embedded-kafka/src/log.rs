@@ -3,6 +3,7 @@
 //! The log keeps the bytes of the produce request. [`Batch::write_to`] replaces the broker's own fields in them: base
 //! offset and partition leader epoch.
 
+pub(crate) mod epochs;
 pub(crate) mod limits;
 mod producers;
 mod validation;
@@ -14,13 +15,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_core::record_batch::RawBatch;
 use kafka_protocol::error::ResponseError;
 
+use crate::log::epochs::{EpochEnd, Epochs};
 use crate::log::limits::LogLimits;
 use crate::log::producers::Producers;
 use crate::log::validation::is_compressed;
 use crate::refusal::Refusal;
-
-/// The leader epoch of every batch.
-pub(crate) const LEADER_EPOCH: i32 = 0;
 
 /// Where the length of a batch is in its header.
 const LENGTH: Range<usize> = 8..12;
@@ -31,6 +30,7 @@ const REWRITTEN_BYTES: usize = 16;
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
     base_offset: i64,
+    leader_epoch: i32,
     /// As the producer sent it, with base offset 0.
     sent: RawBatch,
 }
@@ -54,7 +54,7 @@ impl Batch {
         let sent = self.sent.bytes();
         buffer.put_i64(self.base_offset);
         buffer.put_slice(&sent[LENGTH]);
-        buffer.put_i32(LEADER_EPOCH);
+        buffer.put_i32(self.leader_epoch);
         buffer.put_slice(&sent[REWRITTEN_BYTES..]);
     }
 }
@@ -75,6 +75,7 @@ pub(crate) struct PartitionLog {
     log_end_offset: i64,
     bytes: usize,
     producers: Producers,
+    epochs: Epochs,
 }
 
 impl PartitionLog {
@@ -86,6 +87,37 @@ impl PartitionLog {
     /// Returns the offset of the next record; with a single replica also the high watermark and the last stable offset.
     pub(crate) fn log_end_offset(&self) -> i64 {
         self.log_end_offset
+    }
+
+    /// Begins a leader epoch at the end of the log.
+    pub(crate) fn begin_epoch(&mut self, epoch: i32) {
+        self.epochs.begin(epoch, self.log_end_offset);
+    }
+
+    /// Returns the leader epoch of the record at an offset.
+    pub(crate) fn epoch_at(&self, offset: i64) -> Option<i32> {
+        self.epochs.at(offset)
+    }
+
+    /// Returns the largest leader epoch up to `epoch` with its end, `None` if the log knows none.
+    pub(crate) fn end_of_epoch(&self, epoch: i32) -> Option<EpochEnd> {
+        self.epochs.end_of(epoch, self.log_end_offset)
+    }
+
+    /// Drops the records from `end_offset` on; a batch that holds it goes as a whole.
+    pub(crate) fn truncate(&mut self, end_offset: i64) {
+        while let Some(batch) = self.batches.pop_back_if(|batch| end_offset <= batch.last_offset())
+        {
+            self.bytes -= batch.len();
+            self.log_end_offset = batch.base_offset;
+        }
+        self.log_end_offset = self.log_end_offset.min(end_offset.max(0));
+        self.log_start_offset = self.log_start_offset.min(self.log_end_offset);
+        self.epochs.truncate_end(self.log_end_offset);
+        self.producers = Producers::default();
+        for batch in self.batches.iter().filter(|batch| 0 <= batch.sent.header().producer_id) {
+            self.producers.record(batch.sent.header(), batch.base_offset);
+        }
     }
 
     /// Appends the batch of a produce request and returns the offset of its first record.
@@ -106,7 +138,7 @@ impl PartitionLog {
         if is_idempotent {
             self.producers.record(header, base_offset);
         }
-        let batch = Batch { base_offset, sent };
+        let batch = Batch { base_offset, leader_epoch: self.epochs.latest(), sent };
         self.bytes += batch.len();
         self.batches.push_back(batch);
         if let Some(retention_bytes) = limits.retention_bytes {
@@ -159,6 +191,7 @@ impl PartitionLog {
         {
             self.drop_oldest();
         }
+        self.epochs.truncate_start(self.log_start_offset);
         Ok(())
     }
 
@@ -208,6 +241,7 @@ impl PartitionLog {
                 self.batches.front().map_or(self.log_end_offset, |batch| batch.base_offset);
             self.log_start_offset = self.log_start_offset.max(oldest);
         }
+        self.epochs.truncate_start(self.log_start_offset);
     }
 
     fn drop_oldest(&mut self) {

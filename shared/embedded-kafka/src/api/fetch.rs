@@ -7,13 +7,14 @@ use kafka_core::NodeId;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::fetch_response::{
-    FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
 
 use crate::api::request::{RequestContext, TopicReference, text};
 use crate::cluster::Node;
-use crate::log::{AtLeastOne, Batch};
+use crate::log::epochs::EpochEnd;
+use crate::log::{AtLeastOne, Batch, PartitionLog};
 use crate::state::State;
 
 /// The first version that names the leader when the client's knowledge is old (KIP-951).
@@ -27,23 +28,24 @@ const READ_COMMITTED: i8 = 1;
 pub(crate) struct Fetched {
     pub(crate) response: FetchResponse,
     bytes: usize,
-    has_error: bool,
+    /// Whether a partition has an error, or its log diverged from what the client has read.
+    has_news: bool,
 }
 
 impl Fetched {
     /// Returns whether the broker answers a client that asks for `min_bytes` without further waiting.
     pub(crate) fn is_enough(&self, min_bytes: i32) -> bool {
         let min_bytes = usize::try_from(min_bytes).unwrap_or(0);
-        self.has_error || self.response.responses.is_empty() || (min_bytes <= self.bytes)
+        self.has_news || self.response.responses.is_empty() || (min_bytes <= self.bytes)
     }
 }
 
 /// Reads the batches that the logs hold for a fetch.
 pub(crate) fn fetch(state: &State, context: &RequestContext, request: &FetchRequest) -> Fetched {
-    let mut fetched = Fetched { response: FetchResponse::default(), bytes: 0, has_error: false };
+    let mut fetched = Fetched { response: FetchResponse::default(), bytes: 0, has_news: false };
     if request.session_id != 0 {
         fetched.response.error_code = ResponseError::FetchSessionIdNotFound.code();
-        fetched.has_error = true;
+        fetched.has_news = true;
         return fetched;
     }
     // There are no transactions.
@@ -57,15 +59,21 @@ pub(crate) fn fetch(state: &State, context: &RequestContext, request: &FetchRequ
                 .with_aborted_transactions(aborted.clone());
             match read_partition(state, context.node, reference, partition, budget, fetched.bytes) {
                 Ok(read) => {
+                    fetched.has_news |= read.divergence.is_some();
+                    let divergence = read.divergence.map(|end| {
+                        let diverging = EpochEndOffset::default().with_epoch(end.epoch);
+                        diverging.with_end_offset(end.end_offset)
+                    });
                     budget = budget.saturating_sub(read.records.len());
                     fetched.bytes += read.records.len();
                     data.with_high_watermark(read.log_end_offset)
                         .with_last_stable_offset(read.log_end_offset)
                         .with_log_start_offset(read.log_start_offset)
+                        .with_diverging_epoch(divergence.unwrap_or_default())
                         .with_records(Some(read.records))
                 }
                 Err(error) => {
-                    fetched.has_error = true;
+                    fetched.has_news = true;
                     let is_old = matches!(
                         error,
                         ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch
@@ -115,6 +123,7 @@ fn node_endpoints(state: &State, response: &FetchResponse) -> Vec<NodeEndpoint> 
 struct Read {
     log_start_offset: i64,
     log_end_offset: i64,
+    divergence: Option<EpochEnd>,
     records: Bytes,
 }
 
@@ -131,6 +140,16 @@ fn read_partition(
     let led = topic.partition(partition.partition)?;
     led.check_leader(node, partition.current_leader_epoch)?;
     let log = &led.log;
+    let divergence = divergence(log, partition)?;
+    let read = |records| Read {
+        log_start_offset: log.log_start_offset(),
+        log_end_offset: log.log_end_offset(),
+        divergence,
+        records,
+    };
+    if divergence.is_some() {
+        return Ok(read(Bytes::new()));
+    }
     let partition_max = usize::try_from(partition.partition_max_bytes).unwrap_or(0);
     let at_least_one = if bytes_before == 0 { AtLeastOne::Yes } else { AtLeastOne::No };
     let batches = log.read(partition.fetch_offset, partition_max.min(budget), at_least_one)?;
@@ -138,11 +157,27 @@ fn read_partition(
     for batch in &batches {
         batch.write_to(&mut records);
     }
-    Ok(Read {
-        log_start_offset: log.log_start_offset(),
-        log_end_offset: log.log_end_offset(),
-        records: records.freeze(),
-    })
+    Ok(read(records.freeze()))
+}
+
+/// Returns where the log diverged from what the client has read, if it names the epoch of the last record.
+///
+/// # Errors
+/// `OFFSET_OUT_OF_RANGE` when the leader does not know the epoch, or has deleted the records.
+fn divergence(
+    log: &PartitionLog,
+    asked: &FetchPartition,
+) -> Result<Option<EpochEnd>, ResponseError> {
+    let last_fetched_epoch = asked.last_fetched_epoch;
+    if last_fetched_epoch < 0 {
+        return Ok(None);
+    }
+    let end = log.end_of_epoch(last_fetched_epoch).ok_or(ResponseError::OffsetOutOfRange)?;
+    if asked.fetch_offset < log.log_start_offset() {
+        return Err(ResponseError::OffsetOutOfRange);
+    }
+    let has_diverged = (end.epoch < last_fetched_epoch) || (end.end_offset < asked.fetch_offset);
+    Ok(has_diverged.then_some(end))
 }
 
 #[cfg(test)]

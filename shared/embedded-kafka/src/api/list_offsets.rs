@@ -97,7 +97,7 @@ fn list_partition(
         .with_leader_epoch(NO_EPOCH);
     let found = partition.and_then(|partition| {
         let found = find(&partition.log, asked.timestamp, api_version)?;
-        Ok(found.map(|found| (found, partition.leader_epoch())))
+        Ok(found.map(|found| (found, partition.log.epoch_at(found.offset).unwrap_or(NO_EPOCH))))
     });
     match found {
         Ok(Some((found, epoch))) => {

@@ -7,7 +7,7 @@ use kafka_protocol::messages::{
     DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest,
     FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest,
     JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::Request;
 
@@ -49,6 +49,7 @@ pub(crate) const SUPPORTED: &[SupportedApi] = &[
     api::<DeleteTopicsRequest>(1, 6),
     api::<DeleteRecordsRequest>(0, 2),
     api::<InitProducerIdRequest>(0, 5),
+    api::<OffsetForLeaderEpochRequest>(2, 4),
     api::<DescribeConfigsRequest>(1, 4),
     api::<CreatePartitionsRequest>(0, 3),
 ];

@@ -33,6 +33,31 @@ impl EmbeddedKafka {
         })
     }
 
+    /// Makes a node the leader of a partition that misses the records from `end_offset` on, as an unclean election does.
+    ///
+    /// The log is truncated there; a batch that holds the offset is lost as a whole. The leader epoch grows by one, even
+    /// when the node leads already, and the next records get the lost ones' offsets. Fetches with the epoch of lost records
+    /// learn of the divergence, others of `OFFSET_OUT_OF_RANGE` if they are beyond the end.
+    ///
+    /// # Errors
+    /// As [`EmbeddedKafka::move_leader`].
+    pub fn elect_unclean(
+        &self,
+        topic: &str,
+        partition: i32,
+        node: NodeId,
+        end_offset: i64,
+    ) -> Result<(), ControlError> {
+        self.change_partition(topic, partition, |partition, cluster| {
+            if !partition.is_in_sync(node, cluster) {
+                return Err(ControlError::UnavailableNode { node });
+            }
+            partition.log.truncate(end_offset);
+            partition.lead(Some(node));
+            Ok(())
+        })
+    }
+
     /// Takes the leader of a partition away until [`EmbeddedKafka::elect_leader`], as if all its replicas were offline.
     ///
     /// Clients can neither read nor write the partition, and waiting fetches return. Committed offsets stay.

@@ -8,7 +8,8 @@ use kafka_protocol::messages::{
     DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest,
     FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
     LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, ProduceRequest, ResponseHeader, SyncGroupRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, ResponseHeader,
+    SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
 use tokio::time::{Instant, sleep_until};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::api::request::{RequestContext, owned};
 use crate::api::{
     configs, create_topics, describe_groups, fetch, find_coordinator, group_membership,
-    group_offsets, list_offsets, metadata, produce, versions,
+    group_offsets, leader_epochs, list_offsets, metadata, produce, versions,
 };
 use crate::broker::owner::Owner;
 use crate::groups::member::{JoinAnswer, Reply, SyncAnswer};
@@ -117,6 +118,9 @@ fn answer_at_once(owner: &Owner, key: i16, call: Call) -> Result<Bytes, CallErro
         DescribeConfigsRequest::KEY => answer(owner, call, configs::describe_configs),
         InitProducerIdRequest::KEY => answer(owner, call, produce::init_producer_id),
         ListOffsetsRequest::KEY => answer(owner, call, list_offsets::list_offsets),
+        OffsetForLeaderEpochRequest::KEY => {
+            answer(owner, call, leader_epochs::offset_for_leader_epoch)
+        }
         DeleteRecordsRequest::KEY => answer(owner, call, list_offsets::delete_records),
         FindCoordinatorRequest::KEY => answer(owner, call, find_coordinator::find_coordinator),
         HeartbeatRequest::KEY => answer(owner, call, group_membership::heartbeat),

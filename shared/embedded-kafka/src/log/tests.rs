@@ -120,6 +120,7 @@ fn offsets_count_records_over_batches() {
 #[test]
 fn a_fetched_batch_differs_only_in_offset_and_epoch() {
     let mut log = log_of(&[5]);
+    log.begin_epoch(3);
     let sent = batch_of(&[b"payload"]);
     log.append(sent.clone(), &LIMITS).unwrap();
     let batches = log.read(5, usize::MAX, AtLeastOne::No).unwrap();
@@ -127,7 +128,7 @@ fn a_fetched_batch_differs_only_in_offset_and_epoch() {
     batches[0].write_to(&mut found);
     assert_eq!(found[..8], 5_i64.to_be_bytes());
     assert_eq!(found[8..12], sent[8..12]);
-    assert_eq!(found[12..16], LEADER_EPOCH.to_be_bytes());
+    assert_eq!(found[12..16], 3_i32.to_be_bytes());
     assert_eq!(found[16..], sent[16..]);
 }
 
@@ -268,6 +269,39 @@ fn deleting_records_moves_the_log_start() {
     assert_eq!(log.delete_records_before(7), Err(ResponseError::OffsetOutOfRange));
     log.delete_records_before(6).unwrap();
     assert_eq!(log.append(batch_of(&[b"a"]), &LIMITS), Ok(6));
+}
+
+#[test]
+fn truncation_drops_whole_batches_and_their_offsets_are_given_again() {
+    let mut log = log_of(&[3, 3, 3]);
+    log.begin_epoch(1);
+    log.append(batch_of(&[b"a"]), &LIMITS).unwrap();
+    log.truncate(10);
+    assert_eq!(log.log_end_offset(), 10, "there is nothing to drop");
+    log.truncate(5);
+    assert_eq!(log.log_end_offset(), 3, "a batch goes as a whole");
+    log.begin_epoch(2);
+    assert_eq!(log.append(batch_of(&[b"b"]), &LIMITS), Ok(3));
+    assert_eq!([0, 2, 3].map(|offset| log.epoch_at(offset)), [0, 0, 2].map(Some));
+    assert_eq!(log.end_of_epoch(1), Some(EpochEnd { epoch: 0, end_offset: 3 }));
+    log.delete_records_before(2).unwrap();
+    log.truncate(0);
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (0, 0));
+}
+
+#[test]
+fn a_truncated_log_knows_the_producers_of_what_is_left() {
+    let mut log = PartitionLog::default();
+    let numbered =
+        |sequence| BatchSpec { producer: (9, 0, sequence), ..BatchSpec::of(&[b"a"]) }.encode();
+    for sequence in 0..8 {
+        log.append(numbered(sequence), &LIMITS).unwrap();
+    }
+    log.truncate(2);
+    assert_eq!(log.append(numbered(1), &LIMITS), Ok(1), "a repeat");
+    let lost = log.append(numbered(8), &LIMITS).unwrap_err().error;
+    assert_eq!(lost, ResponseError::OutOfOrderSequenceNumber);
+    assert_eq!(log.append(numbered(2), &LIMITS), Ok(2));
 }
 
 #[test]

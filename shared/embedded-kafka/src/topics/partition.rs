@@ -89,9 +89,12 @@ impl Partition {
         }
     }
 
-    /// Begins a leader epoch.
+    /// Begins a leader epoch, at the end of the log if there is a leader.
     pub(crate) fn lead(&mut self, leader: Option<NodeId>) {
         self.leader = leader;
         self.leader_epoch += 1;
+        if leader.is_some() {
+            self.log.begin_epoch(self.leader_epoch);
+        }
     }
 }

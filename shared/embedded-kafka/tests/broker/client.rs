@@ -7,14 +7,17 @@ use embedded_kafka::{BrokerOptions, EmbeddedKafka};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, ProduceRequest, RequestHeader, ResponseHeader, TopicName,
+    CreateTopicsRequest, FetchRequest, MetadataRequest, ProduceRequest, RequestHeader,
+    ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
 /// The deadline of every response; only a broken test reaches it.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -118,6 +121,12 @@ impl Client {
         let request = CreateTopicsRequest::default().with_topics(vec![topic]);
         let response = self.ask(7, &request).await;
         assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0].error_message);
+    }
+
+    pub(crate) async fn topic_id(&mut self, topic: &str) -> Uuid {
+        let asked = MetadataRequestTopic::default().with_name(Some(name(topic)));
+        let request = MetadataRequest::default().with_topics(Some(vec![asked]));
+        self.ask(12, &request).await.topics[0].topic_id
     }
 
     /// Writes a batch to partition 0 of a topic.

@@ -5,6 +5,7 @@
 
 mod client;
 
+mod epochs;
 mod groups;
 mod leaders;
 mod nodes;

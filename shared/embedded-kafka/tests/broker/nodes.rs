@@ -63,7 +63,7 @@ async fn only_a_partitions_leader_serves_it_and_other_nodes_name_it() {
     assert_eq!(produced.node_endpoints.len(), 1);
 
     let mut request = fetch_request("orders", 0);
-    request.topics[0].topic_id = metadata(&mut other).await.topics[0].topic_id;
+    request.topics[0].topic_id = other.topic_id("orders").await;
     request.topics[0].topic = name("");
     let fetched = other.ask(16, &request).await;
     let partition = &fetched.responses[0].partitions[0];

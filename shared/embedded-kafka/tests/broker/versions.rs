@@ -23,12 +23,16 @@ use kafka_protocol::messages::offset_commit_request::{
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use kafka_protocol::messages::{
     ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
     DeleteTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest,
     FindCoordinatorRequest, GroupId, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
     LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetFetchResponse, ProduceRequest, SyncGroupRequest,
+    OffsetFetchRequest, OffsetFetchResponse, OffsetForLeaderEpochRequest, ProduceRequest,
+    SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use uuid::Uuid;
@@ -68,19 +72,13 @@ fn group() -> GroupId {
     GroupId(text("group"))
 }
 
-async fn topic_id(client: &mut Client) -> Uuid {
-    let asked = MetadataRequestTopic::default().with_name(Some(name(TOPIC)));
-    let request = MetadataRequest::default().with_topics(Some(vec![asked]));
-    client.ask(12, &request).await.topics[0].topic_id
-}
-
 #[tokio::test]
 async fn every_supported_version_of_every_api_is_answered() {
     let broker = start().await;
     let mut client = Client::connect(&broker).await;
     client.create_topic(TOPIC, 2, &[]).await;
     client.produce(TOPIC, batch(&["zero"])).await;
-    let id = topic_id(&mut client).await;
+    let id = client.topic_id(TOPIC).await;
     let response = client.ask(0, &ApiVersionsRequest::default()).await;
     let range = |api: &ApiVersion| {
         // The broker lists Produce 0 to 2 for librdkafka, and does not serve them.
@@ -212,6 +210,21 @@ async fn check_records(offers: &mut Offers, id: Uuid) {
 }
 
 async fn check_log_ends(offers: &mut Offers) {
+    offers
+        .check(
+            |_| {
+                let partition = OffsetForLeaderPartition::default().with_leader_epoch(0);
+                let topic = OffsetForLeaderTopic::default()
+                    .with_topic(name(TOPIC))
+                    .with_partitions(vec![partition]);
+                OffsetForLeaderEpochRequest::default().with_topics(vec![topic])
+            },
+            |_, response| {
+                let partition = &response.topics[0].partitions[0];
+                assert_eq!((partition.leader_epoch, partition.end_offset), (0, 12));
+            },
+        )
+        .await;
     offers
         .check(
             |_| {
