@@ -9,7 +9,8 @@
 //! methods of [`EmbeddedKafka`].
 //!
 //! Reading order: `broker` is the public interface with all sockets, tasks and clocks; `api` translates requests into
-//! calls of `state`, which has `cluster` for nodes, `topics` and `log` for records, and `groups` for consumers.
+//! calls of `state`, which has `cluster` for nodes, `topics`, `log` and `fetch_sessions` for records, and `groups` for
+//! consumers.
 
 mod broker;
 
@@ -17,6 +18,7 @@ pub mod registry;
 
 mod api;
 mod cluster;
+mod fetch_sessions;
 mod groups;
 mod log;
 mod refusal;

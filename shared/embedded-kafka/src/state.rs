@@ -9,6 +9,7 @@ use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
 use crate::cluster::Cluster;
+use crate::fetch_sessions::FetchSessions;
 use crate::groups::{GroupSettings, Groups};
 use crate::refusal::Refusal;
 use crate::topics::config::TopicConfig;
@@ -38,6 +39,7 @@ pub(crate) struct State {
     pub(crate) cluster: Cluster,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
+    pub(crate) fetch_sessions: FetchSessions,
     next_producer_id: i64,
     log_changes: u64,
 }
@@ -46,13 +48,21 @@ impl State {
     /// Creates the state of a new cluster.
     pub(crate) fn new(settings: Settings, cluster: Cluster) -> Self {
         let groups = Groups::new(settings.groups);
-        let topics = Topics::default();
-        Self { settings, cluster, topics, groups, next_producer_id: 0, log_changes: 0 }
+        Self {
+            settings,
+            cluster,
+            topics: Topics::default(),
+            groups,
+            fetch_sessions: FetchSessions::default(),
+            next_producer_id: 0,
+            log_changes: 0,
+        }
     }
 
     /// Returns the state after a restart of all nodes at `now`.
     pub(crate) fn restarted(self, now: Duration) -> Self {
         let mut restarted = Self { groups: self.groups.restarted(now), ..self };
+        restarted.fetch_sessions.forget_all();
         for node in restarted.cluster.stopped() {
             restarted.set_running(node, true, now);
         }
@@ -62,6 +72,7 @@ impl State {
     /// Marks a node as running or stopped: leaders, coordinators and the controller move as elections move them.
     pub(crate) fn set_running(&mut self, node: NodeId, is_running: bool, now: Duration) {
         self.log_changes += 1;
+        self.fetch_sessions.forget_node(node);
         for group_id in self.cluster.set_running(node, is_running) {
             self.groups.reload(now, &group_id);
         }

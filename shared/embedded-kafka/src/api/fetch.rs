@@ -1,6 +1,6 @@
 //! Fetch.
 //!
-//! It answers session id 0, which means that there are no fetch sessions and clients send full requests.
+//! A fetch begins, reads until it has enough, and is finished.
 
 use bytes::{Bytes, BytesMut};
 use kafka_core::NodeId;
@@ -13,6 +13,7 @@ use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
 
 use crate::api::request::{RequestContext, TopicReference, text};
 use crate::cluster::Node;
+use crate::fetch_sessions::{Answered, AskedPartition, FetchPlan};
 use crate::log::epochs::EpochEnd;
 use crate::log::{AtLeastOne, Batch, PartitionLog};
 use crate::state::State;
@@ -24,92 +25,136 @@ const NO_OFFSET: i64 = -1;
 const READ_COMMITTED: i8 = 1;
 
 /// What the logs hold for a fetch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Fetched {
-    pub(crate) response: FetchResponse,
+    /// In the order of the plan.
+    partitions: Vec<PartitionData>,
     bytes: usize,
     /// Whether a partition has an error, or its log diverged from what the client has read.
     has_news: bool,
 }
 
-impl Fetched {
-    /// Returns whether the broker answers a client that asks for `min_bytes` without further waiting.
-    pub(crate) fn is_enough(&self, min_bytes: i32) -> bool {
-        let min_bytes = usize::try_from(min_bytes).unwrap_or(0);
-        self.has_news || self.response.responses.is_empty() || (min_bytes <= self.bytes)
-    }
+/// Begins a fetch: finds its session and its partitions.
+///
+/// # Errors
+/// The response to a request with a wrong session.
+pub(crate) fn begin(
+    state: &mut State,
+    context: &RequestContext,
+    request: &FetchRequest,
+) -> Result<FetchPlan, FetchResponse> {
+    state.fetch_sessions.begin(context.node, context.api_version, request).map_err(refused)
 }
 
 /// Reads the batches that the logs hold for a fetch.
-pub(crate) fn fetch(state: &State, context: &RequestContext, request: &FetchRequest) -> Fetched {
-    let mut fetched = Fetched { response: FetchResponse::default(), bytes: 0, has_news: false };
-    if request.session_id != 0 {
-        fetched.response.error_code = ResponseError::FetchSessionIdNotFound.code();
-        fetched.has_news = true;
-        return fetched;
-    }
+pub(crate) fn read(
+    state: &State,
+    context: &RequestContext,
+    request: &FetchRequest,
+    plan: &FetchPlan,
+) -> Fetched {
+    let mut fetched = Fetched::default();
     // There are no transactions.
     let aborted = (request.isolation_level == READ_COMMITTED).then(Vec::new);
-    let mut budget = usize::try_from(request.max_bytes).unwrap_or(0);
-    for topic in &request.topics {
-        let reference = TopicReference::of_fetch(topic, context.api_version);
-        let read = |partition: &FetchPartition| {
-            let data = PartitionData::default()
-                .with_partition_index(partition.partition)
-                .with_aborted_transactions(aborted.clone());
-            match read_partition(state, context.node, reference, partition, budget, fetched.bytes) {
-                Ok(read) => {
-                    fetched.has_news |= read.divergence.is_some();
-                    let divergence = read.divergence.map(|end| {
-                        let diverging = EpochEndOffset::default().with_epoch(end.epoch);
-                        diverging.with_end_offset(end.end_offset)
-                    });
-                    budget = budget.saturating_sub(read.records.len());
-                    fetched.bytes += read.records.len();
-                    data.with_high_watermark(read.log_end_offset)
-                        .with_last_stable_offset(read.log_end_offset)
-                        .with_log_start_offset(read.log_start_offset)
-                        .with_diverging_epoch(divergence.unwrap_or_default())
-                        .with_records(Some(read.records))
-                }
-                Err(error) => {
-                    fetched.has_news = true;
-                    let is_old = matches!(
-                        error,
-                        ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch
-                    );
-                    let has_hint = is_old && (FIRST_VERSION_WITH_HINTS <= context.api_version);
-                    let hint = reference.resolve(&state.topics).ok().filter(|_| has_hint);
-                    data.with_error_code(error.code())
-                        .with_current_leader(current_leader(state, hint.as_deref(), partition))
-                        .with_high_watermark(NO_OFFSET)
-                        .with_records(Some(Bytes::new()))
-                }
+    let mut budget = limit(request.max_bytes);
+    for asked in &plan.partitions {
+        let data = PartitionData::default()
+            .with_partition_index(asked.asked.partition)
+            .with_aborted_transactions(aborted.clone());
+        let topic = TopicReference::new(&asked.topic, asked.topic_id, context.api_version);
+        let read = read_partition(state, context.node, topic, &asked.asked, budget, fetched.bytes);
+        fetched.partitions.push(match read {
+            Ok(read) => {
+                fetched.has_news |= read.divergence.is_some();
+                budget = budget.saturating_sub(read.records.len());
+                fetched.bytes += read.records.len();
+                data.with_high_watermark(read.log_end_offset)
+                    .with_last_stable_offset(read.log_end_offset)
+                    .with_log_start_offset(read.log_start_offset)
+                    .with_diverging_epoch(read.divergence.map(diverging).unwrap_or_default())
+                    .with_records(Some(read.records))
             }
-        };
-        let partitions = topic.partitions.iter().map(read).collect();
-        fetched.response.responses.push(
-            FetchableTopicResponse::default()
-                .with_topic(topic.topic.clone())
-                .with_topic_id(topic.topic_id)
-                .with_partitions(partitions),
-        );
+            Err(error) => {
+                fetched.has_news = true;
+                data.with_error_code(error.code())
+                    .with_current_leader(current_leader(state, context, topic, asked, error))
+                    .with_high_watermark(NO_OFFSET)
+                    .with_records(Some(Bytes::new()))
+            }
+        });
     }
-    fetched.response.node_endpoints = node_endpoints(state, &fetched.response);
     fetched
 }
 
-/// Returns the leader of a partition, unknown without a topic.
-fn current_leader(state: &State, topic: Option<&str>, asked: &FetchPartition) -> LeaderIdAndEpoch {
-    let leader = topic.and_then(|topic| state.current_leader(topic, asked.partition));
+/// Returns whether the broker answers without further waiting.
+pub(crate) fn is_enough(request: &FetchRequest, fetched: &Fetched) -> bool {
+    let bytes_min = limit(request.min_bytes);
+    fetched.has_news || fetched.partitions.is_empty() || (bytes_min <= fetched.bytes)
+}
+
+/// Answers a fetch with what was read.
+pub(crate) fn finish(state: &mut State, plan: &FetchPlan, fetched: Fetched) -> FetchResponse {
+    let answered = state.fetch_sessions.finish(plan, fetched.partitions);
+    answered.map_or_else(refused, |answered| respond(state, answered))
+}
+
+fn refused(error: ResponseError) -> FetchResponse {
+    FetchResponse::default().with_error_code(error.code())
+}
+
+fn respond(state: &State, answered: Answered<'_>) -> FetchResponse {
+    let mut topics: Vec<FetchableTopicResponse> = Vec::new();
+    for (asked, data) in answered.partitions {
+        match topics.last_mut() {
+            Some(last) if (last.topic == asked.topic) && (last.topic_id == asked.topic_id) => {
+                last.partitions.push(data);
+            }
+            _ => topics.push(
+                FetchableTopicResponse::default()
+                    .with_topic(asked.topic.clone())
+                    .with_topic_id(asked.topic_id)
+                    .with_partitions(vec![data]),
+            ),
+        }
+    }
+    let endpoints = node_endpoints(state, &topics);
+    FetchResponse::default()
+        .with_session_id(answered.session_id)
+        .with_responses(topics)
+        .with_node_endpoints(endpoints)
+}
+
+fn limit(bytes: i32) -> usize {
+    usize::try_from(bytes).unwrap_or(0)
+}
+
+fn diverging(end: EpochEnd) -> EpochEndOffset {
+    EpochEndOffset::default().with_epoch(end.epoch).with_end_offset(end.end_offset)
+}
+
+/// Returns the leader of a partition for a client that knows an old one, unknown for others.
+fn current_leader(
+    state: &State,
+    context: &RequestContext,
+    topic: TopicReference<'_>,
+    asked: &AskedPartition,
+    error: ResponseError,
+) -> LeaderIdAndEpoch {
+    let is_old =
+        matches!(error, ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch);
+    if !is_old || (context.api_version < FIRST_VERSION_WITH_HINTS) {
+        return LeaderIdAndEpoch::default();
+    }
+    let topic = topic.resolve(&state.topics).ok();
+    let leader = topic.and_then(|topic| state.current_leader(&topic, asked.asked.partition));
     leader.map_or_else(LeaderIdAndEpoch::default, |(leader, epoch)| {
         LeaderIdAndEpoch::default().with_leader_id(BrokerId(leader)).with_leader_epoch(epoch)
     })
 }
 
 /// Returns the addresses of the leaders that the partitions name.
-fn node_endpoints(state: &State, response: &FetchResponse) -> Vec<NodeEndpoint> {
-    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+fn node_endpoints(state: &State, topics: &[FetchableTopicResponse]) -> Vec<NodeEndpoint> {
+    let partitions = topics.iter().flat_map(|topic| &topic.partitions);
     let nodes = state.cluster.named(partitions.map(|found| found.current_leader.leader_id.0));
     let endpoint = |node: &Node| {
         NodeEndpoint::default()
@@ -150,9 +195,9 @@ fn read_partition(
     if divergence.is_some() {
         return Ok(read(Bytes::new()));
     }
-    let partition_max = usize::try_from(partition.partition_max_bytes).unwrap_or(0);
+    let bytes_max = limit(partition.partition_max_bytes).min(budget);
     let at_least_one = if bytes_before == 0 { AtLeastOne::Yes } else { AtLeastOne::No };
-    let batches = log.read(partition.fetch_offset, partition_max.min(budget), at_least_one)?;
+    let batches = log.read(partition.fetch_offset, bytes_max, at_least_one)?;
     let mut records = BytesMut::with_capacity(batches.iter().map(Batch::len).sum());
     for batch in &batches {
         batch.write_to(&mut records);
@@ -198,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_codec_reads_what_is_fetched_in_every_version() {
-        let state = with_two_batches();
+        let mut state = with_two_batches();
         let id = state.topics.get("orders").unwrap().id;
         let partition = |offset| {
             let partition = FetchPartition::default().with_fetch_offset(offset);
@@ -216,7 +261,10 @@ mod tests {
                     .with_isolation_level(isolation)
                     .with_topics(vec![topic.clone()]);
                 let mut body = BytesMut::new();
-                fetch(&state, &context, &request).response.encode(&mut body, version).unwrap();
+                let plan = begin(&mut state, &context, &request).unwrap();
+                let fetched = read(&state, &context, &request, &plan);
+                let response = finish(&mut state, &plan, fetched);
+                response.encode(&mut body, version).unwrap();
                 let mut body = body.freeze();
                 let response = FetchResponse::decode(&mut body, version).unwrap();
                 assert!(body.is_empty(), "version {version} leaves bytes");

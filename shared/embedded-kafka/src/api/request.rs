@@ -5,7 +5,6 @@ use std::time::Duration;
 use kafka_core::NodeId;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::TopicName;
-use kafka_protocol::messages::fetch_request::FetchTopic;
 use kafka_protocol::messages::produce_request::TopicProduceData;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -41,10 +40,6 @@ impl<'a> TopicReference<'a> {
         Self::new(&topic.name, topic.topic_id, api_version)
     }
 
-    pub(crate) fn of_fetch(topic: &'a FetchTopic, api_version: i16) -> Self {
-        Self::new(&topic.topic, topic.topic_id, api_version)
-    }
-
     /// Returns the name of the topic.
     ///
     /// # Errors
@@ -59,7 +54,7 @@ impl<'a> TopicReference<'a> {
         }
     }
 
-    fn new(name: &'a TopicName, id: Uuid, api_version: i16) -> Self {
+    pub(crate) fn new(name: &'a TopicName, id: Uuid, api_version: i16) -> Self {
         if FIRST_VERSION_WITH_TOPIC_IDS <= api_version { Self::Id(id) } else { Self::Name(name) }
     }
 }

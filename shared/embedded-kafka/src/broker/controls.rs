@@ -191,6 +191,13 @@ impl EmbeddedKafka {
         self.owner.with_state(|state, _| state.groups.metadata_chars_max = chars_max);
     }
 
+    /// Sets how many fetch sessions there may be on all nodes together, 1000 before. The least recently used one makes room
+    /// for a new one; its client gets `FETCH_SESSION_ID_NOT_FOUND`. With 0 there are no sessions, and all clients get session
+    /// id 0.
+    pub fn limit_fetch_sessions(&self, sessions_max: usize) {
+        self.owner.with_state(|state, _| state.fetch_sessions.set_limit(sessions_max));
+    }
+
     /// Sets `connections.max.idle.ms`, which applies to a connection from its next request on.
     pub fn limit_idle(&self, idle_max: Duration) {
         self.owner.with_state(|state, _| state.settings.idle_max = Some(idle_max));

@@ -164,12 +164,21 @@ async fn fetch(owner: &Owner, mut call: Call) -> Result<Bytes, CallError> {
     let max_wait = u64::try_from(request.max_wait_ms).unwrap_or(0);
     let deadline = Instant::now() + std::time::Duration::from_millis(max_wait);
     let mut log_changes = owner.log_changes();
+    let version = call.context.api_version;
+    let plan = match owner.with_state(|state, _| fetch::begin(state, &call.context, &request)) {
+        Ok(plan) => plan,
+        Err(refused) => return encode(call.correlation_id, version, &refused),
+    };
     loop {
         // Marked as seen before the read: a change during the read ends the wait at once.
         log_changes.borrow_and_update();
-        let fetched = owner.with_state(|state, _| fetch::fetch(state, &call.context, &request));
-        if fetched.is_enough(request.min_bytes) || (deadline <= Instant::now()) {
-            return encode(call.correlation_id, call.context.api_version, &fetched.response);
+        let finished = owner.with_state(|state, _| {
+            let fetched = fetch::read(state, &call.context, &request, &plan);
+            let is_due = fetch::is_enough(&request, &fetched) || (deadline <= Instant::now());
+            is_due.then(|| fetch::finish(state, &plan, fetched))
+        });
+        if let Some(response) = finished {
+            return encode(call.correlation_id, version, &response);
         }
         tokio::select! {
             () = sleep_until(deadline) => {}

@@ -6,6 +6,7 @@
 mod client;
 
 mod epochs;
+mod fetch_sessions;
 mod groups;
 mod leaders;
 mod nodes;

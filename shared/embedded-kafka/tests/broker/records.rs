@@ -73,10 +73,6 @@ async fn a_fetch_with_an_error_is_answered_at_once() {
     let response = client.ask(12, &patient("unknown", 0)).await;
     let partition = &response.responses[0].partitions[0];
     assert_eq!(partition.error_code, ResponseError::UnknownTopicOrPartition.code());
-    let mut with_session = patient("orders", 0);
-    with_session.session_id = 5;
-    let response = client.ask(12, &with_session).await;
-    assert_eq!(response.error_code, ResponseError::FetchSessionIdNotFound.code());
     let response = client.ask(12, &FetchRequest::default().with_max_wait_ms(100_000)).await;
     assert_eq!((response.error_code, response.session_id), (0, 0));
 }
