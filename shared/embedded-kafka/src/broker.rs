@@ -19,7 +19,7 @@ use crate::broker::owner::Owner;
 use crate::broker::port::NodePort;
 use crate::cluster::Cluster;
 use crate::groups::GroupSettings;
-use crate::state::{Settings, State};
+use crate::state::{FETCH_BYTES_MAX, Settings, State};
 
 /// The settings of a broker.
 #[derive(Debug, Clone)]
@@ -69,6 +69,12 @@ pub enum StartError {
 /// Why a control had no effect.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
+    /// The broker has no such topic.
+    #[error("there is no topic {topic}")]
+    UnknownTopic {
+        /// The topic's name.
+        topic: String,
+    },
     /// The broker has no such partition.
     #[error("there is no partition {index} of topic {topic}")]
     UnknownPartition {
@@ -129,6 +135,8 @@ impl EmbeddedKafka {
             default_partitions: options.default_partitions,
             retention_bytes: options.retention_bytes,
             idle_max: None,
+            fetch_bytes_max: FETCH_BYTES_MAX,
+            min_insync_replicas: 1,
             groups: GroupSettings { min_session_timeout: options.min_session_timeout },
         };
         let state = State::new(settings, Cluster::new(addresses));

@@ -184,6 +184,21 @@ impl FetchSessions {
         Ok(Answered { session_id, partitions })
     }
 
+    /// Ends a fetch without its partitions, because the client is over its quota.
+    ///
+    /// # Errors
+    /// As [`FetchSessions::finish`].
+    pub(crate) fn finish_throttled(
+        &mut self,
+        plan: &FetchPlan,
+    ) -> Result<Answered<'static>, ResponseError> {
+        let session_id = match plan.kind {
+            PlanKind::Sessionless | PlanKind::Full { .. } => NO_SESSION,
+            PlanKind::Incremental { id, epoch } => self.session(id, epoch).map(|_| id)?,
+        };
+        Ok(Answered { session_id, partitions: Vec::new() })
+    }
+
     /// Sets how many sessions there may be; the least recently used ones make room.
     pub(crate) fn set_limit(&mut self, sessions_max: usize) {
         self.sessions_max = sessions_max;

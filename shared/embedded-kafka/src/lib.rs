@@ -9,8 +9,8 @@
 //! methods of [`EmbeddedKafka`].
 //!
 //! Reading order: `broker` is the public interface with all sockets, tasks and clocks; `api` translates requests into
-//! calls of `state`, which has `cluster` for nodes, `topics`, `log` and `fetch_sessions` for records, and `groups` for
-//! consumers.
+//! calls of `state`, which has `cluster` for nodes, `topics`, `log`, `fetch_sessions` and `quotas` for records, and
+//! `groups` for consumers.
 
 mod broker;
 
@@ -21,6 +21,7 @@ mod cluster;
 mod fetch_sessions;
 mod groups;
 mod log;
+mod quotas;
 mod refusal;
 mod state;
 mod topics;

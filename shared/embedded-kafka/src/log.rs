@@ -147,9 +147,10 @@ impl PartitionLog {
         Ok(base_offset)
     }
 
-    /// Returns the batches from the one that holds `offset` on, as many as fit `max_bytes`.
+    /// Returns the batches from the one that holds `offset` on, as many as begin within `max_bytes`.
     ///
-    /// With `at_least_one` the result has the first batch even when it does not fit, so that a consumer makes progress.
+    /// A first batch that does not fit is left out, or with `at_least_one` alone in the result, so that a consumer makes
+    /// progress.
     ///
     /// # Errors
     /// `OFFSET_OUT_OF_RANGE` outside log start … log end.
@@ -166,8 +167,9 @@ impl PartitionLog {
         let mut budget = max_bytes;
         let mut batches = Vec::new();
         for batch in self.batches.range(first..) {
-            let is_free = batches.is_empty() && (at_least_one == AtLeastOne::Yes);
-            if (budget < batch.len()) && !is_free {
+            let is_first = batches.is_empty();
+            let needed = if is_first { batch.len() } else { 1 };
+            if (budget < needed) && !(is_first && (at_least_one == AtLeastOne::Yes)) {
                 break;
             }
             budget = budget.saturating_sub(batch.len());

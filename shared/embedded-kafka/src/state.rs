@@ -11,13 +11,16 @@ use uuid::Uuid;
 use crate::cluster::Cluster;
 use crate::fetch_sessions::FetchSessions;
 use crate::groups::{GroupSettings, Groups};
+use crate::quotas::Quota;
 use crate::refusal::Refusal;
 use crate::topics::config::TopicConfig;
-use crate::topics::partition::Partition;
 use crate::topics::{Topic, Topics};
 
 /// The id of the cluster.
 pub(crate) const CLUSTER_ID: &str = "embedded-kafka";
+
+/// The default of `fetch.max.bytes`.
+pub(crate) const FETCH_BYTES_MAX: usize = 55 * 1024 * 1024;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -29,6 +32,10 @@ pub(crate) struct Settings {
     pub(crate) retention_bytes: Option<usize>,
     /// `connections.max.idle.ms`; `None` is unlimited.
     pub(crate) idle_max: Option<Duration>,
+    /// `fetch.max.bytes`.
+    pub(crate) fetch_bytes_max: usize,
+    /// `min.insync.replicas` of topics that do not set it.
+    pub(crate) min_insync_replicas: usize,
     pub(crate) groups: GroupSettings,
 }
 
@@ -40,6 +47,8 @@ pub(crate) struct State {
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) fetch_sessions: FetchSessions,
+    pub(crate) produce_quota: Quota,
+    pub(crate) fetch_quota: Quota,
     next_producer_id: i64,
     log_changes: u64,
 }
@@ -54,6 +63,8 @@ impl State {
             topics: Topics::default(),
             groups,
             fetch_sessions: FetchSessions::default(),
+            produce_quota: Quota::default(),
+            fetch_quota: Quota::default(),
             next_producer_id: 0,
             log_changes: 0,
         }
@@ -63,6 +74,8 @@ impl State {
     pub(crate) fn restarted(self, now: Duration) -> Self {
         let mut restarted = Self { groups: self.groups.restarted(now), ..self };
         restarted.fetch_sessions.forget_all();
+        restarted.produce_quota.forget();
+        restarted.fetch_quota.forget();
         for node in restarted.cluster.stopped() {
             restarted.set_running(node, true, now);
         }
@@ -147,15 +160,24 @@ impl State {
         self.topics.get_mut(name)
     }
 
-    /// Returns a partition for changes, which wake waiting fetches, and the nodes.
-    pub(crate) fn partition_to_change(
-        &mut self,
-        topic: &str,
-        index: i32,
-    ) -> (Option<&mut Partition>, &Cluster) {
+    /// Returns a topic for changes of its logs, which wake waiting fetches, and the nodes.
+    pub(crate) fn topic_and_cluster(&mut self, name: &str) -> (Option<&mut Topic>, &Cluster) {
         self.log_changes += 1;
-        let topic = self.topics.get_mut(topic);
-        (topic.and_then(|topic| topic.partition_mut(index).ok()), &self.cluster)
+        (self.topics.get_mut(name), &self.cluster)
+    }
+
+    /// Deletes a topic and creates it again, and returns whether it existed.
+    pub(crate) fn recreate_topic(&mut self, name: &str) -> bool {
+        let Some(before) = self.topics.get(name) else { return false };
+        let config = before.config.clone();
+        let partitions = before.partitions().iter();
+        let replicas: Vec<_> = partitions.map(|found| found.replicas().to_vec()).collect();
+        self.delete_topic(name);
+        self.topics.create(name, Uuid::new_v4(), replicas, config);
+        for partition in self.topics.partitions_mut() {
+            partition.elect(&self.cluster);
+        }
+        true
     }
 
     /// Deletes a topic and its committed offsets, and returns whether it existed.

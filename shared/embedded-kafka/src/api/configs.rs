@@ -117,10 +117,11 @@ fn describe_broker(state: &State, node: NodeId) -> Vec<DescribeConfigsResourceRe
         entry("auto.create.topics.enable", boolean, settings.auto_create_topics.to_string()),
         entry("broker.id", int, node.to_string()),
         entry("default.replication.factor", int, state.cluster.running().count().to_string()),
+        entry("fetch.max.bytes", int, settings.fetch_bytes_max.to_string()),
         entry("group.max.session.timeout.ms", int, millis(SESSION_TIMEOUT_MAX)),
         entry("group.min.session.timeout.ms", int, millis(settings.groups.min_session_timeout)),
         entry("message.max.bytes", int, MAX_MESSAGE_BYTES_DEFAULT.to_owned()),
-        entry("min.insync.replicas", int, "1".to_owned()),
+        entry("min.insync.replicas", int, settings.min_insync_replicas.to_string()),
         entry("num.partitions", int, settings.default_partitions.to_string()),
         entry("offset.metadata.max.bytes", int, state.groups.metadata_chars_max.to_string()),
     ]

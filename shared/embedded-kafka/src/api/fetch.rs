@@ -1,6 +1,8 @@
-//! Fetch.
+//! Fetch, with sessions and quotas.
 //!
 //! A fetch begins, reads until it has enough, and is finished.
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_core::NodeId;
@@ -16,6 +18,7 @@ use crate::cluster::Node;
 use crate::fetch_sessions::{Answered, AskedPartition, FetchPlan};
 use crate::log::epochs::EpochEnd;
 use crate::log::{AtLeastOne, Batch, PartitionLog};
+use crate::quotas::OverQuota;
 use crate::state::State;
 
 /// The first version that names the leader when the client's knowledge is old (KIP-951).
@@ -56,7 +59,7 @@ pub(crate) fn read(
     let mut fetched = Fetched::default();
     // There are no transactions.
     let aborted = (request.isolation_level == READ_COMMITTED).then(Vec::new);
-    let mut budget = limit(request.max_bytes);
+    let mut budget = bytes_max(state, request);
     for asked in &plan.partitions {
         let data = PartitionData::default()
             .with_partition_index(asked.asked.partition)
@@ -87,15 +90,27 @@ pub(crate) fn read(
 }
 
 /// Returns whether the broker answers without further waiting.
-pub(crate) fn is_enough(request: &FetchRequest, fetched: &Fetched) -> bool {
-    let bytes_min = limit(request.min_bytes);
+pub(crate) fn is_enough(state: &State, request: &FetchRequest, fetched: &Fetched) -> bool {
+    let bytes_min = limit(request.min_bytes).min(bytes_max(state, request));
     fetched.has_news || fetched.partitions.is_empty() || (bytes_min <= fetched.bytes)
 }
 
-/// Answers a fetch with what was read.
-pub(crate) fn finish(state: &mut State, plan: &FetchPlan, fetched: Fetched) -> FetchResponse {
-    let answered = state.fetch_sessions.finish(plan, fetched.partitions);
-    answered.map_or_else(refused, |answered| respond(state, answered))
+/// Answers a fetch with what was read, or with nothing when the client is over its quota, and returns its throttle.
+pub(crate) fn finish(
+    state: &mut State,
+    client: (NodeId, &str),
+    now: Duration,
+    plan: &FetchPlan,
+    fetched: Fetched,
+) -> (FetchResponse, Duration) {
+    let (bytes, sessions) = (fetched.bytes, &mut state.fetch_sessions);
+    let throttle = state.fetch_quota.count(client, bytes, now, OverQuota::Refused);
+    let answered = if throttle.is_zero() {
+        sessions.finish(plan, fetched.partitions)
+    } else {
+        sessions.finish_throttled(plan)
+    };
+    (answered.map_or_else(refused, |answered| respond(state, answered)), throttle)
 }
 
 fn refused(error: ResponseError) -> FetchResponse {
@@ -122,6 +137,12 @@ fn respond(state: &State, answered: Answered<'_>) -> FetchResponse {
         .with_session_id(answered.session_id)
         .with_responses(topics)
         .with_node_endpoints(endpoints)
+}
+
+/// Returns the most bytes of an answer: those that the client, the broker and the quota allow.
+fn bytes_max(state: &State, request: &FetchRequest) -> usize {
+    let allowed = limit(request.max_bytes).min(state.settings.fetch_bytes_max);
+    state.fetch_quota.bytes_max().map_or(allowed, |max| max.min(allowed))
 }
 
 fn limit(bytes: i32) -> usize {
@@ -202,6 +223,8 @@ fn read_partition(
     for batch in &batches {
         batch.write_to(&mut records);
     }
+    // As in Kafka, an answer ends where its limit is, inside a batch; only the first may be larger.
+    records.truncate(bytes_max.max(batches.first().map_or(0, Batch::len)));
     Ok(read(records.freeze()))
 }
 
@@ -227,8 +250,6 @@ fn divergence(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use kafka_protocol::messages::fetch_request::FetchTopic;
     use kafka_protocol::protocol::{Decodable, Encodable};
 
@@ -263,7 +284,7 @@ mod tests {
                 let mut body = BytesMut::new();
                 let plan = begin(&mut state, &context, &request).unwrap();
                 let fetched = read(&state, &context, &request, &plan);
-                let response = finish(&mut state, &plan, fetched);
+                let response = finish(&mut state, (1, "client"), Duration::ZERO, &plan, fetched).0;
                 response.encode(&mut body, version).unwrap();
                 let mut body = body.freeze();
                 let response = FetchResponse::decode(&mut body, version).unwrap();
@@ -304,6 +325,8 @@ mod tests {
             default_partitions: 1,
             retention_bytes: None,
             idle_max: None,
+            fetch_bytes_max: usize::MAX,
+            min_insync_replicas: 1,
             groups: GroupSettings { min_session_timeout: Duration::ZERO },
         };
         let mut state = State::new(settings, Cluster::new([("localhost".to_owned(), 9092)]));

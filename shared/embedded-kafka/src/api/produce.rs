@@ -1,6 +1,6 @@
 //! Produce and `InitProducerId`.
 //!
-//! With a single replica, acks=1 and acks=all are the same.
+//! Replicas share one log, so acks=1 and acks=all differ only in `min.insync.replicas`.
 
 use kafka_core::NodeId;
 use kafka_protocol::error::ResponseError;
@@ -20,6 +20,7 @@ use crate::state::State;
 
 /// The first version that names the leader with `NOT_LEADER_OR_FOLLOWER` (KIP-951).
 const FIRST_VERSION_WITH_HINTS: i16 = 10;
+const ACKS_ALL: i16 = -1;
 const NO_OFFSET: i64 = -1;
 const NO_EPOCH: i32 = -1;
 
@@ -52,7 +53,7 @@ pub(crate) fn produce(
         let append = |partition: PartitionProduceData| {
             let index = partition.index;
             let appended =
-                name.clone().and_then(|name| append(state, context.node, &name, partition));
+                name.clone().and_then(|name| append(state, context.node, acks, &name, partition));
             let response = PartitionProduceResponse::default().with_index(index);
             match appended {
                 Ok(Appended { base_offset, log_start_offset }) => {
@@ -135,10 +136,13 @@ struct Appended {
 fn append(
     state: &mut State,
     node: NodeId,
+    acks: i16,
     topic: &str,
     partition: PartitionProduceData,
 ) -> Result<Appended, Refusal> {
-    let topic = state.topic_to_change(topic).ok_or_else(unknown_topic)?;
+    let min_insync_default = state.settings.min_insync_replicas;
+    let (topic, cluster) = state.topic_and_cluster(topic);
+    let topic = topic.ok_or_else(unknown_topic)?;
     let index = partition.index;
     let Some(records) = partition.records.filter(|records| !records.is_empty()) else {
         return Err(Refusal::new(
@@ -148,8 +152,12 @@ fn append(
     };
     let refused = |error: ResponseError| Refusal::new(error, error.to_string());
     let limits = topic.limits;
+    let min_insync = topic.config.min_insync_replicas().unwrap_or(min_insync_default);
     let partition = topic.partition_mut(index).map_err(refused)?;
     partition.check_leader(node, NO_EPOCH).map_err(refused)?;
+    if (acks == ACKS_ALL) && (partition.in_sync_count(cluster) < min_insync) {
+        return Err(refused(ResponseError::NotEnoughReplicas));
+    }
     let base_offset = partition.log.append(records, &limits)?;
     Ok(Appended { base_offset, log_start_offset: partition.log.log_start_offset() })
 }

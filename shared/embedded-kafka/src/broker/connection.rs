@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use kafka_core::NodeId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::broker::dispatch::{CallError, dispatch};
 use crate::broker::owner::Owner;
@@ -43,9 +43,12 @@ pub(crate) async fn serve(
             Some(idle_max) => timeout(idle_max, request).await.unwrap_or(Ok(None))?,
         };
         let Some(request) = request else { return Ok(()) };
-        if let Some(response) = dispatch(owner, node, client_host, request).await? {
+        let answer = dispatch(owner, node, client_host, request).await?;
+        if let Some(response) = answer.response {
             stream.write_all(&response).await?;
         }
+        // As in Kafka, a client over its quota gets its response, and waits for the next.
+        sleep(answer.throttle).await;
     }
 }
 

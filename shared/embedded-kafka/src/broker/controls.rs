@@ -96,10 +96,26 @@ impl EmbeddedKafka {
         change: impl FnOnce(&mut Partition, &Cluster) -> Result<(), ControlError>,
     ) -> Result<(), ControlError> {
         self.owner.with_state(|state, _| {
-            let (found, cluster) = state.partition_to_change(topic, index);
+            let (found, cluster) = state.topic_and_cluster(topic);
+            let found = found.and_then(|found| found.partition_mut(index).ok());
             let unknown = || ControlError::UnknownPartition { topic: topic.to_owned(), index };
             change(found.ok_or_else(unknown)?, cluster)
         })
+    }
+}
+
+/// Topics.
+impl EmbeddedKafka {
+    /// Deletes a topic and creates it again at once, with the same configuration and replicas but another topic id.
+    ///
+    /// Its records and committed offsets are gone, and its leader epochs begin at 0.
+    ///
+    /// # Errors
+    /// [`ControlError`] when there is no such topic.
+    pub fn recreate_topic(&self, topic: &str) -> Result<(), ControlError> {
+        let unknown = || ControlError::UnknownTopic { topic: topic.to_owned() };
+        let is_created = self.owner.with_state(|state, _| state.recreate_topic(topic));
+        if is_created { Ok(()) } else { Err(unknown()) }
     }
 }
 
@@ -196,6 +212,37 @@ impl EmbeddedKafka {
     /// id 0.
     pub fn limit_fetch_sessions(&self, sessions_max: usize) {
         self.owner.with_state(|state, _| state.fetch_sessions.set_limit(sessions_max));
+    }
+
+    /// Sets `producer_byte_rate`, the quota of every client id on every node, in bytes of Produce requests a second; `None`
+    /// is unlimited.
+    ///
+    /// Ten seconds' bytes pass at once. Then the broker answers a request and names the throttle in it, and reads the
+    /// connection's next request when that is over.
+    pub fn limit_produce_rate(&self, bytes_per_second: Option<u64>) {
+        self.owner.with_state(|state, _| state.produce_quota.set(bytes_per_second));
+    }
+
+    /// Sets `consumer_byte_rate`, the quota of every client id on every node, in bytes of fetched records a second; `None`
+    /// is unlimited.
+    ///
+    /// Ten seconds' bytes pass at once, and are the most that an answer holds. Then the broker answers a fetch with the
+    /// throttle and without partitions, and reads the connection's next request when that is over. As with Kafka, a batch
+    /// larger than ten seconds' bytes never passes.
+    pub fn limit_fetch_rate(&self, bytes_per_second: Option<u64>) {
+        self.owner.with_state(|state, _| state.fetch_quota.set(bytes_per_second));
+    }
+
+    /// Sets `fetch.max.bytes`, 55 MiB before: where an answer ends, inside a batch. Only an answer's first batch is whole
+    /// even if it is larger.
+    pub fn limit_fetch_bytes(&self, bytes_max: usize) {
+        self.owner.with_state(|state, _| state.settings.fetch_bytes_max = bytes_max);
+    }
+
+    /// Sets `min.insync.replicas` of topics that do not set it, 1 before. Writes with acks=all get `NOT_ENOUGH_REPLICAS` while
+    /// fewer replicas run; with more than there are nodes, always.
+    pub fn require_in_sync(&self, replicas: usize) {
+        self.owner.with_state(|state, _| state.settings.min_insync_replicas = replicas);
     }
 
     /// Sets `connections.max.idle.ms`, which applies to a connection from its next request on.

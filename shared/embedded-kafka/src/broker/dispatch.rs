@@ -1,5 +1,7 @@
 //! Decodes requests, calls the API that each names, and encodes the responses.
 
+use std::time::Duration;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_core::NodeId;
 use kafka_protocol::messages::RequestHeader;
@@ -21,6 +23,7 @@ use crate::api::{
 };
 use crate::broker::owner::Owner;
 use crate::groups::member::{JoinAnswer, Reply, SyncAnswer};
+use crate::quotas::OverQuota;
 use crate::refusal::Refusal;
 use crate::state::State;
 
@@ -60,10 +63,25 @@ pub(crate) enum CallError {
 struct Call {
     context: RequestContext,
     correlation_id: i32,
+    bytes: usize,
     body: Bytes,
 }
 
-/// Handles one request and returns its response, `None` when the client expects none.
+/// What the broker does after a request.
+pub(crate) struct Answer {
+    /// The response, `None` when the client expects none.
+    pub(crate) response: Option<Bytes>,
+    /// How long the connection is muted after the response, because the client is over its quota.
+    pub(crate) throttle: Duration,
+}
+
+impl From<Bytes> for Answer {
+    fn from(response: Bytes) -> Self {
+        Self { response: Some(response), throttle: Duration::ZERO }
+    }
+}
+
+/// Handles one request.
 ///
 /// # Errors
 /// [`CallError`]; the caller closes the connection.
@@ -72,7 +90,7 @@ pub(crate) async fn dispatch(
     node: NodeId,
     client_host: &str,
     request: Bytes,
-) -> Result<Option<Bytes>, CallError> {
+) -> Result<Answer, CallError> {
     if request.len() < HEADER_BYTES_MIN {
         return Err(CallError::TooShort { bytes: request.len() });
     }
@@ -80,30 +98,31 @@ pub(crate) async fn dispatch(
     let (key, version, correlation_id) = (front.get_i16(), front.get_i16(), front.get_i32());
     if !versions::is_supported(key, version) {
         if key == ApiVersionsRequest::KEY {
-            return encode(correlation_id, 0, &versions::api_versions_unsupported()).map(Some);
+            return encode(correlation_id, 0, &versions::api_versions_unsupported())
+                .map(Answer::from);
         }
         return Err(CallError::Unsupported { key, version });
     }
-    let mut body = request;
+    let (bytes, mut body) = (request.len(), request);
     let header_version = ApiKey::try_from(key)
         .map_err(|()| CallError::Unsupported { key, version })?
         .request_header_version(version);
     let header = RequestHeader::decode(&mut body, header_version)
         .map_err(|error| malformed("request header", error))?;
     let context = RequestContext {
-        now: std::time::Duration::ZERO,
+        now: Duration::ZERO,
         node,
         api_version: version,
         client_id: owned(header.client_id.as_ref()).unwrap_or_default(),
         client_host: client_host.to_owned(),
     };
-    let call = Call { context, correlation_id, body };
+    let call = Call { context, correlation_id, bytes, body };
     match key {
         ProduceRequest::KEY => produce(owner, call),
-        FetchRequest::KEY => fetch(owner, call).await.map(Some),
-        JoinGroupRequest::KEY => join_group(owner, call).await.map(Some),
-        SyncGroupRequest::KEY => sync_group(owner, call).await.map(Some),
-        _ => answer_at_once(owner, key, call).map(Some),
+        FetchRequest::KEY => fetch(owner, call).await,
+        JoinGroupRequest::KEY => join_group(owner, call).await.map(Answer::from),
+        SyncGroupRequest::KEY => sync_group(owner, call).await.map(Answer::from),
+        _ => answer_at_once(owner, key, call).map(Answer::from),
     }
 }
 
@@ -146,39 +165,51 @@ fn answer<R: Request>(
     encode(call.correlation_id, call.context.api_version, &response)
 }
 
-fn produce(owner: &Owner, mut call: Call) -> Result<Option<Bytes>, CallError> {
+fn produce(owner: &Owner, mut call: Call) -> Result<Answer, CallError> {
     let request = call.decode::<ProduceRequest>()?;
-    let produced = owner.with_state(|state, _| produce::produce(state, &call.context, request));
-    match produced {
-        produce::Produced::Answer(response) => {
-            encode(call.correlation_id, call.context.api_version, &response).map(Some)
+    let (produced, throttle) = owner.with_state(|state, now| {
+        let client = (call.context.node, call.context.client_id.as_str());
+        let throttle = state.produce_quota.count(client, call.bytes, now, OverQuota::Counts);
+        (produce::produce(state, &call.context, request), throttle)
+    });
+    let response = match produced {
+        produce::Produced::Answer(mut response) => {
+            response.throttle_time_ms = millis(throttle);
+            Some(encode(call.correlation_id, call.context.api_version, &response)?)
         }
-        produce::Produced::Silence => Ok(None),
-        produce::Produced::Failure(refusal) => Err(CallError::Refused(refusal)),
-    }
+        produce::Produced::Silence => None,
+        produce::Produced::Failure(refusal) => return Err(CallError::Refused(refusal)),
+    };
+    Ok(Answer { response, throttle })
 }
 
 /// Answers a fetch once it has `min_bytes`, at the latest after `max_wait_ms`.
-async fn fetch(owner: &Owner, mut call: Call) -> Result<Bytes, CallError> {
+async fn fetch(owner: &Owner, mut call: Call) -> Result<Answer, CallError> {
     let request = call.decode::<FetchRequest>()?;
     let max_wait = u64::try_from(request.max_wait_ms).unwrap_or(0);
-    let deadline = Instant::now() + std::time::Duration::from_millis(max_wait);
+    let deadline = Instant::now() + Duration::from_millis(max_wait);
     let mut log_changes = owner.log_changes();
     let version = call.context.api_version;
     let plan = match owner.with_state(|state, _| fetch::begin(state, &call.context, &request)) {
         Ok(plan) => plan,
-        Err(refused) => return encode(call.correlation_id, version, &refused),
+        Err(refused) => return encode(call.correlation_id, version, &refused).map(Answer::from),
     };
     loop {
         // Marked as seen before the read: a change during the read ends the wait at once.
         log_changes.borrow_and_update();
-        let finished = owner.with_state(|state, _| {
+        let finished = owner.with_state(|state, now| {
             let fetched = fetch::read(state, &call.context, &request, &plan);
-            let is_due = fetch::is_enough(&request, &fetched) || (deadline <= Instant::now());
-            is_due.then(|| fetch::finish(state, &plan, fetched))
+            let is_due =
+                fetch::is_enough(state, &request, &fetched) || (deadline <= Instant::now());
+            is_due.then(|| {
+                let client = (call.context.node, call.context.client_id.as_str());
+                fetch::finish(state, client, now, &plan, fetched)
+            })
         });
-        if let Some(response) = finished {
-            return encode(call.correlation_id, version, &response);
+        if let Some((mut response, throttle)) = finished {
+            response.throttle_time_ms = millis(throttle);
+            let response = encode(call.correlation_id, version, &response)?;
+            return Ok(Answer { response: Some(response), throttle });
         }
         tokio::select! {
             () = sleep_until(deadline) => {}
@@ -230,6 +261,10 @@ impl Call {
         R::decode(&mut self.body, self.context.api_version)
             .map_err(|error| malformed("request", error))
     }
+}
+
+fn millis(throttle: Duration) -> i32 {
+    i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX)
 }
 
 /// Returns a response with its size and its header in front.

@@ -124,6 +124,7 @@ fn wrong_ids_epochs_and_versions_are_refused() {
     let waiting = sessions.begin(NODE, VERSION, &request(1, 1, &[])).unwrap();
     assert_eq!(refusal(&mut sessions, &request(1, 1, &[])), wrong_epoch);
     fetch(&mut sessions, &request(1, 2, &[]), &read(5, b""));
+    assert_eq!(sessions.finish_throttled(&waiting).unwrap_err(), wrong_epoch);
     assert_eq!(sessions.finish(&waiting, vec![read(5, b"")]).unwrap_err(), wrong_epoch);
 }
 
@@ -136,6 +137,18 @@ fn a_full_request_replaces_its_session_and_a_final_one_ends_it() {
     assert_eq!(fetch(&mut sessions, &request(2, -1, &[0]), &read(5, b"")), (0, vec![0]));
     assert_eq!(refusal(&mut sessions, &request(2, 1, &[])), ResponseError::FetchSessionIdNotFound);
     assert_eq!(fetch(&mut sessions, &request(0, -1, &[0]), &read(5, b"")), (0, vec![0]));
+}
+
+#[test]
+fn a_throttled_answer_keeps_the_session_but_begins_none() {
+    let mut sessions = FetchSessions::default();
+    let plan = sessions.begin(NODE, VERSION, &request(0, 0, &[0])).unwrap();
+    assert_eq!(sessions.finish_throttled(&plan).unwrap().session_id, 0);
+    fetch(&mut sessions, &request(0, 0, &[0]), &read(5, b""));
+    let plan = sessions.begin(NODE, VERSION, &request(1, 1, &[])).unwrap();
+    let answered = sessions.finish_throttled(&plan).unwrap();
+    assert_eq!((answered.session_id, answered.partitions.len()), (1, 0));
+    assert_eq!(fetch(&mut sessions, &request(1, 2, &[]), &read(6, b"")), (1, vec![0]));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Topic configurations: names, types and defaults.
 //!
 //! Names and defaults are those of Apache Kafka 4.3, <https://kafka.apache.org/documentation/#topicconfigs>. The broker
-//! accepts and describes all of them; only `max.message.bytes`, `retention.bytes` and `cleanup.policy` have an effect.
+//! accepts and describes all of them; only `max.message.bytes`, `retention.bytes`, `cleanup.policy` and `min.insync.replicas` have an
+//! effect.
 
 use std::collections::BTreeMap;
 
@@ -63,6 +64,7 @@ const fn known(name: &'static str, kind: ConfigType, default: &'static str) -> K
 
 const CLEANUP_POLICY: &str = "cleanup.policy";
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 const RETENTION_BYTES: &str = "retention.bytes";
 /// The default of `max.message.bytes`.
 pub(crate) const MAX_MESSAGE_BYTES_DEFAULT: &str = "1048588";
@@ -91,7 +93,7 @@ pub(crate) const KNOWN_CONFIGS: &[KnownConfig] = &[
     known("message.timestamp.type", ConfigType::String, "CreateTime"),
     known("min.cleanable.dirty.ratio", ConfigType::Double, "0.5"),
     known("min.compaction.lag.ms", ConfigType::Long, "0"),
-    known("min.insync.replicas", ConfigType::Int, "1"),
+    known(MIN_INSYNC_REPLICAS, ConfigType::Int, "1"),
     known("preallocate", ConfigType::Boolean, "false"),
     known("remote.log.copy.disable", ConfigType::Boolean, "false"),
     known("remote.log.delete.on.disable", ConfigType::Boolean, "false"),
@@ -150,6 +152,11 @@ impl TopicConfig {
     /// Returns whether records may be deleted, rather than only compacted.
     pub(crate) fn allows_deletion(&self) -> bool {
         self.overridden(CLEANUP_POLICY).is_none_or(|policy| has_policy(policy, "delete"))
+    }
+
+    /// Returns `min.insync.replicas` if the topic sets it.
+    pub(crate) fn min_insync_replicas(&self) -> Option<usize> {
+        self.overridden(MIN_INSYNC_REPLICAS)?.parse().ok()
     }
 
     /// Returns the limits of the topic's logs.

@@ -49,6 +49,10 @@ impl Partition {
         !self.is_offline && self.replicas.contains(&node) && cluster.is_running(node)
     }
 
+    pub(crate) fn in_sync_count(&self, cluster: &Cluster) -> usize {
+        self.replicas.iter().filter(|replica| self.is_in_sync(**replica, cluster)).count()
+    }
+
     /// Checks that `node` leads the partition, and that the client knows of that; epoch −1 means that it does not say.
     ///
     /// # Errors

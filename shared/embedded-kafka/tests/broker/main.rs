@@ -9,6 +9,7 @@ mod epochs;
 mod fetch_sessions;
 mod groups;
 mod leaders;
+mod limits;
 mod nodes;
 mod records;
 mod restart;
