@@ -34,8 +34,8 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    async fn start() -> Result<Self> {
-        let broker = start_broker().await?;
+    async fn start(nodes: u16) -> Result<Self> {
+        let broker = start_broker(nodes).await?;
         let registry = EmbeddedRegistry::start((Ipv4Addr::LOCALHOST, 0).into()).await;
         let registry = registry.context("start the embedded registry")?;
         Ok(Self {
@@ -65,8 +65,8 @@ impl Embedded {
     }
 }
 
-/// Starts a broker at a port outside the range of outgoing connections: a restart needs the same port again.
-async fn start_broker() -> Result<EmbeddedKafka> {
+/// Starts a broker at ports outside the range of outgoing connections: a restart needs the same ports again.
+async fn start_broker(nodes: u16) -> Result<EmbeddedKafka> {
     const PORTS: Range<u16> = 20_000..32_000;
     static STARTED: AtomicU32 = AtomicU32::new(0);
     for _ in PORTS {
@@ -75,7 +75,7 @@ async fn start_broker() -> Result<EmbeddedKafka> {
         let port = PORTS.start + u16::try_from(next % u32::from(PORTS.end - PORTS.start))?;
         let listen = (Ipv4Addr::LOCALHOST, port).into();
         let options =
-            BrokerOptions { listen, auto_create_topics: false, ..BrokerOptions::default() };
+            BrokerOptions { listen, nodes, auto_create_topics: false, ..BrokerOptions::default() };
         match EmbeddedKafka::start(options).await {
             Err(StartError::Listen { source, .. }) if source.kind() == ErrorKind::AddrInUse => {}
             started => return started.context("start the embedded broker"),
@@ -92,12 +92,12 @@ pub struct Kafka {
 }
 
 impl Platform {
-    /// Starts a broker and a registry inside this process, whatever `TEST_PLATFORM` names.
+    /// Starts a broker of several nodes and a registry inside this process, whatever `TEST_PLATFORM` names.
     ///
     /// # Errors
     /// When the broker or the registry does not start.
-    pub async fn embedded() -> Result<Self> {
-        Ok(Self::Embedded(Box::new(Embedded::start().await?)))
+    pub async fn embedded(nodes: u16) -> Result<Self> {
+        Ok(Self::Embedded(Box::new(Embedded::start(nodes).await?)))
     }
 
     /// Starts or finds the platform that `TEST_PLATFORM` names.
@@ -106,7 +106,7 @@ impl Platform {
     /// When `TEST_PLATFORM` names no platform, or the addresses are missing.
     pub async fn start() -> Result<Self> {
         match variable("TEST_PLATFORM").as_deref() {
-            None | Some("embedded") => Self::embedded().await,
+            None | Some("embedded") => Self::embedded(1).await,
             Some("kafka") => {
                 let bootstrap_servers = required("BOOTSTRAP_SERVERS")?;
                 let is_one = !bootstrap_servers.contains(',');

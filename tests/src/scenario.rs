@@ -168,7 +168,15 @@ impl Scenario {
     /// # Errors
     /// As [`Scenario::open`].
     pub async fn open_embedded(name: &str) -> Result<Self> {
-        Self::open_on(Platform::embedded().await?, name)
+        Self::open_nodes(name, 1).await
+    }
+
+    /// Opens a scenario on the embedded broker with so many nodes, whatever `TEST_PLATFORM` names.
+    ///
+    /// # Errors
+    /// As [`Scenario::open`].
+    pub async fn open_nodes(name: &str, nodes: u16) -> Result<Self> {
+        Self::open_on(Platform::embedded(nodes).await?, name)
     }
 
     /// Returns the proxy in front of the broker.
