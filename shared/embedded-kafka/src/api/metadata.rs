@@ -142,12 +142,13 @@ fn describe_partition(
     let (in_sync, offline): (Vec<NodeId>, Vec<NodeId>) =
         replicas.iter().partition(|replica| partition.is_in_sync(**replica, cluster));
     // As in Kafka, the last replica in sync stays so when it goes offline.
-    let in_sync = if in_sync.is_empty() { &replicas[..1] } else { &in_sync };
+    let last = replicas.iter().copied().take(usize::from(in_sync.is_empty()));
+    let in_sync: Vec<NodeId> = in_sync.into_iter().chain(last).collect();
     let described = MetadataResponsePartition::default()
         .with_partition_index(index)
         .with_leader_epoch(partition.leader_epoch())
         .with_replica_nodes(ids(replicas))
-        .with_isr_nodes(ids(in_sync))
+        .with_isr_nodes(ids(&in_sync))
         .with_offline_replicas(ids(&offline));
     match partition.leader() {
         Some(leader) => described.with_leader_id(BrokerId(leader)),
