@@ -20,6 +20,7 @@ mod leaders;
 mod letters;
 mod metadata_limits;
 mod metrics;
+mod nodes;
 mod oddities;
 mod outages;
 mod partitions;
