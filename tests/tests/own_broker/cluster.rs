@@ -2,6 +2,10 @@
 //!
 //! The generator runs until a test has done its damage, so that no test depends on the speed of the machine.
 
+mod limits;
+mod moves;
+mod silence;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -10,7 +14,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use end_to_end::service::field;
 use end_to_end::verdict::Simulation;
-use end_to_end::{KafkaCluster, Scenario, Service, Stats};
+use end_to_end::{KafkaCluster, Scenario, Service, Stats, Verdict};
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::ALONE;
@@ -18,7 +23,7 @@ use crate::ALONE;
 const ORDER_RATE: u64 = 300;
 
 /// Two for each broker.
-const PARTITIONS: &str = "6";
+const PARTITIONS: u32 = 6;
 
 /// How long readers may stay at a former leader that has kept their connections.
 const MOVE_LIMIT: Duration = Duration::from_secs(20);
@@ -121,43 +126,92 @@ struct Load {
     scenario: Scenario,
     generator: Service,
     processors: [Service; 2],
+    partitions: u32,
 }
 
 impl Load {
     async fn start(cluster: &KafkaCluster, name: &str) -> Result<Self> {
         let scenario = cluster
             .scenario(name)?
-            .with("TOPIC_PARTITIONS", PARTITIONS)
+            .with("TOPIC_PARTITIONS", &PARTITIONS.to_string())
+            .with("METADATA_MAX_AGE_MS", "1000")
             .with("ORDER_RATE", &ORDER_RATE.to_string());
         let processors = [
             scenario.processor("processor-1")?.start()?,
             scenario.processor("processor-2")?.start()?,
         ];
-        let generator = scenario.generator("generator")?.start()?;
-        let load = Self { scenario, generator, processors };
+        let generator = scenario.generator("generator-1")?.start()?;
+        let load = Self { scenario, generator, processors, partitions: PARTITIONS };
         load.goes_on().await?;
         cluster.in_sync().await?;
         Ok(load)
     }
 
-    /// Waits until the group has counted the orders of two more seconds.
+    /// Waits until the group has counted the orders of two more seconds, and some of every partition.
     async fn goes_on(&self) -> Result<()> {
-        let counted = self.scenario.stats_when("any numbers", |_| true).await?.orders;
-        let more = |stats: &Stats| stats.orders >= counted + 2 * ORDER_RATE;
-        self.scenario.stats_when("more orders", more).await.map(drop)
+        self.counts(2 * ORDER_RATE).await
     }
 
-    /// Stops the generator and checks that every acknowledged order counts once.
-    async fn finish(mut self) -> Result<()> {
+    /// Waits until the group has counted so many more orders, and some of every partition.
+    async fn counts(&self, orders: u64) -> Result<()> {
+        let before = self.scenario.stats_when("any numbers", |_| true).await?;
+        let (total, counted) = (before.orders + orders, self.orders_by_partition(&before));
+        let is_reached = |stats: &Stats| {
+            let found = self.orders_by_partition(stats);
+            let is_more = |(partition, orders): (&i64, &u64)| counted.get(partition) < Some(orders);
+            (stats.orders >= total)
+                && (u32::try_from(found.len()) == Ok(self.partitions))
+                && found.iter().all(is_more)
+        };
+        self.scenario.stats_when("more orders of every partition", is_reached).await.map(drop)
+    }
+
+    fn orders_by_partition(&self, stats: &Stats) -> BTreeMap<i64, u64> {
+        let topic = self.scenario.orders_topic();
+        let partitions = stats.partitions.iter().filter(|partition| partition["topic"] == topic);
+        let orders = |partition: &Value| {
+            Some((partition["partition"].as_i64()?, partition["orders"].as_u64()?))
+        };
+        partitions.filter_map(orders).collect()
+    }
+
+    /// Checks that no processor has been removed from the group.
+    fn has_its_members(&self) -> Result<()> {
+        for processor in &self.processors {
+            let lines = processor.lines();
+            let lost = lines.iter().find(|line| line.contains("partitions lost"));
+            ensure!(lost.is_none(), "a member was removed from the group: {lost:?}");
+        }
+        Ok(())
+    }
+
+    /// Adds partitions to the topic of orders.
+    async fn grow(&mut self, cluster: &KafkaCluster, partitions: u32) -> Result<()> {
+        self.partitions = partitions;
+        cluster.grow(self.scenario.orders_topic(), partitions).await
+    }
+
+    /// Stops the generator, and returns how many orders were acknowledged.
+    async fn stop_generator(&mut self) -> Result<u64> {
         self.generator.terminate()?;
         self.generator.expect_exit(0).await?;
         let line = self.generator.line("final statistics").await?;
         let outcome = |name| field(&line, name);
         ensure!((outcome("failed")?, outcome("unknown")?) == (0.into(), 0.into()), "{line}");
-        let acknowledged =
-            outcome("acknowledged")?.as_u64().context("read the acknowledged orders")?;
-        let (stats, verdict) = self.scenario.check_exact(acknowledged, Simulation::OFF).await?;
-        ensure!((stats.orders, stats.dead_letters) == (acknowledged, 0), "{line}: {verdict:#?}");
+        outcome("acknowledged")?.as_u64().context("read the acknowledged orders")
+    }
+
+    /// Stops the generator and checks that every acknowledged order counts once.
+    async fn finish(mut self) -> Result<()> {
+        let acknowledged = self.stop_generator().await?;
+        let stats = self.scenario.stats_at_end(acknowledged).await?;
+        let verdict = self.scenario.verdict(Simulation::OFF).await?;
+        let has_grown = self.partitions > PARTITIONS;
+        // Orders from before the growth are not where their keys would be placed later.
+        let misplaced = if has_grown { 0 } else { verdict.misplaced };
+        let verdict = Verdict { misplaced, ..verdict };
+        verdict.check(&stats)?;
+        ensure!((stats.orders, stats.dead_letters) == (acknowledged, 0), "{verdict:#?}");
         for processor in self.processors {
             processor.drain().await?;
         }
