@@ -77,8 +77,7 @@ async fn every_order_counts_once_through_random_faults() -> Result<()> {
         seed: setting("CHAOS_SEED")?.unwrap_or_else(rand::random),
         kinds: match variable("CHAOS_KINDS") {
             Some(names) => names.split(',').map(Kind::named).collect::<Result<_>>()?,
-            // The reader stays at a former leader that closes no connection.
-            None => Kind::ALL.into_iter().filter(|kind| !kind.moves_leaders()).collect(),
+            None => Kind::ALL.to_vec(),
         },
     };
     say(&format!("{given:?}"));

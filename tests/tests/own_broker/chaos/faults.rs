@@ -75,11 +75,6 @@ impl Kind {
         Self::PauseProcessor,
     ];
 
-    /// Returns whether leaders move although their brokers stay.
-    pub(super) fn moves_leaders(self) -> bool {
-        matches!(self, Self::Election | Self::Reassignment)
-    }
-
     /// Returns the name, as `KINDS` has it.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -325,10 +320,13 @@ async fn until_done<T>(change: impl AsyncFn() -> Result<T>) -> Result<T> {
         match change().await {
             Ok(done) => return Ok(done),
             Err(error) if Instant::now() > deadline => return Err(error),
-            Err(error) => say(&format!(
-                "tried again: {}",
-                error.root_cause().to_string().lines().next().unwrap_or_default()
-            )),
+            Err(error) => {
+                let text = format!("{error:#}");
+                say(&format!(
+                    "tried again: {}",
+                    text.trim_end().lines().last().unwrap_or_default()
+                ));
+            }
         }
         sleep(CHANGE_PAUSE).await;
     }
