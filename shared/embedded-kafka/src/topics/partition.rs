@@ -1,6 +1,7 @@
 //! One partition: its log, its replicas and its leader.
 //!
-//! There is no replication: the replicas share one log, and a node without the lead refuses requests.
+//! There is no replication: the replicas share one log. A node without the lead refuses all requests, fetches of consumers
+//! included, which Kafka's followers serve (KIP-392).
 
 use kafka_core::NodeId;
 use kafka_protocol::error::ResponseError;
