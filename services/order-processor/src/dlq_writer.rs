@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dead_letter::DeadLetter;
+use dead_letter::{DeadLetter, OwnedHeader};
 use kafka_client::cluster::Cluster;
 use kafka_client::producer::{Producer, ProducerRecord};
 use kafka_core::TopicPartition;
@@ -136,9 +136,7 @@ impl DlqWriter {
 /// Returns a dead letter as a record of its topic.
 fn outgoing(letter: &DeadLetter, timestamp_ms: i64) -> ProducerRecord {
     let bytes = |bytes: &Vec<u8>| Bytes::copy_from_slice(bytes);
-    let header = |(name, value): &(String, Vec<u8>)| {
-        (Bytes::copy_from_slice(name.as_bytes()), Some(bytes(value)))
-    };
+    let header = |(name, value): &OwnedHeader| (bytes(name), value.as_ref().map(bytes));
     ProducerRecord {
         key: letter.key.as_ref().map(bytes),
         value: letter.value.as_ref().map(bytes),

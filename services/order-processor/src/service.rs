@@ -46,7 +46,7 @@ use crate::telemetry::scrape::Scrape;
 /// How long a stuck process may take to leave the group after its drain.
 const STUCK_GRACE: Duration = Duration::from_secs(5);
 /// Room for the headers of a dead letter, or of its replay, in bytes.
-const LETTER_OVERHEAD_BYTES: u64 = 64 * 1024;
+const LETTER_OVERHEAD_BYTES: u64 = 8 * 1024;
 /// The broker's default of `message.max.bytes`.
 const MESSAGE_BYTES_MAX: u64 = 1_048_588;
 

@@ -1,10 +1,10 @@
 //! Dead letters: records of the dead-letter topic, each about a record that could not be processed.
 //!
-//! A letter has the failed record's key and value byte for byte. Its headers say where the record was, what was wrong
-//! and when. The `__dlq.errors.*` names are those of
-//! [KIP-1191](https://cwiki.apache.org/confluence/display/KAFKA/KIP-1191%3A+Dead-letter+queues+for+share+groups). All
-//! header values are UTF-8: integers in decimal, times as RFC 3339 in UTC with milliseconds. Each name occurs once. The
-//! headers of an earlier letter are replaced, so a letter does not grow from failure to failure.
+//! A letter has the failed record's key, value and headers byte for byte. Headers of its own follow, which say where the
+//! record was, what was wrong and when. The `__dlq.errors.*` names are those of
+//! [KIP-1191](https://cwiki.apache.org/confluence/display/KAFKA/KIP-1191%3A+Dead-letter+queues+for+share+groups). The
+//! values of its own headers are UTF-8: integers in decimal, times as RFC 3339 in UTC with milliseconds. Each name occurs
+//! once among them. The headers of an earlier letter are replaced, so a letter does not grow from failure to failure.
 //!
 //! Reading order: [`error_type`](ErrorType) lists the failures, [`names`] the headers. [`DeadLetter`] is written,
 //! [`cause`] reads it back, also if another program wrote it. [`actions`] is what operators do about letters, and
@@ -15,8 +15,6 @@
 //! - No two groups share a topic of their own, whatever the names of groups and topics, and Kafka accepts the names
 //!   side by side.
 //! - A dead letter names the true reason and holds the record's own bytes.
-
-use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat};
 use order_avro::SchemaId;
@@ -35,7 +33,7 @@ pub use self::error_type::{ErrorClass, ErrorType, Stage};
 pub use self::group_topics::GroupTopics;
 pub use self::identity::{Identity, ParseIdentityError, ParseReplayOfError, ReplayOf, text_of};
 pub use self::names::{REPLAY_COUNT_HEADER, REPLAY_OF_HEADER};
-pub use self::original_headers::{OwnedHeader, exact_header, original_headers};
+pub use self::original_headers::{OwnedHeader, original_headers};
 
 /// A header's name and value as in the log: any bytes; the value may be null.
 pub type RawHeader<'a> = (&'a [u8], Option<&'a [u8]>);
@@ -46,9 +44,7 @@ pub const NO_TIMESTAMP: i64 = -1;
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 /// The most bytes by which a letter exceeds its record, for topic names and group ids of up to 249 characters (Kafka's
 /// limit for topics). The dead-letter topic's `max.message.bytes` has to exceed that of the orders' topic by as much.
-pub const ADDED_BYTES_MAX: usize = 56 * 1024;
-/// The most bytes of [`names::ORIGINAL_HEADERS`]. If the headers take more, only their plain copies are kept.
-const EXACT_HEADERS_BYTES_MAX: usize = 48 * 1024;
+pub const ADDED_BYTES_MAX: usize = 5 * 1024;
 
 /// A record that could not be processed.
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +91,8 @@ pub struct DeadLetter {
     pub key: Option<Vec<u8>>,
     /// The failed record's value; `None` for null.
     pub value: Option<Vec<u8>>,
-    /// The headers, sorted by name, each name once.
-    pub headers: Vec<(String, Vec<u8>)>,
+    /// The failed record's headers, and the letter's own.
+    pub headers: Vec<OwnedHeader>,
 }
 
 impl DeadLetter {
@@ -104,11 +100,8 @@ impl DeadLetter {
     ///
     /// Its coordinates are those of the record. If the record is a replay, they are those of the first failure.
     pub fn build(record: &FailedRecord<'_>, failure: &Failure<'_>) -> Self {
-        let mut headers = BTreeMap::new();
-        original_headers::keep(record.headers, &mut headers);
-        let mut write = |name: &str, value: String| {
-            headers.insert(name.to_owned(), value.into_bytes());
-        };
+        let mut headers = original_headers(record.headers);
+        let mut write = |name: &str, value: String| headers.push(header(name, value));
         let replay = replay_of(record.headers);
         let replayed_timestamp = replay.as_ref().and_then(|_| {
             let time = text_of(record.headers, names::ORIGINAL_TIMESTAMP)?;
@@ -122,15 +115,15 @@ impl DeadLetter {
         let failed_at = rfc3339(failure.failed_at_ms);
         let deliveries = failure.attempts.max(1);
 
+        write(names::ERROR_TYPE, failure.error_type.to_string());
+        write(names::ERROR_CLASS, failure.error_type.class().as_str().to_owned());
+        write(names::ERROR_STAGE, failure.error_type.stage().as_str().to_owned());
         write(names::TOPIC, of.topic.clone());
         write(names::PARTITION, of.partition.to_string());
         write(names::OFFSET, of.offset.to_string());
         write(names::GROUP, failure.group.to_owned());
         write(names::DELIVERY_COUNT, deliveries.to_string());
         write(names::MESSAGE, message.clone());
-        write(names::ERROR_TYPE, failure.error_type.to_string());
-        write(names::ERROR_CLASS, failure.error_type.class().as_str().to_owned());
-        write(names::ERROR_STAGE, failure.error_type.stage().as_str().to_owned());
         write(names::TOPIC_ID, of.topic_id.to_string());
         let own_timestamp = (record.timestamp_ms != NO_TIMESTAMP).then_some(record.timestamp_ms);
         if let Some(timestamp) = replayed_timestamp.or(own_timestamp.map(rfc3339)) {
@@ -151,7 +144,7 @@ impl DeadLetter {
         Self {
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
-            headers: headers.into_iter().collect(),
+            headers,
         }
     }
 
@@ -178,11 +171,9 @@ impl DeadLetter {
     #[must_use]
     pub fn without_record(self) -> Self {
         let mut letter = self.without_value();
-        letter.headers.retain(|(name, _)| {
-            let name = name.as_bytes();
-            (names::is_reserved(name) || names::is_plain(name))
-                && name != names::ORIGINAL_HEADERS.as_bytes()
-        });
+        let is_first_own = |(name, _): &OwnedHeader| name == names::ERROR_TYPE.as_bytes();
+        let own = letter.headers.iter().rposition(is_first_own).unwrap_or(0);
+        letter.headers.drain(..own);
         letter = letter.with([(names::HEADERS, names::OMITTED.to_owned())]);
         let Some(key) = letter.key.take() else { return letter };
         letter.with([
@@ -192,11 +183,14 @@ impl DeadLetter {
         ])
     }
 
-    fn with<const N: usize>(self, added: [(&str, String); N]) -> Self {
-        let mut headers: BTreeMap<_, _> = self.headers.into_iter().collect();
-        headers.extend(added.map(|(name, text)| (name.to_owned(), text.into_bytes())));
-        Self { headers: headers.into_iter().collect(), ..self }
+    fn with<const N: usize>(mut self, added: [(&str, String); N]) -> Self {
+        self.headers.extend(added.map(|(name, value)| header(name, value)));
+        self
     }
+}
+
+fn header(name: &str, value: String) -> OwnedHeader {
+    (name.as_bytes().to_vec(), Some(value.into_bytes()))
 }
 
 /// Returns the coordinates of a replay's first failure, and how often the order was replayed; `None` if the record is

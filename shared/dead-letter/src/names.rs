@@ -15,6 +15,7 @@ pub const GROUP: &str = "__dlq.errors.group";
 pub const DELIVERY_COUNT: &str = "__dlq.errors.delivery.count";
 pub const MESSAGE: &str = "__dlq.errors.message";
 
+/// The first of a letter's own headers.
 pub const ERROR_TYPE: &str = "dlq.error.type";
 pub const ERROR_CLASS: &str = "dlq.error.class";
 pub const ERROR_STAGE: &str = "dlq.error.stage";
@@ -24,9 +25,7 @@ pub const FAILED_AT: &str = "dlq.failed-at";
 pub const ATTEMPTS: &str = "dlq.attempts";
 pub const SCHEMA_ID: &str = "dlq.schema-id";
 
-/// All headers of the record in the format of [`super::exact_header`], if their plain copies do not equal them.
-pub const ORIGINAL_HEADERS: &str = "dlq.original.headers";
-/// [`OMITTED`] if the record's headers are too large to be kept exactly.
+/// [`OMITTED`] if the record's headers are too large.
 pub const HEADERS: &str = "dlq.headers";
 /// [`OMITTED`] if the value is too large.
 pub const VALUE: &str = "dlq.value";
@@ -69,7 +68,6 @@ const RESERVED: &[&str] = &[
     SCHEMA_ID,
     REPLAY_OF_HEADER,
     REPLAY_COUNT_HEADER,
-    ORIGINAL_HEADERS,
     HEADERS,
     VALUE,
     VALUE_BYTES,

@@ -223,7 +223,7 @@ async fn the_dead_letter_topic_has_the_configuration_that_it_needs() -> Result<(
         .args(["--describe", "--entity-type", "topics", "--entity-name", topic])
         .output()
         .await?;
-    for expected in ["cleanup.policy=delete", "retention.ms=-1", "max.message.bytes=3065536"] {
+    for expected in ["cleanup.policy=delete", "retention.ms=-1", "max.message.bytes=3008192"] {
         assert!(told.contains(expected), "{expected} is not in:\n{told}");
     }
     processor.drain().await

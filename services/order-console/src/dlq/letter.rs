@@ -200,7 +200,7 @@ mod tests {
         };
         let letter = DeadLetter::build(&failed, &failure);
         let headers: Vec<RawHeader<'_>> =
-            letter.headers.iter().map(|(name, value)| (name.as_bytes(), Some(&**value))).collect();
+            letter.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
         let (identity, origin, originals) = read(&headers);
         assert_eq!(identity.to_string(), format!("{ORDERS_ID}/2/41/0/day"));
         assert_eq!(origin.to_string(), format!("orders/{ORDERS_ID}/2/41"));

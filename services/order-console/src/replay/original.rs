@@ -139,7 +139,7 @@ mod tests {
     /// Completes a letter from a record with that key and value, and returns whether that was possible.
     fn completes(letter: &DeadLetter, key: &[u8], value: &[u8]) -> bool {
         let headers: Vec<RawHeader<'_>> =
-            letter.headers.iter().map(|(name, value)| (name.as_bytes(), Some(&**value))).collect();
+            letter.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
         let (kept_key, kept_value) = (letter.key.as_deref(), letter.value.as_deref());
         let batch = BatchBuilder::new(0)
             .record(0, kept_key, kept_value, &headers)

@@ -72,11 +72,8 @@ mod tests {
     }
 
     fn send(letter: &DeadLetter, dropped: &[&str]) -> ProducerRecord {
-        let headers: Vec<RawHeader<'_>> = letter
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), Some(value.as_slice())))
-            .collect();
+        let headers: Vec<RawHeader<'_>> =
+            letter.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
         let identity = Identity::of(&headers).unwrap();
         let cause = Cause::of(&headers);
         let letter = Letter {

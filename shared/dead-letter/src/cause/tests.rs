@@ -33,11 +33,8 @@ fn letters_of_the_order_processor_have_all_fields() {
         group: "night",
     };
     let letter = DeadLetter::build(&failed, &failure);
-    let headers: Vec<RawHeader<'_>> = letter
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_bytes(), Some(value.as_slice())))
-        .collect();
+    let headers: Vec<RawHeader<'_>> =
+        letter.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
     let expected = Cause {
         author: Author::OrderProcessor,
         error_type: text("retries-exhausted"),
