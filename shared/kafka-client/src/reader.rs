@@ -29,7 +29,6 @@ mod request;
 mod response;
 mod session;
 mod source;
-mod validation;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,22 +1,15 @@
 //! The offsets at the two ends of a partition's log.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use futures_util::future::join_all;
-use kafka_core::{NodeId, TopicPartition};
-use kafka_protocol::ResponseError;
+use kafka_core::TopicPartition;
 use kafka_protocol::messages;
 
 use super::found::{Found, UNANSWERED, all_failed, by_topic, checked};
-use crate::cluster::{Cluster, Leader, TopicMetadata, topic_name};
-use crate::error::{ClientError, PartitionError};
+use super::leaders::{Asked, ask_leaders};
+use crate::cluster::{Cluster, topic_name};
+use crate::error::ClientError;
 
 /// Isolation level of ListOffsets that ends at the last stable offset instead of the high watermark.
 const READ_COMMITTED: i8 = 1;
-
-/// Partitions of one leader, with the leader epochs of its metadata: a broker refuses them if it has lost its leadership.
-type Asked<'a> = BTreeMap<&'a TopicPartition, i32>;
 
 /// An end of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,35 +32,11 @@ pub async fn list_offsets(
     partitions: &[TopicPartition],
     at: OffsetAt,
 ) -> Result<Found<i64>, ClientError> {
-    let mut topics: Vec<&str> = partitions.iter().map(|tp| tp.topic.as_ref()).collect();
-    topics.sort_unstable();
-    topics.dedup();
-    let topics = cluster.describe(&topics).await?;
-    let mut found = Found::new();
-    let mut by_leader: BTreeMap<NodeId, Asked<'_>> = BTreeMap::new();
-    for tp in partitions {
-        match leader(&topics, tp) {
-            Ok(leader) => {
-                by_leader.entry(leader.node).or_default().insert(tp, leader.epoch);
-            }
-            Err(error) => drop(found.insert(tp.clone(), Err(error))),
-        }
-    }
-    let answers = by_leader.into_iter().map(|(leader, partitions)| async move {
-        let Some(address) = cluster.known().address(leader).cloned() else {
-            return all_failed(partitions.keys().copied(), &PartitionError::NoLeader);
-        };
-        match cluster.call(&address, &list_request(&partitions, at)).await {
-            Ok(response) => read_offsets(&partitions, response),
-            Err(source) => {
-                let source = Arc::new(source);
-                let error = PartitionError::Unreachable { leader, source };
-                all_failed(partitions.keys().copied(), &error)
-            }
-        }
-    });
-    found.extend(join_all(answers).await.into_iter().flatten());
-    Ok(found)
+    ask_leaders(cluster, partitions.iter().collect(), |address, asked| async move {
+        let response = cluster.call(&address, &list_request(&asked, at)).await?;
+        Ok(read_offsets(&asked, response))
+    })
+    .await
 }
 
 /// Returns an end of the log of one partition, from its leader.
@@ -85,16 +54,6 @@ pub async fn list_offset(
     let mut found = list_offsets(cluster, std::slice::from_ref(tp), at).await?;
     let offset = found.remove(tp).unwrap_or(Err(UNANSWERED));
     offset.map_err(|source| ClientError::Partition { partition: tp.clone(), source })
-}
-
-fn leader(
-    described: &BTreeMap<String, Result<TopicMetadata, ResponseError>>,
-    tp: &TopicPartition,
-) -> Result<Leader, PartitionError> {
-    let topic = described.get(tp.topic.as_ref()).ok_or(UNANSWERED)?;
-    let topic = topic.as_ref().map_err(|error| PartitionError::Refused(*error))?;
-    let leader = topic.leaders.get(&tp.partition).ok_or(UNANSWERED)?;
-    leader.ok_or(PartitionError::NoLeader)
 }
 
 /// Returns the offsets of a response, which may leave partitions out.
@@ -140,6 +99,8 @@ fn list_request(partitions: &Asked<'_>, at: OffsetAt) -> messages::ListOffsetsRe
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::ResponseError;
+
     use super::super::found::{check, partitions};
     use super::*;
 

@@ -31,11 +31,12 @@ use super::damage::SOLO_WAIT;
 use super::exchange::{Answered, Exchange};
 use super::lanes::{LANES, Lanes, Send, Solo};
 use super::source::{Channel, Source};
-use super::validation::{Comparison, Position};
 use super::{Command, Commands, Fetched, REPORTS, ReaderConfig};
 use crate::cluster::{Cluster, Metadata};
 use crate::connection::Connection;
 use crate::error::ClientError;
+use crate::offsets::Found;
+use crate::offsets::comparison::{Comparison, Position};
 
 /// Pauses before a broker that could not be used is asked again.
 const BROKER_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
@@ -59,7 +60,7 @@ enum Event {
     Validated {
         node: NodeId,
         positions: BTreeMap<TopicPartition, Position>,
-        compared: Result<BTreeMap<TopicPartition, Comparison>, ClientError>,
+        compared: Result<Found<Comparison>, ClientError>,
     },
 }
 

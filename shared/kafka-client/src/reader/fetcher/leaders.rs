@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::super::Fetched;
 use super::super::source::{DENIAL_PAUSE_MAX, Source};
-use super::super::validation::{Comparison, Position, validate};
 use super::{Event, Fetcher};
 use crate::cluster::Metadata;
-use crate::error::{ClientError, chain};
+use crate::error::{ClientError, PartitionError, chain};
+use crate::offsets::Found;
+use crate::offsets::comparison::{Comparison, Position, compare_at};
 
 impl Fetcher {
     /// Refreshes the metadata of topics that need it. One refresh is under way at a time.
@@ -129,7 +130,9 @@ impl Fetcher {
         self.events.push(Box::pin(async move {
             let address = cluster.known().address(node).cloned();
             let compared = match address {
-                Some(address) => validate(&cluster, &address, &positions).await,
+                Some(address) => {
+                    compare_at(&cluster, &address, &positions).await.map_err(Into::into)
+                }
                 None => Err(ClientError::refused(
                     "name a leader's address",
                     ResponseError::LeaderNotAvailable,
@@ -143,7 +146,7 @@ impl Fetcher {
         &mut self,
         node: NodeId,
         positions: &BTreeMap<TopicPartition, Position>,
-        compared: Result<BTreeMap<TopicPartition, Comparison>, ClientError>,
+        compared: Result<Found<Comparison>, ClientError>,
     ) {
         self.broker(node).is_validating = false;
         let mut compared = match compared {
@@ -164,12 +167,12 @@ impl Fetcher {
                 continue;
             };
             match compared.remove(tp) {
-                Some(Comparison::Valid) => source.valid_under = Some(asked.leader_epoch),
-                Some(Comparison::Diverges(diverging)) => {
+                Some(Ok(Comparison::Valid)) => source.valid_under = Some(asked.leader_epoch),
+                Some(Ok(Comparison::Diverges(diverging))) => {
                     self.end(tp, Fetched::Truncated { position: asked.offset, diverging });
                 }
-                Some(Comparison::Refused(error)) => self.on_denied(tp, error),
-                None => self.on_denied(tp, ResponseError::UnknownServerError),
+                Some(Err(PartitionError::Refused(error))) => self.on_denied(tp, error),
+                Some(Err(_)) | None => self.on_denied(tp, ResponseError::UnknownServerError),
             }
             self.settle(tp);
         }
@@ -181,6 +184,5 @@ fn position(source: &Source) -> Option<Position> {
         offset: source.place.position,
         epoch: source.epoch?,
         leader_epoch: source.leader?.epoch,
-        addition: source.addition,
     })
 }

@@ -23,11 +23,13 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 use kafka_protocol::messages::{ApiKey, OffsetForLeaderEpochRequest};
 use tokio::io::AsyncRead;
 
+use super::found::Found;
+use super::leaders::ask_leaders;
 use crate::api::StreamedCall;
 use crate::cluster::{Cluster, topic_name};
 use crate::connection::ConnectionError;
 use crate::connection::fields::{Fields, ReadError};
-use crate::error::ClientError;
+use crate::error::{ClientError, PartitionError};
 use crate::fetch::EpochEnd;
 
 const FLEXIBLE_SINCE: i16 = 4;
@@ -39,60 +41,78 @@ const PARTITION_BYTES_MIN: usize = 18;
 
 /// A position to compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) offset: i64,
+pub(crate) struct Position {
+    pub(crate) offset: i64,
     /// The leader epoch of the last record before it.
-    pub(super) epoch: i32,
+    pub(crate) epoch: i32,
     /// The leader epoch in the metadata.
-    pub(super) leader_epoch: i32,
-    /// The addition of the partition.
-    pub(super) addition: u64,
+    pub(crate) leader_epoch: i32,
 }
 
-/// The result of a comparison.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Comparison {
-    /// The position is part of the log.
+/// Whether a position is part of its leader's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// It is, as far as the leader can tell.
     Valid,
-    /// The log has another history from an offset below the position on, or an unknown one.
+    /// The log has another history from an offset below the position on. The end of the largest epoch that is part of both
+    /// histories, if there is one.
     Diverges(Option<EpochEnd>),
-    /// The broker does not tell.
-    Refused(ResponseError),
 }
 
 impl Position {
-    fn compare(&self, end: Result<EpochEnd, ResponseError>) -> Comparison {
-        match end {
-            Err(error) => Comparison::Refused(error),
-            Ok(end) if !end.is_known() => Comparison::Diverges(None),
-            Ok(end) if end.epoch < self.epoch || end.end_offset < self.offset => {
-                Comparison::Diverges(Some(end))
-            }
-            Ok(_) => Comparison::Valid,
+    fn compare(&self, end: EpochEnd) -> Comparison {
+        if !end.is_known() {
+            Comparison::Diverges(None)
+        } else if end.epoch < self.epoch || end.end_offset < self.offset {
+            Comparison::Diverges(Some(end))
+        } else {
+            Comparison::Valid
         }
     }
 }
 
-/// Compares positions with the log of their leader at `address`. A partition that the answer leaves out is left out.
-pub(super) async fn validate(
+/// Compares positions with the logs of their leaders. A position is an offset, and the leader epoch of the last record
+/// before it.
+///
+/// # Errors
+/// [`ClientError::Unreachable`] while no broker answers.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn compare(
+    cluster: &Cluster,
+    positions: &BTreeMap<TopicPartition, (i64, i32)>,
+) -> Result<Found<Comparison>, ClientError> {
+    ask_leaders(cluster, positions.keys().collect(), |address, asked| async move {
+        let asked = asked.into_iter().filter_map(|(tp, leader_epoch)| {
+            let (offset, epoch) = *positions.get(tp)?;
+            Some((tp.clone(), Position { offset, epoch, leader_epoch }))
+        });
+        compare_at(cluster, &address, &asked.collect()).await
+    })
+    .await
+}
+
+/// Compares positions with the log of their leader at `address`.
+pub(crate) async fn compare_at(
     cluster: &Cluster,
     address: &str,
     positions: &BTreeMap<TopicPartition, Position>,
-) -> Result<BTreeMap<TopicPartition, Comparison>, ClientError> {
-    match cluster.call_streamed(address, |_version| request(positions)).await {
-        Ok(Answer { ends, .. }) => Ok(positions
-            .iter()
-            .filter_map(|(tp, position)| {
-                let end = *ends.get(tp)?;
-                Some((tp.clone(), position.compare(end)))
-            })
-            .collect()),
+) -> Result<Found<Comparison>, ConnectionError> {
+    let answer = match cluster.call_streamed(address, |_version| request(positions)).await {
+        Ok(answer) => answer,
         // A broker that keeps no epochs cannot tell.
         Err(ConnectionError::Unsupported { .. }) => {
-            Ok(positions.keys().map(|tp| (tp.clone(), Comparison::Valid)).collect())
+            return Ok(positions.keys().map(|tp| (tp.clone(), Ok(Comparison::Valid))).collect());
         }
-        Err(error) => Err(error.into()),
-    }
+        Err(error) => return Err(error),
+    };
+    let compared = positions.iter().map(|(tp, position)| {
+        let end = answer.ends.get(tp).copied().unwrap_or(Err(ResponseError::UnknownServerError));
+        let compared = end.map(|end| position.compare(end)).map_err(PartitionError::Refused);
+        (tp.clone(), compared)
+    });
+    Ok(compared.collect())
 }
 
 fn request(positions: &BTreeMap<TopicPartition, Position>) -> OffsetForLeaderEpochRequest {
@@ -171,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_position_diverges_if_its_epoch_ends_before_it_or_is_not_in_the_log() {
-        let position = Position { offset: 100, epoch: 3, leader_epoch: 5, addition: 0 };
+        let position = Position { offset: 100, epoch: 3, leader_epoch: 5 };
         let end = |epoch, end_offset| EpochEnd { epoch, end_offset };
         for (end, expected) in [
             (end(3, 100), Comparison::Valid),
@@ -181,10 +201,8 @@ mod tests {
             (end(0, 0), Comparison::Diverges(Some(end(0, 0)))),
             (end(-1, -1), Comparison::Diverges(None)),
         ] {
-            assert_eq!(position.compare(Ok(end)), expected, "{end:?}");
+            assert_eq!(position.compare(end), expected, "{end:?}");
         }
-        let fenced = ResponseError::FencedLeaderEpoch;
-        assert_eq!(position.compare(Err(fenced)), Comparison::Refused(fenced));
     }
 
     #[tokio::test]
