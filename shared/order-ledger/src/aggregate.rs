@@ -16,7 +16,7 @@ use self::recent::{RecentPrices, Sale};
 use crate::packing::{Unpacker, varint_bytes_max, write_varint};
 
 /// The largest count of a partition's records: no log has more offsets.
-const COUNT_MAX: u64 = i64::MAX.unsigned_abs();
+pub(crate) const COUNT_MAX: u64 = i64::MAX.unsigned_abs();
 
 /// The numbers of one partition, or of several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -234,6 +234,18 @@ impl CompletionTracker {
         lost.len()
     }
 
+    /// Forgets the offsets from `offset` on, which the log has lost, and returns how many of them were complete.
+    pub(crate) fn truncate(&mut self, offset: i64) -> u64 {
+        let end = self.end();
+        let mut incomplete = self.dispatched.split_off(&offset);
+        incomplete.append(&mut self.restored.split_off(&offset));
+        incomplete.extend(self.latest.take_if(|latest| *latest >= offset));
+        self.marked.split_off(&offset);
+        self.frontier = self.frontier.min(offset);
+        self.position = self.position.min(offset);
+        u64::try_from(distance(offset, end).saturating_sub(incomplete.len())).unwrap_or(u64::MAX)
+    }
+
     /// Returns the offset to commit: all records below it are complete.
     #[inline]
     pub(crate) fn committable(&self) -> i64 {
@@ -243,6 +255,11 @@ impl CompletionTracker {
     /// Returns the dispatch frontier: the offset after the highest one that was dispatched.
     pub(crate) fn frontier(&self) -> i64 {
         self.frontier
+    }
+
+    /// Returns the offset after the highest one that the map and the committed offset cover.
+    pub(crate) fn end(&self) -> i64 {
+        self.frontier.max(self.committable())
     }
 
     /// Returns how many records are incomplete: dispatched, or restored and not read again.

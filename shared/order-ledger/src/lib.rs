@@ -12,7 +12,8 @@
 //! - Every number of a checkpoint, except the count of the dead-letter limit, is an order-free function of the
 //!   records that it calls complete.
 //! - A checkpoint fits beside the offset by construction, whatever length the coordinator stores.
-//! - Orders and dead letters add up to the records below the committed offset and the complete ones above it.
+//! - Orders and dead letters add up to the records below the committed offset and the complete ones above it, and to
+//!   those that the log lost after they had been counted.
 //! - A damaged batch counts as one dead letter, through any crash.
 //! - A checkpoint that cannot be read, or belongs to another topic, stops its partition and no other.
 
@@ -22,4 +23,5 @@ pub mod completion;
 pub mod dlq_limit;
 pub mod resume;
 
+mod leader_epochs;
 mod packing;

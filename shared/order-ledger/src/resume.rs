@@ -18,6 +18,8 @@ pub struct PartitionInfo<'a> {
     pub deleted_ids: &'a BTreeSet<Uuid>,
     /// The log start offset: the first one that the log still has.
     pub log_start: i64,
+    /// Where the log's history leaves that of the commit, if it was truncated.
+    pub divergence: Option<Divergence>,
     /// The last stable offset, up to which a `read_committed` consumer reads.
     pub log_end: i64,
 }
@@ -27,8 +29,19 @@ pub struct PartitionInfo<'a> {
 pub struct Committed<'a> {
     /// The offset of the next record to process.
     pub offset: i64,
+    /// The leader epoch of the last record before it, if it was committed.
+    pub leader_epoch: Option<i32>,
     /// The metadata of the commit: a checkpoint, or what another client committed; often empty.
     pub metadata: &'a str,
+}
+
+/// Where a log's history leaves the one that was read: a leader was elected that lacked records of the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// The first offset whose record was lost or replaced.
+    pub offset: i64,
+    /// The leader epoch of the last record before it, if it is known.
+    pub leader_epoch: Option<i32>,
 }
 
 /// Where a group without a committed offset begins (`AUTO_OFFSET_RESET`, as Kafka's `auto.offset.reset`).
@@ -100,6 +113,8 @@ pub struct ResumePoint {
     pub is_reset: bool,
     /// How many offsets were deleted from the log before they were processed.
     pub skipped: u64,
+    /// How many offsets the log has lost after they were counted; `None` if it was not truncated.
+    pub truncated: Option<u64>,
 }
 
 /// Why a partition cannot resume.
@@ -118,6 +133,15 @@ pub enum ResumeError {
         /// What is wrong with it.
         #[source]
         source: CheckpointError,
+    },
+    /// The log was truncated, and the settings end the process.
+    #[error(
+        "the log was truncated at offset {offset}, below the processed records: a leader was elected that lacked them. \
+         Without CHECKPOINT_ON_MISMATCH=fail the numbers are kept, and stats marks them incomplete"
+    )]
+    Truncated {
+        /// The first offset whose record was lost or replaced.
+        offset: i64,
     },
     /// The commit belongs to another topic of that name.
     #[error(
@@ -144,13 +168,28 @@ pub fn read_committed(
     topic_id: Uuid,
     committed: Committed<'_>,
 ) -> Result<PartitionState, ResumeError> {
-    let Committed { offset, metadata } = committed;
+    let Committed { offset, metadata, .. } = committed;
     match PartitionState::restore(metadata, topic_id, offset, Capacity::DEFAULT) {
         Ok(Restored { discarded: Some(Discarded::OtherTopic { found, assigned }), .. }) => {
             Err(ResumeError::OtherTopic { offset, found, assigned })
         }
         Ok(restored) => Ok(restored.state),
         Err(source) => Err(ResumeError::Checkpoint { offset, source }),
+    }
+}
+
+/// Returns the offset up to which a commit covers the log of a topic, and the leader epoch of the last record before
+/// it; `None` if the epoch is unknown, or the commit is not of that topic.
+pub fn covered(topic_id: Uuid, committed: Committed<'_>) -> Option<(i64, i32)> {
+    let mut state = read_committed(topic_id, committed).ok()?;
+    note_epoch(&mut state, committed);
+    let (end, epoch) = state.end();
+    Some((end, epoch?))
+}
+
+fn note_epoch(state: &mut PartitionState, committed: Committed<'_>) {
+    if let Some(epoch) = committed.leader_epoch {
+        state.note_leader_epoch(committed.offset.saturating_sub(1), epoch);
     }
 }
 
@@ -189,24 +228,30 @@ pub fn resolve(
         }
         return fresh(found, policy, discarded.map(|discarded| discarded.to_string()));
     }
-    let end = found.log_end;
-    if committed.offset > end || state.dispatch_frontier() > end {
-        let remark = format!(
-            "the log was truncated: it ends at {end}, below the processed records, so the numbers begin at zero"
-        );
-        return Ok(at_zero(found, policy, end, Some(remark)));
+    note_epoch(&mut state, committed);
+    let mut truncated = None;
+    let divergence = found.divergence.filter(|divergence| divergence.offset < state.end().0);
+    if let Some(Divergence { offset, leader_epoch }) = divergence {
+        if policy.on_mismatch == OnMismatch::Fail {
+            return Err(ResumeError::Truncated { offset });
+        }
+        truncated = Some(state.truncate(offset));
+        if let Some(epoch) = leader_epoch {
+            state.note_leader_epoch(offset.saturating_sub(1), epoch);
+        }
     }
     let mut remark = discarded.filter(|d| d.is_warning()).map(|discarded| discarded.to_string());
     let is_reset = remark.is_some();
     let mut skipped = 0;
-    if committed.offset < found.log_start {
-        skipped = found.log_start.abs_diff(committed.offset);
+    if state.committable() < found.log_start {
+        skipped = found.log_start.abs_diff(state.committable());
         remark =
             Some(format!("{skipped} offsets were deleted from the log before they were processed"));
         state.advance_to(found.log_start);
     }
-    let (position, commit_at_once) = (state.committable(), skipped > 0);
-    Ok(ResumePoint { position, state, commit_at_once, remark, is_reset, skipped })
+    let position = state.committable();
+    let commit_at_once = skipped > 0 || truncated.is_some();
+    Ok(ResumePoint { position, state, commit_at_once, remark, is_reset, skipped, truncated })
 }
 
 fn fresh(
@@ -231,7 +276,15 @@ fn at_zero(
 ) -> ResumePoint {
     let state = PartitionState::empty(found.topic_id, position, policy.capacity);
     let is_reset = remark.is_some();
-    ResumePoint { position, state, commit_at_once: true, remark, is_reset, skipped: 0 }
+    ResumePoint {
+        position,
+        state,
+        commit_at_once: true,
+        remark,
+        is_reset,
+        skipped: 0,
+        truncated: None,
+    }
 }
 
 #[cfg(test)]
@@ -263,15 +316,27 @@ mod tests {
         state
     }
 
+    fn committed_of(checkpoint: &Checkpoint) -> Committed<'_> {
+        let Checkpoint { offset, leader_epoch, metadata } = checkpoint;
+        Committed { offset: *offset, leader_epoch: *leader_epoch, metadata }
+    }
+
     fn commit(state: &PartitionState) -> Checkpoint {
         state.checkpoint().unwrap()
     }
 
     fn found(committed: Option<&Checkpoint>, log_start: i64, log_end: i64) -> PartitionInfo<'_> {
         static NONE: BTreeSet<Uuid> = BTreeSet::new();
-        let committed = committed
-            .map(|Checkpoint { offset, metadata }| Committed { offset: *offset, metadata });
-        PartitionInfo { topic_id: TOPIC, committed, deleted_ids: &NONE, log_start, log_end }
+        let committed = committed.map(committed_of);
+        let divergence = None;
+        PartitionInfo {
+            topic_id: TOPIC,
+            committed,
+            deleted_ids: &NONE,
+            log_start,
+            divergence,
+            log_end,
+        }
     }
 
     #[test]
@@ -297,7 +362,8 @@ mod tests {
     #[test]
     fn an_offset_that_a_tool_or_another_client_committed_has_no_numbers() {
         for (metadata, is_remarked) in [("", false), ("someone else's", true)] {
-            let committed = Checkpoint { offset: 12, metadata: metadata.to_owned() };
+            let committed =
+                Checkpoint { offset: 12, leader_epoch: None, metadata: metadata.to_owned() };
             let start = resolve(&found(Some(&committed), 0, 20), &POLICY).unwrap();
             assert_eq!((start.position, start.state.since()), (12, 12));
             assert_eq!(start.state.aggregate().orders(), 0);
@@ -314,12 +380,73 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_a_truncated_log_begin_at_zero_at_its_end() {
+    fn numbers_are_kept_when_the_log_seems_to_end_below_the_processed_records() {
         let committed = commit(&worked(TOPIC, 15));
-        let start = resolve(&found(Some(&committed), 0, 9), &POLICY).unwrap();
-        assert_eq!((start.position, start.state.since()), (9, 9));
-        assert_eq!(start.state.aggregate().orders(), 0);
-        assert!(start.remark.is_some());
+        for log_end in [0, 9, 14] {
+            let start = resolve(&found(Some(&committed), 0, log_end), &POLICY).unwrap();
+            assert_eq!((start.position, start.state.aggregate().orders()), (15, 15));
+            assert_eq!((start.truncated, start.commit_at_once), (None, false));
+        }
+    }
+
+    /// 0 to 4 under epoch 1, 5 to 19 under epoch 3; 10 and 17 are incomplete.
+    fn with_epochs() -> PartitionState {
+        let mut state = PartitionState::empty(TOPIC, 0, Capacity::DEFAULT);
+        state.note_leader_epoch(0, 1);
+        state.note_leader_epoch(5, 3);
+        for offset in 0..20 {
+            state.admit(offset);
+            if ![10, 17].contains(&offset) {
+                state.complete_dead_letter(offset, 1, Origin::Produced);
+            }
+        }
+        state.record_attempts(17, 2);
+        state
+    }
+
+    #[test]
+    fn a_truncated_partition_goes_on_at_the_divergence_with_its_numbers() {
+        let committed = commit(&with_epochs());
+        assert_eq!((committed.offset, committed.leader_epoch), (10, Some(3)));
+        assert_eq!(covered(TOPIC, committed_of(&committed)), Some((20, 3)));
+        // The position, the offsets that were counted and are gone, and those that are incomplete.
+        for (at, position, lost, incomplete) in
+            [(19, 10, 1, 2), (15, 10, 4, 1), (10, 10, 8, 0), (7, 7, 11, 0), (0, 0, 18, 0)]
+        {
+            let divergence = Some(Divergence { offset: at, leader_epoch: Some(2) });
+            let found = PartitionInfo { divergence, ..found(Some(&committed), 0, 30) };
+            let start = resolve(&found, &POLICY).unwrap();
+            let state = &start.state;
+            assert_eq!((start.position, state.incomplete()), (position, incomplete), "{at}");
+            assert_eq!((start.truncated, state.truncated()), (Some(lost), lost), "{at}");
+            assert_eq!((state.aggregate().records(), start.commit_at_once), (18, true), "{at}");
+            let again = commit(state);
+            assert_eq!(state.end(), (at, Some(2)), "{at}");
+            assert_eq!(read_committed(TOPIC, committed_of(&again)).unwrap().truncated(), lost);
+            let fail = ResumePolicy { on_mismatch: OnMismatch::Fail, ..POLICY };
+            let failed = resolve(&found, &fail).unwrap_err();
+            assert!(matches!(failed, ResumeError::Truncated { offset } if offset == at));
+        }
+    }
+
+    #[test]
+    fn a_divergence_behind_all_that_was_read_changes_nothing() {
+        let committed = commit(&with_epochs());
+        let divergence = Some(Divergence { offset: 20, leader_epoch: Some(3) });
+        let found = PartitionInfo { divergence, ..found(Some(&committed), 0, 30) };
+        let start = resolve(&found, &POLICY).unwrap();
+        assert_eq!((start.position, start.truncated, start.state.incomplete()), (10, None, 2));
+    }
+
+    #[test]
+    fn records_in_the_place_of_lost_ones_are_new() {
+        let committed = commit(&with_epochs());
+        let divergence = Some(Divergence { offset: 15, leader_epoch: Some(2) });
+        let found = PartitionInfo { divergence, ..found(Some(&committed), 0, 30) };
+        let mut state = resolve(&found, &POLICY).unwrap().state;
+        let admitted: Vec<i64> =
+            (10..20).filter(|offset| state.admit(*offset) != Admission::Skip).collect();
+        assert_eq!(admitted, [10, 15, 16, 17, 18, 19]);
     }
 
     #[test]

@@ -19,8 +19,12 @@ pub(super) const VERSION: u8 = 3;
 pub(super) const PREFIX: &str = "oc3:";
 pub(super) const CHECKSUM_BYTES: usize = size_of::<u32>();
 
-const IDENTITY_BYTES_MAX: usize =
-    size_of_val(&VERSION) + size_of::<Uuid>() + 2 * varint_bytes_max(63) + CHECKSUM_BYTES;
+/// The three offsets and counts below 2^63, and the leader epoch, are among them.
+const IDENTITY_BYTES_MAX: usize = size_of_val(&VERSION)
+    + size_of::<Uuid>()
+    + 3 * varint_bytes_max(63)
+    + varint_bytes_max(32)
+    + CHECKSUM_BYTES;
 /// The least space of attempts and reasons. They also use what the other sections leave.
 const ATTEMPTS_BYTES_MIN: usize = 64;
 /// The most bytes of all sections but the map.
@@ -77,11 +81,11 @@ impl Capacity {
 }
 
 const _: () = {
-    assert!(IDENTITY_BYTES_MAX == 39 && Aggregate::BYTES_MAX == 67 + 870);
+    assert!(IDENTITY_BYTES_MAX == 53 && Aggregate::BYTES_MAX == 67 + 870);
     assert!(DlqLimit::BYTES_MAX == 15);
-    assert!(METADATA_CHARS_MIN == 1_582);
+    assert!(METADATA_CHARS_MIN == 1_600);
     let window = Capacity::DEFAULT.window;
-    assert!(window.incomplete_max() == 1_165 && window.dense_max() == 16_017);
+    assert!(window.incomplete_max() == 1_155 && window.dense_max() == 15_905);
 };
 
 /// Returns the length of the text of `bytes` bytes, in characters.

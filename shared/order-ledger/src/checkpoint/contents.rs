@@ -8,9 +8,10 @@ use dead_letter::ErrorType;
 use uuid::Uuid;
 
 use super::capacity::{CHECKSUM_BYTES, Capacity, PREFIX, VERSION};
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, COUNT_MAX};
 use crate::completion::CompletionTracker;
 use crate::dlq_limit::DlqLimit;
+use crate::leader_epochs::LeaderEpochs;
 use crate::packing::{Unpacker, bit_width, varint_bytes_max, write_fixed, write_varint};
 
 /// A higher number of attempts at a record is written as this one.
@@ -25,6 +26,8 @@ const REASONS: [ErrorType; 4] =
 pub struct Checkpoint {
     /// The offset to commit: all records below it are complete.
     pub offset: i64,
+    /// The leader epoch of the last record before the offset, if it is known (KIP-320).
+    pub leader_epoch: Option<i32>,
     /// The text to commit as the offset's metadata; see [`crate::checkpoint`] for its format.
     pub metadata: String,
 }
@@ -64,6 +67,9 @@ pub(super) struct Contents {
     pub(super) topic_id: Uuid,
     /// The first offset that the numbers cover.
     pub(super) since: i64,
+    /// How many complete offsets the log has lost after they were counted.
+    pub(super) truncated: u64,
+    pub(super) leader_epochs: LeaderEpochs,
     pub(super) aggregate: Aggregate,
     pub(super) dlq_limit: DlqLimit,
     /// Its marks are the doomed records.
@@ -89,6 +95,8 @@ impl Contents {
         Self {
             topic_id,
             since: offset,
+            truncated: 0,
+            leader_epochs: LeaderEpochs::default(),
             aggregate: Aggregate::default(),
             dlq_limit: DlqLimit::default(),
             tracker: CompletionTracker::new(offset),
@@ -105,6 +113,10 @@ impl Contents {
         bytes.extend_from_slice(self.topic_id.as_bytes());
         write_varint(offset.cast_unsigned(), &mut bytes);
         write_varint(offset.saturating_sub(self.since).cast_unsigned(), &mut bytes);
+        write_varint(self.truncated, &mut bytes);
+        let epoch = self.leader_epochs.before(self.tracker.end());
+        let epoch = epoch.and_then(|epoch| u64::try_from(epoch).ok());
+        write_varint(epoch.map_or(0, |epoch| epoch + 1), &mut bytes);
         self.aggregate.write(&mut bytes);
         self.dlq_limit.write(&mut bytes);
         self.tracker.write_map(&mut bytes);
@@ -115,7 +127,8 @@ impl Contents {
         if bytes.len() > bytes_max {
             return Err(DoesNotFit { bytes: bytes.len(), bytes_max });
         }
-        Ok(Checkpoint { offset, metadata: format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)) })
+        let metadata = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+        Ok(Checkpoint { offset, leader_epoch: self.leader_epochs.before(offset), metadata })
     }
 
     /// Appends the attempts at the lowest incomplete offsets, as many as fit in `room` bytes, and returns the bytes
@@ -150,9 +163,16 @@ impl Contents {
         let topic_id = Uuid::from_bytes(from.array()?);
         let offset: i64 = from.varint()?;
         let since = offset.checked_sub(from.varint()?)?;
+        let truncated = from.varint()?;
+        (truncated <= COUNT_MAX).then_some(())?;
+        let epoch: u32 = from.varint()?;
         let aggregate = Aggregate::read(from)?;
         let dlq_limit = DlqLimit::read(from)?;
         let tracker = CompletionTracker::read_map(offset, from)?;
+        let mut leader_epochs = LeaderEpochs::default();
+        if let Some(epoch) = epoch.checked_sub(1) {
+            leader_epochs.note(tracker.end().saturating_sub(1), i32::try_from(epoch).ok()?);
+        }
         let mut attempts = BTreeMap::new();
         for (offset, count) in tracker.incomplete_offsets().into_iter().zip(read_list(from)?) {
             if count > 0 {
@@ -165,7 +185,17 @@ impl Contents {
                 reasons.insert(*offset, *REASONS.get(usize::try_from(place).ok()?)?);
             }
         }
-        let contents = Self { topic_id, since, aggregate, dlq_limit, tracker, attempts, reasons };
+        let contents = Self {
+            topic_id,
+            since,
+            truncated,
+            leader_epochs,
+            aggregate,
+            dlq_limit,
+            tracker,
+            attempts,
+            reasons,
+        };
         Some((contents, offset))
     }
 }

@@ -139,8 +139,8 @@ impl PartitionState {
 
     /// Returns the committed state, or an empty one at the committed offset if the metadata is not its checkpoint.
     ///
-    /// The log has to be read from [`Self::committable`] on. If the log ends below [`Self::dispatch_frontier`], it was
-    /// truncated and the state must not be used.
+    /// The log has to be read from [`Self::committable`] on. If it has another history below [`Self::end`], call
+    /// [`Self::truncate`] first.
     ///
     /// # Errors
     /// When the checkpoint has an unknown version or a wrong checksum, or is malformed. An operator has to decide
@@ -339,6 +339,28 @@ impl PartitionState {
         lost
     }
 
+    /// Notes the leader epoch of the record at `offset` and of those after it; a negative one is unknown. Call it before
+    /// they are admitted.
+    pub fn note_leader_epoch(&mut self, offset: i64, epoch: i32) {
+        let contents = &mut self.contents;
+        contents.leader_epochs.forget_below(contents.tracker.committable());
+        contents.leader_epochs.note(offset, epoch);
+    }
+
+    /// Takes notice that the log has lost its records from `offset` on, or has others in their place. They are forgotten,
+    /// but the numbers keep those that were counted. Returns how many offsets that is.
+    pub fn truncate(&mut self, offset: i64) -> u64 {
+        let contents = &mut self.contents;
+        let lost = contents.tracker.truncate(offset);
+        contents.attempts.split_off(&offset);
+        contents.reasons.split_off(&offset);
+        contents.leader_epochs.truncate(offset);
+        contents.since = contents.since.min(offset);
+        contents.truncated = contents.truncated.saturating_add(lost);
+        self.revision += 1;
+        lost
+    }
+
     /// Returns the state of the record at `offset`.
     #[inline]
     pub fn record_state(&self, offset: i64) -> RecordState {
@@ -360,6 +382,23 @@ impl PartitionState {
     /// Returns the offset to commit: all records below it are complete.
     pub fn committable(&self) -> i64 {
         self.contents.tracker.committable()
+    }
+
+    /// Returns the leader epoch of the last record before [`Self::committable`], if it is known (KIP-320).
+    pub fn leader_epoch(&self) -> Option<i32> {
+        self.contents.leader_epochs.before(self.committable())
+    }
+
+    /// Returns the offset after the last one that the state covers, and the leader epoch of the last record before it, if
+    /// it is known.
+    pub fn end(&self) -> (i64, Option<i32>) {
+        let end = self.contents.tracker.end();
+        (end, self.contents.leader_epochs.before(end))
+    }
+
+    /// Returns how many offsets the log has lost after they were counted.
+    pub fn truncated(&self) -> u64 {
+        self.contents.truncated
     }
 
     /// Returns the offset after the highest one that was admitted.

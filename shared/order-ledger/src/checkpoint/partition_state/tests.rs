@@ -19,7 +19,7 @@ fn order(price: f32) -> CompletedOrder {
 }
 
 fn restart(state: &PartitionState) -> PartitionState {
-    let Checkpoint { offset, metadata } = state.checkpoint().unwrap();
+    let Checkpoint { offset, metadata, .. } = state.checkpoint().unwrap();
     let restored =
         PartitionState::restore(&metadata, state.topic_id(), offset, Capacity::DEFAULT).unwrap();
     assert_eq!(restored.discarded, None);
@@ -308,7 +308,7 @@ impl<'a> Worker<'a> {
     }
 
     fn crash(&mut self) {
-        let Checkpoint { offset, metadata } = &self.committed;
+        let Checkpoint { offset, metadata, .. } = &self.committed;
         let restored =
             PartitionState::restore(metadata, TOPIC_ID, *offset, Capacity::DEFAULT).unwrap();
         self.state = restored.state;

@@ -188,7 +188,7 @@ impl Worker {
     }
 
     fn kill(&mut self) {
-        let Checkpoint { offset, metadata } = &self.committed;
+        let Checkpoint { offset, metadata, .. } = &self.committed;
         let restored =
             PartitionState::restore(metadata, TOPIC_ID, *offset, Capacity::DEFAULT).unwrap();
         self.state = restored.state;
