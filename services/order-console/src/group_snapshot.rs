@@ -92,8 +92,9 @@ impl GroupSnapshot {
             let (Some(committed), Some(topic)) = (committed, topics.get(tp.topic.as_ref())) else {
                 continue;
             };
-            let CommittedOffset { offset, metadata, .. } = committed;
-            match read_committed(topic.topic_id, Committed { offset: *offset, metadata }) {
+            let CommittedOffset { offset, leader_epoch, metadata } = committed;
+            let committed = Committed { offset: *offset, leader_epoch: *leader_epoch, metadata };
+            match read_committed(topic.topic_id, committed) {
                 Ok(state) => drop(states.insert(tp.clone(), state)),
                 Err(error) => miss(tp, chain(&error)),
             }
@@ -135,7 +136,7 @@ impl GroupSnapshot {
         let log_start = self.log_starts.get(tp).copied().unwrap_or(0);
         match (self.committed.get(tp), state) {
             (Some(None), _) => true,
-            (Some(Some(_)), Some(state)) => state.since() <= log_start,
+            (Some(Some(_)), Some(state)) => state.since() <= log_start && state.truncated() == 0,
             // The checkpoint cannot be used, or is unknown.
             (Some(Some(_)), None) | (None, _) => false,
         }

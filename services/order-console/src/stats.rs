@@ -16,7 +16,7 @@ pub(crate) struct GroupStats {
     pub(crate) sum: String,
     /// Records between the committed offsets and the ends of the logs; `None` while that of one partition is unknown.
     pub(crate) lag: Option<i64>,
-    /// Whether the numbers cover everything below the committed offsets that the logs still hold.
+    /// Whether the numbers cover everything below the committed offsets that the logs still hold, and nothing else.
     pub(crate) complete: bool,
     pub(crate) partitions: Vec<PartitionStats>,
     /// Orders and dead letters.
@@ -37,6 +37,8 @@ pub(crate) struct PartitionStats {
     pub(crate) complete: bool,
     /// The first offset that the numbers cover; `None` before the first commit.
     pub(crate) since: Option<i64>,
+    /// How many offsets the log has lost after they were counted.
+    pub(crate) truncated: u64,
     pub(crate) committed_offset: Option<i64>,
     /// `None` while it is unknown.
     pub(crate) log_end: Option<i64>,
@@ -92,6 +94,7 @@ impl GroupStats {
                 lag: snapshot.lag(&tp),
                 complete: snapshot.is_complete(&tp, state),
                 since: state.map(PartitionState::since),
+                truncated: state.map_or(0, PartitionState::truncated),
                 committed_offset: snapshot.committed_offset(&tp),
                 log_end: snapshot.log_ends.get(&tp).copied(),
                 waiting: u64::try_from(waiting).unwrap_or(u64::MAX),

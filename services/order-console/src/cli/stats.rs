@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::output::{self, print_json};
 use crate::group_snapshot::{GroupSnapshot, Unavailable, refuse_earlier_topics};
 use crate::settings::ConsoleSettings;
-use crate::stats::GroupStats;
+use crate::stats::{GroupStats, PartitionStats};
 
 /// Pause between two readings with `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -106,7 +106,13 @@ fn table(stats: &GroupStats, unavailable: &[Unavailable]) -> String {
     for missing in unavailable {
         lines.push(format!("unavailable: {missing}"));
     }
-    if !stats.complete {
+    for partition in stats.partitions.iter().filter(|partition| partition.truncated > 0) {
+        let PartitionStats { topic, partition, truncated, .. } = partition;
+        lines.push(format!(
+            "incomplete: {topic}-{partition} counts {truncated} offsets that its log has lost"
+        ));
+    }
+    if stats.partitions.iter().any(|partition| !partition.complete && partition.truncated == 0) {
         lines.push("incomplete: some partitions' numbers do not reach back to the beginning of their log (see since)".to_owned());
     }
     lines.push(String::new());

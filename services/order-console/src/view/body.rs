@@ -129,7 +129,9 @@ pub(crate) struct Partition {
     /// The first offset that it counts.
     #[schema(minimum = 0)]
     pub(crate) since: Option<i64>,
-    /// Whether it counts from the beginning of the log.
+    /// How many offsets the log has lost after they were counted.
+    pub(crate) truncated: u64,
+    /// Whether it counts from the beginning of the log, and nothing that the log has lost.
     pub(crate) complete: bool,
     /// The id of the member that has it.
     pub(crate) member: Option<String>,

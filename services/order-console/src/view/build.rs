@@ -53,6 +53,7 @@ pub(super) fn numbers(stats: &mut Stats, snapshot: &GroupSnapshot) {
         committed_offset: partition.committed_offset,
         log_end: partition.log_end,
         since: partition.since,
+        truncated: partition.truncated,
         complete: partition.complete,
         member: None,
     };

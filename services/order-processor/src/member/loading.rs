@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use kafka_client::cluster::{Cluster, TopicMetadata};
 use kafka_client::error::{ClientError, PartitionError, chain};
-use kafka_client::offsets::{CommittedOffset, Found, GroupOffsets, OffsetAt, all_of, list_offsets};
+use kafka_client::offsets::{
+    CommittedOffset, Comparison, Found, GroupOffsets, OffsetAt, all_of, compare, list_offsets,
+};
 use kafka_core::TopicPartition;
 use kafka_protocol::ResponseError;
 use order_ledger::checkpoint::Capacity;
 use order_ledger::resume::{
-    self, Committed, OffsetReset, OnMismatch, ResumeError, ResumePoint, ResumePolicy,
+    self, Committed, Divergence, OffsetReset, OnMismatch, ResumeError, ResumePoint, ResumePolicy,
 };
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -27,6 +29,8 @@ pub(super) struct Load {
     pub(super) pause: Duration,
     /// Ids of topics that were deleted while this process read them.
     pub(super) deleted_ids: BTreeSet<Uuid>,
+    /// Partitions whose leader has found the position outside its log.
+    pub(super) out_of_range: BTreeSet<TopicPartition>,
     pub(super) capacity: Capacity,
 }
 
@@ -93,6 +97,10 @@ pub(crate) async fn older_than_group(
 struct Survey {
     topics: BTreeMap<String, TopicMetadata>,
     committed: Found<Option<CommittedOffset>>,
+    /// Up to where the commits cover the logs, and the leader epoch of the last record before that.
+    covered: BTreeMap<TopicPartition, (i64, i32)>,
+    /// Whether that is part of the logs.
+    compared: Found<Comparison>,
     log_starts: Found<i64>,
     log_ends: Found<i64>,
 }
@@ -118,11 +126,17 @@ impl Loader {
     /// # Errors
     /// When waiting does not help: the cluster refuses the group, or the settings end the process.
     pub(super) async fn load(self, load: Load) -> anyhow::Result<Outcome> {
-        let Load { partitions, pause, deleted_ids, capacity } = load;
+        let Load { partitions, pause, deleted_ids, out_of_range, capacity } = load;
         sleep(pause).await;
         let asked: Vec<TopicPartition> = partitions.keys().cloned().collect();
         let again_in = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
-        let again = Load { partitions: BTreeMap::new(), pause: again_in, deleted_ids, capacity };
+        let again = Load {
+            partitions: BTreeMap::new(),
+            pause: again_in,
+            deleted_ids,
+            out_of_range,
+            capacity,
+        };
         let mut outcome = Outcome {
             loaded: Vec::new(),
             failed: BTreeMap::new(),
@@ -135,9 +149,10 @@ impl Loader {
             Err(error) => return Err(anyhow::Error::new(error).context("read where to resume")),
         };
         for (tp, epoch) in partitions {
-            let found = survey.as_ref().map_err(String::clone).and_then(|survey| {
-                survey.of(&tp, &outcome.again.deleted_ids).map_err(|error| chain(&error))
-            });
+            let found = survey
+                .as_ref()
+                .map_err(String::clone)
+                .and_then(|survey| survey.of(&tp, &outcome.again).map_err(|error| chain(&error)));
             match found.map(|found| self.resolve(&tp, epoch, &found, capacity)) {
                 Ok(Ok(loaded)) => {
                     outcome.loaded.push(loaded);
@@ -159,7 +174,7 @@ impl Loader {
     /// Returns whether a partition with this error waits for an operator instead of ending the process.
     fn may_stop(&self, error: &ResumeError) -> bool {
         match error {
-            ResumeError::NoOffset => false,
+            ResumeError::NoOffset | ResumeError::Truncated { .. } => false,
             ResumeError::Checkpoint { .. } | ResumeError::OtherTopic { .. } => {
                 self.on_mismatch != OnMismatch::Fail
             }
@@ -184,6 +199,12 @@ impl Loader {
             capacity,
         };
         let resume = resume::resolve(found, &policy)?;
+        if let Some(truncated) = resume.truncated {
+            tracing::error!(
+                topic = %tp.topic, partition = tp.partition, offset = resume.position, truncated,
+                "the log was truncated below the processed records: their numbers are kept, and are incomplete"
+            );
+        }
         if let Some(remark) = &resume.remark {
             tracing::warn!(topic = %tp.topic, partition = tp.partition, offset = resume.position, "{remark}");
         }
@@ -208,8 +229,23 @@ impl Loader {
             list_offsets(&self.cluster, partitions, OffsetAt::LastStable),
         )?;
         let topics = described.into_iter().filter_map(|(name, topic)| Some((name, topic.ok()?)));
-        Ok(Survey { topics: topics.collect(), committed, log_starts, log_ends })
+        let topics: BTreeMap<String, TopicMetadata> = topics.collect();
+        let covered: BTreeMap<_, _> = committed
+            .iter()
+            .filter_map(|(tp, found)| {
+                let committed = found.as_ref().ok()?.as_ref()?;
+                let topic_id = topics.get(tp.topic.as_ref())?.topic_id;
+                Some((tp.clone(), resume::covered(topic_id, as_ledger(committed))?))
+            })
+            .collect();
+        let compared = compare(&self.cluster, &covered).await?;
+        Ok(Survey { topics, committed, covered, compared, log_starts, log_ends })
     }
+}
+
+fn as_ledger(committed: &CommittedOffset) -> Committed<'_> {
+    let CommittedOffset { offset, leader_epoch, metadata } = committed;
+    Committed { offset: *offset, leader_epoch: *leader_epoch, metadata }
 }
 
 impl Survey {
@@ -217,20 +253,49 @@ impl Survey {
     fn of<'a>(
         &'a self,
         tp: &TopicPartition,
-        deleted_ids: &'a BTreeSet<Uuid>,
+        load: &'a Load,
     ) -> Result<resume::PartitionInfo<'a>, PartitionError> {
         let log_start = *of(&self.log_starts, tp)?;
         let committed = of(&self.committed, tp)?.as_ref();
         let topic = self.topics.get(tp.topic.as_ref()).ok_or(UNKNOWN)?;
+        let log_end = *of(&self.log_ends, tp)?;
+        let is_beyond = |committed: &CommittedOffset| {
+            load.out_of_range.contains(tp) && log_end < committed.offset
+        };
+        let divergence = match self.divergence(tp, log_start)? {
+            // Without leader epochs only the end of a log shows that it was truncated, when its leader says so twice.
+            None if committed.is_some_and(is_beyond) => {
+                Some(Divergence { offset: log_end, leader_epoch: None })
+            }
+            found => found,
+        };
         Ok(resume::PartitionInfo {
             topic_id: topic.topic_id,
-            committed: committed.map(|committed| Committed {
-                offset: committed.offset,
-                metadata: &committed.metadata,
-            }),
-            deleted_ids,
+            committed: committed.map(as_ledger),
+            deleted_ids: &load.deleted_ids,
             log_start,
-            log_end: *of(&self.log_ends, tp)?,
+            divergence,
+            log_end,
+        })
+    }
+
+    /// Returns where the log's history leaves that of the commit.
+    fn divergence(
+        &self,
+        tp: &TopicPartition,
+        log_start: i64,
+    ) -> Result<Option<Divergence>, PartitionError> {
+        let Some((end, _)) = self.covered.get(tp) else { return Ok(None) };
+        Ok(match of(&self.compared, tp)? {
+            Comparison::Valid => None,
+            Comparison::Diverges(Some(common)) => Some(Divergence {
+                offset: common.end_offset.min(*end),
+                leader_epoch: Some(common.epoch),
+            }),
+            // All records of the log were written under later epochs.
+            Comparison::Diverges(None) => {
+                Some(Divergence { offset: log_start.min(*end), leader_epoch: None })
+            }
         })
     }
 }
@@ -276,6 +341,7 @@ mod tests {
             committed: None,
             deleted_ids: &BTreeSet::new(),
             log_start: 10,
+            divergence: None,
             log_end: 20,
         };
         let resolved =

@@ -81,6 +81,8 @@ pub(super) struct Loads {
     pub(super) unavailable: Unavailable,
     /// Ids of topics that were deleted while this process read them.
     pub(super) deleted_ids: BTreeSet<Uuid>,
+    /// Partitions whose leader has found the position outside its log.
+    pub(super) out_of_range: BTreeSet<TopicPartition>,
 }
 
 impl<H: Handler> Session<H> {
@@ -122,6 +124,7 @@ impl<H: Handler> Session<H> {
                 epochs: 0,
                 unavailable: Unavailable::default(),
                 deleted_ids: BTreeSet::new(),
+                out_of_range: BTreeSet::new(),
             },
             commits: Commits::new(offsets, capacity),
             notices: mpsc::channel(NOTICES_MAX),
@@ -162,7 +165,8 @@ impl<H: Handler> Session<H> {
         self.shared.instruments.assigned(self.assigned.len());
         let deleted_ids = self.loads.deleted_ids.clone();
         let capacity = self.commits.budget.capacity();
-        let load = Load { partitions: epochs, pause, deleted_ids, capacity };
+        let out_of_range = self.loads.out_of_range.clone();
+        let load = Load { partitions: epochs, pause, deleted_ids, out_of_range, capacity };
         self.loads.running.spawn(self.loads.loader.clone().load(load));
     }
 
@@ -186,6 +190,7 @@ impl<H: Handler> Session<H> {
         }
         for partition in loaded {
             if self.assigned.get(&partition.tp) == Some(&partition.epoch) {
+                self.loads.out_of_range.remove(&partition.tp);
                 self.is_available(&partition.tp);
                 self.start_worker(partition);
             }
@@ -201,11 +206,13 @@ impl<H: Handler> Session<H> {
 
     fn start_worker(&mut self, loaded: Loaded) {
         let Loaded { tp, epoch, topic_id, resume, committed_chars, log_end } = loaded;
-        let ResumePoint { position, state, commit_at_once, is_reset, skipped, .. } = resume;
+        let ResumePoint { position, state, commit_at_once, is_reset, skipped, truncated, .. } =
+            resume;
         let (fetched_tx, fetched) = mpsc::channel(FETCHED_MAX);
         let (requests, requests_rx) = mpsc::channel(REQUESTS_MAX);
         let revision = AtomicU64::new(state.revision());
         let published = Arc::new(Published { revision, ..Published::default() });
+        let leader_epoch = state.leader_epoch();
         let committed = (!commit_at_once).then(|| state.revision());
         let (durable, durable_rx) =
             watch::channel(committed.filter(|_| self.commits.is_settled(Instant::now())));
@@ -229,6 +236,7 @@ impl<H: Handler> Session<H> {
         );
         self.commits.budget.accepted(committed_chars);
         self.shared.instruments.skipped_offsets.inc_by(skipped);
+        self.shared.instruments.truncated_offsets.inc_by(truncated.unwrap_or(0));
         self.shared.instruments.checkpoint_resets.inc_by(u64::from(is_reset));
         let assignment = partition::Assignment {
             tp: tp.clone(),
@@ -243,7 +251,7 @@ impl<H: Handler> Session<H> {
             status,
         };
         self.workers.spawn(partition::run(Arc::clone(&self.shared), assignment));
-        self.reader.add(tp.clone(), topic_id, position, None, fetched_tx);
+        self.reader.add(tp.clone(), topic_id, position, leader_epoch, fetched_tx);
         let working = Working { epoch, topic_id, requests, published, committed, durable };
         self.working.insert(tp, working);
         self.commits.is_due |= commit_at_once;
@@ -266,9 +274,11 @@ impl<H: Handler> Session<H> {
         let partitions = BTreeSet::from([tp]);
         match error {
             // Completed work counts, wherever the log begins by now.
-            ReadError::OutOfRange { .. } | ReadError::Truncated { .. } => {
+            ReadError::OutOfRange { .. } => {
+                self.loads.out_of_range.extend(partitions.iter().cloned());
                 self.revoke(&partitions, Instant::now()).await?;
             }
+            ReadError::Truncated { .. } => self.revoke(&partitions, Instant::now()).await?,
             ReadError::Recreated { .. } => {
                 for tp in &partitions {
                     self.loads

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use kafka_client::fetch::EpochEnd;
 use kafka_client::offsets::OffsetCommit;
 use kafka_client::reader::Fetched;
 use kafka_core::TopicPartition;
@@ -84,8 +83,6 @@ pub(crate) enum ReadError {
     Truncated {
         /// The offset that was to be read next.
         position: i64,
-        /// Where the histories diverge, if the leader knows.
-        diverging: Option<EpochEnd>,
     },
     /// The topic was deleted and created again.
     Recreated {

@@ -103,14 +103,9 @@ impl<H: Handler> Worker<'_, H> {
     /// Answers the session with a checkpoint.
     pub(super) fn answer(&mut self, answer: oneshot::Sender<Snapshot>) {
         let commit = match self.state.checkpoint() {
-            Ok(Checkpoint { offset, metadata }) => {
+            Ok(Checkpoint { offset, leader_epoch, metadata }) => {
                 self.reporting.status.lock().checkpoint_bytes = metadata.len();
-                Some(OffsetCommit {
-                    partition: self.tp.clone(),
-                    offset,
-                    leader_epoch: None,
-                    metadata,
-                })
+                Some(OffsetCommit { partition: self.tp.clone(), offset, leader_epoch, metadata })
             }
             Err(error) => {
                 if let Some(unreported) = self.reporting.too_large.report(()) {

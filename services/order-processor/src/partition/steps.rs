@@ -101,8 +101,8 @@ impl<H: Handler> Worker<'_, H> {
             Some(Fetched::OutOfRange { position }) => {
                 self.interrupted(ReadError::OutOfRange { position }).await;
             }
-            Some(Fetched::Truncated { position, diverging }) => {
-                self.interrupted(ReadError::Truncated { position, diverging }).await;
+            Some(Fetched::Truncated { position, .. }) => {
+                self.interrupted(ReadError::Truncated { position }).await;
             }
             Some(Fetched::Recreated { topic_id }) => {
                 self.interrupted(ReadError::Recreated { topic_id }).await;
@@ -111,6 +111,10 @@ impl<H: Handler> Worker<'_, H> {
     }
 
     fn begin_fetch(&mut self, fetched: FetchedBatches) {
+        for batch in &fetched.batches {
+            let header = batch.header();
+            self.state.note_leader_epoch(header.base_offset, header.leader_epoch);
+        }
         let claimed = fetched.batches.iter().map(|batch| batch.header().record_count);
         let records = claimed.map(|count| usize::try_from(count).unwrap_or(0));
         let records = records.fold(0, usize::saturating_add);

@@ -36,9 +36,9 @@ impl GroupSnapshot {
             let Some(topic) = existing.topics.get(tp.topic.as_ref()) else { continue };
             let numbers = match committed {
                 Ok(None) => continue,
-                Ok(Some(CommittedOffset { offset, metadata, .. })) => {
-                    let state =
-                        read_committed(topic.topic_id, Committed { offset, metadata: &metadata });
+                Ok(Some(CommittedOffset { offset, leader_epoch, metadata })) => {
+                    let committed = Committed { offset, leader_epoch, metadata: &metadata };
+                    let state = read_committed(topic.topic_id, committed);
                     // One that cannot be used is no more known than one that was not answered.
                     state.ok().map(|state| state.aggregate().clone())
                 }

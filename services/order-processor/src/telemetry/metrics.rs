@@ -49,6 +49,7 @@ pub(crate) struct Instruments {
     pub(crate) checkpoint_resets: Counter,
     /// Offsets that the log start passed before they were processed.
     pub(crate) skipped_offsets: Counter,
+    pub(crate) truncated_offsets: Counter,
     assigned: Gauge,
     /// 1 while the control topic pauses this process.
     pub(super) control_paused: Gauge,
@@ -94,6 +95,7 @@ impl Instruments {
             fenced_commits: Counter::default(),
             checkpoint_resets: Counter::default(),
             skipped_offsets: Counter::default(),
+            truncated_offsets: Counter::default(),
             assigned: Gauge::default(),
             control_paused: metrics.control_paused().clone(),
             partitions: Mutex::default(),
@@ -160,6 +162,11 @@ impl Instruments {
                 "orders_skipped_offsets",
                 "Offsets that the log start passed before they were processed",
                 &self.skipped_offsets,
+            ),
+            (
+                "orders_truncated_offsets",
+                "Processed offsets that the log has lost",
+                &self.truncated_offsets,
             ),
         ] {
             registry.register(name, help, counter.clone());

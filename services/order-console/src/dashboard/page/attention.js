@@ -33,14 +33,15 @@ export function concerns({ stats, group, control, letters, stream, now }) {
         const partial = stats.partitions
             .filter(({ complete }) => !complete)
             .map(
-                ({ topic, partition, since }) =>
-                    `${topic} ${partition}${since === null ? "" : ` since offset ${format.count(since)}`}`,
+                ({ topic, partition, since, truncated }) =>
+                    `${topic} ${partition}${since === null ? "" : ` since offset ${format.count(since)}`}` +
+                    (truncated > 0 ? ` with ${format.count(truncated)} offsets that the log has lost` : ""),
             );
         const where =
             partial.length > 4
                 ? `${partial.slice(0, 4).join(", ")} and ${partial.length - 4} more`
                 : partial.join(", ");
-        add("incomplete", "note", `Not everything is counted: ${where || "some partitions"}.`);
+        add("incomplete", "note", `The numbers are incomplete: ${where || "some partitions"}.`);
     }
     return found;
 }
