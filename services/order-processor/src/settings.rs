@@ -261,7 +261,7 @@ fn read_commit(s: &mut Settings) -> CommitSettings {
         ),
         metadata_chars: s.optional_parsed(
             "OFFSET_METADATA_MAX_BYTES",
-            "a whole number from 1582 to 65536; unset asks the group's coordinator",
+            "a whole number from 1600 to 65536; unset asks the group's coordinator",
             "The brokers' offset.metadata.max.bytes; less of it means fewer records in flight.",
             |text| {
                 let allowed = METADATA_CHARS_MIN..=METADATA_CHARS_MAX;
@@ -273,7 +273,7 @@ fn read_commit(s: &mut Settings) -> CommitSettings {
             OnMismatch::Stop,
             &[OnMismatch::Stop, OnMismatch::Reset, OnMismatch::Fail],
             "What to do about a checkpoint that is unreadable or of another topic: stop its partition, reset its \
-             numbers, or fail (end the process).",
+             numbers, or fail (end the process). After a truncation of the log, fail ends the process too.",
         ),
     }
 }

@@ -56,7 +56,7 @@ async fn completed_records_before_a_full_window_are_committed_within_the_interva
         .await?
         .with("TOPIC_PARTITIONS", "1")
         // The smallest window.
-        .with("OFFSET_METADATA_MAX_BYTES", "1582")
+        .with("OFFSET_METADATA_MAX_BYTES", "1600")
         .with("TRANSIENT_PRICE_RANGE", "10..20")
         .with("RETRY_BACKOFF_SECONDS", "3600")
         .with("RETRY_MAX_BACKOFF_SECONDS", "3600");

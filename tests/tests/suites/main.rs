@@ -31,4 +31,5 @@ mod registries;
 mod startup;
 mod static_members;
 mod top;
+mod truncation;
 mod wire_formats;

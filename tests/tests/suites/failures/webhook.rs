@@ -231,7 +231,7 @@ async fn a_partition_with_a_full_window_is_reported_and_blocks_no_other() -> Res
         .with("HANDLER_URL", &webhook.url())
         .with("TOPIC_PARTITIONS", "2")
         // The smallest window.
-        .with("OFFSET_METADATA_MAX_BYTES", "1582")
+        .with("OFFSET_METADATA_MAX_BYTES", "1600")
         .with("CORRUPT_KINDS", "hot-key")
         .with("CORRUPT_RATE", "0.5")
         .with("ORDER_COUNT", &ORDERS.to_string());
