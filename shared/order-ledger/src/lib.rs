@@ -15,6 +15,7 @@
 //! - Orders and dead letters add up to the records below the committed offset and the complete ones above it, and to
 //!   those that the log lost after they had been counted.
 //! - A damaged batch counts as one dead letter, through any crash.
+//! - A truncated log costs no new record, and no number is given up because a log seems to end early.
 //! - A checkpoint that cannot be read, or belongs to another topic, stops its partition and no other.
 
 pub mod aggregate;
