@@ -32,9 +32,14 @@ impl LeaderEpochs {
         }
     }
 
-    /// Forgets the records from `offset` on.
-    pub(crate) fn truncate(&mut self, offset: i64) {
+    /// Forgets the records from `offset` on, and what another history than that of the log says about those before it: their
+    /// epochs are `epoch` at most, that of the last one, if it is known.
+    pub(crate) fn truncate(&mut self, offset: i64, epoch: Option<i32>) {
         self.since.split_off(&offset);
+        if let Some(epoch) = epoch {
+            self.since.retain(|_, known| *known <= epoch);
+            self.note(offset.saturating_sub(1), epoch);
+        }
     }
 }
 
@@ -54,8 +59,10 @@ mod tests {
         assert_eq!(epochs.since.len(), 3);
 
         let mut truncated = epochs.clone();
-        truncated.truncate(40);
+        truncated.truncate(40, None);
         assert_eq!(truncated.before(41), Some(5));
+        truncated.truncate(30, Some(4));
+        assert_eq!(before(&truncated), [None, Some(3), Some(3), Some(3), Some(4), Some(4)]);
         epochs.forget_below(21);
         assert_eq!(before(&epochs), [None, None, None, Some(5), Some(5), Some(6)]);
         epochs.forget_below(21);

@@ -230,15 +230,11 @@ pub fn resolve(
     }
     note_epoch(&mut state, committed);
     let mut truncated = None;
-    let divergence = found.divergence.filter(|divergence| divergence.offset < state.end().0);
-    if let Some(Divergence { offset, leader_epoch }) = divergence {
+    if let Some(Divergence { offset, leader_epoch }) = found.divergence {
         if policy.on_mismatch == OnMismatch::Fail {
             return Err(ResumeError::Truncated { offset });
         }
-        truncated = Some(state.truncate(offset));
-        if let Some(epoch) = leader_epoch {
-            state.note_leader_epoch(offset.saturating_sub(1), epoch);
-        }
+        truncated = Some(state.truncate(offset, leader_epoch));
     }
     let mut remark = discarded.filter(|d| d.is_warning()).map(|discarded| discarded.to_string());
     let is_reset = remark.is_some();
@@ -430,12 +426,13 @@ mod tests {
     }
 
     #[test]
-    fn a_divergence_behind_all_that_was_read_changes_nothing() {
+    fn after_a_divergence_all_epochs_are_those_of_the_log() {
         let committed = commit(&with_epochs());
-        let divergence = Some(Divergence { offset: 20, leader_epoch: Some(3) });
+        let divergence = Some(Divergence { offset: 20, leader_epoch: Some(2) });
         let found = PartitionInfo { divergence, ..found(Some(&committed), 0, 30) };
         let start = resolve(&found, &POLICY).unwrap();
-        assert_eq!((start.position, start.truncated, start.state.incomplete()), (10, None, 2));
+        assert_eq!((start.position, start.truncated, start.state.incomplete()), (10, Some(0), 2));
+        assert_eq!((start.state.leader_epoch(), start.state.end()), (None, (20, Some(2))));
     }
 
     #[test]

@@ -262,7 +262,7 @@ impl Survey {
         let is_beyond = |committed: &CommittedOffset| {
             load.out_of_range.contains(tp) && log_end < committed.offset
         };
-        let divergence = match self.divergence(tp, log_start)? {
+        let divergence = match self.divergence(tp)? {
             // Without leader epochs only the end of a log shows that it was truncated, when its leader says so twice.
             None if committed.is_some_and(is_beyond) => {
                 Some(Divergence { offset: log_end, leader_epoch: None })
@@ -280,22 +280,14 @@ impl Survey {
     }
 
     /// Returns where the log's history leaves that of the commit.
-    fn divergence(
-        &self,
-        tp: &TopicPartition,
-        log_start: i64,
-    ) -> Result<Option<Divergence>, PartitionError> {
+    fn divergence(&self, tp: &TopicPartition) -> Result<Option<Divergence>, PartitionError> {
         let Some((end, _)) = self.covered.get(tp) else { return Ok(None) };
         Ok(match of(&self.compared, tp)? {
             Comparison::Valid => None,
-            Comparison::Diverges(Some(common)) => Some(Divergence {
+            Comparison::Diverges(common) => Some(Divergence {
                 offset: common.end_offset.min(*end),
                 leader_epoch: Some(common.epoch),
             }),
-            // All records of the log were written under later epochs.
-            Comparison::Diverges(None) => {
-                Some(Divergence { offset: log_start.min(*end), leader_epoch: None })
-            }
         })
     }
 }

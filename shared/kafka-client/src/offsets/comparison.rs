@@ -2,8 +2,8 @@
 //!
 //! A leader that was elected although it lacks records of the leader before it starts another history: the log is truncated,
 //! and new records get the offsets of those that are gone. A reader notices by the leader epoch of the last record it
-//! has read. The leader tells where that epoch ends in its log. If it ends before the reader's position, or the log has no
-//! record of it, the histories diverge.
+//! has read. The leader tells where that epoch ends in its log. If it ends before the reader's position, or the log has
+//! only earlier epochs, the histories diverge. A leader that has no epochs at all cannot tell.
 //!
 //! Kafka also compares epochs in Fetch for a consumer that sends `last_fetched_epoch`, but answers an epoch that it cannot place with
 //! `OFFSET_OUT_OF_RANGE`, which does not tell truncation from expiry. So the reader asks separately, as Kafka's own
@@ -55,16 +55,14 @@ pub enum Comparison {
     /// It is, as far as the leader can tell.
     Valid,
     /// The log has another history from an offset below the position on. The end of the largest epoch that is part of both
-    /// histories, if there is one.
-    Diverges(Option<EpochEnd>),
+    /// histories.
+    Diverges(EpochEnd),
 }
 
 impl Position {
     fn compare(&self, end: EpochEnd) -> Comparison {
-        if !end.is_known() {
-            Comparison::Diverges(None)
-        } else if end.epoch < self.epoch || end.end_offset < self.offset {
-            Comparison::Diverges(Some(end))
+        if end.is_known() && (end.epoch < self.epoch || end.end_offset < self.offset) {
+            Comparison::Diverges(end)
         } else {
             Comparison::Valid
         }
@@ -190,16 +188,17 @@ mod tests {
     use crate::connection::fields::FieldBuffer;
 
     #[test]
-    fn a_position_diverges_if_its_epoch_ends_before_it_or_is_not_in_the_log() {
+    fn a_position_diverges_if_its_epoch_ends_before_it_or_is_not_in_the_log_unless_the_leader_cannot_tell()
+     {
         let position = Position { offset: 100, epoch: 3, leader_epoch: 5 };
         let end = |epoch, end_offset| EpochEnd { epoch, end_offset };
         for (end, expected) in [
             (end(3, 100), Comparison::Valid),
             (end(3, 250), Comparison::Valid),
-            (end(3, 99), Comparison::Diverges(Some(end(3, 99)))),
-            (end(2, 250), Comparison::Diverges(Some(end(2, 250)))),
-            (end(0, 0), Comparison::Diverges(Some(end(0, 0)))),
-            (end(-1, -1), Comparison::Diverges(None)),
+            (end(3, 99), Comparison::Diverges(end(3, 99))),
+            (end(2, 250), Comparison::Diverges(end(2, 250))),
+            (end(0, 0), Comparison::Diverges(end(0, 0))),
+            (end(-1, -1), Comparison::Valid),
         ] {
             assert_eq!(position.compare(end), expected, "{end:?}");
         }

@@ -21,8 +21,8 @@ pub enum Fetched {
         /// The offset of the next fetch.
         position: i64,
         /// Where the leader epoch of the last read record ends in the log, or an earlier epoch if the log has no record of that
-        /// one. `None` if the leader does not know.
-        diverging: Option<EpochEnd>,
+        /// one.
+        diverging: EpochEnd,
     },
     /// The topic was deleted and created again. The reader delivers nothing more until the partition is added again.
     Recreated {

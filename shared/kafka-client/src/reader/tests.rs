@@ -239,7 +239,7 @@ async fn a_position_is_fetched_only_under_an_epoch_for_which_it_is_valid() {
         match channel.recv().await {
             Some(Fetched::Truncated { position, diverging }) => {
                 assert_eq!(position, 15);
-                assert_eq!(diverging, Some(EpochEnd { epoch: 0, end_offset: 9 }));
+                assert_eq!(diverging, EpochEnd { epoch: 0, end_offset: 9 });
                 break;
             }
             Some(Fetched::Batches(fetched)) => assert!(fetched.batches.is_empty(), "{fetched:?}"),

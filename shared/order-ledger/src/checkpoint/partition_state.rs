@@ -348,13 +348,14 @@ impl PartitionState {
     }
 
     /// Takes notice that the log has lost its records from `offset` on, or has others in their place. They are forgotten,
-    /// but the numbers keep those that were counted. Returns how many offsets that is.
-    pub fn truncate(&mut self, offset: i64) -> u64 {
+    /// but the numbers keep those that were counted. Returns how many offsets that is. `leader_epoch` is that of the last
+    /// record before `offset`, if it is known.
+    pub fn truncate(&mut self, offset: i64, leader_epoch: Option<i32>) -> u64 {
         let contents = &mut self.contents;
         let lost = contents.tracker.truncate(offset);
         contents.attempts.split_off(&offset);
         contents.reasons.split_off(&offset);
-        contents.leader_epochs.truncate(offset);
+        contents.leader_epochs.truncate(offset, leader_epoch);
         contents.since = contents.since.min(offset);
         contents.truncated = contents.truncated.saturating_add(lost);
         self.revision += 1;

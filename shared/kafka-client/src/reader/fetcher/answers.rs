@@ -161,7 +161,7 @@ impl Fetcher {
             Outcome::OutOfRange => self.on_out_of_range(tp),
             Outcome::Diverges(end) => {
                 let position = source.place.position;
-                self.end(tp, Fetched::Truncated { position, diverging: Some(end) });
+                self.end(tp, Fetched::Truncated { position, diverging: end });
             }
             Outcome::FindLeader(error) => self.on_denied(tp, error),
             Outcome::Wait { error, pause } => {
