@@ -233,6 +233,7 @@ async fn a_position_is_fetched_only_under_an_epoch_for_which_it_is_valid() {
     broker.append(0, 5);
     assert_eq!(read_to(&mut channel, 15).await, (10..15).collect::<Vec<_>>());
     assert!(broker.state.borrow().validations > 0, "the position was compared");
+    assert_eq!(broker.state.borrow().without_epoch, 0);
     // One of a replica that lacks six records; the log grows beyond the position before anybody asks.
     broker.truncate(0, 9, 2, 20);
     loop {

@@ -82,6 +82,8 @@ pub(super) struct State {
     pub(super) fetches: usize,
     /// How many partitions the requests of sessions have named.
     pub(super) named: usize,
+    /// How many partitions were asked for without a leader epoch. A former leader would answer.
+    pub(super) without_epoch: usize,
     pub(super) validations: usize,
     /// Connections without a request are closed whenever this changes.
     pub(super) closes: u32,
@@ -117,6 +119,7 @@ impl FakeBroker {
             metadata_requests: 0,
             fetches: 0,
             named: 0,
+            without_epoch: 0,
             validations: 0,
             closes: 0,
         });
@@ -216,6 +219,7 @@ impl State {
             })
         });
         self.fetches += 1;
+        self.without_epoch += named.clone().filter(|asked| asked.leader_epoch < 0).count();
         if !self.has_sessions || request.session_epoch == -1 || self.fetch_version < 7 {
             return Ok((0, named.collect()));
         }
